@@ -1,0 +1,1 @@
+"""Engines map a stage over the shards of a corpus."""

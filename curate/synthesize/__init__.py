@@ -1,0 +1,1 @@
+"""Synthesisers: a style reference and a prompt become stylized candidates."""

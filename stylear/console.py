@@ -1,0 +1,140 @@
+"""What the command line shares: data on stdout, words and progress on stderr, one error boundary."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from stylear.errors import StorageError, StylearError
+
+T = TypeVar("T")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed; the same seed gives the same result.")]
+
+
+def say(message: str) -> None:
+    """One line of words for the user, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def emit_json(value: Any) -> None:
+    """The result of a command as JSON, on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def emit_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The result of a command as an aligned table, on stdout; columns are the keys of the first row."""
+    if not rows:
+        return
+    names = list(rows[0])
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
+    for line in [names, *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def track(items: Iterable[T], description: str, *, total: int | None = None, unit: str = "it") -> Iterator[T]:
+    """Pass `items` through while showing progress with rate and time left on stderr.
+
+    On a terminal this is a live bar; elsewhere a line every ten seconds and one at the end.
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    with Bar(description, total=total, unit=unit) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
+class Bar:
+    """A progress bar to advance by hand: `with Bar("score", total=9, unit="pairs") as bar: bar.advance(3)`."""
+
+    def __init__(self, description: str, *, total: int | None = None, unit: str = "it") -> None:
+        self.description, self.total, self.unit, self.done = description, total, unit, 0
+        self.note = ""
+        self._live: Any = None
+
+    def __enter__(self) -> Bar:
+        self._start = self._last = time.monotonic()
+        if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+            from tqdm import tqdm
+
+            self._live = tqdm(total=self.total, desc=self.description, unit=" " + self.unit, file=sys.stderr)
+        return self
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more units are done; `note` is shown after the bar."""
+        self.done += count
+        self.note = note or self.note
+        if self._live is not None:
+            self._live.set_postfix_str(self.note, refresh=False)
+            self._live.update(count)
+        elif time.monotonic() - self._last >= 10:
+            self._last = time.monotonic()
+            say(self._line())
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._live is not None:
+            self._live.close()
+        elif kind is None:
+            say(self._line())
+
+    def _line(self) -> str:
+        elapsed = time.monotonic() - self._start
+        rate = self.done / elapsed if elapsed > 0 else 0.0
+        of = f"/{self.total}" if self.total is not None else ""
+        left = ""
+        if self.total is not None and self.done < self.total and rate > 0:
+            left = f", {(self.total - self.done) / rate:.0f} s left"
+        note = f"  {self.note}" if self.note else ""
+        return f"{self.description}: {self.done}{of} {self.unit}, {rate:.3g}/s, {elapsed:.1f} s{left}{note}"
+
+
+def run_app(app: Callable[[], Any]) -> None:
+    """Run a typer app; turn expected failures into one line and an exit code.
+
+    A StylearError prints `error:` and `hint:` lines; a full disk or an unwritable path is a
+    StorageError; Ctrl-C exits with 130. Everything else is a bug and shows its traceback.
+    """
+    try:
+        app()
+    except StylearError as error:
+        fail(error)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        fail(StorageError(f"{error.strerror}: {error.filename or 'output'}", hint=storage_hint(error)))
+    except KeyboardInterrupt:
+        say("interrupted; run the same command again to continue")
+        sys.exit(130)
+
+
+def storage_hint(error: OSError) -> str:
+    """What to do about an OSError."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space and run the same command again; finished work is kept"
+    return "check that the path exists and can be read and written"
+
+
+def fail(error: StylearError) -> None:
+    """Print an expected failure and exit with its code."""
+    say(f"error: {error.message}")
+    if error.hint:
+        say(f"hint: {error.hint}")
+    sys.exit(error.exit_code)

@@ -1,0 +1,66 @@
+"""The error tree. Every expected failure is one of these; anything else is a bug and crashes.
+
+    StylearError            exit 1   something failed; the message names it and the fix
+    ├── UsageError          exit 2   the command line or the recipe asks for something impossible
+    │   └── RecipeError              a key of a recipe: unknown, missing, wrong type, out of range
+    ├── SourceError                  an input file, folder, list, URL or tar that cannot be read
+    ├── WeightsError                 a model or checkpoint that is missing, corrupt or of another model
+    ├── CorpusError                  a corpus that is not what it should be
+    │   ├── SettingsChanged          output of other settings lies where this run would write
+    │   ├── CorpusLocked             another live process is writing this corpus
+    │   └── AuditFailed              bytes, counts or lineage differ from the manifest
+    └── StorageError                 the disk is full or a path cannot be written
+
+A message says which thing, what was expected and what was found; `hint` says what to do.
+"""
+
+from __future__ import annotations
+
+
+class StylearError(Exception):
+    """An expected failure: one line for the user, an optional hint, an exit code."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(StylearError):
+    """The request itself cannot be met."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe or settings file is wrong; the message names the key."""
+
+
+class SourceError(StylearError):
+    """An input cannot be read."""
+
+
+class WeightsError(StylearError):
+    """Weights are missing, corrupt, or belong to another model."""
+
+
+class CorpusError(StylearError):
+    """A corpus is not in the state that the command needs."""
+
+
+class SettingsChanged(CorpusError):
+    """Finished output was made by other settings."""
+
+
+class CorpusLocked(CorpusError):
+    """Another process holds the corpus."""
+
+
+class AuditFailed(CorpusError):
+    """The corpus differs from its manifest."""
+
+
+class StorageError(StylearError):
+    """Writing failed for a reason outside the program."""

@@ -1,0 +1,1 @@
+"""The autoregressive model: decoder, style tokens, image tokenizer, backbone families."""

@@ -1,0 +1,1 @@
+"""The trainer: supervised fine-tuning and preference optimisation on image tokens."""
