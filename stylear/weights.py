@@ -1,0 +1,235 @@
+"""Weights: a model's name to files, tensors in and out of files, hashes; errors name the key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stylear.errors import StorageError, WeightsError
+
+MINI_MODELS = Path(__file__).parent / "mini" / "models"
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """The directory or file that a model's name means: a mini model's name or a local path.
+
+    Raises WeightsError for anything else; a local path wins over a mini model of the same name.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return path.resolve()
+    mini = MINI_MODELS / str(name_or_path)
+    if mini.parent == MINI_MODELS and mini.is_dir():
+        return mini
+    names = (
+        sorted(p.name for p in MINI_MODELS.iterdir() if p.is_dir()) if MINI_MODELS.is_dir() else []
+    )
+    raise WeightsError(
+        f"{name_or_path}: expected a model directory or one of "
+        f"{', '.join(names) or 'no mini models'}, found nothing of that name",
+        hint="check the path; nothing is downloaded by name: fetch the files, give their directory",
+    )
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, or of a directory's file names and contents, as 64 hex digits."""
+    path = Path(path)
+    total = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            total.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+        return total.hexdigest()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a model's file. Raises WeightsError when missing or not an object."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(
+            f"{path}: expected this file in the model directory, found nothing",
+            hint="check that the path is a complete model directory",
+        ) from None
+    except ValueError as error:
+        raise WeightsError(f"{path}: expected JSON, found {error}") from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Every tensor in a .safetensors file, a sharded `.index.json`, or a torch checkpoint.
+
+    Torch files are read with weights_only=True; a `state_dict` or `model` level is unwrapped.
+    Raises WeightsError when the file is missing or cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected a weights file, found nothing")
+    if path.name.endswith(".index.json"):
+        return _read_sharded(path)
+    try:
+        if path.suffix == ".safetensors":
+            found: Any = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{path}: cannot be read: {first}", hint="the file is corrupt or cut off; copy it again"
+        ) from error
+    for level in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(level), dict):
+            found = found[level]
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path}: expected named tensors, found {type(found).__name__}")
+    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _read_sharded(index: Path) -> dict[str, Tensor]:
+    parts = read_json(index).get("weight_map")
+    if not isinstance(parts, dict) or not parts:
+        raise WeightsError(f"{index}: expected a `weight_map`, found none")
+    tensors: dict[str, Tensor] = {}
+    for part in sorted(set(parts.values())):
+        if Path(part).name != part:
+            raise WeightsError(f"{index}: expected file names beside it, found {part!r}")
+        tensors.update(read_tensors(index.parent / part))
+    missing = sorted(set(parts) - set(tensors))
+    if missing:
+        raise WeightsError(f"{index}: {missing[0]} expected in {parts[missing[0]]}, found nothing")
+    return tensors
+
+
+def load_into(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    what: str,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Make `tensors` the module's weights, as `dtype` on `device`; every key and shape must agree.
+
+    Works on a module built on the meta device. Raises WeightsError naming the first key that
+    differs, with the shape expected and found.
+    """
+    expected = module.state_dict()
+    problems = [
+        f"{name} expected {_shape(expected[name])}, found {_shape(tensors.get(name))}"
+        for name in expected
+        if name not in tensors or tensors[name].shape != expected[name].shape
+    ]
+    problems += [
+        f"{name} expected nothing, found {_shape(value)}"
+        for name, value in tensors.items()
+        if name not in expected
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise WeightsError(
+            f"{what}: weights of another model: {problems[0]}{more}",
+            hint="the weights and the config beside them must belong to the same model",
+        )
+    # ours: a copy, so that no weight shares memory with a file or with another module
+    cast = {
+        name: tensors[name].to(device=device, dtype=dtype, copy=True).contiguous()
+        for name in expected
+    }
+    module.load_state_dict(cast, assign=True)
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
+) -> None:
+    """Write a .safetensors file atomically, floats as `dtype`; equal tensors give equal bytes."""
+    from safetensors.torch import save
+
+    ready = {}
+    for name in sorted(tensors):
+        value = tensors[name].detach().to("cpu")
+        if dtype is not None and value.is_floating_point():
+            value = value.to(dtype)
+        ready[name] = value.clone().contiguous()
+    write_bytes(Path(path), save(ready, metadata={"format": "pt"}))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, keys in the order given."""
+    write_bytes(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically: temp file beside it, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temp = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temp).chmod(0o644)
+        Path(temp).replace(path)
+    except BaseException:
+        Path(temp).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def fresh_directory(target: Path) -> Iterator[Path]:
+    """A temp directory that becomes `target` when the block ends well; an old `target` is replaced.
+
+    Raises StorageError when `target` holds something that is not a model directory.
+    """
+    target = Path(target).absolute()
+    if target.exists() and not (target.is_dir() and _replaceable(target)):
+        raise StorageError(
+            f"{target}: expected an empty or model directory to write to, found other files",
+            hint="choose another output directory",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temp = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        temp.chmod(0o755)
+        yield temp
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            target.replace(old / "old")
+            temp.replace(target)
+            _remove(old)
+        else:
+            temp.replace(target)
+    except BaseException:
+        _remove(temp)
+        raise
+
+
+def _replaceable(directory: Path) -> bool:
+    return (directory / "config.json").is_file() or not any(directory.iterdir())
+
+
+def _remove(directory: Path) -> None:
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
