@@ -1,0 +1,122 @@
+"""Style references: the images that show a style. They are scored against, never trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+import stylear
+from curate.split import split_of
+from stylear.errors import RecipeError, SourceError
+
+if TYPE_CHECKING:
+    from curate.recipe import Recipe
+
+MINI = Path(stylear.__file__).parent / "mini" / "references"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MAX_PIXELS = 64_000_000  # as many as a good camera has; more is a bomb or a mistake
+
+
+@dataclass(frozen=True, slots=True)
+class StyleReference:
+    """One image that shows a style; `id` is its file's stem."""
+
+    id: str
+    image: bytes  # as it lies on disk
+    sha256: str
+    path: Path
+    held_out: bool  # belongs to the validation split
+
+    @property
+    def style(self) -> str:
+        """The style's name: several references `<style>--<n>` may show one style."""
+        return self.id.split("--")[0]
+
+
+def load_references(recipe: Recipe) -> list[StyleReference]:
+    """All references of a recipe, by id.
+
+    Raises RecipeError for an unknown mini style or an id used twice, SourceError for a folder that
+    is missing or empty and for a file that is no image.
+    """
+    paths: dict[str, Path] = {}
+    for place, source in enumerate(recipe.references):
+        if source.type == "mini":
+            found = mini_paths(source.names, f"references.{place}.names")
+        else:
+            found = folder_paths(Path(source.path), f"references.{place}.path")
+        for path in found:
+            if path.stem in paths and paths[path.stem] != path:
+                raise RecipeError(
+                    f"references: two files have the id {path.stem!r}: {paths[path.stem]} and {path}",
+                    hint="rename one of them; the id is the file name without its ending",
+                )
+            paths[path.stem] = path
+    fraction = recipe.mix.val_fraction
+    return [
+        read_reference(path, held_out=split_of(key, recipe.seed, fraction) == "val")
+        for key, path in sorted(paths.items())
+    ]
+
+
+def mini_paths(names: list[str] | None, where: str = "names") -> list[Path]:
+    """Files of the embedded styles called `names`; None means every style."""
+    files = sorted(MINI.glob("*.png"))
+    if names is None:
+        return files
+    by_style: dict[str, list[Path]] = {}
+    for path in files:
+        by_style.setdefault(path.stem.split("--")[0], []).append(path)
+        by_style[path.stem] = [path]
+    styles = sorted({path.stem.split("--")[0] for path in files})
+    for name in names:
+        if name not in by_style:
+            raise RecipeError(
+                f"{where}: no embedded style is called {name!r}",
+                hint=f"embedded styles: {', '.join(styles)}",
+            )
+    return [path for name in names for path in by_style[name]]
+
+
+def folder_paths(folder: Path, where: str = "path") -> list[Path]:
+    """The image files of a folder, by name; hidden files and other types are left out."""
+    if not folder.is_dir():
+        raise SourceError(
+            f"{where}: no folder at {folder}", hint="give a folder that holds style images"
+        )
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    if not files:
+        raise SourceError(
+            f"{where}: {folder} holds no images ({', '.join(SUFFIXES)})",
+            hint="put at least one style image there",
+        )
+    return files
+
+
+def read_reference(path: Path, *, held_out: bool = False) -> StyleReference:
+    """One reference, its pixels checked. Raises SourceError naming the file."""
+    data = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise SourceError(
+                    f"style reference {path} is {image.width}x{image.height};"
+                    f" at most {MAX_PIXELS:,} pixels are read",
+                    hint="make the image smaller",
+                )
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SourceError(
+            f"style reference {path} is not a readable image: {error}",
+            hint="replace or remove the file",
+        ) from error
+    return StyleReference(path.stem, data, hashlib.sha256(data).hexdigest(), path, held_out)

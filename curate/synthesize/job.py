@@ -1,0 +1,124 @@
+"""Job: one image to synthesise; and how pixels become a stylized pair."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stylear.pair import Origin, Pair, Scalar, digest, seed_of
+
+STAGE = "synthesize"
+Pixels = NDArray[np.float32]  # (H, W, 3) in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One candidate to make: a prompt, a style reference and, for some backends, a content image."""
+
+    backend: str
+    prompt: str
+    reference: str  # id
+    reference_sha256: str
+    content: str  # content id that decides the split
+    parent: str | None  # key of the raw pair; None when the prompt comes from a list
+    candidate: int  # 0-based within the group
+    settings: str  # canonical JSON of the backend's settings
+    group: str = field(init=False)
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        group = digest(
+            "stylized",
+            self.backend,
+            self.settings,
+            self.reference_sha256,
+            self.parent,
+            self.prompt,
+        )
+        object.__setattr__(self, "group", group)
+        object.__setattr__(self, "key", digest(group, self.candidate))
+
+    @property
+    def seed(self) -> int:
+        """The seed of this image; depends on the key alone."""
+        return seed_of(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How finished images are stored."""
+
+    size: int  # pixels a side
+    format: str = "png"  # png | jpg
+    quality: int = 95  # of jpg
+
+    def encode(self, pixels: Pixels) -> bytes:
+        """Pixels (H, W, 3) in [0, 1] as an encoded image; the same pixels give the same bytes."""
+        levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+        out = io.BytesIO()
+        image = Image.fromarray(levels)
+        if self.format == "png":
+            image.save(out, "PNG", optimize=False, compress_level=6)
+        else:
+            image.save(out, "JPEG", quality=self.quality, subsampling=0)
+        return out.getvalue()
+
+
+def decode(data: bytes, size: int) -> Pixels:
+    """An encoded image as (size, size, 3) in [0, 1]: on white, centre-cropped to a square.
+
+    Raises OSError when the bytes are no image.
+    """
+    with Image.open(io.BytesIO(data)) as opened:
+        image = opened.convert("RGBA")
+    paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    paper.alpha_composite(image)
+    square = paper.convert("RGB")
+    if square.size != (size, size):
+        side = min(square.size)
+        left, top = (square.width - side) // 2, (square.height - side) // 2
+        square = square.resize(
+            (size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
+        )
+    return np.asarray(square, dtype=np.float32) / 255
+
+
+def stylized_pair(
+    job: Job,
+    pixels: Pixels | None,
+    encoding: Encoding,
+    details: Mapping[str, Scalar],
+    reason: str = "not-synthesized",
+) -> Pair:
+    """The finished pair of `job`; dropped with `reason` without pixels, with not-finite for NaN."""
+    lineage: dict[str, Any] = {
+        "prompt": job.prompt,
+        "candidate": job.candidate,
+        "group": job.group,
+        "seed": job.seed,
+        **details,
+    }
+    finite = pixels is not None and bool(np.isfinite(pixels).all())
+    pair = Pair(
+        key=job.key,
+        caption=job.prompt,
+        image=encoding.encode(pixels) if pixels is not None and finite else b"",
+        origin=Origin(
+            kind="stylized",
+            source=f"synthesizer:{job.backend}",
+            content=job.content,
+            parent=job.parent,
+            reference=job.reference,
+            reference_sha256=job.reference_sha256,
+            details=lineage,
+        ),
+    )
+    if pixels is None:
+        return pair.drop(STAGE, reason)
+    return pair if finite else pair.drop(STAGE, "not-finite")

@@ -1,0 +1,88 @@
+"""The synthesisers that stylise a picture: decode, run `patch` or `statistics`, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate.references import StyleReference
+from curate.synthesize.job import Encoding, Job, Pixels, decode, stylized_pair
+from curate.synthesize.settings import BackendSettings, StatisticsSettings
+from stylear.pair import Pair, Scalar, digest
+
+VERSIONS = {"statistics": 1}  # raise when the same settings give other pixels
+
+
+class PictureSynthesizer:
+    """Stylises content images; batch size, order and neighbours change no image."""
+
+    def __init__(
+        self,
+        backend: str,
+        settings: BackendSettings,
+        references: Mapping[str, StyleReference],
+        encoding: Encoding,
+    ) -> None:
+        self.backend, self.settings, self.encoding = backend, settings, encoding
+        self.details: dict[str, Scalar] = {
+            "version": VERSIONS[backend],
+            **settings.model_dump(mode="json", exclude={"batch_size"}),
+        }
+        self.fingerprint = digest(
+            backend, VERSIONS[backend], settings.model_dump_json(exclude={"batch_size"})
+        )
+        self._references = references
+        self._pixels: dict[str, Tensor] = {}
+
+    def __call__(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Pair]:
+        """One pair a job, in order; an unreadable content gives a dropped pair."""
+        done: dict[str, Pair] = {}
+        ready: list[tuple[Job, Tensor]] = []
+        for job, data in jobs:
+            try:
+                ready.append((job, to_tensor(decode(data, self.encoding.size))))
+            except (OSError, ValueError) as error:
+                broken = {**self.details, "error": str(error)[:200]}
+                done[job.key] = stylized_pair(job, None, self.encoding, broken, "bad-content")
+        for start in range(0, len(ready), self.settings.batch_size):
+            batch = ready[start : start + self.settings.batch_size]
+            for (job, _), pixels in zip(batch, self._run(batch), strict=True):
+                done[job.key] = stylized_pair(job, pixels, self.encoding, self.details)
+        return [done[job.key] for job, _ in jobs]
+
+    def _run(self, batch: Sequence[tuple[Job, Tensor]]) -> list[Pixels]:
+        with torch.inference_mode():
+            assert isinstance(self.settings, StatisticsSettings)
+            from curate.synthesize import statistics
+
+            return [
+                to_pixels(
+                    statistics.stylize(content, self._reference(job), job.seed, self.settings)
+                )
+                for job, content in batch
+            ]
+
+    def _reference(self, job: Job) -> Tensor:
+        """The reference of a job, (3, s, s) in [0, 1], decoded once."""
+        if job.reference not in self._pixels:
+            settings: Any = self.settings
+            size = settings.reference_size or self.encoding.size
+            self._pixels[job.reference] = to_tensor(
+                decode(self._references[job.reference].image, size)
+            )
+        return self._pixels[job.reference]
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """(H, W, 3) as (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """(3, H, W) as (H, W, 3)."""
+    array: Pixels = image.permute(1, 2, 0).contiguous().numpy()
+    return array

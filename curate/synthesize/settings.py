@@ -1,0 +1,57 @@
+"""What each synthesiser can be told: the `synthesize.settings` of a recipe. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stylear.errors import RecipeError
+
+
+class BackendSettings(BaseModel):
+    """Settings that every synthesiser has; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: int = Field(16, ge=1, description="Images in one batch; changes no image.")
+
+
+class StatisticsSettings(BackendSettings):
+    """Closed-form transfer of colours and grain: quick, and blind to shapes in the texture."""
+
+    reference_size: int | None = Field(
+        None, ge=16, le=1024, description="Side of the reference in pixels; default: the image's."
+    )
+    levels: int = Field(3, ge=1, le=6, description="Bands of the Laplacian pyramid (ours).")
+    rounds: int = Field(2, ge=1, le=20, description="Passes over the pyramid (ours).")
+    content: float = Field(0.5, ge=0, le=1, description="Share of the content's low band kept.")
+    grain: float = Field(0.04, ge=0, le=1, description="Noise that flat areas grow grain from.")
+
+
+BACKENDS: dict[str, type[BackendSettings]] = {
+    "statistics": StatisticsSettings,
+}
+NEEDS_CONTENT = frozenset({"patch", "statistics"})  # these stylise a picture; others draw a prompt
+
+
+def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings:
+    """The checked settings of `backend`, defaults filled in. Raises RecipeError naming the key."""
+    if backend not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise RecipeError(
+            f"synthesize.backend: expected one of {known}, found {backend!r}",
+            hint="choose one of the synthesisers listed",
+        )
+    model = BACKENDS[backend]
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(["synthesize", "settings", *(str(part) for part in first["loc"])])
+        known = ", ".join(model.model_fields)
+        raise RecipeError(
+            f"{key}: {first['msg']} (found {first['input']!r})",
+            hint=f"settings of backend {backend}: {known}",
+        ) from error
