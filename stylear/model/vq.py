@@ -86,7 +86,8 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.silu(self.norm1(x)))
         y = self.conv2(self.dropout(F.silu(self.norm2(y))))
-        return y + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+        out: Tensor = y + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+        return out
 
 
 class AttnBlock(nn.Module):
@@ -99,7 +100,8 @@ class AttnBlock(nn.Module):
         y = self.norm(x)
         q, k, v = (f(y).flatten(2).transpose(1, 2) for f in (self.q, self.k, self.v))  # (B, hw, C)
         y = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
-        return x + self.proj_out(y.transpose(1, 2).reshape(x.shape))
+        out: Tensor = x + self.proj_out(y.transpose(1, 2).reshape(x.shape))
+        return out
 
 
 class Downsample(nn.Module):
@@ -231,7 +233,9 @@ class Quantizer(nn.Module):
         rows = max(1, MAX_DISTANCES // codes.shape[0])
         # |z|^2 is the same for every code, so it is left out; autocast must not lower the precision
         with torch.autocast(latents.device.type, enabled=False):
-            found = [(squares - 2 * z.float() @ codes.T).argmin(1) for z in latents.split(rows)]
+            found = [
+                (squares - 2 * z.float() @ codes.T).argmin(1) for z in torch.split(latents, rows)
+            ]
         return torch.cat(found)
 
 
