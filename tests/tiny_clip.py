@@ -9,24 +9,8 @@ import torch
 
 from stylear.encoders.clip import save_clip
 
-WORDS = [
-    "a",
-    "an",
-    "the",
-    "red",
-    "green",
-    "blue",
-    "apple",
-    "dog",
-    "cat",
-    "house",
-    "tree",
-    "boat",
-    "cake",
-    "in",
-    "style",
-    "of",
-]
+WORDS = ["a", "an", "the", "red", "green", "blue", "apple", "dog", "cat", "house", "tree", "boat"]
+WORDS += ["cake", "in", "style", "of"]
 CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 24,

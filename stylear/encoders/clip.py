@@ -199,7 +199,10 @@ class ClipEncoder:
 
 
 def to_rgb(image: Picture) -> Image.Image:
-    """An RGB picture from encoded bytes, a PIL picture or a uint8 (H, W, 3) array, laid on white."""
+    """A picture as RGB, laid on white where it is transparent.
+
+    Raises SourceError for bytes that do not decode.
+    """
     if isinstance(image, bytes):
         try:
             image = Image.open(io.BytesIO(image))
