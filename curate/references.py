@@ -53,7 +53,7 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
         for path in found:
             if path.stem in paths and paths[path.stem] != path:
                 raise RecipeError(
-                    f"references: two files have the id {path.stem!r}: {paths[path.stem]} and {path}",
+                    f"references: two files have the id {path.stem!r}: {paths[path.stem]}, {path}",
                     hint="rename one of them; the id is the file name without its ending",
                 )
             paths[path.stem] = path

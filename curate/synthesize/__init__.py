@@ -42,7 +42,7 @@ class Synthesizer(Protocol):
 
 
 def settings_of(recipe: Recipe) -> str:
-    """Canonical JSON of the backend's resolved settings that decide an image (not the batch size)."""
+    """Canonical JSON of the backend's resolved settings that decide an image."""
     import json
 
     settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
@@ -53,8 +53,8 @@ def settings_of(recipe: Recipe) -> str:
 def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: Recipe) -> list[Job]:
     """The jobs of a recipe, the same for the same rows, references and seed.
 
-    Contents are drawn in seeded order, distinct contents first; each meets the references of its own
-    split that were used least so far. Raises RecipeError when no job is possible.
+    Contents are drawn in seeded order, distinct contents first; each meets the references of its
+    own split that were used least so far. Raises RecipeError when no job is possible.
     """
     spec, seed, fraction = recipe.synthesize, recipe.seed, recipe.mix.val_fraction
     settings = settings_of(recipe)
@@ -63,7 +63,7 @@ def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: R
             raise RecipeError(
                 f"synthesize.prompts: backend {spec.backend} stylises pictures and takes its"
                 " prompts from their captions",
-                hint="remove synthesize.prompts, or use a backend that draws prompts (instantstyle)",
+                hint="remove synthesize.prompts, or use a backend that draws them (instantstyle)",
             )
         raw = read_prompts(spec.prompts)
     by_split: dict[str, list[StyleReference]] = {"train": [], "val": []}
@@ -111,7 +111,7 @@ def choose(rows: Iterable[Content], quota: int | None, seed: int) -> list[Conten
 
 
 def read_prompts(path: Path) -> list[Content]:
-    """The prompts of a text file, one a line; blank lines and lines that start with # are left out."""
+    """The prompts of a text file, one a line, without blank lines and lines that start with #."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -127,7 +127,7 @@ def read_prompts(path: Path) -> list[Content]:
 
 
 def open_synthesizer(recipe: Recipe, references: Sequence[StyleReference]) -> Synthesizer:
-    """The recipe's synthesiser, its models loaded. Raises RecipeError, WeightsError, SourceError."""
+    """The recipe's synthesiser, its models loaded. Raises RecipeError or WeightsError."""
     spec, image = recipe.synthesize, recipe.image
     settings = backend_settings(spec.backend, spec.settings)
     encoding = Encoding(image.size, image.format, image.quality)

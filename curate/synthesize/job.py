@@ -19,7 +19,7 @@ Pixels = NDArray[np.float32]  # (H, W, 3) in [0, 1]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One candidate to make: a prompt, a style reference and, for some backends, a content image."""
+    """One candidate to make: a prompt, a style reference and, for some backends, a picture."""
 
     backend: str
     prompt: str

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 
 from curate.references import StyleReference
+from curate.synthesize import patch, statistics
 from curate.synthesize.job import Encoding, Job, Pixels, decode, stylized_pair
-from curate.synthesize.settings import BackendSettings, StatisticsSettings
+from curate.synthesize.settings import BackendSettings, PatchSettings, StatisticsSettings
 from stylear.pair import Pair, Scalar, digest
 
-VERSIONS = {"statistics": 1}  # raise when the same settings give other pixels
+VERSIONS = {"patch": 1, "statistics": 1}  # raise when the same settings give other pixels
 
 
 class PictureSynthesizer:
@@ -48,23 +50,21 @@ class PictureSynthesizer:
             except (OSError, ValueError) as error:
                 broken = {**self.details, "error": str(error)[:200]}
                 done[job.key] = stylized_pair(job, None, self.encoding, broken, "bad-content")
-        for start in range(0, len(ready), self.settings.batch_size):
-            batch = ready[start : start + self.settings.batch_size]
-            for (job, _), pixels in zip(batch, self._run(batch), strict=True):
-                done[job.key] = stylized_pair(job, pixels, self.encoding, self.details)
+        with one_thread(), torch.no_grad():
+            for job, content in ready:
+                done[job.key] = self._stylize(job, content)
         return [done[job.key] for job, _ in jobs]
 
-    def _run(self, batch: Sequence[tuple[Job, Tensor]]) -> list[Pixels]:
-        with torch.inference_mode():
+    def _stylize(self, job: Job, content: Tensor) -> Pair:
+        """The pair of one job."""
+        details, reference = self.details, self._reference(job)
+        if isinstance(self.settings, PatchSettings):
+            picture = patch.stylize(content, reference, job.seed, self.settings)
+            details = {**details, "content_weight": patch.content_weight(job.seed, self.settings)}
+        else:
             assert isinstance(self.settings, StatisticsSettings)
-            from curate.synthesize import statistics
-
-            return [
-                to_pixels(
-                    statistics.stylize(content, self._reference(job), job.seed, self.settings)
-                )
-                for job, content in batch
-            ]
+            picture = statistics.stylize(content, reference, job.seed, self.settings)
+        return stylized_pair(job, to_pixels(picture), self.encoding, details)
 
     def _reference(self, job: Job) -> Tensor:
         """The reference of a job, (3, s, s) in [0, 1], decoded once."""
@@ -75,6 +75,17 @@ class PictureSynthesizer:
                 decode(self._references[job.reference].image, size)
             )
         return self._pixels[job.reference]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread inside: sums over several depend on how many there are, bytes must not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

@@ -1,8 +1,8 @@
 """`statistics`: colours and grain of a reference in closed form, without iterations to converge.
 
 Sliced optimal transport (Pitié et al. 2005: project, sort, move, rotate) of colours, then of each
-band of a Laplacian pyramid (after Heeger & Bergen 1995), starting from the content image. It carries
-palette and grain; texture that has shape (tiles, hatching) needs the `patch` synthesiser.
+band of a Laplacian pyramid (after Heeger & Bergen 1995), starting from the content image. It
+carries palette and grain; texture that has shape (tiles, hatching) needs the `patch` synthesiser.
 
 Axes: C colour, N pixels of the image, M pixels of the reference.
 """
