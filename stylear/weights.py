@@ -164,15 +164,17 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
 ) -> None:
     """Write a .safetensors file atomically, floats as `dtype`; equal tensors give equal bytes."""
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
+    path = Path(path)
     ready = {}
     for name in sorted(tensors):
         value = tensors[name].detach().to("cpu")
         if dtype is not None and value.is_floating_point():
             value = value.to(dtype)
-        ready[name] = value.clone().contiguous()
-    write_bytes(Path(path), save(ready, metadata={"format": "pt"}))
+        ready[name] = value.clone(memory_format=torch.contiguous_format)
+    with _beside(path) as temp:
+        save_file(ready, temp, metadata={"format": "pt"})
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -182,17 +184,25 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: temp file beside it, fsync, rename."""
+    with _beside(path) as temp:
+        temp.write_bytes(data)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temp file to fill; it takes the name `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temp = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temp = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
+        yield temp
+        with temp.open("rb+") as stream:
             os.fsync(stream.fileno())
-        Path(temp).chmod(0o644)
-        Path(temp).replace(path)
+        temp.chmod(0o644)
+        temp.replace(path)
     except BaseException:
-        Path(temp).unlink(missing_ok=True)
+        temp.unlink(missing_ok=True)
         raise
 
 

@@ -1,0 +1,216 @@
+"""LoRA (arXiv 2106.09685): low-rank changes of linear layers, in PEFT's and StyleAR's files.
+
+r rank, I inputs, O outputs. A is (r, I), B is (O, r) as in PEFT; StyleAR's release stores both
+transposed and has no alpha (alpha = r).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylear import weights
+from stylear.errors import WeightsError
+from stylear.model.transformer import Decoder, Head
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "lm_head")  # code
+PEFT_PREFIX = "base_model.model."
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+
+
+class LoraLinear(Head):
+    """A frozen linear layer plus B A scaled by alpha / r; it keeps the layer's name and weight."""
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = base.in_features, base.out_features
+        self.rank, self.alpha = rank, alpha
+        self.weight, self.bias = base.weight, base.bias
+        self.weight.requires_grad_(False)
+        if self.bias is not None:
+            self.bias.requires_grad_(False)
+        self.lora_A = nn.Parameter(self.weight.new_zeros(rank, base.in_features))
+        self.lora_B = nn.Parameter(self.weight.new_zeros(base.out_features, rank))
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        change = F.linear(F.linear(x, self.lora_A), self.lora_B)
+        return F.linear(x, self.weight, self.bias) + self.scale * change
+
+    def rows(self, x: Tensor, rows: slice | Tensor) -> Tensor:
+        change = F.linear(F.linear(x, self.lora_A), self.lora_B[rows])
+        return F.linear(x, self.weight[rows]) + self.scale * change
+
+
+def lora_layers(decoder: Decoder) -> Iterator[tuple[str, LoraLinear]]:
+    """The layers that carry LoRA, by name."""
+    for name, module in decoder.named_modules():
+        if isinstance(module, LoraLinear):
+            yield name, module
+
+
+def lora_parameters(decoder: Decoder) -> list[nn.Parameter]:
+    """What LoRA trains: every A and B."""
+    return [p for _, layer in lora_layers(decoder) for p in (layer.lora_A, layer.lora_B)]
+
+
+def apply_lora(
+    decoder: Decoder,
+    rank: int = 4,  # paper
+    targets: Sequence[str] = TARGETS,
+    *,
+    alpha: float | None = None,  # rank, as the released code has no alpha
+    seed: int = 0,
+) -> None:
+    """Freeze the decoder and put LoRA on the linear layers whose last name is in `targets`.
+
+    A is drawn as PEFT draws it, B is zero, so nothing changes before training. Raises ValueError
+    for a target that does not exist or a decoder that has LoRA already.
+    """
+    if next(lora_layers(decoder), None) is not None:
+        raise ValueError("decoder: has LoRA already; merge it first")
+    layers = {
+        name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
+    }
+    missing = set(targets) - {name.split(".")[-1] for name in layers}
+    if missing:
+        raise ValueError(f"LoRA targets: no layer is named {sorted(missing)[0]!r}")
+    decoder.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name, module in layers.items():
+        if name.split(".")[-1] in targets:
+            layer = LoraLinear(module, rank, rank if alpha is None else alpha)
+            fresh = torch.empty(rank, module.in_features)
+            nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+            layer.lora_A.data.copy_(fresh)
+            decoder.set_submodule(name, layer)
+
+
+@torch.no_grad()
+def merge(decoder: Decoder) -> None:
+    """Add every B A into its layer's weight and take LoRA off; all weights train again."""
+    for name, layer in list(lora_layers(decoder)):
+        kind = Head if name == "lm_head" else nn.Linear
+        with torch.device("meta"):
+            plain = kind(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        change = layer.scale * (layer.lora_B.float() @ layer.lora_A.float())
+        plain.weight = nn.Parameter((layer.weight.float() + change).to(layer.weight.dtype))
+        if layer.bias is not None:
+            plain.bias = nn.Parameter(layer.bias)
+        decoder.set_submodule(name, plain)
+    decoder.requires_grad_(True)
+
+
+def base_state(decoder: Decoder) -> dict[str, Tensor]:
+    """The decoder's weights without LoRA, under a plain decoder's names."""
+    return {k: v for k, v in decoder.state_dict().items() if not k.endswith((".lora_A", ".lora_B"))}
+
+
+def write_peft(
+    decoder: Decoder, directory: Path, base: str | None, dtype: torch.dtype | None = None
+) -> None:
+    """Write adapter_config.json and adapter_model.safetensors, readable by the peft library."""
+    layers = dict(lora_layers(decoder))
+    if not layers:
+        raise ValueError("decoder: has no LoRA to write")
+    first = next(iter(layers.values()))
+    tensors = {}
+    for name, layer in layers.items():
+        tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_A
+        tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_B
+    config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": base,
+        "r": first.rank,
+        "lora_alpha": first.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "target_modules": sorted({name.split(".")[-1] for name in layers}),
+        "inference_mode": True,
+    }
+    weights.write_tensors(directory / WEIGHTS_FILE, tensors, dtype=dtype)
+    weights.write_json(directory / CONFIG_FILE, config)
+
+
+def read_peft(decoder: Decoder, directory: Path) -> None:
+    """Put the LoRA of a PEFT directory on a plain decoder. Raises WeightsError when it is not its."""
+    path = directory / CONFIG_FILE
+    config = weights.read_json(path)
+    for key, expected in (("peft_type", "LORA"), ("bias", "none")):
+        if config.get(key, expected) != expected:
+            raise WeightsError(f"{path}: {key} expected {expected!r}, found {config[key]!r}")
+    for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save"):
+        if config.get(key):
+            raise WeightsError(f"{path}: {key} expected unset, found {config[key]!r}")
+    tensors = {
+        name.removeprefix(PEFT_PREFIX).removesuffix(".weight"): value
+        for name, value in weights.read_tensors(directory / WEIGHTS_FILE).items()
+    }
+    _install(decoder, tensors, config.get("lora_alpha"), str(directory / WEIGHTS_FILE))
+
+
+def read_released(decoder: Decoder, path: Path) -> None:
+    """Put the LoRA of StyleAR's released model.safetensors on a plain decoder."""
+    tensors = {}
+    for name, value in weights.read_tensors(path).items():
+        layer, _, part = name.rpartition(".")
+        if layer.endswith("_lora") and part in ("A", "B"):
+            tensors[f"{_plain(layer)}.lora_{part}"] = value.T
+    _install(decoder, tensors, None, str(path))
+
+
+def write_released(decoder: Decoder, path: Path, dtype: torch.dtype | None = None) -> None:
+    """Write LoRA as StyleAR's released model.safetensors; a scale other than 1 goes into B."""
+    tensors: dict[str, Tensor] = {}
+    for name, layer in lora_layers(decoder):
+        stem = "lm_head.lm_head" if name == "lm_head" else name
+        tensors[f"{stem}_lora.A"] = layer.lora_A.T
+        tensors[f"{stem}_lora.B"] = (layer.lora_B * layer.scale).T
+    weights.write_tensors(path, tensors, dtype=dtype)
+
+
+def _plain(released: str) -> str:
+    name = released.removesuffix("_lora")
+    return "lm_head" if name == "lm_head.lm_head" else name
+
+
+def _install(decoder: Decoder, tensors: Mapping[str, Tensor], alpha: Any, what: str) -> None:
+    layers = {
+        name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
+    }
+    names = sorted({name.rpartition(".")[0] for name in tensors})
+    if not names:
+        raise WeightsError(f"{what}: expected LoRA weights, found none")
+    for name in names:
+        a, b = (tensors.get(f"{name}.lora_{part}") for part in "AB")
+        if name not in layers or a is None or b is None:
+            found = "no such layer" if name not in layers else "only one of A and B"
+            raise WeightsError(
+                f"{what}: LoRA on {name}: expected this decoder's layer, found {found}"
+            )
+        expected = (layers[name].in_features, layers[name].out_features, a.shape[0])
+        if (a.shape[1], b.shape[0], b.shape[1]) != expected:
+            raise WeightsError(
+                f"{what}: LoRA on {name}: expected {expected[0]} inputs and {expected[1]} outputs, "
+                f"found A {tuple(a.shape)} and B {tuple(b.shape)}",
+                hint="the adapter belongs to another base model",
+            )
+    decoder.requires_grad_(False)
+    for name in names:
+        a, b = tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"]
+        rank = a.shape[0]
+        layer = LoraLinear(layers[name], rank, float(rank if alpha is None else alpha))
+        layer.lora_A.data.copy_(a)
+        layer.lora_B.data.copy_(b)
+        decoder.set_submodule(name, layer)
