@@ -1,4 +1,4 @@
-"""The Chameleon family: a model directory to a model and back. The mini models are of this family."""
+"""The Chameleon family, the mini models too: a model directory to a model and back."""
 
 from __future__ import annotations
 
@@ -211,9 +211,7 @@ def _load_adapter(
 ) -> StyleModel:
     base = settings.base.get("model")
     if not isinstance(base, str):
-        raise WeightsError(
-            f"{directory / STYLE}: expected `base.model` for the adapter, found none"
-        )
+        raise WeightsError(f"{directory / STYLE}: expected `base.model`, found none")
     source = weights.resolve(base)
     found, expected = weights.sha256_of(decoder_file(source)), settings.base.get("sha256")
     if expected is not None and found != expected:
@@ -322,7 +320,8 @@ def add_style(
 
     if model.layout.style_placeholder is None:
         raise WeightsError(
-            f"{model.name}: tokenizer: expected the token {model.settings.style_placeholder}, found none"
+            f"{model.name}: tokenizer: expected the token {model.settings.style_placeholder}, "
+            "found none"
         )
     encoder = ClipEncoder.open(clip, device=model.device)
     hidden = model.decoder.config.hidden_size

@@ -144,7 +144,7 @@ def write_peft(
 
 
 def read_peft(decoder: Decoder, directory: Path) -> None:
-    """Put the LoRA of a PEFT directory on a plain decoder. Raises WeightsError when it is not its."""
+    """Put the LoRA of a PEFT directory on a plain decoder. Raises WeightsError if not made for it."""
     path = directory / CONFIG_FILE
     config = weights.read_json(path)
     for key, expected in (("peft_type", "LORA"), ("bias", "none")):

@@ -52,7 +52,8 @@ class PerceiverAttention(nn.Module):
         self.to_out = nn.Linear(inner, config.dim, bias=False)
 
     def _split(self, x: Tensor) -> Tensor:  # (B, L, I) -> (B, heads, L, dim_head)
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        batch, length, inner = x.shape
+        return x.view(batch, length, self.heads, inner // self.heads).transpose(1, 2)
 
     def forward(self, features: Tensor, latents: Tensor) -> Tensor:
         latents = self.norm2(latents)
