@@ -1,0 +1,255 @@
+"""Generate: prompts and style references to pictures, a batch at a time.
+
+One forward a token serves both sides of guidance: conditional rows above, unconditional below.
+Only image codes are sampled; newlines and sizes are written by the layout.
+B pictures, R rows of a forward (B or 2B), T tokens, K style tokens, D hidden, V codes, N = h w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from stylear.encoders.clip import Picture, to_rgb
+from stylear.encoders.segment import Mask, cut_out
+from stylear.errors import UsageError
+from stylear.model.style_tokens import REMOVAL, enhance, place, remove_subject
+
+if TYPE_CHECKING:
+    from stylear.model.chameleon import StyleModel
+    from stylear.model.layout import TokenLayout
+    from stylear.model.transformer import Decoder
+
+GUIDANCE = 4.0  # code
+TOP_K = 2000  # code
+TEMPERATURE = 1.0  # code
+NOISE = 0.3  # paper: 0.1 to 0.3 at inference
+BATCH_SIZE = 32  # ours
+
+
+def generate(
+    model: StyleModel,
+    prompts: Sequence[str],
+    references: Sequence[Picture | None] | None = None,
+    *,
+    seeds: Sequence[int],
+    guidance: float = GUIDANCE,
+    top_k: int = TOP_K,
+    temperature: float = TEMPERATURE,
+    noise: float = NOISE,
+    masks: Sequence[Mask | None] | None = None,
+    removal: float = REMOVAL,
+    size_px: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Image.Image]:
+    """One picture for each prompt, with the style reference and the seed that stand beside it.
+
+    A picture depends on its own prompt, reference, mask and seed, not on what it is batched with.
+    `masks` (H, W) mark the subject of a reference whose content is to be taken out. `on_batch` is
+    called with the number of pictures that became ready.
+    Raises UsageError for settings out of range, lists of different lengths, and references given to
+    a model without style tokens.
+    """
+    _check(guidance=guidance, top_k=top_k, temperature=temperature, noise=noise)
+    count = len(prompts)
+    references = list(references) if references is not None else [None] * count
+    masks = list(masks) if masks is not None else [None] * count
+    for name, values in (("references", references), ("masks", masks), ("seeds", seeds)):
+        if len(values) != count:
+            raise UsageError(
+                f"{name}: expected one for each of {count} prompts, found {len(values)}"
+            )
+    height, width = _code_grid(model, size_px)
+    pictures: list[Image.Image] = []
+    for start in range(0, count, batch_size):
+        part = slice(start, start + batch_size)
+        generators = [Generator().manual_seed(seed) for seed in seeds[part]]
+        # uniform numbers first, so that the noise level changes no other draw
+        draws = torch.stack(
+            [torch.rand(height * width, generator=g, dtype=torch.float64) for g in generators]
+        )
+        styles = encode_styles(model, references[part], masks[part], removal)
+        styles = [
+            None if tokens is None else enhance(tokens[None], noise, [generator])[0]
+            for tokens, generator in zip(styles, generators, strict=True)
+        ]
+        ids = [
+            model.encode_prompt(prompt, style=tokens is not None)
+            for prompt, tokens in zip(prompts[part], styles, strict=True)
+        ]
+        codes = sample_codes(
+            model.decoder,
+            model.layout,
+            ids,
+            styles,
+            draws.view(-1, height, width),
+            guidance=guidance,
+            top_k=top_k,
+            temperature=temperature,
+        )
+        pictures += decode(model, codes)
+        if on_batch is not None:
+            on_batch(len(codes))
+    return pictures
+
+
+@torch.inference_mode()
+def encode_styles(
+    model: StyleModel,
+    references: Sequence[Picture | None],
+    masks: Sequence[Mask | None],
+    removal: float = REMOVAL,
+) -> list[Tensor | None]:
+    """Style tokens (K, D) of each reference, without the subject where a mask marks one.
+
+    A reference that stands several times is encoded once.
+    """
+    if all(reference is None for reference in references):
+        return [None] * len(references)
+    if model.resampler is None or model.clip is None:
+        raise UsageError(
+            f"{model.name}: expected a model with style tokens, found a plain text-to-image model",
+            hint="train it with `stylear train sft`, or leave --style out",
+        )
+    weight = next(model.resampler.parameters())
+    ready: dict[tuple[int, int], Tensor] = {}
+    tokens: list[Tensor | None] = []
+    for reference, mask in zip(references, masks, strict=True):
+        if reference is None:
+            tokens.append(None)
+            continue
+        key = (id(reference), id(mask))
+        if key not in ready:
+            picture = to_rgb(reference)
+            views = [picture] if mask is None else [picture, cut_out(picture, mask)]
+            features = model.style_features(views).to(weight)
+            if mask is None:
+                ready[key] = model.resampler(features)[0]
+            else:
+                ready[key] = remove_subject(features[:1], features[1:], model.resampler, removal)[0]
+        tokens.append(ready[key])
+    return tokens
+
+
+@torch.inference_mode()
+def sample_codes(
+    decoder: Decoder,
+    layout: TokenLayout,
+    prompts: Sequence[Sequence[int]],
+    styles: Sequence[Tensor | None],
+    draws: Tensor,
+    *,
+    guidance: float = GUIDANCE,
+    top_k: int = TOP_K,
+    temperature: float = TEMPERATURE,
+) -> Tensor:
+    """Image codes (B, h, w) after prompts (ids up to the image start) with their style tokens.
+
+    `draws` (B, h, w) holds one uniform number for each code. Guided logits are
+    u + guidance (c - u); the unconditional sequence starts at the image start token, and guidance
+    begins after the two size tokens (code). Guidance 1 needs no unconditional rows.
+    """
+    batch, height, width = draws.shape
+    device = decoder.model.norm.weight.device
+    prefix = layout.prefix(height, width)
+    guided = guidance != 1
+    rows = [[*ids, *prefix] for ids in prompts] + ([prefix] * batch if guided else [])
+    embeds, valid = _left_padded(decoder, layout, rows, [*styles, *[None] * (len(rows) - batch)])
+    slots = embeds.shape[1] + height * (width + 1)
+    cache = decoder.new_cache(len(rows), slots)
+    hidden = decoder(embeds, None if bool(valid.all()) else valid, cache)[:, -1]
+    table = torch.tensor(layout.image_token_ids, device=device)
+    uniform = draws.flatten(1).to(device)
+    codes = torch.empty(batch, height * width, dtype=torch.long, device=device)
+    for n in range(height * width):
+        logits = decoder.image_logits(hidden).float()  # (R, V)
+        if guided:
+            conditional, unconditional = logits.chunk(2)
+            logits = unconditional + guidance * (conditional - unconditional)
+        codes[:, n] = pick(logits, uniform[:, n], top_k, temperature)
+        if n + 1 == height * width:
+            break
+        ids = table[codes[:, n, None]]
+        if (n + 1) % width == 0:  # a row's newline goes through together with its last code
+            ids = torch.cat([ids, torch.full_like(ids, layout.newline)], dim=1)
+        ids = ids.repeat(2, 1) if guided else ids
+        hidden = decoder(decoder.embed(ids), None, cache)[:, -1]
+    return codes.view(batch, height, width)
+
+
+def pick(logits: Tensor, uniform: Tensor, top_k: int, temperature: float) -> Tensor:
+    """One code a row from logits (B, V) by inverting the distribution at uniform (B,) in [0, 1).
+
+    Only the `top_k` largest logits can be drawn; temperature 0 takes the largest.
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    if top_k < logits.shape[-1]:
+        least = logits.topk(top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, float("-inf"))
+    steps = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
+    target = uniform.double()[:, None] * steps[:, -1:]
+    # the first step above the target: its code has a probability above 0
+    return torch.searchsorted(steps, target, right=True)[:, 0]
+
+
+def decode(model: StyleModel, codes: Tensor) -> list[Image.Image]:
+    """Pictures of image codes (B, h, w)."""
+    with torch.inference_mode():
+        pixels = model.vq.decode(codes.to(next(model.vq.parameters()).device)).float()
+    scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte()
+    arrays: Any = scaled.permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
+
+
+def _left_padded(
+    decoder: Decoder,
+    layout: TokenLayout,
+    rows: Sequence[Sequence[int]],
+    styles: Sequence[Tensor | None],
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (R, T, D) of rows padded on the left, style tokens placed; the valid (R, T)."""
+    device = decoder.model.norm.weight.device
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), layout.pad)
+    valid = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :] = torch.tensor(row)
+        valid[i, longest - len(row) :] = True
+    embeds = decoder.embed(ids.to(device))
+    tokens = [style for style in styles if style is not None]
+    if tokens:
+        styled = torch.tensor([style is not None for style in styles])
+        rows_, columns = ((ids == layout.style_placeholder) & styled[:, None]).nonzero(
+            as_tuple=True
+        )
+        embeds = place(embeds, torch.stack(tokens).to(device), rows_.to(device), columns.to(device))
+    return embeds, valid.to(device)
+
+
+def _code_grid(model: StyleModel, size_px: int | None) -> tuple[int, int]:
+    """Codes along the height and the width of a picture."""
+    if size_px is None:
+        return model.grid
+    factor, size = model.vq.config.factor, size_px
+    unit = 2 * factor  # the size tokens count pairs of codes
+    if size < unit or size % unit:
+        raise UsageError(f"size: expected a multiple of {unit} pixels, found {size}")
+    return size // factor, size // factor
+
+
+def _check(*, guidance: float, top_k: int, temperature: float, noise: float) -> None:
+    for name, value, least in (
+        ("guidance", guidance, 0),
+        ("top_k", top_k, 1),
+        ("temperature", temperature, 0),
+        ("noise", noise, 0),
+    ):
+        if not value >= least:
+            raise UsageError(f"{name}: expected at least {least}, found {value}")

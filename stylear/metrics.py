@@ -1,0 +1,83 @@
+"""Metrics: what the pictures of a model are worth, as pure functions of embeddings.
+
+B pictures, R references, D embedding size. Embeddings have length one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DRAWS = 1000  # ours: resamples of the bootstrap
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and its 95% bootstrap confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def pair_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of each row of a (B, D) with the same row of b (B, D): (B,)."""
+    return (a * b).sum(dim=-1)
+
+
+def harmonic_mean(text: Tensor, style: Tensor) -> Tensor:
+    """2ts / (t + s) of scores (B,), each clamped at 0 first; 0 where either is 0."""
+    text, style = text.clamp(min=0), style.clamp(min=0)
+    total = text + style
+    return torch.where(total > 0, 2 * text * style / total.clamp(min=1e-12), 0.0)
+
+
+def content_leakage(pictures: Tensor, own: Tensor, contents: Tensor, others: Tensor) -> Tensor:
+    """How much nearer each picture is to its own reference's content than to other contents (B,).
+
+    cos(picture, own content) minus the mean of cos(picture, c) over the other contents c.
+    `pictures` (B, D); `own` (B,) the row of the picture's reference in `contents` (R, D);
+    `others` (R, R) bool, True where column c is another content to compare row r with.
+    Contents are caption embeddings, or embeddings of references of the same style. Where every
+    reference is used equally, pictures that do not depend on their reference average exactly 0.
+    NaN where a reference has no other content.
+    """
+    cosines = pictures @ contents.T  # (B, R)
+    compared = others[own].to(cosines.dtype)
+    rest = (cosines * compared).sum(dim=1) / compared.sum(dim=1)
+    return cosines.gather(1, own[:, None])[:, 0] - rest
+
+
+def bootstrap(
+    values: Sequence[float] | Tensor,
+    clusters: Sequence[Hashable],
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Estimate | None:
+    """The mean of `values` with a percentile bootstrap over clusters; None without finite values.
+
+    Whole clusters are drawn with replacement (Davison & Hinkley 1997, 3.8), so several seeds of one
+    (reference, prompt) count as one observation of it. NaN values are left out.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(numbers)
+    if not finite.any():
+        return None
+    ids = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    which = np.array([ids[cluster] for cluster in clusters])[finite]
+    _, which = np.unique(which, return_inverse=True)
+    sums = np.bincount(which, weights=numbers[finite])
+    sizes = np.bincount(which)
+    picks = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
+    means = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(sums.sum() / sizes.sum()), float(low), float(high))
