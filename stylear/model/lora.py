@@ -144,7 +144,7 @@ def write_peft(
 
 
 def read_peft(decoder: Decoder, directory: Path) -> None:
-    """Put the LoRA of a PEFT directory on a plain decoder. Raises WeightsError if not made for it."""
+    """Put the LoRA of a PEFT directory on a plain decoder. Raises WeightsError if not its."""
     path = directory / CONFIG_FILE
     config = weights.read_json(path)
     for key, expected in (("peft_type", "LORA"), ("bias", "none")):
@@ -196,9 +196,7 @@ def _install(decoder: Decoder, tensors: Mapping[str, Tensor], alpha: Any, what: 
         a, b = (tensors.get(f"{name}.lora_{part}") for part in "AB")
         if name not in layers or a is None or b is None:
             found = "no such layer" if name not in layers else "only one of A and B"
-            raise WeightsError(
-                f"{what}: LoRA on {name}: expected this decoder's layer, found {found}"
-            )
+            raise WeightsError(f"{what}: {name}: expected a layer and its A and B, found {found}")
         expected = (layers[name].in_features, layers[name].out_features, a.shape[0])
         if (a.shape[1], b.shape[0], b.shape[1]) != expected:
             raise WeightsError(

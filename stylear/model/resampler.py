@@ -36,6 +36,29 @@ class ResamplerConfig:
             raise WeightsError(f"resampler: unknown setting {unknown[0]!r}")
         return cls(**found)
 
+    @classmethod
+    def infer(
+        cls, tensors: Mapping[str, Tensor], dim_head: int = 64, what: str = ""
+    ) -> ResamplerConfig:
+        """The sizes of stored weights; only `dim_head` (64: code) does not show in them."""
+        try:
+            _, queries, dim = tensors["latents"].shape
+            inner = tensors["layers.0.0.to_q.weight"].shape[0]
+            return cls(
+                dim=dim,
+                depth=1 + max(int(k.split(".")[1]) for k in tensors if k.startswith("layers.")),
+                dim_head=dim_head,
+                heads=inner // dim_head,
+                num_queries=queries,
+                embedding_dim=tensors["proj_in.weight"].shape[1],
+                output_dim=tensors["proj_out.weight"].shape[0],
+                ff_mult=tensors["layers.0.1.1.weight"].shape[0] // dim,
+            )
+        except KeyError as error:
+            raise WeightsError(
+                f"{what}: resampler: {error.args[0]} expected, found nothing"
+            ) from None
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
