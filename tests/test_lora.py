@@ -55,7 +55,9 @@ def test_fresh_lora_changes_nothing_and_only_it_trains() -> None:
     assert torch.allclose(logits(decoder), before, atol=1e-6)
     layers = [name for name, _ in lora.lora_layers(decoder)]
     assert len(layers) == 2 * 5 + 1
-    assert {"model.layers.1.self_attn.o_proj", "model.layers.0.mlp.down_proj", "lm_head"} < {*layers}
+    assert {"model.layers.1.self_attn.o_proj", "model.layers.0.mlp.down_proj", "lm_head"} < {
+        *layers
+    }
     trainable = {id(p) for p in decoder.parameters() if p.requires_grad}
     assert trainable == {id(p) for p in lora.lora_parameters(decoder)}
     assert len(trainable) == 22
