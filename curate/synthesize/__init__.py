@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from curate.references import StyleReference
 from curate.split import split_of
 from curate.synthesize.job import Encoding, Job
-from curate.synthesize.settings import NEEDS_CONTENT, backend_settings
+from curate.synthesize.settings import NEEDS_CONTENT, InstantStyleSettings, backend_settings
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import Pair, content_id, digest
 
@@ -132,7 +132,7 @@ def open_synthesizer(recipe: Recipe, references: Sequence[StyleReference]) -> Sy
     settings = backend_settings(spec.backend, spec.settings)
     encoding = Encoding(image.size, image.format, image.quality)
     by_id: Mapping[str, StyleReference] = {reference.id: reference for reference in references}
-    if spec.backend == "instantstyle":
+    if isinstance(settings, InstantStyleSettings):
         from curate.synthesize.instantstyle import InstantStyle
 
         return InstantStyle(settings, by_id, encoding)

@@ -154,7 +154,7 @@ def descend(
     generator: torch.Generator,
     settings: PatchSettings,
 ) -> Tensor:
-    """Adam steps, ever shorter, on the sliced Wasserstein distance of patches plus `weight` times the content's.
+    """Adam steps, ever shorter: sliced Wasserstein distance of patches + `weight` x content loss.
 
     Every step draws new unit projections (K, C, patch, patch); the content's part compares blurred
     images, so texture is free and the drawing is not.

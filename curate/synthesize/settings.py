@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,10 +61,42 @@ class PatchSettings(BackendSettings):
     rate: float = Field(0.03, gt=0, le=1, description="sliced: learning rate (ours).")
 
 
+class InstantStyleSettings(BackendSettings):
+    """SDXL + IP-Adapter on the style block; paths are local, in the layout of their releases."""
+
+    batch_size: int = Field(4, ge=1, description="Images drawn in one batch.")
+    model: str = Field(description="Directory of an SDXL pipeline (model_index.json inside).")
+    variant: str | None = Field(None, description="Weights variant, e.g. fp16.")
+    ip_adapter: str = Field(description="IP-Adapter weights file, or the directory of its release.")
+    ip_adapter_subfolder: str = Field("sdxl_models", description="Where in that directory.")
+    ip_adapter_weight_name: str = Field(
+        "ip-adapter_sdxl.safetensors", description="Which file there."
+    )
+    image_encoder: str | None = Field(
+        None, description="CLIP image encoder; default: in the model, or beside the adapter."
+    )
+    style_scale: float = Field(1.0, ge=0, le=2, description="Style block (InstantStyle).")
+    layout_scale: float = Field(0.0, ge=0, le=2, description="Layout block, 0 = off (paper).")
+    steps: int = Field(30, ge=1, le=1000, description="Denoising steps (InstantStyle).")
+    guidance: float = Field(5.0, ge=0, le=50, description="Guidance scale (InstantStyle).")
+    negative_prompt: str = Field(
+        "text, watermark, lowres, low quality, worst quality, deformed, glitch, low contrast,"
+        " noisy, saturation, blurry",
+        description="What to stay away from (InstantStyle).",
+    )
+    size: int = Field(1024, ge=16, multiple_of=8, description="Pixels a side while drawing (SDXL).")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="auto: float16 on a GPU, float32 on a CPU."
+    )
+    device: str = Field("auto", description="torch device; auto: cuda where there is one.")
+
+
 BACKENDS: dict[str, type[BackendSettings]] = {
     "patch": PatchSettings,
     "statistics": StatisticsSettings,
+    "instantstyle": InstantStyleSettings,
 }
+PATHS = {"instantstyle": ("model", "ip_adapter", "image_encoder")}
 NEEDS_CONTENT = frozenset({"patch", "statistics"})  # these stylise a picture; others draw a prompt
 
 
@@ -82,7 +115,18 @@ def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings
         first = error.errors(include_url=False)[0]
         key = ".".join(["synthesize", "settings", *(str(part) for part in first["loc"])])
         known = ", ".join(model.model_fields)
+        found = "nothing" if first["type"] == "missing" else repr(first["input"])
         raise RecipeError(
-            f"{key}: {first['msg']} (found {first['input']!r})",
+            f"{key}: {first['msg'].lower()}, found {found}",
             hint=f"settings of backend {backend}: {known}",
         ) from error
+
+
+def absolute_paths(backend: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The settings with paths that lie below `base` (the recipe's folder) made absolute."""
+    resolved = dict(values)
+    for key in PATHS.get(backend, ()):
+        value = resolved.get(key)
+        if isinstance(value, str) and (base / value).exists():
+            resolved[key] = str((base / value).resolve())
+    return resolved
