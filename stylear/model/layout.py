@@ -207,10 +207,6 @@ class TokenLayout:
             image_start=len(prompt),
         )
 
-    def unconditional_prompt(self) -> list[int]:
-        """What stands before the image for the unconditional side of guidance: nothing (code)."""
-        return []
-
 
 def collate(examples: Sequence[Example], pad: int) -> Batch:
     """Examples as one batch, padded on the right with the id `pad`."""

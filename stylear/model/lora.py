@@ -110,11 +110,6 @@ def merge(decoder: Decoder) -> None:
     decoder.requires_grad_(True)
 
 
-def base_state(decoder: Decoder) -> dict[str, Tensor]:
-    """The decoder's weights without LoRA, under a plain decoder's names."""
-    return {k: v for k, v in decoder.state_dict().items() if not k.endswith((".lora_A", ".lora_B"))}
-
-
 def write_peft(
     decoder: Decoder, directory: Path, base: str | None, dtype: torch.dtype | None = None
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import gcd, prod
+from math import gcd
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -339,7 +339,3 @@ class VQModel(nn.Module):
         path = directory / "config.json"
         config = weights.read_json(path) if path.exists() else {}
         weights.write_json(path, config | {"vq_config": self.config.to_dict()})
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(prod(p.shape) for p in self.parameters())
