@@ -65,23 +65,26 @@ class InstantStyle:
 
     def __call__(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Pair]:
         """One pair a job, in order; the content bytes are not looked at."""
-        pairs = []
-        for start in range(0, len(jobs), self.settings.batch_size):
-            batch = [job for job, _ in jobs[start : start + self.settings.batch_size]]
-            for job, pixels in zip(batch, self._draw(batch), strict=True):
-                fitted = fit(pixels, self.encoding.size)
-                pairs.append(stylized_pair(job, fitted, self.encoding, self.details))
-        return pairs
+        by_reference: dict[str, list[Job]] = {}
+        for job, _ in jobs:
+            by_reference.setdefault(job.reference, []).append(job)
+        done: dict[str, Pair] = {}
+        # one reference a batch: diffusers repeats the given embeddings for every prompt
+        for same in by_reference.values():
+            for start in range(0, len(same), self.settings.batch_size):
+                batch = same[start : start + self.settings.batch_size]
+                for job, pixels in zip(batch, self._draw(batch), strict=True):
+                    fitted = fit(pixels, self.encoding.size)
+                    done[job.key] = stylized_pair(job, fitted, self.encoding, self.details)
+        return [done[job.key] for job, _ in jobs]
 
     def _draw(self, batch: Sequence[Job]) -> list[Pixels]:
-        """The images of a batch, (size, size, 3) in [0, 1]."""
-        # each (2, 1, D): unconditional, style; (1, 1, D) without guidance. Unconditional ones first
-        style = torch.stack([self._embedding(job.reference) for job in batch], dim=1).flatten(0, 1)
+        """The images of a batch of one reference, (size, size, 3) in [0, 1]."""
         with torch.inference_mode():
             images = self.pipeline(
                 prompt=[job.prompt for job in batch],
                 negative_prompt=[self.settings.negative_prompt] * len(batch),
-                ip_adapter_image_embeds=[style],
+                ip_adapter_image_embeds=[self._embedding(batch[0].reference)],
                 generator=[torch.Generator("cpu").manual_seed(job.seed) for job in batch],
                 num_inference_steps=self.settings.steps,
                 guidance_scale=self.settings.guidance,
@@ -92,7 +95,10 @@ class InstantStyle:
         return list(np.asarray(images, dtype=np.float32))
 
     def _embedding(self, reference: str) -> Tensor:
-        """What the image encoder makes of a reference, computed once: unconditional, then it."""
+        """A reference as the adapter reads it, computed once: (2, 1, D), unconditional first.
+
+        Without guidance it is (1, 1, D).
+        """
         if reference not in self._embeddings:
             with Image.open(io.BytesIO(self._references[reference].image)) as opened:
                 image = opened.convert("RGB")
