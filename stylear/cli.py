@@ -2,18 +2,249 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from stylear.console import run_app
+from stylear.console import Bar, JsonOption, SeedOption, emit_json, emit_table, run_app, say
+from stylear.errors import UsageError
+
+if TYPE_CHECKING:
+    from stylear.references import Reference
 
 app = typer.Typer(
     name="stylear",
-    help="Build a style corpus you can defend; train a style-aligned autoregressive image model on it.",
+    help="Build a style corpus you can defend; train a style-aligned image model on it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+models_app = typer.Typer(
+    help="The models that ship with the package.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(models_app, name="models")
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="A training run, a model directory, or a mini model's name.")
+]
+PromptOption = Annotated[list[str], typer.Option("--prompt", help="A prompt; may be repeated.")]
+PromptsOption = Annotated[
+    Path | None, typer.Option("--prompts", help="A text file with one prompt a line.")
+]
+GuidanceOption = Annotated[
+    float, typer.Option("--guidance", help="Strength of the prompt and the style; 1 is none.")
+]
+TopKOption = Annotated[int, typer.Option("--top-k", help="How many image codes may be drawn.")]
+TemperatureOption = Annotated[
+    float,
+    typer.Option("--temperature", help="Below 1 safer, above 1 wilder; 0 takes the likeliest."),
+]
+NoiseOption = Annotated[
+    float,
+    typer.Option("--noise", help="Noise on the style tokens; less copies the reference more."),
+]
+BatchOption = Annotated[int, typer.Option("--batch-size", help="Pictures drawn together.", min=1)]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what lies in --out.")]
+
+
+@app.command()
+def generate(
+    model: ModelOption,
+    out: Annotated[Path, typer.Option("--out", help="The directory to write pictures to.")],
+    style: Annotated[
+        list[Path], typer.Option("--style", help="A style reference, or a folder of them.")
+    ] = [],  # noqa: B006 - typer wants a list as the default of a repeated option
+    prompt: PromptOption = [],  # noqa: B006
+    prompts: PromptsOption = None,
+    segment: Annotated[
+        str | None,
+        typer.Option(
+            help="Take the subject out of the style: mask.png, grabcut, or sam:CHECKPOINT."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Pictures of each style and prompt.", min=1)] = 1,
+    seed: SeedOption = 0,
+    guidance: GuidanceOption = 4.0,
+    top_k: TopKOption = 2000,
+    temperature: TemperatureOption = 1.0,
+    noise: NoiseOption = 0.3,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the picture in pixels; the model's own if left out.")
+    ] = None,
+    batch_size: BatchOption = 32,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Draw prompts in the style of reference pictures.
+
+    Every style is combined with every prompt; --count draws seeds --seed, --seed + 1, and so on.
+    A picture depends on its own style, prompt and seed alone.
+
+    Example: stylear generate --model mini-stylear --style style.png --prompt "a cat" --out new
+    """
+    from stylear.gallery import GRID, Sampling, check_free, write_gallery
+    from stylear.models import open_model
+
+    check_free(out, force=force)
+    texts = _prompts(prompt, prompts)
+    references = _references(style)
+    opened = open_model(model, device=device, dtype=dtype)
+    sampling = Sampling(guidance, top_k, temperature, noise, size, batch_size)
+    seeds = range(seed, seed + count)
+    total = max(1, len(references)) * len(texts) * count
+    with Bar("generate", total=total, unit="pictures") as bar:
+        lines = write_gallery(
+            opened,
+            references,
+            texts,
+            seeds,
+            out,
+            sampling,
+            segment=segment,
+            on_batch=bar.advance,
+        )
+    if json:
+        emit_json({"out": str(out), "grid": str(out / GRID), "pictures": lines})
+    else:
+        emit_table([{"pictures": len(lines), "out": str(out), "grid": str(out / GRID)}])
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", help="A run, model directory or mini model; may be repeated."),
+    ],
+    styles: Annotated[
+        list[Path], typer.Option("--styles", help="A folder of style references, or one picture.")
+    ],
+    prompt: PromptOption = [],  # noqa: B006
+    prompts: PromptsOption = None,
+    seeds: Annotated[int, typer.Option(help="Pictures of each style and prompt.", min=1)] = 2,
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write pictures, scores and a grid here.")
+    ] = None,
+    clip: Annotated[str, typer.Option(help="The CLIP that judges.")] = "mini-clip",
+    guidance: GuidanceOption = 4.0,
+    top_k: TopKOption = 2000,
+    temperature: TemperatureOption = 1.0,
+    noise: NoiseOption = 0.3,
+    batch_size: BatchOption = 32,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure models on styles x prompts x seeds, with 95% intervals.
+
+    clip_t: picture and prompt. clip_i: picture and reference (content counts too, so never alone).
+    texture: style without content. harmonic: of clip_t and texture. leakage: how much nearer the
+    picture is to its reference's content than to other contents; 0 is none.
+
+    Example: stylear evaluate --model mini-ar --model RUN --styles styles --prompts prompts.txt
+    """
+    from stylear.encoders.clip import ClipEncoder
+    from stylear.evaluate import evaluate as measure
+    from stylear.gallery import check_free
+    from stylear.models import open_model
+
+    if out is not None:
+        check_free(out, force=force)
+    texts = _prompts(prompt, prompts)
+    references = _references(styles)
+    judge = ClipEncoder.open(clip, device="cpu")
+    total = len(model) * len(references) * len(texts) * seeds
+    with Bar("evaluate", total=total, unit="pictures") as bar:
+        found = measure(
+            (open_model(name, device=device, dtype=dtype) for name in model),
+            references,
+            texts,
+            range(seed, seed + seeds),
+            clip=judge,
+            on_batch=bar.advance,
+            batch_size=batch_size,
+            guidance=guidance,
+            top_k=top_k,
+            temperature=temperature,
+            noise=noise,
+        )
+    if out is not None:
+        say(f"grid: {found.write(out)}")
+    if json:
+        emit_json(found.summary())
+    else:
+        emit_table(found.table())
+
+
+@models_app.command("list")
+def list_models(json: JsonOption = False) -> None:
+    """List the models that ship with the package: size, hash, licence.
+
+    Example: stylear models list
+    """
+    from dataclasses import asdict
+
+    from stylear.models import shipped
+
+    rows = [asdict(model) for model in shipped()]
+    if json:
+        emit_json(rows)
+    else:
+        emit_table([{**row, "sha256": row["sha256"][:12]} for row in rows])
+
+
+@models_app.command("verify")
+def verify_models(
+    write: Annotated[
+        bool, typer.Option("--write", help="Record the files as they are now; after training anew.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Re-hash every file of the shipped models against the recorded hashes.
+
+    Example: stylear models verify
+    """
+    from stylear.models import verify, write_hashes
+
+    if write:
+        say(f"recorded: {write_hashes()}")
+    count = verify()
+    if json:
+        emit_json({"files": count, "ok": True})
+    else:
+        print(f"{count} files as recorded")
+
+
+def _prompts(given: list[str], file: Path | None) -> list[str]:
+    from stylear.references import load_prompts
+
+    texts = [*given, *(load_prompts(file) if file is not None else [])]
+    if not texts:
+        raise UsageError(
+            "--prompt: expected at least one prompt, found none",
+            hint='give --prompt "a red apple" or --prompts FILE',
+        )
+    return list(dict.fromkeys(texts))
+
+
+def _references(paths: list[Path]) -> list[Reference]:
+    from stylear.references import load_styles
+
+    found = [reference for path in paths for reference in load_styles(path)]
+    for i, reference in enumerate(found):
+        if any(other.id == reference.id for other in found[:i]):
+            raise UsageError(
+                f"{reference.path}: expected styles of different names, found two {reference.id!r}",
+                hint="rename one of the files",
+            )
+    return found
 
 
 def mount() -> typer.Typer:

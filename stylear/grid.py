@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,13 @@ def draw_grid(
             for j, picture in enumerate(block.cells[i]):
                 _place(canvas, picture, left + j * (cell_px + GAP), y, cell_px)
     return canvas
+
+
+def encode_png(picture: Image.Image) -> bytes:
+    """The picture as PNG bytes."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _place(canvas: Image.Image, picture: Image.Image | None, x: int, y: int, side: int) -> None:

@@ -20,12 +20,7 @@ PROMPTS = ["a red apple", "the dog in a blue house", "cat", "an apple tree in th
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> StyleModel:
-    made = write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-    with torch.no_grad():  # random weights of the usual size leave every code equally likely
-        for name, weight in made.decoder.named_parameters():
-            if weight.dim() == 2:
-                weight.mul_(6 if "embed" in name or "head" in name else 3)
-    return made
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 def reference(seed: int) -> Image.Image:

@@ -39,7 +39,13 @@ def write_tiny_base(directory: Path, seed: int = 0) -> StyleModel:
         torch.manual_seed(seed)
         vq = VQModel(VQ)
     tokenizer = build_tokenizer(WORDS, VQ.num_embeddings, size_units=[2], text_vocabulary=64)
-    return new_model(directory, tokenizer, DECODER, vq, seed=seed)
+    model = new_model(directory, tokenizer, DECODER, vq, seed=seed)
+    with torch.no_grad():  # fresh weights make all codes equally likely: sharpen them
+        for name, weight in model.decoder.named_parameters():
+            if weight.dim() == 2:
+                weight.mul_(6 if "embed" in name or "head" in name else 3)
+    save_model(model, directory)
+    return load_model(directory)
 
 
 def write_tiny_model(directory: Path, seed: int = 0) -> StyleModel:

@@ -6,7 +6,7 @@ Axes: H, W the picture in pixels.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,27 +31,32 @@ _PROMPT = re.compile(r"^(?P<file>.+)@(?P<numbers>\d+(?:,\d+)+)$")
 
 
 def subject_mask(image: Picture, method: str) -> Mask:
-    """The subject of a picture as a bool mask (H, W), True on the subject.
+    """The subject of a picture as a bool mask (H, W), True on the subject; see `subject_masks`."""
+    return subject_masks([image], method)[0]
+
+
+def subject_masks(images: Sequence[Picture], method: str) -> list[Mask]:
+    """The subject of each picture as a bool mask (H, W), True on the subject.
 
     `method` is the path of a mask picture (white on the subject), `grabcut`, or `sam:CHECKPOINT`
     for any segment-anything checkpoint; `sam:CHECKPOINT@X,Y` and `sam:CHECKPOINT@X0,Y0,X1,Y1` give
     a point on the subject or a box around it, otherwise the largest central subject is taken.
     Raises UsageError, SourceError or WeightsError; SourceError when no subject is found.
     """
-    picture = to_rgb(image)
+    pictures = [to_rgb(image) for image in images]
     kind, _, rest = method.partition(":")
     if method == "grabcut":
-        mask = _grabcut(picture)
+        masks = [_grabcut(picture) for picture in pictures]
     elif kind == "sam":
-        mask = _sam(picture, rest)
+        masks = _sam(pictures, rest)
     else:
-        mask = _from_file(picture, Path(method))
-    if not mask.any():
+        masks = [_from_file(picture, Path(method)) for picture in pictures]
+    if not all(mask.any() for mask in masks):
         raise SourceError(
             f"{method}: expected a subject in the picture, found none",
             hint="draw a mask picture (white on the subject) and give its path to --segment",
         )
-    return mask
+    return masks
 
 
 def cut_out(image: Picture, mask: Mask) -> Image.Image:
@@ -94,7 +99,7 @@ def _grabcut(picture: Image.Image) -> Mask:
     return found
 
 
-def _sam(picture: Image.Image, spec: str) -> Mask:
+def _sam(pictures: Sequence[Image.Image], spec: str) -> list[Mask]:
     from segment_anything import SamPredictor
 
     given = _PROMPT.match(spec)
@@ -105,14 +110,20 @@ def _sam(picture: Image.Image, spec: str) -> Mask:
             f"found {len(numbers)} numbers"
         )
     predictor = SamPredictor(load_sam(given["file"] if given else spec))
-    predictor.set_image(np.asarray(picture))
+    masks = []
+    for picture in pictures:
+        predictor.set_image(np.asarray(picture))
+        masks.append(_prompted(predictor, numbers) if numbers else _central(predictor, picture))
+    return masks
+
+
+def _prompted(predictor: Any, numbers: Sequence[int]) -> Mask:
+    """The mask of a box, or the surest of the three masks of a point."""
     if len(numbers) == 4:
         masks, _, _ = predictor.predict(box=np.array(numbers), multimask_output=False)
         return np.asarray(masks[0], dtype=bool)
-    if len(numbers) == 2:
-        masks, sure, _ = predictor.predict(np.array([numbers]), np.array([1]))
-        return np.asarray(masks[int(sure.argmax())], dtype=bool)
-    return _central(predictor, picture)
+    masks, sure, _ = predictor.predict(np.array([numbers]), np.array([1]))
+    return np.asarray(masks[int(sure.argmax())], dtype=bool)
 
 
 def _central(predictor: Any, picture: Image.Image) -> Mask:

@@ -1,0 +1,146 @@
+"""Models: the mini family and its committed hashes, and any model opened by name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylear.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from stylear.model.chameleon import StyleModel
+
+MINI_MODELS = Path(__file__).parent / "mini" / "models"
+HASHES_FILE = "hashes.json"
+FINAL = "final"  # where a training run leaves its finished model
+_LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A model that ships with the package."""
+
+    name: str
+    bytes: int
+    sha256: str  # of its file names and contents
+    licence: str  # as its model card says
+
+
+def shipped(root: Path = MINI_MODELS) -> list[Shipped]:
+    """The models of the mini family, by name. Raises WeightsError when a model has no card."""
+    from stylear.weights import sha256_of
+
+    found = []
+    for directory in _directories(root):
+        card = directory / "README.md"
+        licence = _LICENCE.search(card.read_text("utf-8")) if card.is_file() else None
+        if licence is None:
+            raise WeightsError(f"{card}: expected a model card with a licence, found none")
+        size = sum(file.stat().st_size for file in _files(directory))
+        found.append(Shipped(directory.name, size, sha256_of(directory), licence[1]))
+    return found
+
+
+def hash_files(root: Path = MINI_MODELS) -> dict[str, dict[str, Any]]:
+    """Every file of every model as {"<model>/<file>": {"sha256", "bytes"}}."""
+    from stylear.weights import sha256_of
+
+    return {
+        file.relative_to(root).as_posix(): {
+            "sha256": sha256_of(file),
+            "bytes": file.stat().st_size,
+        }
+        for directory in _directories(root)
+        for file in _files(directory)
+    }
+
+
+def write_hashes(root: Path = MINI_MODELS) -> Path:
+    """Record the files as they are now in hashes.json."""
+    from stylear.weights import write_json
+
+    write_json(root / HASHES_FILE, hash_files(root))
+    return root / HASHES_FILE
+
+
+def verify(root: Path = MINI_MODELS) -> int:
+    """Re-hash every file of the family against hashes.json; returns how many there are.
+
+    Raises WeightsError naming the first file that is missing, changed or unknown.
+    """
+    from stylear.weights import read_json
+
+    expected, found = read_json(root / HASHES_FILE), hash_files(root)
+    problems = [
+        f"{name}: expected in the family, found nothing" for name in expected - found.keys()
+    ]
+    problems += [f"{name}: expected nothing of that name" for name in found - expected.keys()]
+    problems += [
+        f"{name}: expected sha256 {expected[name]['sha256']}, found {found[name]['sha256']}"
+        for name in sorted(expected.keys() & found.keys())
+        if expected[name] != found[name]
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise WeightsError(
+            f"{sorted(problems)[0]}{more}",
+            hint="install the package again; after training the family anew, "
+            "`stylear models verify --write` records the new files",
+        )
+    return len(expected)
+
+
+def find(name: str) -> Path:
+    """The model directory that a name means: a mini model, a model directory, or a run's `final/`.
+
+    Raises WeightsError when there is none.
+    """
+    from stylear.weights import resolve
+
+    path = resolve(name)
+    if (path / FINAL).is_dir():
+        return path / FINAL
+    if path.is_dir() and (path / "checkpoints").is_dir():
+        raise WeightsError(
+            f"{name}: expected a finished run with {FINAL}/, found an unfinished one",
+            hint="finish it with the same `stylear train` command, or name one of its checkpoints",
+        )
+    return path
+
+
+def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> StyleModel:
+    """A model by name, called by the last part of that name.
+
+    `device` auto is a GPU where there is one; `dtype` auto is bfloat16 there and float32 on a CPU.
+    Raises UsageError for a device that is not there, WeightsError for a model that cannot be read.
+    """
+    import torch
+
+    from stylear.model.chameleon import load_model
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    if dtype not in dtypes:
+        raise UsageError(f"--dtype: expected one of auto, {', '.join(dtypes)}, found {dtype!r}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"--device: expected a device of this machine, found {device!r}",
+            hint="use --device cpu",
+        ) from error
+    model = load_model(find(name), device=device, dtype=dtypes[dtype])
+    return replace(model, name=Path(name).resolve().name)
+
+
+def _directories(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(p for p in directory.rglob("*") if p.is_file())
