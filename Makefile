@@ -1,0 +1,50 @@
+# Each target sets up .venv by itself on first use, and not again until the requirements change.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+OUT ?= demo-output
+N ?= 50
+
+.PHONY: help demo test lint bench chaos mini mini-corpus clean
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) ## the whole story offline: corpus, audit, training, pictures; ends with a page to open
+	$(BIN)/stylear demo --out $(OUT)
+
+test: $(READY) ## all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY) ## comparisons against peers; results go to benchmarks/results
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+chaos: $(READY) ## kill -9 a run at N random points: make chaos N=200
+	CHAOS_ROUNDS=$(N) $(BIN)/python -m pytest tests/test_chaos.py
+
+mini-corpus: $(READY) ## rebuild the embedded corpus from the two npm packages (needs npm)
+	mkdir -p mini-build && cd mini-build && npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0
+	cd mini-build && for v in google twitter; do mkdir -p $$v && \
+	  tar xzf emoji-datasource-$$v-16.0.0.tgz -C $$v package/emoji.json package/img/$$v/64; done
+	rm -rf mini-build/drawings mini-build/drawings-corpus
+	$(BIN)/python -m stylear.mini.emoji --noto mini-build/google/package --twemoji mini-build/twitter/package --out mini-build/drawings
+	$(BIN)/stylear curate fetch manifests/mini-corpus.yaml --out mini-build/drawings-corpus
+	rm -f stylear/mini/corpus/* && cp mini-build/drawings-corpus/raw/*.tar mini-build/drawings-corpus/raw/*.parquet stylear/mini/corpus/
+
+mini: $(READY) ## train the mini models from scratch (about 90 minutes on 2 CPU cores)
+	$(BIN)/python -m stylear.mini.train_clip
+	$(BIN)/python -m stylear.mini.train_vq
+	$(BIN)/python -m stylear.mini.build_ar
+	$(BIN)/stylear models verify --write
+
+clean: ## remove what the other targets made
+	rm -rf .venv demo-output mini-build
