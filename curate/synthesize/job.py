@@ -86,7 +86,7 @@ def decode(data: bytes, size: int) -> Pixels:
         square = square.resize(
             (size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
         )
-    return np.asarray(square, dtype=np.float32) / 255
+    return np.asarray(square, dtype=np.float32) / np.float32(255)
 
 
 def stylized_pair(

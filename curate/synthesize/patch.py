@@ -61,7 +61,7 @@ def guide(content: Tensor, reference: Tensor, settings: PatchSettings) -> Tensor
     """
     ground, paper = rim(luma(content), 32), rim(luma(reference), 10)
     plain = bool(ground.std() < 0.1)
-    tone, other = float(ground.median()) - 0.5, float(paper.median()) - 0.5
+    tone, other = float(ground.median()) - 0.5, float(paper.mean()) - 0.5
     opposed = tone * other < 0 and min(abs(tone), abs(other)) > 0.05
     if settings.invert == "always" or (settings.invert == "auto" and plain and opposed):
         content = content + (1 - 2 * luma(content))
