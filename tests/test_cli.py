@@ -70,8 +70,9 @@ def test_generate_writes_pictures_their_record_and_a_grid(place: Path, tmp_path:
     model = open_model(str(place / "run"))
     style = (place / "styles" / "lines--1.png").read_bytes()
     again = generate(model, ["the cat"], [style], seeds=[6])[0]
-    assert np.array_equal(np.asarray(Image.open(out / last["file"])), np.asarray(again))
-    assert Image.open(out / "grid.png").width > 3 * 96
+    with Image.open(out / last["file"]) as stored, Image.open(out / "grid.png") as grid:
+        assert np.array_equal(np.asarray(stored), np.asarray(again))
+        assert grid.width > 3 * 96
 
 
 def test_generate_without_a_style_draws_the_prompt_alone(place: Path, tmp_path: Path) -> None:
