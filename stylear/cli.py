@@ -153,13 +153,13 @@ def evaluate(
     from stylear.encoders.clip import ClipEncoder
     from stylear.evaluate import evaluate as measure
     from stylear.gallery import check_free
-    from stylear.models import open_model
+    from stylear.models import open_model, pick_device
 
     if out is not None:
         check_free(out, force=force)
     texts = _prompts(prompt, prompts)
     references = _references(styles)
-    judge = ClipEncoder.open(clip, device="cpu")
+    judge = ClipEncoder.open(clip, device=pick_device(device))
     total = len(model) * len(references) * len(texts) * seeds
     with Bar("evaluate", total=total, unit="pictures") as bar:
         found = measure(

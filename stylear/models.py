@@ -113,29 +113,39 @@ def find(name: str) -> Path:
 def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> StyleModel:
     """A model by name, called by the last part of that name.
 
-    `device` auto is a GPU where there is one; `dtype` auto is bfloat16 there and float32 on a CPU.
-    Raises UsageError for a device that is not there, WeightsError for a model that cannot be read.
+    `dtype` auto is bfloat16 on a GPU and float32 on a CPU. Raises UsageError for a device that is
+    not there, WeightsError for a model that cannot be read.
     """
     import torch
 
     from stylear.model.chameleon import load_model
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device(device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     if dtype not in dtypes:
         raise UsageError(f"--dtype: expected one of auto, {', '.join(dtypes)}, found {dtype!r}")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"--device: expected a device of this machine, found {device!r}",
-            hint="use --device cpu",
-        ) from error
     model = load_model(find(name), device=device, dtype=dtypes[dtype])
     return replace(model, name=Path(name).resolve().name)
+
+
+def pick_device(name: str) -> str:
+    """The torch device that `--device` means; auto is a GPU where there is one.
+
+    Raises UsageError for a device that is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"--device: expected a device of this machine, found {name!r}", hint="use --device cpu"
+        ) from error
+    return name
 
 
 def _directories(root: Path) -> list[Path]:
