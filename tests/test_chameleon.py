@@ -262,3 +262,19 @@ def test_released_files_round_trip(base: Path, clip: str, tmp_path: Path) -> Non
     assert model.resampler is not None
     assert torch.equal(again.resampler.latents, model.resampler.latents)
     assert again.settings.resampler == model.settings.resampler
+
+
+def test_packaged_vq_model_is_pointed_to_and_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "MINI_MODELS", tmp_path / "packaged")
+    torch.manual_seed(0)
+    vq = VQModel(VQ)
+    vq.save_pretrained(tmp_path / "packaged" / "some-vq")
+    tokenizer = build_tokenizer(["a red apple"], 6, [2], text_vocabulary=280)
+    made = new_model(tmp_path / "model", tokenizer, DecoderConfig(**SIZES, **HEADS), "some-vq")
+    assert not list((tmp_path / "model").glob("vqgan.*"))
+    pixels = torch.rand(2, 3, 16, 16) * 2 - 1
+    found = load_model(tmp_path / "model").vq.encode(pixels)
+    assert torch.equal(found, VQModel.from_pretrained(tmp_path / "packaged/some-vq").encode(pixels))
+    assert made.config["vq_model"] == "some-vq"

@@ -167,7 +167,7 @@ def _load_full(
             f"{directory}: vocab_size expected above the tokenizer's last id {top}, "
             f"found {config.vocab_size}"
         )
-    vq = VQModel.from_pretrained(directory, device).requires_grad_(False)
+    vq = VQModel.from_pretrained(vq_directory(raw, directory), device).requires_grad_(False)
     if vq.config.num_embeddings != layout.num_codes:
         raise WeightsError(
             f"{directory}: expected as many VQ codes as image tokens, "
@@ -185,6 +185,12 @@ def _load_full(
     weights.load_into(decoder, tensors, what=str(file), dtype=dtype, device=device)
     decoder.to(device)
     return StyleModel(directory.name, decoder, vq, layout, settings, raw, source=directory)
+
+
+def vq_directory(config: Mapping[str, Any], directory: Path) -> Path:
+    """Where a model's VQ model lies: in its own directory, or in the one that `vq_model` names."""
+    name = config.get("vq_model")
+    return directory if name is None else weights.resolve(str(name))
 
 
 def decoder_file(directory: Path) -> Path:
@@ -270,6 +276,8 @@ def save_model(
 
 
 def _write_vq(model: StyleModel, target: Path, dtype: torch.dtype | None) -> None:
+    if model.config.get("vq_model") is not None:
+        return
     if model.source is not None:  # it is never trained here, so its file stays as it is
         for name in VQ_FILES:
             if (model.source / name).is_file():
@@ -290,15 +298,20 @@ def new_model(
 ) -> StyleModel:
     """Write a base model with fresh weights: no style tokens yet; returns it, loaded.
 
-    `vq` is a VQ model or the directory of one. The decoder's vocab_size is the tokenizer's.
+    `vq` is a VQ model, the directory of one, or the name of a packaged one, which the new model then
+    points to instead of holding a copy. The decoder's vocab_size is the tokenizer's.
     """
     layout = TokenLayout(tokenizer)
     config = replace(config, vocab_size=max(layout.vocabulary.values()) + 1)
     decoder = Decoder(config, layout.image_token_ids)
     decoder.init_weights(seed)
+    pointer: dict[str, str] = {}
     if not isinstance(vq, VQModel):
-        vq = VQModel.from_pretrained(weights.resolve(vq))
-    raw = {**config.to_dict(), "vq_config": vq.config.to_dict()}
+        found = weights.resolve(vq)
+        if found.parent == weights.MINI_MODELS:
+            pointer = {"vq_model": found.name}
+        vq = VQModel.from_pretrained(found)
+    raw = {**config.to_dict(), "vq_config": vq.config.to_dict(), **pointer}
     settings = StyleSettings(prompt_template=prompt_template, caption_template=caption_template)
     model = StyleModel(Path(directory).name, decoder, vq, layout, settings, raw)
     save_model(model, directory)
