@@ -1,26 +1,45 @@
 """Procedural picture styles: families with random parameters, drawn over a picture on white.
 
-H W height and width in px (64 is native; other sizes scale the marks), 3 colour channels. All
-arithmetic is float32 in [0, 1]; the same (picture, style, seed) gives the same bytes.
+The marks are sized for 64 px and grow with the picture. All arithmetic is float32 in [0, 1]; the same
+(picture, style, seed) gives the same bytes.
 """
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
+from stylear.mini.brushes import (
+    WHITE,
+    Field,
+    Rng,
+    blur,
+    cells,
+    colour,
+    figure,
+    filled,
+    flat,
+    grain,
+    grid,
+    light,
+    lines,
+    mix,
+    paper,
+    posterise,
+    ramp,
+    saturated,
+    scale,
+    tinted_ground,
+    voronoi,
+)
 from stylear.pair import digest
 
-Image = npt.NDArray[np.uint8]  # (H, W, 3)
-Field = npt.NDArray[np.float32]  # (H, W) or (H, W, 3)
-Rng = np.random.Generator
-WHITE = np.ones(3, np.float32)
+Image = npt.NDArray[Any]  # uint8, (H, W, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,135 +72,6 @@ def render(image: Image, style: Style, seed: int) -> Image:
     return np.clip(drawn * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-# --- shared pieces -------------------------------------------------------------------------------
-
-
-def colour(
-    rng: Rng, hue: tuple[float, float], sat: tuple[float, float], val: tuple[float, float]
-) -> Field:
-    """A random colour (3,) from ranges in HSV."""
-    parts = [float(rng.uniform(*part)) for part in (hue, sat, val)]
-    return np.array(colorsys.hsv_to_rgb(parts[0] % 1, parts[1], parts[2]), np.float32)
-
-
-def paper(rng: Rng, sat: float = 0.18) -> Field:
-    """A light paper colour."""
-    return colour(rng, (0.05, 0.18), (0.02, sat), (0.88, 0.99))
-
-
-def light(picture: Field) -> Field:
-    """Luminance (H, W)."""
-    return picture @ np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def blur(field: Field, sigma: float) -> Field:
-    return np.asarray(cv2.GaussianBlur(field, (0, 0), max(sigma, 0.01)), np.float32)
-
-
-def figure(picture: Field) -> Field:
-    """How much of each pixel is drawing and not white ground, (H, W) in [0, 1]."""
-    distance = np.abs(1 - picture).max(2)
-    return np.clip(blur(distance, 0.6) * 4 - 0.2, 0, 1)
-
-
-def lines(picture: Field, width: float = 0.8, gain: float = 3.0) -> Field:
-    """Strength of outlines, (H, W) in [0, 1]."""
-    soft = blur(picture, width * scale(picture))
-    dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
-    strength = np.sqrt((dx**2 + dy**2).sum(2)) / scale(picture) ** -1
-    return np.clip(strength * gain * 0.35 - 0.12, 0, 1).astype(np.float32)
-
-
-def scale(picture: Field) -> float:
-    """Size of marks relative to 64 px."""
-    return picture.shape[0] / 64
-
-
-def grid(picture: Field, angle: float) -> tuple[Field, Field]:
-    """Coordinates (H, W) turned by `angle` radians, in px."""
-    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
-    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return c * x + s * y, c * y - s * x
-
-
-def mix(ground: Field, ink: Field, amount: Field) -> Field:
-    """`ink` over `ground`, where `amount` (H, W)."""
-    return ground + (ink - ground) * amount[..., None]
-
-
-def flat(picture: Field, colour: Field) -> Field:
-    return np.broadcast_to(colour, picture.shape).astype(np.float32)
-
-
-def grain(picture: Field, rng: Rng, sigma: float) -> Field:
-    """Noise (H, W) of unit deviation, blurred."""
-    noise = blur(rng.standard_normal(picture.shape[:2]).astype(np.float32), sigma * scale(picture))
-    return (noise / (noise.std() + 1e-6)).astype(np.float32)
-
-
-def posterise(picture: Field, levels: int) -> Field:
-    return np.round(blur(picture, 0.7) * (levels - 1)) / (levels - 1)
-
-
-def saturated(picture: Field, amount: float) -> Field:
-    grey = light(picture)[..., None]
-    return np.clip(grey + (picture - grey) * amount, 0, 1).astype(np.float32)
-
-
-def cells(picture: Field, size: int) -> tuple[Field, Field, Field]:
-    """Mean colour of square cells at full size, and the position within the cell in [-1, 1] (x, y)."""
-    h, w = picture.shape[:2]
-    small = cv2.resize(
-        picture, (max(1, w // size), max(1, h // size)), interpolation=cv2.INTER_AREA
-    )
-    y, x = np.mgrid[:h, :w].astype(np.float32)
-    rows, columns = small.shape[0] / h, small.shape[1] / w
-    iy, ix = (
-        np.minimum((y * rows).astype(int), small.shape[0] - 1),
-        np.minimum((x * columns).astype(int), small.shape[1] - 1),
-    )
-    u = ((x + 0.5) * columns - ix) * 2 - 1
-    v = ((y + 0.5) * rows - iy) * 2 - 1
-    return small[iy, ix].astype(np.float32), u.astype(np.float32), v.astype(np.float32)
-
-
-def voronoi(picture: Field, rng: Rng, count: int) -> tuple[npt.NDArray[np.int64], Field]:
-    """Label of the nearest of `count` jittered points, and distance to the border between cells (px)."""
-    h, w = picture.shape[:2]
-    side = max(2, int(np.sqrt(count)))
-    gy, gx = np.mgrid[:side, :side]
-    points = np.stack([gy.ravel(), gx.ravel()], 1) + rng.uniform(0.05, 0.95, (side * side, 2))
-    points = (points * [h / side, w / side]).astype(np.float32)
-    y, x = np.mgrid[:h, :w].astype(np.float32)
-    pair, near = cKDTree(points).query(np.stack([y.ravel(), x.ravel()], 1), k=2)
-    labels = near[:, 0].reshape(h, w)
-    border = (pair[:, 1] - pair[:, 0]).reshape(h, w) / 2
-    return labels, border.astype(np.float32)
-
-
-def filled(picture: Field, labels: npt.NDArray[np.int64]) -> Field:
-    """Each label's mean colour."""
-    flat_labels = labels.ravel()
-    counts = np.maximum(np.bincount(flat_labels), 1)
-    means = [
-        np.bincount(flat_labels, picture[..., c].ravel(), len(counts)) / counts for c in range(3)
-    ]
-    return np.stack(means, 1).astype(np.float32)[labels]
-
-
-def ramp(values: Field, stops: list[Field]) -> Field:
-    """Colours along a ramp of stops; values (H, W) in [0, 1]."""
-    places = np.linspace(0, 1, len(stops))
-    return np.stack(
-        [np.interp(values, places, [stop[c] for stop in stops]) for c in range(3)], 2
-    ).astype(np.float32)
-
-
-def tinted_ground(picture: Field, ground: Field) -> Field:
-    """The picture on a coloured ground in place of white."""
-    return mix(flat(picture, ground), picture, figure(picture))
-
-
 # --- families: (picture, look, chance) -> picture --------------------------------------------------
 
 
@@ -190,7 +80,7 @@ def mosaic(p: Field, look: Rng, chance: Rng) -> Field:
         colour(look, (0, 1), (0.15, 0.5), (0.6, 0.95)),
         colour(look, (0, 1), (0, 0.3), (0.05, 0.95)),
     )
-    size = int(round(look.choice([5, 6, 7]) * scale(p)))
+    size = round(float(look.choice([5, 6, 7]) * scale(p)))
     tile, u, v = cells(tinted_ground(p, ground), size)
     tone = cells(1 + 0.14 * grain(p, chance, 0.3)[..., None].repeat(3, 2), size)[0]
     edge = np.maximum(np.abs(u), np.abs(v)) > (1 - 2.2 / size * scale(p) * 0.9)
@@ -234,7 +124,7 @@ def neon(p: Field, look: Rng, chance: Rng) -> Field:
 
 def cross_stitch(p: Field, look: Rng, chance: Rng) -> Field:
     linen = colour(look, (0, 1), (0.05, 0.35), (0.6, 0.95))
-    size = int(round(look.choice([4, 5]) * scale(p)))
+    size = round(float(look.choice([4, 5]) * scale(p)))
     thread, u, v = cells(tinted_ground(p, linen), size)
     mask, _, _ = cells(figure(p)[..., None].repeat(3, 2), size)
     cross = np.minimum(np.abs(u - v), np.abs(u + v)) < 0.62
@@ -248,7 +138,7 @@ def risograph(p: Field, look: Rng, chance: Rng) -> Field:
     first = colour(look, (hue, hue + 0.08), (0.7, 1), (0.7, 1))
     second = colour(look, (hue + 0.35, hue + 0.6), (0.6, 1), (0.45, 0.8))
     sheet = paper(look, 0.12)
-    shift = int(round(look.choice([1, 2]) * scale(p)))
+    shift = round(float(look.choice([1, 2]) * scale(p)))
     dark = 1 - light(p)
     warm = np.clip(p[..., 0] - p[..., 2] * 0.6, 0, 1) * figure(p)
     noise = 0.18 * grain(p, chance, 0.35)
@@ -318,7 +208,7 @@ def paper_cut(p: Field, look: Rng, chance: Rng) -> Field:
     tone = np.where(figure(p) > 0.5, np.clip(tone * 0.85, 0, 0.72), 1.0).astype(np.float32)
     level = np.digitize(blur(tone.astype(np.float32), 0.8 * scale(p)), [0.28, 0.52, 0.8])
     out = np.stack(sheets)[level].astype(np.float32)
-    step = int(max(1, round(1.5 * scale(p))))
+    step = max(1, round(1.5 * scale(p)))
     above = np.roll(level, (step, step), (0, 1))
     shadow = blur((above < level).astype(np.float32), 0.7 * scale(p))
     return out * (1 - 0.55 * shadow[..., None])
@@ -411,7 +301,7 @@ def low_poly(p: Field, look: Rng, chance: Rng) -> Field:
 
 def knit(p: Field, look: Rng, chance: Rng) -> Field:
     wool = colour(look, (0, 1), (0.2, 0.7), (0.35, 0.95))
-    size = int(round(5 * scale(p)))
+    size = round(5 * scale(p))
     yarn, u, v = cells(tinted_ground(p, wool), size)
     vee = np.abs(v - 0.9 * np.abs(u) + 0.25)
     return np.clip(
@@ -427,7 +317,7 @@ def led(p: Field, look: Rng, chance: Rng) -> Field:
         colour(look, (0, 1), (0.1, 0.6), (0.03, 0.14)),
         colour(look, (0, 1), (0.1, 0.9), (1, 1)),
     )
-    size = int(round(look.choice([4, 5]) * scale(p)))
+    size = round(float(look.choice([4, 5]) * scale(p)))
     lamp, u, v = cells(tinted_ground(p, panel + 0.08), size)
     strength = np.clip(1.25 - (u**2 + v**2) * 1.1, 0, 1)
     lit = np.clip(saturated(lamp, 1.4) * (0.55 + 0.6 * tint), 0, 1)
