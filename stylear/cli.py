@@ -56,7 +56,8 @@ def generate(
     model: ModelOption,
     out: Annotated[Path, typer.Option("--out", help="The directory to write pictures to.")],
     style: Annotated[
-        list[Path], typer.Option("--style", help="A style reference, or a folder of them.")
+        list[str],
+        typer.Option("--style", help="A picture, a folder of them, or an embedded style's name."),
     ] = [],  # noqa: B006 - typer wants a list as the default of a repeated option
     prompt: PromptOption = [],  # noqa: B006
     prompts: PromptsOption = None,
@@ -86,7 +87,7 @@ def generate(
     Every style is combined with every prompt; --count draws seeds --seed, --seed + 1, and so on.
     A picture depends on its own style, prompt and seed alone.
 
-    Example: stylear generate --model mini-stylear --style style.png --prompt "a cat" --out new
+    Example: stylear generate --model mini-stylear --style mosaic --prompt "a cat" --out new
     """
     from stylear.gallery import GRID, Sampling, check_free, write_gallery
     from stylear.models import open_model
@@ -122,10 +123,16 @@ def evaluate(
         typer.Option("--model", help="A run, model directory or mini model; may be repeated."),
     ],
     styles: Annotated[
-        list[Path], typer.Option("--styles", help="A folder of style references, or one picture.")
+        list[str],
+        typer.Option(
+            "--styles", help="A folder of pictures, a picture, an embedded style, or mini."
+        ),
     ],
     prompt: PromptOption = [],  # noqa: B006
     prompts: PromptsOption = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only styles that no model was trained on.")
+    ] = False,
     seeds: Annotated[int, typer.Option(help="Pictures of each style and prompt.", min=1)] = 2,
     seed: SeedOption = 0,
     out: Annotated[
@@ -148,7 +155,7 @@ def evaluate(
     texture: style without content. harmonic: of clip_t and texture. leakage: how much nearer the
     picture is to its reference's content than to other contents; 0 is none.
 
-    Example: stylear evaluate --model mini-ar --model RUN --styles styles --prompts prompts.txt
+    Example: stylear evaluate --model mini-ar --model RUN --styles mini --held-out --prompt 'a cat'
     """
     from stylear.encoders.clip import ClipEncoder
     from stylear.evaluate import evaluate as measure
@@ -159,6 +166,13 @@ def evaluate(
         check_free(out, force=force)
     texts = _prompts(prompt, prompts)
     references = _references(styles)
+    if held_out:
+        references = [reference for reference in references if reference.held_out]
+        if not references:
+            raise UsageError(
+                "--held-out: expected references marked `held_out`, found none",
+                hint="mark them in the references.json beside the pictures, or use --styles mini",
+            )
     judge = ClipEncoder.open(clip, device=pick_device(device))
     total = len(model) * len(references) * len(texts) * seeds
     with Bar("evaluate", total=total, unit="pictures") as bar:
@@ -234,10 +248,10 @@ def _prompts(given: list[str], file: Path | None) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _references(paths: list[Path]) -> list[Reference]:
+def _references(sources: list[str]) -> list[Reference]:
     from stylear.references import load_styles
 
-    found = [reference for path in paths for reference in load_styles(path)]
+    found = [reference for source in sources for reference in load_styles(source)]
     for i, reference in enumerate(found):
         if any(other.id == reference.id for other in found[:i]):
             raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,21 @@ from PIL import Image
 
 from stylear.encoders.clip import to_rgb
 from stylear.errors import SourceError
-from stylear.weights import read_json
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 NOTES_FILE = "references.json"
+EMBEDDED = Path(__file__).parent / "mini" / "references"
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A style reference: `style` is its name up to `--`, `caption` says what it shows."""
+    """A style reference: its name, the style it shows, and the scene it shows it on."""
 
     id: str
     picture: Image.Image
     style: str
     path: Path | None = None
-    caption: str | None = None
+    scene: str | None = None
     held_out: bool = False  # no model has seen this style
 
     @property
@@ -32,26 +33,37 @@ class Reference:
         return f"{self.id} (held out)" if self.held_out else self.id
 
 
-def load_styles(folder: str | Path) -> list[Reference]:
-    """The style references of a folder or file; `<style>--<n>.png` are several of one style.
+def load_styles(source: str | Path) -> list[Reference]:
+    """The style references of a folder or file, or embedded ones by name.
 
-    A `references.json` beside them may tell more, all of it optional:
-    {"<file stem>": {"caption": "what it shows", "held_out": true}}.
-    Raises SourceError for a folder that is missing or empty and for a file that is no image.
+    `source` is a picture, a folder of pictures, `mini` (every embedded style), or the name of one
+    embedded style (`mosaic`) or reference (`mosaic--00`). Pictures `<style>--<n>.png` show one
+    style; a `references.json` beside them may tell more, a list of objects with `file` and,
+    as wanted, `style`, `scene` (what it shows) and `held_out`.
+    Raises SourceError for a source that is missing or empty and for a file that is no image.
     """
-    folder = Path(folder)
-    paths = [folder] if folder.is_file() else _pictures(folder)
-    notes = paths[0].parent / NOTES_FILE
-    told = read_json(notes) if notes.is_file() else {}
-    return [_reference(path, told.get(path.stem, {}), notes) for path in paths]
+    path = Path(source)
+    if path.exists():
+        paths = [path] if path.is_file() else _pictures(path)
+    else:
+        paths = _embedded(str(source))
+        if not paths:
+            names = sorted({file.stem.split("--")[0] for file in _embedded("mini")})
+            raise SourceError(
+                f"{source}: expected a picture, a folder of them or an embedded style, found none",
+                hint=f"embedded styles: {', '.join(names)}",
+            )
+    notes = _notes(paths[0].parent / NOTES_FILE)
+    return [_reference(path, notes.get(path.name, {})) for path in paths]
+
+
+def _embedded(name: str) -> list[Path]:
+    """The embedded references of a style or id; `mini` is all of them."""
+    files = sorted(EMBEDDED.glob("*.png"))
+    return [file for file in files if name in ("mini", file.stem, file.stem.split("--")[0])]
 
 
 def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise SourceError(
-            f"{folder}: expected a folder of style references, found nothing",
-            hint="give a folder that holds pictures of styles",
-        )
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
         raise SourceError(
@@ -61,16 +73,40 @@ def _pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def _reference(path: Path, told: Any, notes: Path) -> Reference:
+def _notes(path: Path) -> dict[str, dict[str, Any]]:
+    """What a references.json tells, by file name."""
+    if not path.is_file():
+        return {}
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{path}: expected JSON, found: {error}") from error
+    if not isinstance(told, list):
+        raise SourceError(f"{path}: expected a list of objects, found {type(told).__name__}")
+    for i, entry in enumerate(told):
+        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+            raise SourceError(f"{path}: entry {i}: expected an object with `file`, found {entry!r}")
+        for key, kind in (("style", str), ("scene", str), ("held_out", bool)):
+            if not isinstance(entry.get(key, kind()), kind):
+                raise SourceError(
+                    f"{path}: entry {i}: {key}: expected {kind.__name__}, found {entry[key]!r}"
+                )
+    return {entry["file"]: entry for entry in told}
+
+
+def _reference(path: Path, told: dict[str, Any]) -> Reference:
     try:
         picture = to_rgb(path.read_bytes())
     except SourceError as error:
         raise SourceError(f"{path}: {error.message}", hint="replace or remove the file") from error
-    caption = told.get("caption") if isinstance(told, dict) else told
-    if not isinstance(told, dict) or not isinstance(caption, str | None):
-        raise SourceError(f'{notes}: {path.stem}: expected {{"caption": text}}, found {told!r}')
-    held_out = bool(told.get("held_out"))
-    return Reference(path.stem, picture, path.stem.split("--")[0], path, caption, held_out)
+    return Reference(
+        id=path.stem,
+        picture=picture,
+        style=told.get("style") or path.stem.split("--")[0],
+        path=path,
+        scene=told.get("scene") or None,
+        held_out=told.get("held_out", False),
+    )
 
 
 def load_prompts(path: str | Path) -> list[str]:
