@@ -134,8 +134,8 @@ def test_plan_never_crosses_a_split() -> None:
 
 def test_keys_follow_the_settings_that_decide_an_image() -> None:
     base = plan(rows(1), STYLES, recipe())
-    same = plan(rows(1), STYLES, recipe(settings={"batch_size": 3, "content": 0.5}))
-    changed = plan(rows(1), STYLES, recipe(settings={"content": 0.6}))
+    same = plan(rows(1), STYLES, recipe(settings={"batch_size": 3, "content": 0.6}))
+    changed = plan(rows(1), STYLES, recipe(settings={"content": 0.5}))
     assert [j.key for j in base] == [j.key for j in same]
     assert not {j.key for j in base} & {j.key for j in changed}
 
@@ -323,12 +323,15 @@ def test_a_light_ground_turns_dark_under_a_dark_reference() -> None:
     content = torch.ones(3, SIZE, SIZE)
     content[:, 10:20, 10:20] = 0.2
     dark = torch.full((3, SIZE, SIZE), 0.1)
-    turned = luma(guide(content, dark, PatchSettings(outline=0)))
+    turned = luma(guide(content, dark, PatchSettings(outline=0, figure=0)))
     assert float(turned[0, 0, 0]) == pytest.approx(0, abs=1e-5)
     assert float(turned[0, 15, 15]) == pytest.approx(0.8, abs=1e-5)
-    same = guide(content, dark, PatchSettings(outline=0, invert="never"))
+    same = guide(content, dark, PatchSettings(outline=0, figure=0, invert="never"))
     assert torch.equal(same, content)
-    assert torch.equal(guide(content, 1 - dark, PatchSettings(outline=0)), content)
+    assert torch.equal(guide(content, 1 - dark, PatchSettings(outline=0, figure=0)), content)
+    off = guide(content, 1 - dark, PatchSettings(outline=0, figure=0.25))
+    assert float(off[0, 0, 0]) == 1
+    assert float(off[0, 15, 15]) == pytest.approx(0.2 - 0.25, abs=1e-5)
 
 
 def test_transport_makes_the_distributions_equal() -> None:

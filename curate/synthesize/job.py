@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from curate.ingest import encode
 from stylear.pair import Origin, Pair, Scalar, digest, seed_of
 
 STAGE = "synthesize"
@@ -55,19 +56,13 @@ class Encoding:
     """How finished images are stored."""
 
     size: int  # pixels a side
-    format: str = "png"  # png | jpg
-    quality: int = 95  # of jpg
+    format: str = "png"  # png | jpg | webp
+    quality: int | None = None  # of jpg and webp; None as in ingest
 
     def encode(self, pixels: Pixels) -> bytes:
         """Pixels (H, W, 3) in [0, 1] as an encoded image; the same pixels give the same bytes."""
         levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-        out = io.BytesIO()
-        image = Image.fromarray(levels)
-        if self.format == "png":
-            image.save(out, "PNG", optimize=False, compress_level=6)
-        else:
-            image.save(out, "JPEG", quality=self.quality, subsampling=0)
-        return out.getvalue()
+        return encode(Image.fromarray(levels), self.format, self.quality)
 
 
 def decode(data: bytes, size: int) -> Pixels:

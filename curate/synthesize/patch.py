@@ -24,10 +24,12 @@ from curate.synthesize.statistics import enlarge, rotations, transport
 
 LUMA = (0.299, 0.587, 0.114)
 COARSEST = 16  # pixels of the coarsest scale (ours)
+SMALL = 128  # pixels up to which patches are smaller and lie closer (ours)
 
 
 def stylize(content: Tensor, reference: Tensor, seed: int, settings: PatchSettings) -> Tensor:
     """Content (C, H, W) in the style of reference (C, h, w), both in [0, 1]."""
+    side = settings.patch or (5 if content.shape[-1] <= SMALL else 7)
     generator = torch.Generator().manual_seed(seed)
     weight = content_weight(seed, settings)
     drawing = guide(content, reference, settings)
@@ -35,14 +37,14 @@ def stylize(content: Tensor, reference: Tensor, seed: int, settings: PatchSettin
     start = transport(
         (drawing + noise).flatten(1), reference.flatten(1), rotations(6, 3, generator)
     ).reshape(content.shape)
-    contents, references = scales(start, reference, settings)
+    contents, references = scales(start, reference, side)
     picture = contents[-1]
     for wanted, style in zip(reversed(contents), reversed(references), strict=True):
         picture = enlarge(picture[None], wanted)[0]
         if settings.match == "nearest":
-            picture = lay(picture, wanted, style, weight, generator, settings)
+            picture = lay(picture, wanted, style, weight, side, generator, settings)
         else:
-            picture = descend(picture, wanted, style, weight, generator, settings)
+            picture = descend(picture, wanted, style, weight, side, generator, settings)
     return picture.clamp(0, 1)
 
 
@@ -56,8 +58,9 @@ def content_weight(seed: int, settings: PatchSettings) -> float:
 def guide(content: Tensor, reference: Tensor, settings: PatchSettings) -> Tensor:
     """The content as the reference would draw it: its ground dark or light, its outlines marked.
 
-    A plain light ground under a dark reference (blueprint, chalk) is turned to dark, and outlines
-    go to the tone that stands out, so that line styles put their lines on the outlines.
+    A plain light ground under a dark reference (blueprint, chalk) is turned to dark. Outlines, and
+    all that differs from a plain ground, go towards the tone that stands out, so that line styles
+    draw the outlines and pale subjects do not drown in their ground.
     """
     ground, paper = rim(luma(content), 32), rim(luma(reference), 10)
     plain = bool(ground.std() < 0.1)
@@ -65,10 +68,14 @@ def guide(content: Tensor, reference: Tensor, settings: PatchSettings) -> Tensor
     opposed = tone * other < 0 and min(abs(tone), abs(other)) > 0.05
     if settings.invert == "always" or (settings.invert == "auto" and plain and opposed):
         content = content + (1 - 2 * luma(content))
+    sign = 1 if other > 0 else -1
     light = luma(content)
     edges = blur((light - blur(light, 1.2)) ** 2, 1.2).clamp_min(0).sqrt()
-    sign = 1 if other > 0 else -1
-    return content - sign * settings.outline * edges / (edges.max() + 1e-4)
+    marks = settings.outline * edges / (edges.max() + 1e-4)
+    if plain:
+        away = (content - rim_colour(content)).square().sum(0, keepdim=True)
+        marks = marks + settings.figure * (1 - torch.exp(-away / 0.01))
+    return content - sign * marks
 
 
 def luma(image: Tensor) -> Tensor:
@@ -84,6 +91,11 @@ def rim(image: Tensor, share: int) -> Tensor:
     return image[inside]
 
 
+def rim_colour(image: Tensor) -> Tensor:
+    """The median colour (C, 1, 1) along the border of an image (C, H, W)."""
+    return torch.stack([rim(channel[None], 32).median() for channel in image])[:, None, None]
+
+
 def blur(image: Tensor, sigma: float) -> Tensor:
     """An image (C, H, W) under a Gaussian of `sigma` pixels, its border repeated."""
     radius = int(3 * sigma + 0.5)
@@ -94,15 +106,10 @@ def blur(image: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, taps.transpose(2, 3), groups=image.shape[0])[0]
 
 
-def scales(
-    content: Tensor, reference: Tensor, settings: PatchSettings
-) -> tuple[list[Tensor], list[Tensor]]:
+def scales(content: Tensor, reference: Tensor, side: int) -> tuple[list[Tensor], list[Tensor]]:
     """Both images halved again and again, finest first, while both still hold patches."""
     contents, references = [content], [reference]
-    while (
-        min(contents[-1].shape[1:]) >= 2 * COARSEST
-        and min(references[-1].shape[1:]) >= 2 * settings.patch
-    ):
+    while min(contents[-1].shape[1:]) >= 2 * COARSEST and min(references[-1].shape[1:]) >= 2 * side:
         contents.append(F.avg_pool2d(contents[-1][None], 2)[0])
         references.append(F.avg_pool2d(references[-1][None], 2)[0])
     return contents, references
@@ -113,34 +120,35 @@ def lay(
     wanted: Tensor,
     style: Tensor,
     weight: float,
+    side: int,
     generator: torch.Generator,
     settings: PatchSettings,
 ) -> Tensor:
     """Replace every patch by its nearest of `style`, `rounds` times; overlaps are blended."""
-    size, margin = settings.patch, settings.patch // 2
-    stride = settings.stride or (2 if picture.shape[-1] <= 128 else 3)
-    known = F.unfold(style[None], size)[0]  # (D, M)
+    margin = side // 2
+    stride = settings.stride or (2 if picture.shape[-1] <= SMALL else 3)
+    known = F.unfold(style[None], side)[0]  # (D, M)
     if known.shape[1] > settings.max_patches:
         chosen = torch.randperm(known.shape[1], generator=generator)[: settings.max_patches]
         known = known[:, chosen]
     squares = (known * known).sum(0, keepdim=True)
     keys = torch.cat([known, torch.ones_like(squares), squares])  # (D + 2, M)
-    steps = torch.arange(size) - margin
-    window = torch.exp(-(steps**2) / (2 * (size / 4.5) ** 2))
+    steps = torch.arange(side) - margin
+    window = torch.exp(-(steps**2) / (2 * (side / 4.5) ** 2))
     window = torch.outer(window, window).flatten().repeat(picture.shape[0])[:, None]  # (D, 1)
     height, width = picture.shape[1] + 2 * margin, picture.shape[2] + 2 * margin
     slack = settings.completeness * known.shape[0]
     for _ in range(settings.rounds):
         mixed = (1 - weight) * picture + weight * wanted
-        queries = F.unfold(F.pad(mixed[None], [margin] * 4, mode="reflect"), size, stride=stride)[0]
+        queries = F.unfold(F.pad(mixed[None], [margin] * 4, mode="reflect"), side, stride=stride)[0]
         squares = (queries * queries).sum(0, keepdim=True)
         distances = torch.cat([-2 * queries, squares, torch.ones_like(squares)]).T @ keys  # (N, M)
         served = distances.amin(0, keepdim=True).clamp_min_(0)  # (1, M)
         if settings.completeness > 0:
             distances.add_(0.01).div_(slack + served)
         patches = known[:, distances.argmin(1)] * window
-        total = F.fold(patches[None], (height, width), size, stride=stride)
-        share = F.fold(window.expand_as(patches)[None], (height, width), size, stride=stride)
+        total = F.fold(patches[None], (height, width), side, stride=stride)
+        share = F.fold(window.expand_as(patches)[None], (height, width), side, stride=stride)
         blended = (total / share.clamp_min(1e-6))[0]
         picture = blended[:, margin : height - margin, margin : width - margin]
     return picture
@@ -151,6 +159,7 @@ def descend(
     wanted: Tensor,
     style: Tensor,
     weight: float,
+    side: int,
     generator: torch.Generator,
     settings: PatchSettings,
 ) -> Tensor:
@@ -159,16 +168,14 @@ def descend(
     Every step draws new unit projections (K, C, patch, patch); the content's part compares blurred
     images, so texture is free and the drawing is not.
     """
-    margin, channels = settings.patch // 2, picture.shape[0]
+    margin, channels = side // 2, picture.shape[0]
     wanted = blur(wanted, 1.5)
     with torch.enable_grad():
         picture = picture.clone().requires_grad_(True)
         adam = torch.optim.Adam([picture], lr=settings.rate)
         for step in range(settings.steps):
             adam.param_groups[0]["lr"] = settings.rate * (1 - 0.9 * step / settings.steps)
-            axes = torch.randn(
-                settings.projections, channels, settings.patch, settings.patch, generator=generator
-            )
+            axes = torch.randn(settings.projections, channels, side, side, generator=generator)
             axes = axes / axes.flatten(1).norm(dim=1)[:, None, None, None]
             with torch.no_grad():
                 goal = F.conv2d(style[None], axes)[0].flatten(1).sort(1).values  # (K, M)

@@ -35,28 +35,33 @@ class PatchSettings(BackendSettings):
     """Patches of the reference laid over the content; `sliced` is GPDM, `nearest` is quicker."""
 
     match: Literal["nearest", "sliced"] = Field("nearest", description="How patches are matched.")
-    content: float = Field(0.5, ge=0, le=1, description="Weight of the content image (ours).")
+    content: float = Field(0.6, ge=0, le=1, description="Weight of the content image (ours).")
     content_spread: float = Field(
         0.15, ge=0, le=0.5, description="Candidates vary the content weight by up to this (ours)."
     )
     reference_size: int | None = Field(
         None, ge=16, le=1024, description="Side of the reference in pixels; default: the image's."
     )
-    patch: Literal[3, 5, 7, 9, 11] = Field(7, description="Side of a patch in pixels (GPDM).")
+    patch: Literal[3, 5, 7, 9, 11] | None = Field(
+        None, description="Side of a patch in pixels; default 5, above 128 px 7 (GPDM: 7)."
+    )
     invert: Literal["auto", "always", "never"] = Field(
         "auto", description="Turn light to dark where the reference's ground is the opposite."
     )
     outline: float = Field(0.25, ge=0, le=1, description="How much outlines are marked (ours).")
+    figure: float = Field(
+        0.2, ge=0, le=1, description="How much a subject is set off from a plain ground (ours)."
+    )
     grain: float = Field(0.03, ge=0, le=1, description="Noise on the start (ours).")
     rounds: int = Field(3, ge=1, le=20, description="nearest: passes a scale (ours).")
     completeness: float = Field(
-        0.005, ge=0, le=10, description="nearest: lower uses more of the reference; 0 turns it off."
+        0.01, ge=0, le=10, description="nearest: lower uses more of the reference; 0 turns it off."
     )
     stride: int | None = Field(
         None, ge=1, le=5, description="nearest: pixels between patches; default 2, above 128 px 3."
     )
     max_patches: int = Field(4096, ge=64, description="nearest: patches of the reference in use.")
-    steps: int = Field(20, ge=1, le=1000, description="sliced: Adam steps a scale (ours).")
+    steps: int = Field(40, ge=1, le=1000, description="sliced: Adam steps a scale (ours).")
     projections: int = Field(32, ge=1, le=512, description="sliced: projections a step (ours).")
     rate: float = Field(0.03, gt=0, le=1, description="sliced: learning rate (ours).")
 
