@@ -1,0 +1,411 @@
+"""The tar + parquet format: byte-reproducible, atomic to write, checked when read.
+
+A stage directory holds `NNNNN.tar` (WebDataset) with its `NNNNN.parquet`. The table has a row for every
+pair, dropped ones too; the tar has, in row order, `{key}.{png|jpg|webp}`, `{key}.txt` (the caption) and
+`{key}.json` (the row) for every pair that has image bytes. A file is written under a temporary name,
+synced and renamed; the tar first, then the table. A shard counts once the ledger has its entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import struct
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from curate.storage import AtomicFile, FileInfo, write_bytes
+from stylear.errors import CorpusError, SourceError
+from stylear.pair import Kind, Origin, Pair, Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1  # raise when the same pairs give other bytes
+SHARD_PAIRS = 1000
+MAX_MEMBER_BYTES = 256 << 20
+IMAGE_EXTS = ("png", "jpg", "webp")
+TYPES = {
+    "key": "string",
+    "caption": "string",
+    "kind": "string",
+    "source": "string",
+    "content": "string",
+    "source_sha256": "string",
+    "parent": "string",
+    "reference": "string",
+    "reference_sha256": "string",
+    "details": "string",  # JSON; an object in the json member
+    "image_sha256": "string",
+    "width": "int32",
+    "height": "int32",
+    "ext": "string",
+    "kept": "bool_",
+    "stage": "string",
+    "reason": "string",
+}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """What was written: counts and the two files by name."""
+
+    index: int
+    rows: int
+    kept: int
+    images: int  # samples in the tar
+    dropped: Mapping[str, int]  # reason -> pairs
+    files: Mapping[str, FileInfo] = field(default_factory=dict)
+
+
+def shard_name(index: int) -> str:
+    """`00007` for 7."""
+    return f"{index:05d}"
+
+
+def image_ext(data: bytes) -> str | None:
+    """png, jpg or webp by the first bytes; None for anything else."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(width, height) in pixels from the header alone. Raises CorpusError when there is none."""
+    if image_ext(data) == "png" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return width, height
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise CorpusError(f"expected a png, jpg or webp image, found: {error}") from error
+
+
+def row_of(pair: Pair) -> Row:
+    """The row of a pair; `details` is still a mapping."""
+    origin, image = pair.origin, pair.image
+    ext: str | None = None
+    width, height = None, None
+    if image:
+        ext = image_ext(image)
+        if ext is None:
+            raise CorpusError(
+                f"pair {pair.key}: expected a png, jpg or webp image, found {image[:8]!r}"
+            )
+        width, height = image_size(image)
+    return {
+        "key": pair.key,
+        "caption": pair.caption,
+        "kind": origin.kind,
+        "source": origin.source,
+        "content": origin.content,
+        "source_sha256": origin.source_sha256,
+        "parent": origin.parent,
+        "reference": origin.reference,
+        "reference_sha256": origin.reference_sha256,
+        "details": dict(origin.details),
+        "image_sha256": hashlib.sha256(image).hexdigest() if image else None,
+        "width": width,
+        "height": height,
+        "ext": ext,
+        "kept": pair.verdict.kept,
+        "stage": pair.verdict.stage,
+        "reason": pair.verdict.reason,
+    }
+
+
+def pair_of(row: Mapping[str, Any], image: bytes) -> Pair:
+    """The pair of a row (`details` as an object or as JSON) and its image bytes."""
+    details = row["details"]
+    return Pair(
+        key=row["key"],
+        caption=row["caption"],
+        image=image,
+        origin=Origin(
+            kind=cast(Kind, row["kind"]),
+            source=row["source"],
+            content=row["content"],
+            source_sha256=row["source_sha256"],
+            parent=row["parent"],
+            reference=row["reference"],
+            reference_sha256=row["reference_sha256"],
+            details=json.loads(details) if isinstance(details, str) else details,
+        ),
+        verdict=Verdict(row["kept"], row["stage"], row["reason"]),
+    )
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling: no spaces, keys in the order given, no NaN."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def write_shard(directory: Path | str, index: int, pairs: Iterable[Pair]) -> ShardInfo:
+    """Write one shard; an earlier file of that name is replaced.
+
+    Raises CorpusError for a key that comes twice or cannot name a member, StorageError when the
+    disk is full. Nothing of the final name exists until all of it is on the disk.
+    """
+    folder, name = Path(directory), shard_name(index)
+    rows: list[Row] = []
+    images = 0
+    with AtomicFile(folder / f"{name}.tar") as out:
+        for pair in pairs:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,90}", pair.key):
+                raise CorpusError(f"key {pair.key!r}: expected letters, digits, _ or - only")
+            row = row_of(pair)
+            rows.append(row)
+            if pair.image:
+                images += 1
+                for ext, data in (
+                    (row["ext"], pair.image),
+                    ("txt", pair.caption.encode()),
+                    ("json", canonical(row).encode()),
+                ):
+                    write_member(out, f"{pair.key}.{ext}", data)
+        _check_unique(rows, folder / name)
+        finish_tar(out)
+    table = write_table(folder / f"{name}.parquet", table_of(rows))
+    dropped = Counter(row["reason"] or "dropped" for row in rows if not row["kept"])
+    return ShardInfo(
+        index=index,
+        rows=len(rows),
+        kept=sum(row["kept"] for row in rows),
+        images=images,
+        dropped=dict(sorted(dropped.items())),
+        files={out.info.name: out.info, table.name: table},
+    )
+
+
+def write_member(out: AtomicFile, name: str, data: bytes) -> None:
+    """One regular file of a tar, its header pinned: USTAR, mode 0644, owner 0, time 0."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(data), 0o644, 0
+    out.write(member.tobuf(tarfile.USTAR_FORMAT))
+    out.write(data)
+    out.write(b"\0" * (-len(data) % tarfile.BLOCKSIZE))
+
+
+def finish_tar(out: AtomicFile) -> None:
+    """The two empty blocks and the padding to a whole record that end a tar."""
+    out.write(b"\0" * (2 * tarfile.BLOCKSIZE))
+    out.write(b"\0" * (-out.bytes % tarfile.RECORDSIZE))
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> FileInfo:
+    """A tar of other members than a pair's (preference pairs), as reproducible and as atomic."""
+    with AtomicFile(path) as out:
+        for name, data in members:
+            write_member(out, name, data)
+        finish_tar(out)
+    return out.info
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table of the shard schema."""
+    import pyarrow as pa
+
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in TYPES.items()])
+    columns = {
+        name: [canonical(row[name]) if name == "details" else row[name] for row in rows]
+        for name in TYPES
+    }
+    return pa.table(columns, schema=schema)
+
+
+def write_table(path: Path, table: pa.Table) -> FileInfo:
+    """A table as parquet: zstd, atomic, the same rows giving the same bytes."""
+    import pyarrow.parquet as pq
+
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd", store_schema=True)
+    return write_bytes(path, out.getvalue())
+
+
+def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of a parquet file. Raises CorpusError naming the file, and the column that is not there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in columns or () if name not in file.schema_arrow.names]
+            if missing:
+                raise CorpusError(
+                    f"{path}: expected a column {missing[0]!r}, found {', '.join(file.schema_arrow.names)}"
+                )
+            return file.read(columns=columns, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(
+            f"{path}: expected a readable parquet file, found: {str(error).splitlines()[0]}",
+            hint="run the stage that writes it again",
+        ) from error
+
+
+def read_rows(path: Path | str) -> list[Row]:
+    """The rows of a shard's table, checked against the shard schema."""
+    rows: list[Row] = read_table(path, list(TYPES)).to_pylist()
+    _check_unique(rows, Path(path))
+    return rows
+
+
+def shard_paths(directory: Path | str) -> list[Path]:
+    """The tars of a stage directory, in order; empty when there are none."""
+    return sorted(p for p in Path(directory).glob("*.tar") if re.fullmatch(r"\d{5,}", p.stem))
+
+
+def read_shard(tar_path: Path | str) -> Iterator[Pair]:
+    """The pairs of a shard in row order, tar and table joined and every image hash checked.
+
+    Raises CorpusError naming the file and the key.
+    """
+    tar_path = Path(tar_path)
+    samples = tar_samples(tar_path)
+    for row in read_rows(tar_path.with_suffix(".parquet")):
+        image = b""
+        if row["image_sha256"] is not None:
+            key, files = next(samples, ("the end", {}))
+            if key != row["key"] or row["ext"] not in files:
+                raise CorpusError(f"{tar_path}: expected the image of {row['key']}, found {key}")
+            image = files[row["ext"]]
+            if hashlib.sha256(image).hexdigest() != row["image_sha256"]:
+                raise CorpusError(
+                    f"{tar_path}: {key}.{row['ext']} differs from the hash in its table",
+                    hint="the file was changed or damaged; make this shard again",
+                )
+        yield pair_of(row, image)
+    extra = next(samples, None)
+    if extra is not None:
+        raise CorpusError(f"{tar_path}: {extra[0]} has no row in {tar_path.stem}.parquet")
+
+
+def iter_pairs(directory: Path | str) -> Iterator[Pair]:
+    """All pairs of a stage directory, shard by shard."""
+    for path in shard_paths(directory):
+        yield from read_shard(path)
+
+
+def tar_samples(
+    path: Path | str, *, max_bytes: int = MAX_MEMBER_BYTES
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(key, {extension: bytes}) of any WebDataset tar, in order; trusts nothing in it.
+
+    The key is the name up to the first dot. Raises CorpusError naming the member that is no regular
+    file, has a path in its name, comes twice, lies apart from its sample, or exceeds `max_bytes`;
+    SourceError when the file is missing.
+    """
+    path = Path(path)
+    seen: set[str] = set()
+    key: str | None = None
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                stem, dot, ext = member.name.partition(".")
+                if not member.isreg() or not stem or not dot or not ext or _has_path(member.name):
+                    raise CorpusError(
+                        f"{path}: member {member.name!r}: expected a plain file called KEY.EXTENSION"
+                    )
+                if member.size > max_bytes:
+                    raise CorpusError(
+                        f"{path}: member {member.name!r} has {member.size:,} bytes; expected at most"
+                        f" {max_bytes:,}"
+                    )
+                if stem != key:
+                    if key is not None:
+                        yield key, files
+                    if stem in seen:
+                        raise CorpusError(f"{path}: the members of {stem!r} are not together")
+                    seen.add(stem)
+                    key, files = stem, {}
+                if ext in files:
+                    raise CorpusError(f"{path}: member {member.name!r} comes twice")
+                stream = tar.extractfile(member)
+                files[ext] = stream.read() if stream is not None else b""
+            if tar.fileobj is not None and tar.offset > path.stat().st_size:
+                raise CorpusError(f"{path}: the file ends inside {key!r}")
+        if key is not None:
+            yield key, files
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: expected a tar, found nothing") from error
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise CorpusError(
+            f"{path}: expected a complete tar, found: {error}",
+            hint="the file is truncated or damaged; make or fetch it again",
+        ) from error
+
+
+def read_samples(source: Path | str | Sequence[Path | str]) -> Iterator[dict[str, Any]]:
+    """What a trainer reads, through webdataset: {"key", "image": bytes, "txt": str, "json": dict}.
+
+    `source` is a stage directory or a list of tars. Raises CorpusError when there is none.
+    """
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    paths = (
+        shard_paths(source) if isinstance(source, (str, Path)) else [Path(path) for path in source]
+    )
+    if not paths:
+        raise CorpusError(f"{source}: expected shards (00000.tar ...), found none")
+    for sample in group_by_keys(tar_file_expander(_streams(paths))):
+        ext = next((ext for ext in IMAGE_EXTS if ext in sample), None)
+        if ext is None or "txt" not in sample or "json" not in sample:
+            raise CorpusError(
+                f"{sample.get('__url__')}: {sample.get('__key__')} is no whole sample"
+            )
+        yield {
+            "key": sample["__key__"],
+            "image": sample[ext],
+            "txt": sample["txt"].decode(),
+            "json": json.loads(sample["json"]),
+        }
+
+
+def _streams(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Open tars in webdataset's terms, each closed before the next."""
+    for path in paths:
+        with path.open("rb") as stream:
+            yield {"url": str(path), "stream": stream}
+
+
+def verify_shard(tar_path: Path | str, info: ShardInfo) -> None:
+    """Re-hash the files of a shard and read every pair. Raises CorpusError naming what differs."""
+    tar_path = Path(tar_path)
+    for name, file in info.files.items():
+        path = tar_path.parent / name
+        found = FileInfo.of(path)
+        if (found.sha256, found.bytes) != (file.sha256, file.bytes):
+            raise CorpusError(
+                f"{path}: expected {file.bytes} bytes of sha256 {file.sha256[:12]}, found"
+                f" {found.bytes} of {found.sha256[:12]}"
+            )
+    rows = kept = 0
+    for pair in read_shard(tar_path):
+        rows, kept = rows + 1, kept + pair.kept
+    if (rows, kept) != (info.rows, info.kept):
+        raise CorpusError(
+            f"{tar_path}: expected {info.rows} pairs, {info.kept} kept, found {rows}, {kept}"
+        )
+
+
+def _has_path(name: str) -> bool:
+    return "/" in name or "\\" in name or "\0" in name
+
+
+def _check_unique(rows: Sequence[Row], where: Path) -> None:
+    """Raise CorpusError for a key that comes twice."""
+    if len({row["key"] for row in rows}) != len(rows):
+        key = Counter(row["key"] for row in rows).most_common(1)[0][0]
+        raise CorpusError(f"{where}: key {key} comes twice")
