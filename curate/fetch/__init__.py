@@ -1,1 +1,56 @@
-"""Sources of raw pairs."""
+"""Sources of raw pairs: the embedded corpus, URL lists, folders and shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylear.pair import Pair, digest
+
+if TYPE_CHECKING:
+    from curate.recipe import Recipe
+
+
+def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
+    """All raw pairs of a recipe, source by source, each in its own order, ready to be stored.
+
+    Every row, file and sample is a pair; what cannot be used is dropped with a reason. Keys are
+    unique: what came before is dropped with duplicate-row. The same sources give the same pairs;
+    downloads that finished lie in `work` and are used again. Raises SourceError and RecipeError.
+    """
+    from curate.ingest import STAGE, ingest
+
+    seen: Counter[bytes] = Counter()
+    for source in recipe.raw:
+        for pair in open_source(source, work, recipe.seed):
+            token = bytes.fromhex(pair.key)
+            repeats = seen[token]
+            seen[token] += 1
+            if repeats:
+                repeat = replace(pair, key=digest("repeat", pair.key, repeats), image=b"")
+                yield repeat.drop(STAGE, "duplicate-row")
+            else:
+                yield ingest(pair, recipe.image)
+
+
+def open_source(source: Any, work: Path, seed: int = 0) -> Iterator[Pair]:
+    """The pairs of one source with the bytes as they came."""
+    from curate.fetch.folder import folder_pairs
+    from curate.fetch.mini import mini_pairs
+    from curate.fetch.shards import shard_pairs
+    from curate.fetch.urls import url_pairs
+
+    match source.type:
+        case "mini":
+            return mini_pairs(source, seed)
+        case "folder":
+            return folder_pairs(source)
+        case "shards":
+            return shard_pairs(source)
+        case "urls":
+            return url_pairs(source, work)
+        case other:
+            raise AssertionError(f"a source of type {other!r} passed the recipe")

@@ -1,0 +1,67 @@
+"""The embedded corpus as a source: the drawings that ship inside the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import stylear
+from curate.fetch.shards import Sample, read_tar, sample_pair
+from stylear.errors import RecipeError, SourceError
+from stylear.pair import Pair, content_id, digest
+
+if TYPE_CHECKING:
+    from curate.recipe import MiniSource
+
+CORPUS = Path(stylear.__file__).parent / "mini" / "corpus"
+MAX_BYTES = 1_000_000
+
+
+def mini_pairs(source: MiniSource, seed: int) -> Iterator[Pair]:
+    """The chosen drawings in shard order; `limit` draws whole concepts with the seed.
+
+    Raises RecipeError for a category or vendor that does not exist, SourceError when the package
+    lacks its corpus.
+    """
+    pairs = [mini_pair(sample) for path in _tars() for sample in read_tar(path, MAX_BYTES)]
+    for name, asked in (("category", source.categories), ("vendor", source.vendors)):
+        pairs = _choose(pairs, name, asked)
+    pairs = [p for p in pairs if source.split is None or p.origin.details["split"] == source.split]
+    if source.limit is not None:
+        order = sorted(pairs, key=lambda p: (digest("mini", seed, p.origin.content), p.key))
+        taken = {pair.key for pair in order[: source.limit]}
+        pairs = [pair for pair in pairs if pair.key in taken]
+    yield from pairs
+
+
+def mini_pair(sample: Sample) -> Pair:
+    """The pair of one embedded sample; both drawings of a concept show one content."""
+    pair = sample_pair(sample, "mini")
+    origin = replace(pair.origin, source=f"mini:{sample.key}", content=content_id(pair.caption))
+    return replace(pair, key=digest("mini", sample.key), origin=origin)
+
+
+def _tars() -> list[Path]:
+    found = sorted(CORPUS.glob("*.tar"))
+    if not found:
+        raise SourceError(
+            f"{CORPUS}: expected the embedded corpus, found nothing",
+            hint="reinstall the package, or build the corpus with `make mini-corpus`",
+        )
+    return found
+
+
+def _choose(pairs: list[Pair], name: str, asked: tuple[str, ...] | None) -> list[Pair]:
+    """The pairs whose detail `name` is one of `asked`."""
+    if asked is None:
+        return pairs
+    present = {str(pair.origin.details.get(name)) for pair in pairs}
+    for value in asked:
+        if value not in present:
+            raise RecipeError(
+                f"raw: the embedded corpus has no {name} {value!r}",
+                hint=f"there are: {', '.join(sorted(present))}",
+            )
+    return [pair for pair in pairs if pair.origin.details.get(name) in asked]

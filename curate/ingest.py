@@ -1,0 +1,204 @@
+"""Ingest: the bytes of any image become a stored image of the recipe's size, or a reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from stylear.pair import Origin, Pair, Scalar
+
+if TYPE_CHECKING:
+    from curate.recipe import ImageSettings
+
+STAGE = "fetch"
+VERSION = 1  # raise when the same bytes and settings give other stored bytes
+
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+)  # the rest has no business here
+MAX_PROFILE_BYTES = 4_000_000
+SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
+
+
+class Refusal(Exception):
+    """The bytes are not stored; `reason` is the kebab-case name of why."""
+
+    def __init__(self, reason: str, found: str = "") -> None:
+        super().__init__(f"{reason}: {found}")
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An image as it is kept, and what is known about the one it was made of."""
+
+    data: bytes
+    details: Mapping[str, Scalar]
+
+
+def ingest(pair: Pair, settings: ImageSettings) -> Pair:
+    """The pair with its source bytes turned into a stored image; dropped with a reason otherwise.
+
+    `origin.source_sha256` becomes the hash of the bytes as they came. A dropped pair passes
+    through without its bytes.
+    """
+    if not pair.kept:
+        return replace(pair, image=b"")
+    origin: Origin = replace(pair.origin, source_sha256=hashlib.sha256(pair.image).hexdigest())
+    try:
+        stored = store(pair.image, settings)
+    except Refusal as refusal:
+        return replace(pair, image=b"", origin=origin).drop(STAGE, refusal.reason)
+    origin = replace(origin, details={**origin.details, **stored.details})
+    return replace(pair, image=stored.data, origin=origin)
+
+
+def store(data: bytes, settings: ImageSettings) -> Stored:
+    """The image in `data` as the recipe wants it stored: upright, sRGB, opaque, square, one frame.
+
+    Raises Refusal: empty, not-an-image, too-many-pixels, too-small, corrupt-image,
+    unsupported-pixels.
+    """
+    if not data:
+        raise Refusal("empty")
+    with warnings.catch_warnings():  # what a decoder grumbles about is not the user's concern
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _open(data) as image:
+            width, height, kind = image.width, image.height, str(image.format).lower()
+            if width * height > settings.max_pixels:
+                raise Refusal("too-many-pixels", f"{width}x{height}")
+            if min(width, height) < settings.min_side:
+                raise Refusal("too-small", f"{width}x{height}")
+            upright = _decode(image)
+    picture = fit(flatten(upright, settings.background), settings)
+    details: dict[str, Scalar] = {
+        "source_width": width,
+        "source_height": height,
+        "source_format": kind,
+    }
+    return Stored(encode(picture, settings.format, settings.quality), details)
+
+
+def _open(data: bytes) -> Image.Image:
+    """The image with only its header read."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Refusal("too-many-pixels", str(error)) from error
+    except Exception as error:  # parsers of hostile bytes raise anything; it is this pair's verdict
+        raise Refusal("not-an-image", str(error)) from error
+
+
+def _decode(image: Image.Image) -> Image.Image:
+    """The first frame, upright as its EXIF says, in sRGB."""
+    try:
+        image.seek(0)
+        image.load()
+        return to_srgb(ImageOps.exif_transpose(image))
+    except Refusal:
+        raise
+    except Exception as error:  # as above
+        raise Refusal("corrupt-image", str(error)) from error
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """RGB or RGBA in sRGB, 8 bits a channel, whatever the mode, depth and colour profile were."""
+    profile = image.info.get("icc_profile")
+    alpha = None
+    if image.mode in SIXTEEN_BIT:
+        image = _eight_bit(image)
+    elif image.mode in ("F", "LAB"):
+        raise Refusal("unsupported-pixels", f"mode {image.mode}")  # no agreed white
+    elif image.has_transparency_data:
+        whole = image.convert("RGBA")
+        alpha = whole.getchannel("A")
+        image = image.convert("L") if image.mode in ("LA", "La") else whole.convert("RGB")
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    image = _through_profile(image, profile)
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey."""
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise Refusal("unsupported-pixels", f"grey levels {levels.min()}..{levels.max()}")
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+
+
+def _through_profile(image: Image.Image, profile: Any) -> Image.Image:
+    """RGB in sRGB; a profile that is unreadable or of another mode is as good as none."""
+    if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            converted = None
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def flatten(image: Image.Image, background: str) -> Image.Image:
+    """RGB; what is transparent shows `background`."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    canvas = Image.new("RGBA", image.size, background)
+    canvas.alpha_composite(image)
+    return canvas.convert("RGB")
+
+
+def fit(image: Image.Image, settings: ImageSettings) -> Image.Image:
+    """A square of `size` pixels: the centre (`crop`), or everything on the background (`pad`)."""
+    size, (width, height) = settings.size, image.size
+    if settings.fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+        if side == size:
+            return image.crop(box)
+        return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+    scale = size / max(width, height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if inner != image.size:
+        image = image.resize(inner, Image.Resampling.LANCZOS)
+    canvas = Image.new("RGB", (size, size), settings.background)
+    canvas.paste(image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return canvas
+
+
+def encode(image: Image.Image, format: str, quality: int | None = None) -> bytes:
+    """An RGB image as png, jpg (4:4:4, quality 95 unless told) or webp (lossless unless told).
+
+    Nothing but pixels is written, and the same pixels give the same bytes.
+    """
+    out = io.BytesIO()
+    image = Image.frombytes("RGB", image.size, image.tobytes())  # leaves every metadata behind
+    if format == "png":
+        image.save(out, "PNG", optimize=False, compress_level=6)
+    elif format == "jpg":
+        image.save(out, "JPEG", quality=quality or 95, subsampling=0, optimize=False)
+    elif quality is None:
+        image.save(out, "WEBP", lossless=True, quality=80, method=4, exact=True)
+    else:
+        image.save(out, "WEBP", quality=quality, method=4)
+    return out.getvalue()
