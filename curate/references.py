@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +66,13 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
 
 
 def mini_paths(names: list[str] | None, where: str = "names") -> list[Path]:
-    """Files of the embedded styles called `names`; None means every style."""
+    """Files of the embedded styles called `names`; None means every style not held out."""
     files = sorted(MINI.glob("*.png"))
     if names is None:
-        return files
+        from stylear.mini.styles import HELD_OUT_FAMILIES
+
+        held_out = {family.replace("_", "-") for family in HELD_OUT_FAMILIES}
+        return [path for path in files if path.stem.split("--")[0] not in held_out]
     by_style: dict[str, list[Path]] = {}
     for path in files:
         by_style.setdefault(path.stem.split("--")[0], []).append(path)
@@ -106,14 +110,16 @@ def read_reference(path: Path, *, held_out: bool = False) -> StyleReference:
     """One reference, its pixels checked. Raises SourceError naming the file."""
     data = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise SourceError(
-                    f"style reference {path} is {image.width}x{image.height};"
-                    f" at most {MAX_PIXELS:,} pixels are read",
-                    hint="make the image smaller",
-                )
-            image.load()
+        with warnings.catch_warnings():  # the size is judged here
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise SourceError(
+                        f"style reference {path} is {image.width}x{image.height};"
+                        f" at most {MAX_PIXELS:,} pixels are read",
+                        hint="make the image smaller",
+                    )
+                image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SourceError(
             f"style reference {path} is not a readable image: {error}",

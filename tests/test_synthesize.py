@@ -205,7 +205,7 @@ def test_references_of_a_folder_have_the_stem_as_id(tmp_path: Path) -> None:
 def test_mini_references_are_named_by_style(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("mosaic--1", "mosaic--2", "chalk--1"):
+    for name in ("mosaic--1", "mosaic--2", "chalk--1", "stained-glass--1"):
         (tmp_path / f"{name}.png").write_bytes(stripes(0))
     monkeypatch.setattr(curate.references, "MINI", tmp_path)
 
@@ -215,9 +215,10 @@ def test_mini_references_are_named_by_style(
     assert ids(["mosaic"]) == ["mosaic--1", "mosaic--2"]
     assert ids(["mosaic--2"]) == ["mosaic--2"]
     assert ids(None) == ["chalk--1", "mosaic--1", "mosaic--2"]
+    assert ids(["stained-glass"]) == ["stained-glass--1"]  # held out, so only by name
     with pytest.raises(RecipeError, match="no embedded style is called 'mosiac'") as caught:
         ids(["mosiac"])
-    assert caught.value.hint == "embedded styles: chalk, mosaic"
+    assert caught.value.hint == "embedded styles: chalk, mosaic, stained-glass"
 
 
 def test_bad_references_are_named(tmp_path: Path) -> None:

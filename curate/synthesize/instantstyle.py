@@ -9,7 +9,6 @@ Axes: B jobs of a batch, D embedding.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from curate.references import StyleReference
-from curate.synthesize.job import Encoding, Job, Pixels, stylized_pair
+from curate.synthesize.job import Encoding, Job, Pixels, picture, stylized_pair
 from curate.synthesize.settings import InstantStyleSettings
 from stylear.errors import WeightsError
 from stylear.pair import Pair, Scalar, digest
@@ -100,8 +99,7 @@ class InstantStyle:
         Without guidance it is (1, 1, D).
         """
         if reference not in self._embeddings:
-            with Image.open(io.BytesIO(self._references[reference].image)) as opened:
-                image = opened.convert("RGB")
+            image = picture(self._references[reference].image)
             with torch.inference_mode():
                 self._embeddings[reference] = self.pipeline.prepare_ip_adapter_image_embeds(
                     image, None, self.device, 1, self.settings.guidance > 1

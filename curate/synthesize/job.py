@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
-from curate.ingest import encode
+from curate.ingest import Refusal, encode, flatten, to_srgb
 from stylear.pair import Origin, Pair, Scalar, digest, seed_of
 
 STAGE = "synthesize"
@@ -56,8 +56,8 @@ class Encoding:
     """How finished images are stored."""
 
     size: int  # pixels a side
-    format: str = "png"  # png | jpg | webp
-    quality: int | None = None  # of jpg and webp; None as in ingest
+    format: Literal["png", "jpg", "webp"] = "png"
+    quality: int | None = None
 
     def encode(self, pixels: Pixels) -> bytes:
         """Pixels (H, W, 3) in [0, 1] as an encoded image; the same pixels give the same bytes."""
@@ -65,16 +65,22 @@ class Encoding:
         return encode(Image.fromarray(levels), self.format, self.quality)
 
 
+def picture(data: bytes) -> Image.Image:
+    """Encoded bytes as an image: upright, sRGB, on white. Raises OSError when they are no image."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return flatten(to_srgb(ImageOps.exif_transpose(image)), "#ffffff")
+    except (Refusal, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise OSError(str(error)) from error
+
+
 def decode(data: bytes, size: int) -> Pixels:
-    """An encoded image as (size, size, 3) in [0, 1]: on white, centre-cropped to a square.
+    """An encoded image as (size, size, 3) in [0, 1], centre-cropped to a square.
 
     Raises OSError when the bytes are no image.
     """
-    with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGBA")
-    paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    paper.alpha_composite(image)
-    square = paper.convert("RGB")
+    square = picture(data)
     if square.size != (size, size):
         side = min(square.size)
         left, top = (square.width - side) // 2, (square.height - side) // 2

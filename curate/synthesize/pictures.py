@@ -47,7 +47,7 @@ class PictureSynthesizer:
         for job, data in jobs:
             try:
                 ready.append((job, to_tensor(decode(data, self.encoding.size))))
-            except (OSError, ValueError) as error:
+            except OSError as error:
                 broken = {**self.details, "error": str(error)[:200]}
                 done[job.key] = stylized_pair(job, None, self.encoding, broken, "bad-content")
         with one_thread(), torch.no_grad():
