@@ -38,7 +38,10 @@ class ImageSettings(Settings):
     )
     min_side: int = Field(16, ge=1, description="Smaller source images are dropped (pixels).")
     max_pixels: int = Field(
-        64_000_000, ge=1, description="Source images with more pixels are dropped before decoding."
+        64_000_000,
+        ge=1,
+        le=89_000_000,
+        description="Source images with more pixels are dropped before decoding.",
     )
 
 
@@ -47,7 +50,8 @@ class MiniSource(Settings):
 
     type: Literal["mini"]
     split: Literal["train", "val"] | None = Field(None, description="Only this split of them.")
-    vendor: str | None = Field(None, description="Only this hand: noto or twemoji.")
+    vendors: tuple[str, ...] | None = Field(None, description="Only these hands: noto, twemoji.")
+    categories: tuple[str, ...] | None = Field(None, description="Only these, e.g. Food & Drink.")
     limit: int | None = Field(None, ge=1, description="At most so many, drawn with the seed.")
 
 
@@ -55,16 +59,16 @@ class UrlsSource(Settings):
     """A list of URLs with captions, downloaded through img2dataset behind a guard."""
 
     type: Literal["urls"]
-    path: Path = Field(description="parquet, csv, tsv, jsonl or json with a row per image.")
-    url_column: str = "url"
-    caption_column: str = "caption"
+    path: Path = Field(description="parquet, csv, tsv or jsonl; a folder or a pattern of them.")
+    url_column: str | None = Field(None, description="Default: url, URL, image_url, ...")
+    caption_column: str | None = Field(None, description="Default: caption, TEXT, text, ...")
     limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
     allow_networks: tuple[str, ...] = Field(
         (), description="CIDRs that may be reached though they are not public, e.g. 127.0.0.0/8."
     )
     timeout_s: float = Field(10.0, gt=0, description="One wait for the server (img2dataset).")
     deadline_s: float = Field(60.0, gt=0, description="One download in all (ours).")
-    max_bytes: int = Field(50_000_000, ge=1, description="Longer bodies are cut off (ours).")
+    max_bytes: int = Field(32_000_000, ge=1, description="Longer bodies are refused (ours).")
     retries: int = Field(0, ge=0, le=10, description="Further tries of a failed download.")
     threads: int = Field(16, ge=1, le=256, description="Downloads at the same time.")
     contact: str | None = Field(None, description="Web page or mail address in the user agent.")
@@ -86,9 +90,14 @@ class FolderSource(Settings):
     path: Path = Field(description="The folder; its subfolders are read too.")
     captions: str | None = Field(
         None,
-        description="CSV in the folder (image, caption); default: .txt or .json beside each image.",
+        description="List in the folder (image, caption); default: captions.csv where there is one,"
+        " else the .txt or .json beside each image.",
     )
-    limit: int | None = Field(None, ge=1, description="At most so many images, by name.")
+    captions_per_image: Literal["first", "all"] = Field(
+        "first", description="Of an image with several captions: one pair, or one for each."
+    )
+    max_bytes: int = Field(64_000_000, ge=1, description="Larger files are dropped (ours).")
+    limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
 
 
 class ShardsSource(Settings):
@@ -96,6 +105,7 @@ class ShardsSource(Settings):
 
     type: Literal["shards"]
     path: str = Field(description="A tar, a folder of tars, or a pattern such as other/*.tar.")
+    max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped (ours).")
     limit: int | None = Field(None, ge=1, description="At most so many samples, in order.")
 
 
@@ -108,7 +118,7 @@ class MiniReferences(Settings):
     """Embedded style references."""
 
     type: Literal["mini"]
-    names: list[str] | None = Field(None, description="Style names; default: all.")
+    names: list[str] | None = Field(None, description="Style names; default: all not held out.")
 
 
 class FolderReferences(Settings):

@@ -1,0 +1,92 @@
+"""The local engine: a pool of processes that map a function over units of work, in order.
+
+A worker builds what it needs (models) once, with its first unit. Workers end when the process that
+started them does, so that a killed run leaves nobody behind who writes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from stylear.errors import StylearError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 2  # units waiting for each worker
+_function: Callable[[Any], Any] | None = None  # of this worker
+
+
+def map_units(
+    build: Callable[[], Callable[[T], R]], units: Iterable[T], workers: int = 1
+) -> Iterator[R]:
+    """`build()` once a worker, then what it gave on every unit; results in the order of `units`.
+
+    With one worker everything happens in this process. With more, `build` and the units must be
+    picklable. Raises what a unit raises, and StylearError when a worker dies.
+    """
+    if workers <= 1:
+        function: Callable[[T], R] | None = None
+        for unit in units:
+            function = function or build()
+            yield function(unit)
+        return
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start, initargs=(os.getpid(),)
+    )
+    waiting: deque[Future[R]] = deque()
+    try:
+        for unit in units:
+            waiting.append(pool.submit(_run, build, unit))
+            if len(waiting) >= AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise StylearError(
+            "a worker process died; often the machine ran out of memory",
+            hint="use fewer --workers and run the same command again; finished shards are kept",
+        ) from error
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(parent: int) -> None:
+    """Set a worker up: Ctrl-C is the parent's business, and the parent's end is ours."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    """End this process once the parent is gone (where the kernel does not do it)."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _run(build: Callable[[], Callable[[Any], Any]], unit: Any) -> Any:
+    """One unit, in a worker."""
+    global _function
+    if _function is None:
+        _function = build()
+    return _function(unit)

@@ -1,0 +1,234 @@
+"""The ledger: what was committed, made how and of what. Resume and the manifest are read from it.
+
+`ledger/<stage>/<unit>.json` is one entry. A unit is a shard (`00007`, for scores `raw-00007`) or, for
+stages that do a whole corpus at once, `all`. An entry is written after its files are on the disk, so
+what has no entry was never finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curate.stage import CHEAP, LEDGER, LOCK
+from curate.storage import FileInfo, storage, write_text
+from stylear.errors import CorpusError, CorpusLocked, SettingsChanged
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a unit is made: everything that decides its bytes."""
+
+    settings: Mapping[str, Any]
+    code_version: str
+    inputs: Sequence[str] = ()  # sha256 of what it is made of
+    weights: Sequence[str] = ()  # fingerprints of the models
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits; equal when the same bytes would be made."""
+        return fingerprint(self.settings, self.code_version, self.inputs, self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One committed unit."""
+
+    stage: str
+    unit: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+    code_version: str
+    inputs: Sequence[str]
+    weights: Sequence[str]
+    rows_in: int
+    kept: int
+    dropped: Mapping[str, int]  # reason -> pairs
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # path -> {sha256, bytes}
+    note: Mapping[str, Any] = field(default_factory=dict)  # what only some stages have to say
+
+
+def fingerprint(
+    settings: Mapping[str, Any], code_version: str, inputs: Sequence[str], weights: Sequence[str]
+) -> str:
+    """SHA-256 of the canonical JSON of what decides a unit's bytes."""
+    text = json.dumps(
+        [settings, code_version, list(inputs), list(weights)],
+        ensure_ascii=False,
+        separators=(",", ":"),
+        sort_keys=True,
+        allow_nan=False,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Ledger:
+    """The ledger of one corpus."""
+
+    def __init__(self, corpus: Path) -> None:
+        self.corpus = corpus
+        self.root = corpus / LEDGER
+
+    def path(self, stage: str, unit: str) -> Path:
+        return self.root / stage / f"{unit}.json"
+
+    def entry(self, stage: str, unit: str) -> Entry | None:
+        """The entry of a unit; None when it was never committed. Raises CorpusError when unreadable."""
+        path = self.path(stage, unit)
+        try:
+            return Entry(**json.loads(path.read_text("utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise CorpusError(
+                f"{path}: expected a ledger entry, found: {error}",
+                hint=f"delete {path}; the unit is then made again",
+            ) from error
+
+    def entries(self, stage: str) -> list[Entry]:
+        """The committed units of a stage, by name."""
+        paths = sorted((self.root / stage).glob("*.json"))
+        found = (self.entry(stage, path.stem) for path in paths)
+        return [entry for entry in found if entry is not None]
+
+    def stages(self) -> list[str]:
+        """Stages that have entries, by name."""
+        return sorted(path.name for path in self.root.glob("*") if any(path.glob("*.json")))
+
+    def commit(
+        self,
+        stage: str,
+        unit: str,
+        made: Made,
+        *,
+        rows_in: int,
+        kept: int,
+        dropped: Mapping[str, int],
+        files: Mapping[str, FileInfo],
+        note: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Record a unit whose files (by path inside the corpus) lie finished on the disk."""
+        entry = Entry(
+            stage=stage,
+            unit=unit,
+            fingerprint=made.fingerprint,
+            settings=dict(made.settings),
+            code_version=made.code_version,
+            inputs=list(made.inputs),
+            weights=list(made.weights),
+            rows_in=rows_in,
+            kept=kept,
+            dropped=dict(dropped),
+            files={
+                path: {"sha256": info.sha256, "bytes": info.bytes}
+                for path, info in sorted(files.items())
+            },
+            note=dict(note or {}),
+        )
+        text = json.dumps(asdict(entry), ensure_ascii=False, indent=1, allow_nan=False)
+        write_text(self.path(stage, unit), text + "\n")
+        return entry
+
+    def done(self, stage: str, unit: str, made: Made) -> bool:
+        """Whether a unit can be skipped: committed, made the same way, its files still there.
+
+        Raises SettingsChanged when an expensive unit was made another way.
+        """
+        entry = self.entry(stage, unit)
+        if entry is None:
+            return False
+        if entry.fingerprint != made.fingerprint:
+            if family(stage) in CHEAP:
+                return False
+            raise self.changed(entry, made)
+        return all(
+            (path := self.corpus / name).is_file() and path.stat().st_size == info["bytes"]
+            for name, info in entry.files.items()
+        )
+
+    def check_settings(self, stage: str, made: Made) -> None:
+        """Raise SettingsChanged when an expensive stage has output of other settings or models."""
+        if family(stage) in CHEAP:
+            return
+        for entry in self.entries(stage):
+            if differences(entry, made, inputs=False):
+                raise self.changed(entry, made)
+
+    def changed(self, entry: Entry, made: Made) -> SettingsChanged:
+        """The error that shows what differs and what to do."""
+        found = differences(entry, made)
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        stage = family(entry.stage)
+        return SettingsChanged(
+            f"{self.corpus}: {entry.stage} {entry.unit} was made another way:"
+            f" {'; '.join(found[:3])}{more}",
+            hint=f"add --redo {stage} to make it again, or give another --out to keep both",
+        )
+
+    def remove(self, stage: str) -> None:
+        """Forget the entries of a stage, so that it is made again."""
+        for path in sorted((self.root / stage).glob("*.json")):
+            with storage(path):
+                path.unlink()
+
+
+def family(stage: str) -> str:
+    """The command of a ledger stage: score.text belongs to score."""
+    return stage.partition(".")[0]
+
+
+def differences(entry: Entry, made: Made, *, inputs: bool = True) -> list[str]:
+    """What differs between a committed unit and how it would be made now, in words."""
+    old, new = flat(entry.settings), flat(made.settings)
+    found = [
+        f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
+    if entry.code_version != made.code_version:
+        found.append(f"code of the stage: version {entry.code_version} -> {made.code_version}")
+    if list(entry.weights) != list(made.weights):
+        found.append("the weights of the model differ")
+    if inputs and list(entry.inputs) != list(made.inputs):
+        found.append("what it is made of has changed since")
+    return found
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted keys and short JSON values."""
+    if isinstance(value, Mapping) and value:
+        items: Any = value.items()
+    elif isinstance(value, (list, tuple)) and value:
+        items = enumerate(value)
+    else:
+        return {prefix.rstrip("."): json.dumps(value, ensure_ascii=False)}
+    return {k: v for key, part in items for k, v in flat(part, f"{prefix}{key}.").items()}
+
+
+@contextmanager
+def locked(corpus: Path) -> Iterator[None]:
+    """Hold a corpus for writing. Raises CorpusLocked while another live process does.
+
+    The lock is the kernel's: a process that was killed holds nothing.
+    """
+    path = corpus / LOCK
+    with storage(path):
+        corpus.mkdir(parents=True, exist_ok=True)
+        stream = path.open("wb")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CorpusLocked(
+                f"{corpus}: another process is writing this corpus",
+                hint="wait for it to end, or give another --out",
+            ) from None
+        yield
