@@ -96,8 +96,10 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
 
 def _open(data: bytes) -> Image.Image:
     """The image with only its header read."""
+    Image.init()  # Pillow knows webp, tiff and avif only after this; it does its work once
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        return Image.open(io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refusal("too-many-pixels", str(error)) from error
     except Exception as error:  # parsers of hostile bytes raise anything; it is this pair's verdict
