@@ -18,8 +18,9 @@ import curate.references
 from curate.references import StyleReference, load_references
 from curate.split import split_of
 from curate.synthesize import Content, Job, open_synthesizer, plan, settings_of
+from curate.synthesize.guide import blur, guide, luma
 from curate.synthesize.job import Encoding, decode, stylized_pair
-from curate.synthesize.patch import blur, content_weight, guide, luma, stylize
+from curate.synthesize.patch import content_weight, stylize
 from curate.synthesize.settings import PatchSettings, absolute_paths
 from curate.synthesize.statistics import rotations, transport
 from stylear.errors import RecipeError, SourceError

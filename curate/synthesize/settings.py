@@ -19,31 +19,11 @@ class BackendSettings(BaseModel):
     batch_size: int = Field(16, ge=1, description="Images in one batch; changes no image.")
 
 
-class StatisticsSettings(BackendSettings):
-    """Closed-form transfer of colours and grain: quick, and blind to shapes in the texture."""
+class PictureSettings(BackendSettings):
+    """Settings of the synthesisers that stylise a picture."""
 
     reference_size: int | None = Field(
         None, ge=16, le=1024, description="Side of the reference in pixels; default: the image's."
-    )
-    levels: int = Field(3, ge=1, le=6, description="Bands of the Laplacian pyramid (ours).")
-    rounds: int = Field(2, ge=1, le=20, description="Passes over the pyramid (ours).")
-    content: float = Field(0.5, ge=0, le=1, description="Share of the content's low band kept.")
-    grain: float = Field(0.04, ge=0, le=1, description="Noise that flat areas grow grain from.")
-
-
-class PatchSettings(BackendSettings):
-    """Patches of the reference laid over the content; `sliced` is GPDM, `nearest` is quicker."""
-
-    match: Literal["nearest", "sliced"] = Field("nearest", description="How patches are matched.")
-    content: float = Field(0.6, ge=0, le=1, description="Weight of the content image (ours).")
-    content_spread: float = Field(
-        0.15, ge=0, le=0.5, description="Candidates vary the content weight by up to this (ours)."
-    )
-    reference_size: int | None = Field(
-        None, ge=16, le=1024, description="Side of the reference in pixels; default: the image's."
-    )
-    patch: Literal[3, 5, 7, 9, 11] | None = Field(
-        None, description="Side of a patch in pixels; default 5, above 128 px 7 (GPDM: 7)."
     )
     invert: Literal["auto", "always", "never"] = Field(
         "auto", description="Turn light to dark where the reference's ground is the opposite."
@@ -51,6 +31,28 @@ class PatchSettings(BackendSettings):
     outline: float = Field(0.25, ge=0, le=1, description="How much outlines are marked (ours).")
     figure: float = Field(
         0.2, ge=0, le=1, description="How much a subject is set off from a plain ground (ours)."
+    )
+
+
+class StatisticsSettings(PictureSettings):
+    """Closed-form transfer of colours and grain: quick, and blind to shapes in the texture."""
+
+    levels: int = Field(3, ge=1, le=6, description="Bands of the Laplacian pyramid (ours).")
+    rounds: int = Field(2, ge=1, le=20, description="Passes over the pyramid (ours).")
+    content: float = Field(0.5, ge=0, le=1, description="Share of the content's low band kept.")
+    grain: float = Field(0.04, ge=0, le=1, description="Noise that flat areas grow grain from.")
+
+
+class PatchSettings(PictureSettings):
+    """Patches of the reference laid over the content; `sliced` is GPDM, `nearest` is quicker."""
+
+    match: Literal["nearest", "sliced"] = Field("nearest", description="How patches are matched.")
+    content: float = Field(0.6, ge=0, le=1, description="Weight of the content image (ours).")
+    content_spread: float = Field(
+        0.15, ge=0, le=0.5, description="Candidates vary the content weight by up to this (ours)."
+    )
+    patch: Literal[3, 5, 7, 9, 11] | None = Field(
+        None, description="Side of a patch in pixels; default 5, above 128 px 7 (GPDM: 7)."
     )
     grain: float = Field(0.03, ge=0, le=1, description="Noise on the start (ours).")
     rounds: int = Field(3, ge=1, le=20, description="nearest: passes a scale (ours).")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from curate.synthesize.guide import guide
 from curate.synthesize.settings import StatisticsSettings
 
 
@@ -57,7 +58,8 @@ def stylize(content: Tensor, reference: Tensor, seed: int, settings: StatisticsS
     shape = (1, *content.shape)
     target = reference.flatten(1)
     noise = torch.randn(content.shape, generator=generator) * settings.grain
-    start = transport((content + noise).flatten(1), target, rotations(6, 3, generator))
+    drawing = guide(content, reference, settings)
+    start = transport((drawing + noise).flatten(1), target, rotations(6, 3, generator))
     image = base = start.reshape(shape)
     wanted = pyramid(reference[None], settings.levels)
     for _ in range(settings.rounds):
