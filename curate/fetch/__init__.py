@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylear.pair import Pair, digest
+from stylear.pair import Pair, Verdict, digest
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
@@ -30,8 +30,9 @@ def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
             repeats = seen[token]
             seen[token] += 1
             if repeats:
-                repeat = replace(pair, key=digest("repeat", pair.key, repeats), image=b"")
-                yield repeat.drop(STAGE, "duplicate-row")
+                key = digest("repeat", pair.key, repeats)
+                verdict = Verdict(False, STAGE, "duplicate-row")
+                yield replace(pair, key=key, image=b"", verdict=verdict)
             else:
                 yield ingest(pair, recipe.image)
 
