@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -52,7 +52,7 @@ def track(items: Iterable[T], description: str, *, total: int | None = None, uni
 
     On a terminal this is a live bar; elsewhere a line every ten seconds and one at the end.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with Bar(description, total=total, unit=unit) as bar:
         for item in items:

@@ -161,9 +161,16 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def write_tensors(
-    path: str | Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a .safetensors file atomically, floats as `dtype`; equal tensors give equal bytes."""
+    """Write a .safetensors file atomically, floats as `dtype`; equal tensors give equal bytes.
+
+    `metadata` stands in place of {"format": "pt"}; keep it to one key, whose order is certain.
+    """
     from safetensors.torch import save_file
 
     path = Path(path)
@@ -174,7 +181,7 @@ def write_tensors(
             value = value.to(dtype)
         ready[name] = value.clone(memory_format=torch.contiguous_format)
     with _beside(path) as temp:
-        save_file(ready, temp, metadata={"format": "pt"})
+        save_file(ready, temp, metadata=dict(metadata or {"format": "pt"}))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,9 +1,12 @@
 """Train mini-vq: a VQGAN of 1.6 M parameters on 4x4 patches, 64 px to 8x8 codes.
 
-    python -m stylear.mini.train_vq --out stylear/mini/models/mini-vq
+    python -m stylear.mini.train_vq --phase pixels
+    python -m stylear.mini.train_vq --phase textures --start stylear/mini/models/mini-vq
 
-Loss: L1 + L2 on pixels, the difference of local texture energy (so that textures stay textures and do
-not blur), and the commitment. The codebook follows its latents by moving average (VQ-VAE-2, appendix A);
+Phase `pixels`: L1 + L2 on pixels, and a little on the difference of local texture energy. Phase
+`textures` goes on from there with pixels compared at a half and a quarter of the resolution, and texture
+energy weighing more: a texture then stays a texture and does not blur. Both have the commitment loss.
+The codebook follows its latents by moving average (VQ-VAE-2, appendix A);
 a code that nothing has used for a while restarts at a latent of the batch.
 """
 
@@ -48,15 +51,27 @@ def texture_energy(pixels: Tensor, filters: Tensor) -> Tensor:
     return F.avg_pool2d(responses.square(), 4, stride=2).add(1e-4).sqrt()
 
 
+def pixel_loss(rebuilt: Tensor, pixels: Tensor, phase: str) -> Tensor:
+    """What a phase asks of the pixels (B, 3, H, W)."""
+    error = rebuilt - pixels
+    if phase == "pixels":
+        return error.abs().mean() + error.square().mean()
+    half, quarter = F.avg_pool2d(error, 2), F.avg_pool2d(error, 4)
+    return 0.35 * error.abs().mean() + 0.5 * half.abs().mean() + quarter.abs().mean()
+
+
+TEXTURE_WEIGHT = {"pixels": 0.5, "textures": 1.5}
+
+
 class Codebook:
     """Moving averages that move the codes, and the revival of dead ones."""
 
-    def __init__(self, model: VQModel) -> None:
+    def __init__(self, model: VQModel, ready: bool = False) -> None:
         self.codes = model.quantize.embedding.weight
         self.codes.requires_grad_(False)
         self.counts = torch.ones(len(self.codes))
         self.sums = self.codes.detach().clone()
-        self.ready = False
+        self.ready = ready
 
     @torch.no_grad()
     def update(self, latents: Tensor, codes: Tensor, generator: torch.Generator) -> None:
@@ -78,37 +93,48 @@ class Codebook:
 
 
 def train(
-    out: Path, *, minutes: float, batch_size: int, seed: int, copies: int, variants: int
+    out: Path,
+    *,
+    phase: str,
+    start: Path | None,
+    minutes: float,
+    batch_size: int,
+    seed: int,
+    copies: int,
+    variants: int,
 ) -> None:
     """Train for `minutes`, measure on held-out drawings, write config, weights and card."""
     started = time.monotonic()
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     raw = drawings("train")
-    pictures = joined(*[raw] * max(1, copies // 3), in_styles(raw, copies, variants, seed + 1))
-    model = VQModel(CONFIG)
-    say(
-        f"mini-vq: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(pictures)} pictures"
-    )
-    codebook = Codebook(model)
+    styled = in_styles(raw, copies, variants, seed + 1)
+    pictures = joined(*[raw] * max(1, copies // 3), styled)
+    model = VQModel(CONFIG) if start is None else VQModel.from_pretrained(start).train()
+    weights = sum(p.numel() for p in model.parameters()) / 1e6
+    say(f"mini-vq: {weights:.2f} M parameters, {len(pictures)} pictures, phase {phase}")
+    codebook = Codebook(model, ready=start is not None)
+    peak = 2e-3 if start is None else 1.5e-3
     filters = texture_filters()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
     done, step = 0.0, 0
     with Bar("mini-vq", unit="pictures") as bar:
         while done < 1.0:
             done = min(1.0, (time.monotonic() - started) / (60 * minutes))
-            rate = 2e-3 * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * min(1.0, 1.5 * (1 - done)))
+            rate = peak * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * min(1.0, 1.5 * (1 - done)))
             for group in optimiser.param_groups:
                 group["lr"] = rate
             chosen = torch.randint(len(pictures), (batch_size,), generator=generator)
-            pixels = jittered(to_tensor(pictures.pixels[chosen.numpy()]), generator)
+            pixels = to_tensor(pictures.pixels[chosen.numpy()])
+            if phase == "pixels":  # a texture keeps its place in the picture afterwards
+                pixels = jittered(pixels, generator)
             with torch.autocast("cpu", torch.bfloat16):
                 output = model(pixels)
             rebuilt = output.reconstruction.float()
-            error = rebuilt - pixels
             texture = F.l1_loss(texture_energy(rebuilt, filters), texture_energy(pixels, filters))
-            loss = error.abs().mean() + error.square().mean() + 0.5 * texture + output.loss.float()
+            loss = pixel_loss(rebuilt, pixels, phase) + TEXTURE_WEIGHT[phase] * texture
+            loss = loss + output.loss.float()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -118,9 +144,8 @@ def train(
             )
             codebook.update(latents, output.codes.reshape(-1), generator)
             step += 1
-            bar.advance(
-                batch_size, f"L1 {error.abs().mean().item():.4f} texture {texture.item():.4f}"
-            )
+            note = f"loss {loss.item():.4f} texture {texture.item():.4f}"
+            bar.advance(batch_size, note)
     save(model, out)
     rebuilt_model = VQModel.from_pretrained(out)
     write_card(
@@ -128,7 +153,7 @@ def train(
         title="mini-vq",
         what="An image tokenizer (Chameleon's VQGAN on 4x4 patches): 64 px to 8x8 codes out of 1,024.",
         data="Mini corpus, split `train`, raw and in the training style families.",
-        command=f"python -m stylear.mini.train_vq --minutes {minutes:g} --batch-size {batch_size} --seed {seed}",
+        command="make mini-vq",
         minutes=(time.monotonic() - started) / 60,
         measured={**quality(rebuilt_model), "steps": step},
     )
@@ -166,6 +191,8 @@ def quality(model: VQModel) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train mini-vq.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "mini-vq")
+    parser.add_argument("--phase", choices=sorted(TEXTURE_WEIGHT), default="pixels")
+    parser.add_argument("--start", type=Path, default=None, help="a mini-vq to go on from")
     parser.add_argument("--minutes", type=float, default=14.0)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--copies", type=int, default=8)

@@ -1,0 +1,128 @@
+"""Checkpoints: a model directory, the optimiser's state and the step, all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stylear import weights
+from stylear.errors import SettingsChanged, WeightsError
+from stylear.model.chameleon import StyleModel, load_model, save_model
+from train.optim import Optimisers
+from train.settings import Settings
+
+OPTIMISER, STATE = "optimizer.safetensors", "state.json"
+# may differ between the first call and the one that resumes: they change no weight
+FREE = {"out", "encoded", "save_every", "keep", "validate_every", "sample_every", "device"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The directory of a run: settings.json, metrics.jsonl, samples/, checkpoints/, final/."""
+
+    root: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def final(self) -> Path:
+        return self.root / "final"
+
+    def checkpoints(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        return sorted(
+            p for p in (self.root / "checkpoints").glob("step-*") if (p / STATE).is_file()
+        )
+
+
+def open_run(kind: str, settings: Settings, base_sha256: str) -> Run:
+    """The run of these settings, made or found again. Raises SettingsChanged when it has others."""
+    run = Run(settings.out)
+    kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in FREE}
+    wanted = {"kind": kind, "base_sha256": base_sha256, **kept}
+    path = run.root / "settings.json"
+    if path.exists():
+        found = weights.read_json(path)
+        for key in sorted(set(found) | set(wanted)):
+            if found.get(key) != wanted.get(key):
+                raise SettingsChanged(
+                    f"{run.root}: made with {key} = {found.get(key)!r}, now {wanted.get(key)!r}",
+                    hint="give another --out, or remove the old run",
+                )
+    else:
+        if run.root.exists() and any(p.name != "encoded" for p in run.root.iterdir()):
+            raise SettingsChanged(
+                f"{run.root}: expected an empty directory or a run, found other files",
+                hint="give another --out",
+            )
+        run.root.mkdir(parents=True, exist_ok=True)
+        weights.write_json(path, wanted)
+    return run
+
+
+def save(run: Run, model: StyleModel, optimisers: Optimisers, step: int, keep: int) -> None:
+    """Write checkpoint `step` in full precision and remove old ones beyond `keep`."""
+    target = run.root / "checkpoints" / f"step-{step:07d}"
+    partial = target.with_name(f".{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_model(model, partial, dtype=None)
+    weights.write_tensors(partial / OPTIMISER, optimisers.tensors())
+    weights.write_json(partial / STATE, {"step": step})
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
+    for old in run.checkpoints()[:-keep]:
+        shutil.rmtree(old)
+
+
+def last(run: Run) -> Path | None:
+    """The newest finished checkpoint."""
+    found = run.checkpoints()
+    return found[-1] if found else None
+
+
+def restore(checkpoint: Path, device: str) -> tuple[StyleModel, int]:
+    """The model of a checkpoint and the number of steps it has seen."""
+    state = weights.read_json(checkpoint / STATE)
+    if not isinstance(state.get("step"), int):
+        raise WeightsError(f"{checkpoint / STATE}: expected a step number, found {state!r}")
+    return load_model(checkpoint, device), int(state["step"])
+
+
+def restore_optimisers(checkpoint: Path, optimisers: Optimisers) -> None:
+    optimisers.load_tensors(weights.read_tensors(checkpoint / OPTIMISER))
+
+
+class Metrics:
+    """metrics.jsonl and TensorBoard; lines after the step that is resumed from are dropped."""
+
+    def __init__(self, run: Run, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= start]
+        weights.write_bytes(run.metrics, "".join(line + "\n" for line in kept).encode())
+        self._file = run.metrics.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run.root / "tensorboard"), purge_step=start or None)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of values, and a point of each curve."""
+        rounded = {name: round(float(value), 6) for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **rounded}) + "\n")
+        self._file.flush()
+        for name, value in rounded.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,182 @@
+"""`stylear train`: parse, build settings, call one function, print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stylear.console import DryRunOption, JsonOption, emit_json, say
+
+app = typer.Typer(
+    help="Train a model on a corpus: sft, then dpo.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; flags win.")]
+Corpora = Annotated[
+    list[Path] | None, typer.Option("--corpus", help="Corpus to train on; can be repeated.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="Mini name, model directory or run.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; resumable.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimiser steps.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples a step.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
+Optimizer = Annotated[str | None, typer.Option("--optimizer", help="adamw or muon.")]
+Full = Annotated[bool | None, typer.Option("--full/--lora", help="All weights, or LoRA.")]
+Rank = Annotated[int | None, typer.Option("--lora-rank", help="Rank of LoRA.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same run.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+Encoded = Annotated[
+    Path | None, typer.Option("--encoded", help="Cache of codes and features, to share.")
+]
+SaveEvery = Annotated[int | None, typer.Option("--save-every", help="Steps between checkpoints.")]
+
+
+@app.command()
+def sft(
+    config: Config = None,
+    corpus: Corpora = None,
+    model: Model = None,
+    out: Out = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    optimizer: Optimizer = None,
+    full: Full = None,
+    lora_rank: Rank = None,
+    style_tokens: Annotated[
+        int | None, typer.Option("--style-tokens", help="Style tokens; 0: text only.")
+    ] = None,
+    sigma: Annotated[float | None, typer.Option("--sigma", help="Noise on style tokens.")] = None,
+    style_from: Annotated[
+        str | None, typer.Option("--style-from", help="self (paper) or sibling.")
+    ] = None,
+    condition_dropout: Annotated[
+        float | None, typer.Option("--condition-dropout", help="Share trained without condition.")
+    ] = None,
+    precision: Precision = None,
+    device: Device = None,
+    encoded: Encoded = None,
+    save_every: SaveEvery = None,
+    seed: Seed = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune on (prompt, image) pairs with style tokens; resumes a run that was stopped.
+
+    Example: stylear train sft --corpus demo-output/corpus --model mini-stylear --out runs/sft --steps 100
+    """
+    flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
+    from train.settings import SftSettings, load_settings
+
+    settings = load_settings(SftSettings, config, cleaned(flags))
+    if dry_run:
+        show(settings)
+        return
+    from train import sft as trainer
+
+    finished(trainer.run(settings), as_json)
+
+
+@app.command()
+def dpo(
+    config: Config = None,
+    corpus: Corpora = None,
+    model: Model = None,
+    out: Out = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="Strength of the reference.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="sigmoid, ipo or simpo.")] = None,
+    chosen_nll: Annotated[
+        float | None, typer.Option("--chosen-nll", help="Weight of the chosen image's NLL.")
+    ] = None,
+    length_normalised: Annotated[
+        bool | None,
+        typer.Option("--length-normalised/--summed", help="Log-probabilities per code or summed."),
+    ] = None,
+    full: Full = None,
+    lora_rank: Rank = None,
+    precision: Precision = None,
+    device: Device = None,
+    encoded: Encoded = None,
+    save_every: SaveEvery = None,
+    seed: Seed = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Optimise preferences against the frozen model it starts from.
+
+    Example: stylear train dpo --corpus demo-output/corpus --model runs/sft --out runs/dpo --steps 40
+    """
+    flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
+    from train.settings import DpoSettings, load_settings
+
+    settings = load_settings(DpoSettings, config, cleaned(flags))
+    if dry_run:
+        show(settings)
+        return
+    from train import dpo as trainer
+
+    finished(trainer.run(settings), as_json)
+
+
+@app.command()
+def encode(
+    corpus: Annotated[list[Path], typer.Option("--corpus", help="Corpus; can be repeated.")],
+    model: Annotated[str, typer.Option("--model", help="Whose VQ model and encoder to use.")],
+    out: Annotated[Path, typer.Option("--out", help="Cache directory, for --encoded.")],
+    copies: Annotated[int, typer.Option("--copies", help="Copies, moved and mirrored.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Compute image codes and style features of a corpus once, to share between runs.
+
+    Example: stylear train encode --corpus demo-output/corpus --model mini-stylear --out runs/encoded
+    """
+    from stylear.model.chameleon import load_model
+    from train.encode import encode_corpus
+    from train.sft import final_of, pick_device
+
+    loaded = load_model(final_of(model), pick_device(device))
+    files = [
+        str(path)
+        for folder in corpus
+        for split in ("train", "val")
+        if split == "train" or any((folder / "val").glob("*.tar"))
+        for path in encode_corpus(
+            loaded, folder, split, out, copies=copies, features=loaded.num_style_tokens > 0
+        )
+    ]
+    if as_json:
+        emit_json({"files": files})
+    else:
+        say(f"{len(files)} files in {out}")
+
+
+def cleaned(flags: dict[str, Any]) -> dict[str, Any]:
+    """Flags that were given."""
+    return {
+        key: value
+        for key, value in flags.items()
+        if value is not None and not (isinstance(value, list) and not value)
+    }
+
+
+def show(settings: Any) -> None:
+    """The resolved settings, as JSON on stdout."""
+    print(json.dumps(settings.model_dump(mode="json"), indent=2))
+
+
+def finished(final: Path, as_json: bool) -> None:
+    """Where the trained model lies."""
+    if as_json:
+        emit_json({"model": str(final)})
+    else:
+        say(f"model: {final}")

@@ -1,0 +1,143 @@
+"""What a training step sees: decided by (seed, step) alone, so that resume is exact.
+
+B examples, K style tokens, P patches + 1, W their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stylear.model.chameleon import StyleModel
+from stylear.model.layout import Batch, Example, collate
+from train.encode import encode_corpus, read_encoded
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch: token ids and codes, and the style features of its styled rows."""
+
+    batch: Batch
+    features: Tensor | None  # (B', P, W) of the rows that have style tokens
+
+
+class EncodedSet:
+    """Encoded pairs in memory, and the batches that a seed and a step number give."""
+
+    def __init__(self, paths: Sequence[Path], model: StyleModel) -> None:
+        tensors, self.rows = read_encoded(paths)
+        self.codes = tensors["codes"]  # (N, C, L)
+        self.features = tensors.get("features")  # (N, P, W) float16
+        self.model = model
+        self._prompts: dict[tuple[str, bool], list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def groups(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Row numbers of each group of pictures that share a style."""
+        members: dict[str, list[int]] = {}
+        for number, row in enumerate(self.rows):
+            members.setdefault(row["group"], []).append(number)
+        return {group: np.array(numbers) for group, numbers in members.items()}
+
+    def order(self, seed: int, start: int, count: int) -> list[int]:
+        """Row numbers of examples start ... start + count: epoch after epoch, each shuffled."""
+        picks: list[int] = []
+        while count > 0:
+            epoch, place = divmod(start, len(self))
+            shuffled = np.random.default_rng([seed, epoch]).permutation(len(self))
+            picked = shuffled[place : place + count].tolist()
+            picks += picked
+            start, count = start + len(picked), count - len(picked)
+        return picks
+
+    def step(
+        self, seed: int, step: int, batch_size: int, *, dropout: float, style_from: str
+    ) -> Step:
+        """The batch of a step (counted from 0)."""
+        rng = np.random.default_rng([seed, 1 + step])
+        picks = self.order(seed, step * batch_size, batch_size)
+        copies = rng.integers(self.codes.shape[1], size=len(picks)).tolist()
+        dropped = (rng.random(len(picks)) < dropout).tolist()
+        return self.examples(picks, copies, dropped, style_from, rng)
+
+    def examples(
+        self,
+        picks: Sequence[int],
+        copies: Sequence[int],
+        dropped: Sequence[bool],
+        style_from: str,
+        rng: np.random.Generator,
+    ) -> Step:
+        """The batch of chosen rows and copies; a dropped row is unconditional."""
+        height, width = self.model.grid
+        styled: list[int] = []
+        examples: list[Example] = []
+        for pick, copy, drop in zip(picks, copies, dropped, strict=True):
+            codes = self.codes[pick, copy].view(height, width)
+            if drop:
+                examples.append(self.model.layout.unconditional(codes))
+                continue
+            examples.append(example_of(self.model, self.rows[pick]["caption"], codes))
+            if self.features is not None:
+                styled.append(self.sibling(pick, rng) if style_from == "sibling" else pick)
+        features = None
+        if self.features is not None:
+            features = self.features[styled].float()
+        return Step(collate(examples, self.model.layout.pad), features)
+
+    def sibling(self, pick: int, rng: np.random.Generator) -> int:
+        """Another row of the same style; the row itself when it is the only one."""
+        group = self.groups[self.rows[pick]["group"]]
+        if len(group) == 1:
+            return pick
+        other = int(group[int(rng.integers(len(group) - 1))])
+        return int(group[-1]) if other == pick else other
+
+
+def example_of(model: StyleModel, caption: str, codes: Tensor) -> Example:
+    """The training sequence of a caption and codes (h, w), in the model's template."""
+    if model.num_style_tokens:
+        template = model.settings.prompt_template
+        return model.layout.example(caption, codes, model.num_style_tokens, template)
+    return model.layout.example(caption, codes, 0, model.settings.caption_template)
+
+
+def open_encoded(
+    model: StyleModel, corpora: Sequence[Path], split: str, cache: Path, *, copies: int
+) -> EncodedSet:
+    """The encoded pairs of a split of several corpora; what is missing in the cache is made."""
+    paths = [
+        path
+        for corpus in corpora
+        for path in encode_corpus(
+            model, corpus, split, cache, copies=copies, features=model.num_style_tokens > 0
+        )
+    ]
+    return EncodedSet(paths, model)
+
+
+def forward_logits(model: StyleModel, batch: Batch, tokens: Tensor | None) -> Tensor:
+    """Logits (N, V) at every code position of a batch, style tokens (B', K, D) put in place."""
+    from stylear.model.style_tokens import place
+
+    embeds = model.decoder.embed(batch.ids)
+    if tokens is not None and len(batch.style_rows):
+        embeds = place(embeds, tokens, batch.style_rows, batch.style_columns)
+    hidden: Any = model.decoder(embeds)
+    return model.decoder.image_logits(hidden[batch.code_rows, batch.code_columns - 1])
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The generator of a step's noise."""
+    return torch.Generator().manual_seed((seed << 32) + step)

@@ -1,0 +1,158 @@
+"""Encode a corpus once: image codes and frozen CLIP features, cached as safetensors beside a run.
+
+N pairs, C copies, L codes of an image, P patches + 1, W their width.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+
+from curate.shards import read_samples, shard_paths
+from stylear import weights
+from stylear.console import Bar
+from stylear.errors import CorpusError
+from stylear.model.chameleon import StyleModel
+from stylear.pair import digest
+
+VERSION = 1
+BATCH = 64
+MOST_SHIFT = 16  # a copy moves by at most a 16th of the side
+
+
+def encode_corpus(
+    model: StyleModel, corpus: Path, split: str, cache: Path, *, copies: int, features: bool
+) -> list[Path]:
+    """Encode the shards of a split; the cached files, in order. Finished shards are not redone.
+
+    A file holds `codes` (N, C, L) int32, `features` (N, P, W) float16 when asked for, and the rows'
+    keys, captions and groups in its metadata. Raises CorpusError when the split has no shard.
+    """
+    shards = shard_paths(corpus / split)
+    if not shards:
+        raise CorpusError(
+            f"{corpus / split}: expected shards to train on, found none",
+            hint="build the corpus first: stylear curate run RECIPE --out CORPUS",
+        )
+    made = []
+    with Bar(f"encode {split}", unit="pairs") as bar:
+        for shard in shards:
+            name = fingerprint(model, shard, copies=copies, features=features)
+            path = cache / f"{split}-{shard.stem}-{name}.safetensors"
+            if not path.exists():
+                tensors, rows = encode_shard(model, shard, copies, features, bar)
+                metadata = {"rows": json.dumps(rows, ensure_ascii=False)}
+                path.parent.mkdir(parents=True, exist_ok=True)
+                weights.write_tensors(path, tensors, metadata=metadata)
+            made.append(path)
+    return made
+
+
+def fingerprint(model: StyleModel, shard: Path, *, copies: int, features: bool) -> str:
+    """What decides a cached file: the shard's bytes, the VQ model, the encoder, the copies."""
+    codes = digest(*(round(float(p.double().sum()), 6) for p in model.vq.parameters()))
+    clip = model.clip.weights_sha256 if features and model.clip is not None else None
+    return digest("encode", VERSION, weights.sha256_of(shard), codes, clip, copies)[:16]
+
+
+def encode_shard(
+    model: StyleModel, shard: Path, copies: int, features: bool, bar: Bar
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Tensors and rows of one shard."""
+    side = model.vq.config.resolution
+    device = next(model.vq.parameters()).device
+    rows: list[dict[str, Any]] = []
+    codes: list[Tensor] = []
+    feature_parts: list[Tensor] = []
+    for batch in batched(read_samples([shard])):
+        pictures = [decode(sample) for sample in batch]
+        rows += [row_of(sample) for sample in batch]
+        moved = [
+            augmented(pixels_of(picture, side), sample["__key__"], copy)
+            for sample, picture in zip(batch, pictures, strict=True)
+            for copy in range(copies)
+        ]
+        with torch.inference_mode():
+            found = model.vq.encode(torch.stack(moved).to(device)).flatten(1).cpu()
+            codes.append(found.view(len(batch), copies, -1).int())
+            if features:
+                feature_parts.append(model.style_features(pictures).half().cpu())
+        bar.advance(len(batch))
+    tensors = {"codes": torch.cat(codes)}
+    if features:
+        tensors["features"] = torch.cat(feature_parts)
+    return tensors, rows
+
+
+def batched(samples: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def decode(sample: dict[str, Any]) -> Image.Image:
+    """The sample's picture in RGB."""
+    data = next(sample[ext] for ext in ("png", "jpg", "webp") if ext in sample)
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def row_of(sample: dict[str, Any]) -> dict[str, Any]:
+    """Key, caption, kind and group of a sample; pictures of one group share a style."""
+    record = sample["json"] if isinstance(sample["json"], dict) else json.loads(sample["json"])
+    details = record.get("details") or {}
+    group = record.get("reference") or f"raw:{details.get('vendor', '')}"
+    return {
+        "key": record["key"],
+        "caption": record["caption"],
+        "kind": record["kind"],
+        "group": group,
+    }
+
+
+def pixels_of(picture: Image.Image, side: int) -> Tensor:
+    """(3, side, side) in [-1, 1]."""
+    if picture.size != (side, side):
+        picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div(127.5).sub(1)
+
+
+def augmented(pixels: Tensor, key: str, copy: int) -> Tensor:
+    """Copy 0 is the picture; others are mirrored (odd ones) and moved, by the key alone."""
+    if copy == 0:
+        return pixels
+    side = pixels.shape[-1]
+    most = max(1, side // MOST_SHIFT)
+    moves = int(digest("augment", key, copy)[:8], 16)
+    y, x = moves % (2 * most + 1), (moves // 64) % (2 * most + 1)
+    if copy % 2:
+        pixels = pixels.flip(-1)
+    padded = F.pad(pixels[None], (most,) * 4, mode="replicate")[0]
+    return padded[:, y : y + side, x : x + side]
+
+
+def read_encoded(paths: Sequence[Path]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """All tensors of cached files, joined, and their rows."""
+    parts: dict[str, list[Tensor]] = {}
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        with safe_open(str(path), framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                parts.setdefault(name, []).append(file.get_tensor(name))
+            rows += json.loads(file.metadata()["rows"])
+    return {name: torch.cat(tensors) for name, tensors in parts.items()}, rows
