@@ -137,6 +137,9 @@ class SynthesizeSettings(Settings):
     backend: Literal["patch", "statistics", "instantstyle"] = "patch"
     contents: int | None = Field(None, ge=1, description="Raw pairs to stylise; default: all.")
     references_per_content: int = Field(1, ge=1, description="References that each content meets.")
+    shard_pairs: int = Field(
+        64, ge=1, le=100_000, description="Images in a shard: what a kill can cost (ours)."
+    )
     candidates: int = Field(2, ge=1, le=64, description="Images of one (content, reference).")
     prompts: Path | None = Field(None, description="Prompts, one a line, for backends that draw.")
     settings: dict[str, Any] = Field(default_factory=dict, description="The backend's own.")

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 
 def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
-    """All raw pairs of a recipe, source by source, each in its own order, ready to be stored.
+    """All raw pairs of a recipe, ready to be stored: `read_raw`, then ingest."""
+    from curate.ingest import ingest
+
+    for pair in read_raw(recipe, work):
+        yield ingest(pair, recipe.image)
+
+
+def read_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
+    """All raw pairs of a recipe with the bytes as they came, source by source, each in its own order.
 
     Every row, file and sample is a pair; what cannot be used is dropped with a reason. Keys are
     unique: what came before is dropped with duplicate-row. The same sources give the same pairs;
     downloads that finished lie in `work` and are used again. Raises SourceError and RecipeError.
     """
-    from curate.ingest import STAGE, ingest
+    from curate.ingest import STAGE
 
     seen: Counter[bytes] = Counter()
     for source in recipe.raw:
@@ -34,7 +42,7 @@ def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
                 verdict = Verdict(False, STAGE, "duplicate-row")
                 yield replace(pair, key=key, image=b"", verdict=verdict)
             else:
-                yield ingest(pair, recipe.image)
+                yield pair
 
 
 def open_source(source: Any, work: Path, seed: int = 0) -> Iterator[Pair]:

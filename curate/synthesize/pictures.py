@@ -12,11 +12,9 @@ from torch import Tensor
 
 from curate.references import StyleReference
 from curate.synthesize import patch, statistics
-from curate.synthesize.job import Encoding, Job, Pixels, decode, stylized_pair
+from curate.synthesize.job import VERSIONS, Encoding, Job, Pixels, decode, stylized_pair
 from curate.synthesize.settings import BackendSettings, PatchSettings, StatisticsSettings
 from stylear.pair import Pair, Scalar, digest
-
-VERSIONS = {"patch": 1, "statistics": 1}  # raise when the same settings give other pixels
 
 
 class PictureSynthesizer:
