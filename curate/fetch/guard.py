@@ -233,7 +233,10 @@ class _Handler(urllib.request.AbstractHTTPHandler):
     def send(self, request: urllib.request.Request, tls: ssl.SSLContext | None) -> Any:
         """The response of the server."""
         connection = functools.partial(_PinnedConnection, guard_connect=self._connect, tls=tls)
-        return self.do_open(connection, request)
+        try:
+            return self.do_open(connection, request)
+        except URLError as error:  # urllib wraps what a connection raises
+            raise error.reason if isinstance(error.reason, Refused) else error from None
 
 
 class _PlainHandler(_Handler):
