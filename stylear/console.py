@@ -16,8 +16,12 @@ from stylear.errors import StorageError, StylearError
 T = TypeVar("T")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed; the same seed gives the same result.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", help="Seed; the same seed gives the same result.")
+]
 
 
 def say(message: str) -> None:
@@ -38,7 +42,9 @@ def emit_table(rows: Sequence[Mapping[str, Any]]) -> None:
     cells = [[_cell(row.get(name)) for name in names] for row in rows]
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
     for line in [names, *cells]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
 
 
 def _cell(value: Any) -> str:
@@ -47,7 +53,9 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def track(items: Iterable[T], description: str, *, total: int | None = None, unit: str = "it") -> Iterator[T]:
+def track(
+    items: Iterable[T], description: str, *, total: int | None = None, unit: str = "it"
+) -> Iterator[T]:
     """Pass `items` through while showing progress with rate and time left on stderr.
 
     On a terminal this is a live bar; elsewhere a line every ten seconds and one at the end.
@@ -61,7 +69,7 @@ def track(items: Iterable[T], description: str, *, total: int | None = None, uni
 
 
 class Bar:
-    """A progress bar to advance by hand: `with Bar("score", total=9, unit="pairs") as bar: bar.advance(3)`."""
+    """A progress bar to advance by hand: `with Bar("score", total=9) as bar: bar.advance(3)`."""
 
     def __init__(self, description: str, *, total: int | None = None, unit: str = "it") -> None:
         self.description, self.total, self.unit, self.done = description, total, unit, 0
@@ -73,7 +81,9 @@ class Bar:
         if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
             from tqdm import tqdm
 
-            self._live = tqdm(total=self.total, desc=self.description, unit=" " + self.unit, file=sys.stderr)
+            self._live = tqdm(
+                total=self.total, desc=self.description, unit=" " + self.unit, file=sys.stderr
+            )
         return self
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -117,7 +127,11 @@ def run_app(app: Callable[[], Any]) -> None:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        fail(StorageError(f"{error.strerror}: {error.filename or 'output'}", hint=storage_hint(error)))
+        fail(
+            StorageError(
+                f"{error.strerror}: {error.filename or 'output'}", hint=storage_hint(error)
+            )
+        )
     except KeyboardInterrupt:
         say("interrupted; run the same command again to continue")
         sys.exit(130)

@@ -393,3 +393,17 @@ def test_jpeg_is_stored_when_asked() -> None:
     grey = np.full((8, 8, 3), 0.5, np.float32)
     assert Encoding(8, "jpg", 90).encode(grey)[:3] == b"\xff\xd8\xff"
     assert decode(Encoding(8).encode(grey), 8)[0, 0, 0] == pytest.approx(128 / 255)
+
+
+def test_render_draws_the_style_of_the_reference_and_refuses_other_ids() -> None:
+    from curate.synthesize import render
+    from stylear.mini.styles import make_style
+    from stylear.mini.styles import render as drawn
+
+    content = np.full((64, 64, 3), 255, np.uint8)
+    content[20:44, 20:44] = (200, 30, 30)
+    tensor = torch.from_numpy(content).permute(2, 0, 1).float() / 255
+    found = (render.stylize(tensor, "neon--07", 5).permute(1, 2, 0).numpy() * 255).round()
+    assert (found == drawn(content, make_style("neon", 7), 5)).all()
+    with pytest.raises(RecipeError, match="mosaic--03"):
+        render.stylize(tensor, "sunset", 5)

@@ -86,7 +86,7 @@ def load_settings(
 ) -> AnySettings:
     """Settings from a YAML file and flags; a flag that was given (not None) wins.
 
-    Relative paths in the file are relative to it. Raises RecipeError naming the key.
+    Relative paths start at the working directory. Raises RecipeError naming the key.
     """
     values: dict[str, Any] = {}
     if config is not None:

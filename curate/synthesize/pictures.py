@@ -1,4 +1,4 @@
-"""The synthesisers that stylise a picture: decode, run `patch` or `statistics`, encode."""
+"""The synthesisers that stylise a picture: decode, run the backend, encode."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import torch
 from torch import Tensor
 
 from curate.references import StyleReference
-from curate.synthesize import patch, statistics
+from curate.synthesize import patch, render, statistics
 from curate.synthesize.job import VERSIONS, Encoding, Job, Pixels, decode, stylized_pair
-from curate.synthesize.settings import BackendSettings, PatchSettings, StatisticsSettings
+from curate.synthesize.settings import (
+    BackendSettings,
+    PatchSettings,
+    RenderSettings,
+    StatisticsSettings,
+)
 from stylear.pair import Pair, Scalar, digest
 
 
@@ -55,6 +60,9 @@ class PictureSynthesizer:
 
     def _stylize(self, job: Job, content: Tensor) -> Pair:
         """The pair of one job."""
+        if isinstance(self.settings, RenderSettings):
+            drawn = render.stylize(content, job.reference, job.seed)
+            return stylized_pair(job, to_pixels(drawn), self.encoding, self.details)
         details, reference = self.details, self._reference(job)
         if isinstance(self.settings, PatchSettings):
             picture = patch.stylize(content, reference, job.seed, self.settings)

@@ -68,6 +68,10 @@ class PatchSettings(PictureSettings):
     rate: float = Field(0.03, gt=0, le=1, description="sliced: learning rate (ours).")
 
 
+class RenderSettings(BackendSettings):
+    """The procedural style that drew a mini reference, drawn over the content: for the mini family."""
+
+
 class InstantStyleSettings(BackendSettings):
     """SDXL + IP-Adapter on the style block; paths are local, in the layout of their releases."""
 
@@ -101,10 +105,13 @@ class InstantStyleSettings(BackendSettings):
 BACKENDS: dict[str, type[BackendSettings]] = {
     "patch": PatchSettings,
     "statistics": StatisticsSettings,
+    "render": RenderSettings,
     "instantstyle": InstantStyleSettings,
 }
 PATHS = {"instantstyle": ("model", "ip_adapter", "image_encoder")}
-NEEDS_CONTENT = frozenset({"patch", "statistics"})  # these stylise a picture; others draw a prompt
+NEEDS_CONTENT = frozenset(
+    {"patch", "statistics", "render"}
+)  # these stylise a picture; others draw a prompt
 
 
 def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings:
