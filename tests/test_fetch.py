@@ -58,7 +58,10 @@ def test_captions_come_out_on_one_line_in_nfc_without_control_characters() -> No
 
 
 def test_joiners_stay_because_words_need_them() -> None:
-    assert clean_caption("family \U0001f468\u200d\U0001f469") == ("family \U0001f468\u200d\U0001f469", {})
+    assert clean_caption("family \U0001f468\u200d\U0001f469") == (
+        "family \U0001f468\u200d\U0001f469",
+        {},
+    )
 
 
 def test_a_megabyte_of_caption_is_cut_and_the_fact_is_kept() -> None:
@@ -209,7 +212,10 @@ def test_tars_of_img2dataset_are_read_with_their_failures(tmp_path: Path) -> Non
     ]
     pq.write_table(pa.Table.from_pylist(table), tmp_path / "00000.parquet")
     pairs = fetch(tmp_path, {"type": "shards", "path": "*.tar"})
-    assert [(p.caption, p.verdict.reason) for p in pairs] == [("a boat", None), ("gone", "http-404")]
+    assert [(p.caption, p.verdict.reason) for p in pairs] == [
+        ("a boat", None),
+        ("gone", "http-404"),
+    ]
     assert pairs[0].origin.source == "shard:00000.tar#000000001"
     assert pairs[0].origin.details["url"] == "http://a/b.jpg"
 
@@ -330,9 +336,7 @@ def test_a_limit_draws_whole_concepts_with_the_seed(drawings: Path) -> None:
     assert any(other != chosen for other in others)
 
 
-def test_mini_mistakes_name_what_there_is(
-    drawings: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mini_mistakes_name_what_there_is(drawings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecipeError, match=r"no category 'Foods'") as error:
         fetch(drawings, {"type": "mini", "categories": ["Foods"]})
     assert error.value.hint == "there are: Food, Places"
@@ -361,7 +365,10 @@ def test_sources_follow_each_other_and_no_key_comes_twice(drawings: Path) -> Non
     [
         ("HTTP Error 404: Not Found", "http-404"),
         ("<urlopen error timed out>", "timeout"),
-        ("<urlopen error refused[not-public-address] localhost is 127.0.0.1>", "not-public-address"),
+        (
+            "<urlopen error refused[not-public-address] localhost is 127.0.0.1>",
+            "not-public-address",
+        ),
         ("Use of image disallowed by X-Robots-Tag directive", "opted-out"),
         ("<urlopen error [Errno 111] Connection refused>", "connection-refused"),
         ("Remote end closed connection without response", "connection-lost"),

@@ -188,7 +188,10 @@ def test_only_plain_http_urls_pass(url: str, reason: str) -> None:
 
 
 def test_urls_are_encoded_once() -> None:
-    assert plain_url(" HTTP://Example.org/a b%20c?q=ü#part ") == "http://example.org/a%20b%20c?q=%C3%BC"
+    assert (
+        plain_url(" HTTP://Example.org/a b%20c?q=ü#part ")
+        == "http://example.org/a%20b%20c?q=%C3%BC"
+    )
     assert plain_url("https://münchen.de:8443") == "https://xn--mnchen-3ya.de:8443"
     assert plain_url("http://[2606:4700::1]:80/a") == "http://[2606:4700::1]:80/a"
 
@@ -197,7 +200,15 @@ def test_loopback_is_refused_unless_allowed(server: tuple[str, list[tuple[str, s
     base, seen = server
     port = base.rpartition(":")[2]
     shut = GuardedOpener(Limits())
-    names = ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0")
+    names = (
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+    )
     for host in names:
         assert refusal(shut, f"http://{host}:{port}/") == "not-public-address", host
     assert seen == []

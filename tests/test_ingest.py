@@ -101,7 +101,9 @@ def test_alpha_shows_the_stated_background() -> None:
 def test_alpha_of_palettes_and_grey_is_seen_too() -> None:
     palette = Image.new("P", (40, 40), 0)
     palette.putpalette([255, 0, 0, 0, 0, 255])
-    assert pixels(store(as_bytes(palette, transparency=0), settings()).data).getpixel((5, 5)) == WHITE
+    assert (
+        pixels(store(as_bytes(palette, transparency=0), settings()).data).getpixel((5, 5)) == WHITE
+    )
     grey = Image.new("LA", (40, 40), (0, 0))
     assert pixels(store(as_bytes(grey), settings()).data).getpixel((5, 5)) == WHITE
 
