@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +43,35 @@ class Refusal(Exception):
         self.reason = reason
 
 
+class _Quiet:
+    """While any thread decodes, Pillow's grumbling is not shown to the user.
+
+    Warning filters belong to the process, so the first thread in sets them and the last one out
+    restores them; `warnings.catch_warnings` in each thread would leave them changed.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._outside = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._outside = warnings.catch_warnings()
+                self._outside.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._outside.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An image as it is kept, and what is known about the one it was made of."""
@@ -75,16 +105,13 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
     """
     if not data:
         raise Refusal("empty")
-    with warnings.catch_warnings():  # what a decoder grumbles about is not the user's concern
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with _open(data) as image:
-            width, height, kind = image.width, image.height, str(image.format).lower()
-            if width * height > settings.max_pixels:
-                raise Refusal("too-many-pixels", f"{width}x{height}")
-            if min(width, height) < settings.min_side:
-                raise Refusal("too-small", f"{width}x{height}")
-            upright = _decode(image)
+    with _QUIET, _open(data) as image:
+        width, height, kind = image.width, image.height, str(image.format).lower()
+        if width * height > settings.max_pixels:
+            raise Refusal("too-many-pixels", f"{width}x{height}")
+        if min(width, height) < settings.min_side:
+            raise Refusal("too-small", f"{width}x{height}")
+        upright = _decode(image)
     picture = fit(flatten(upright, settings.background), settings)
     details: dict[str, Scalar] = {
         "source_width": width,
@@ -100,7 +127,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         formats = [name for name in FORMATS if name in Image.OPEN]
         return Image.open(io.BytesIO(data), formats=formats)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise Refusal("too-many-pixels", str(error)) from error
     except Exception as error:  # parsers of hostile bytes raise anything; it is this pair's verdict
         raise Refusal("not-an-image", str(error)) from error

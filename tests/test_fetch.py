@@ -97,7 +97,7 @@ def test_a_folder_with_a_list_conserves_rows_and_files(tmp_path: Path) -> None:
     rows = [
         ["a.png", "an apple", "cc0"],
         ["a.png", "a second caption", "cc0"],
-        ["b.png", "a boat", ""],
+        ["./b.png", "a boat", ""],
         ["broken.jpg", "a break", ""],
         ["missing.png", "a gap", ""],
         ["../secret.png", "a secret", ""],
@@ -163,7 +163,11 @@ def test_links_that_leave_the_folder_are_not_followed(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
     (folder / "link.txt").write_text("a secret", "utf-8")
-    assert reasons(fetch(tmp_path, {"type": "folder", "path": "photos"})) == {"outside-folder": 1}
+    (tmp_path / "secret.txt").write_text("root:x:0:0", "utf-8")
+    (folder / "real.png").write_bytes(picture())
+    (folder / "real.txt").symlink_to(tmp_path / "secret.txt")
+    pairs = fetch(tmp_path, {"type": "folder", "path": "photos"})
+    assert reasons(pairs) == {"outside-folder": 1, "no-caption": 1}
 
 
 def test_folder_mistakes_name_what_is_wrong(tmp_path: Path) -> None:
@@ -178,6 +182,14 @@ def test_folder_mistakes_name_what_is_wrong(tmp_path: Path) -> None:
     write_csv(tmp_path / "empty" / "captions.csv", [["a.png", "x"]], ["pic", "words"])
     with pytest.raises(SourceError, match=r"image column called 'image'.*found 'pic', 'words'"):
         fetch(tmp_path, {"type": "folder", "path": "empty"})
+
+
+def test_a_folder_with_metadata_of_hugging_face_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    row = {"file_name": "a.png", "text": "an apple"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row), "utf-8")
+    pairs = fetch(tmp_path, {"type": "folder", "path": "."})
+    assert [(pair.caption, pair.kept) for pair in pairs] == [("an apple", True)]
 
 
 # shards
@@ -292,6 +304,12 @@ def test_a_damaged_tar_is_an_error_that_names_it(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(SourceError, match=r"x\.tar: expected"):
             fetch(tmp_path, {"type": "shards", "path": "x.tar"})
+    header = tarfile.TarInfo("long").create_pax_header(
+        {**tarfile.TarInfo("long").get_info(), "size": 0, "name": "n" * 5_000_000}, "utf-8"
+    )
+    path.write_bytes(header + bytes(1024))
+    with pytest.raises(SourceError, match=r"a header of 5\d+ bytes"):
+        fetch(tmp_path, {"type": "shards", "path": "x.tar", "max_bytes": 1000})
     with pytest.raises(SourceError, match=r"expected WebDataset tars, found none"):
         fetch(tmp_path, {"type": "shards", "path": "none/*.tar"})
 

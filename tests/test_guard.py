@@ -258,6 +258,15 @@ def test_bytes_and_seconds_are_limited(server: tuple[str, list[tuple[str, str]]]
         opener(timeout_s=0.1).open(f"{base}/silent")
 
 
+def test_https_is_tried_behind_the_same_guard(server: tuple[str, list[tuple[str, str]]]) -> None:
+    base, seen = server
+    url = base.replace("http://", "https://")
+    with pytest.raises(URLError, match="SSL"):
+        opener(timeout_s=0.5).open(url)
+    assert refusal(GuardedOpener(Limits()), url) == "not-public-address"
+    assert seen == []
+
+
 def test_the_connection_goes_to_the_checked_address(
     server: tuple[str, list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -221,6 +223,16 @@ def test_a_refused_pair_keeps_its_key_and_loses_its_bytes() -> None:
     assert dropped.origin.source_sha256 == hashlib.sha256(b"junk").hexdigest()
     again = ingest(dropped, settings())
     assert again == dropped
+
+
+def test_threads_agree_and_leave_the_warning_filters_alone() -> None:
+    images = [as_bytes(Image.new("RGB", (40, 40), (n, 0, 0))) for n in range(40)] + [b"junk"] * 10
+    pairs = [raw_pair(data) for data in images]
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda pair: ingest(pair, settings()), pairs))
+    assert found == [ingest(pair, settings()) for pair in pairs]
+    assert warnings.filters == filters
 
 
 def test_no_metadata_is_stored() -> None:

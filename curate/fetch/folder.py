@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from curate.fetch.captions import clean_caption, clean_details, plain_source
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 Listed = tuple[str, object, dict[str, object]]  # image, caption, other columns
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-DEFAULT_LIST = "captions.csv"
+DEFAULT_LISTS = ("captions.csv", "metadata.csv", "metadata.jsonl")  # the latter: Hugging Face
 MAX_TEXT_BYTES = 1_000_000  # of a .txt or .json beside an image
 
 
 def folder_pairs(source: FolderSource) -> Iterator[Pair]:
     """A pair for every row of the caption list, then for every image that it does not name.
 
-    Without a list (`captions` unset and no captions.csv): a pair for every image, by name, captioned
-    by the .txt or .json ("caption") beside it. Dropped: no-caption, missing-file, outside-folder,
-    too-large, extra-caption (a further caption of the same image, unless `captions_per_image: all`).
+    Without a list (`captions` unset and no captions.csv, metadata.csv or metadata.jsonl): a pair
+    for every image, by name, captioned by the .txt or .json ("caption") beside it. Dropped:
+    no-caption, missing-file, outside-folder, unreadable-file, too-large, extra-caption (a further
+    caption of the same image, unless `captions_per_image: all`).
     Raises SourceError for a folder that is missing or empty and for a list that cannot be read.
     """
     folder = source.path
@@ -39,11 +40,13 @@ def folder_pairs(source: FolderSource) -> Iterator[Pair]:
         )
     images = sorted(_images(folder))
     rows: Iterator[Listed]
-    listing = folder / (source.captions or DEFAULT_LIST)
-    if source.captions is None and not listing.is_file():
-        rows = ((name, beside(folder / name), {}) for name in images)
+    named = [source.captions] if source.captions is not None else DEFAULT_LISTS
+    listing = next((folder / name for name in named if (folder / name).is_file()), None)
+    if listing is not None or source.captions is not None:
+        rows = _listed(listing or folder / str(source.captions), images)
     else:
-        rows = _listed(listing, images)
+        root = folder.resolve()
+        rows = ((name, beside(root / name, root), {}) for name in images)
     if not images:
         raise SourceError(
             f"{folder}: expected images ({', '.join(SUFFIXES)}), found none",
@@ -98,6 +101,7 @@ def _listed(listing: Path, images: list[str]) -> Iterator[Listed]:
     rows = read_list(list_paths(listing)[0], IMAGE_COLUMNS, CAPTION_COLUMNS, "image")
     for row in rows:
         name = row.place if isinstance(row.place, str) else ""
+        name = PurePosixPath(name).as_posix() if name else ""  # ./a.png is a.png
         if name not in present and len(by_name.get(name, [])) == 1:
             name = by_name[name][0]  # lists often name files of a folder below
         named.add(name)
@@ -122,19 +126,19 @@ def _read(root: Path, name: str, max_bytes: int) -> tuple[bytes, str | None]:
         return b"", "unreadable-file"
 
 
-def beside(image: Path) -> str | None:
-    """The caption in the .txt or .json file beside an image; None when there is none."""
-    text = image.with_suffix(".txt")
-    if text.is_file():
-        return _start_of(text)
-    record = image.with_suffix(".json")
-    if not record.is_file():
-        return None
-    try:
-        found = json.loads(_start_of(record))
-    except (ValueError, RecursionError):
-        return None
-    return caption_in(found)
+def beside(image: Path, root: Path) -> str | None:
+    """The caption in the .txt or .json file beside an image; None when there is none inside `root`."""
+    for path in (image.with_suffix(".txt"), image.with_suffix(".json")):
+        if not path.is_file() or not path.resolve().is_relative_to(root):
+            continue
+        text = _start_of(path)
+        if path.suffix == ".txt":
+            return text
+        try:
+            return caption_in(json.loads(text))
+        except (ValueError, RecursionError):
+            return None
+    return None
 
 
 def caption_in(record: object) -> str | None:

@@ -191,9 +191,12 @@ def read_tar(path: Path, max_bytes: int) -> Iterator[Sample]:
     opener: Any = gzip.open if path.suffix.lower() in (".gz", ".tgz") else open
     sample: Sample | None = None
     try:
-        with opener(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with (
+            opener(path, "rb") as whole,
+            tarfile.open(fileobj=(file := _Bounded(whole, max_bytes)), mode="r:") as tar,
+        ):
             while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # the index of a large tar is not kept
+                tar.members = []  # the index of a large tar is not kept
                 if member.isdir() or PurePosixPath(member.name).name.startswith("__"):
                     continue
                 key, ending = split_name(member.name)
@@ -209,6 +212,20 @@ def read_tar(path: Path, max_bytes: int) -> Iterator[Sample]:
         ) from error
     if sample is not None:
         yield sample
+
+
+class _Bounded:
+    """A file that refuses long reads: tarfile reads a header's extension as long as it says it is."""
+
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
+        self._file, self._most = file, max(max_bytes, MAX_TEXT_BYTES)
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes. Raises tarfile.ReadError when that is more than a member may have."""
+        if size > self._most + tarfile.RECORDSIZE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -250,7 +267,7 @@ def is_safe(member: tarfile.TarInfo) -> bool:
     )
 
 
-def _check_end(path: Path, file: IO[bytes], offset: int) -> None:
+def _check_end(path: Path, file: _Bounded, offset: int) -> None:
     """tarfile takes any damage between members for the end; the real end is a block of zeros."""
     file.seek(offset)
     if file.read(512) != bytes(512):
