@@ -90,8 +90,8 @@ class FolderSource(Settings):
     path: Path = Field(description="The folder; its subfolders are read too.")
     captions: str | None = Field(
         None,
-        description="List in the folder (image, caption); default: captions.csv where there is one,"
-        " else the .txt or .json beside each image.",
+        description="List in the folder (image, caption); default: captions.csv, metadata.csv or"
+        " metadata.jsonl where there is one, else the .txt or .json beside each image.",
     )
     captions_per_image: Literal["first", "all"] = Field(
         "first", description="Of an image with several captions: one pair, or one for each."

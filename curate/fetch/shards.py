@@ -191,12 +191,11 @@ def read_tar(path: Path, max_bytes: int) -> Iterator[Sample]:
     opener: Any = gzip.open if path.suffix.lower() in (".gz", ".tgz") else open
     sample: Sample | None = None
     try:
-        with (
-            opener(path, "rb") as whole,
-            tarfile.open(fileobj=(file := _Bounded(whole, max_bytes)), mode="r:") as tar,
-        ):
+        with opener(path, "rb") as whole:
+            file = _Bounded(whole, max_bytes)
+            tar = tarfile.open(fileobj=cast("IO[bytes]", file), mode="r:")  # noqa: SIM115 (holds nothing)
             while (member := tar.next()) is not None:
-                tar.members = []  # the index of a large tar is not kept
+                tar.members = []  # type: ignore[attr-defined]  # the index of a large tar is not kept
                 if member.isdir() or PurePosixPath(member.name).name.startswith("__"):
                     continue
                 key, ending = split_name(member.name)
