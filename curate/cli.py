@@ -1,0 +1,205 @@
+"""`stylear curate`: build a corpus, one stage at a time or all of them, and prove it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stylear.console import DryRunOption, JsonOption, emit_json, emit_table
+from stylear.errors import UsageError
+
+if TYPE_CHECKING:
+    from curate.recipe import Recipe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Build a style corpus from a recipe, stage by stage, and prove what it is.",
+)
+
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
+StageRecipe = Annotated[
+    Path | None, typer.Argument(help="The recipe; default: the one in the corpus.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="The corpus: a folder, new or begun.")]
+CorpusArgument = Annotated[Path, typer.Argument(help="The corpus.")]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=0, help="Processes at work; 0: one for each core.")
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="Change a key of the recipe, e.g. mix.val_fraction=0.2; repeatable."
+    ),
+]
+RedoOption = Annotated[
+    str | None,
+    typer.Option("--redo", help="Make this stage and all that follow again, from nothing."),
+]
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    out: OutOption,
+    workers: WorkersOption = 0,
+    set_: SetOption = [],  # noqa: B006
+    redo: RedoOption = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Build a whole corpus: every stage, then the audit and the report.
+
+    Stopped at any point, the same command continues. Output of other settings is never mixed in:
+    cheap stages are redone, for the others the command stops and says what differs.
+
+    Example: stylear curate run manifests/demo.yaml --out corpus
+    """
+    from curate import run as runner
+
+    loaded = _load(recipe, set_)
+    if dry_run:
+        rows = runner.preview(loaded, out, redo)
+        emit_json(rows) if json else emit_table(rows)
+        return
+    done = runner.run(loaded, out, workers=workers, redo=redo)
+    if json:
+        emit_json(done.summary())
+    else:
+        emit_table(done.rows())
+        print(f"report: {done.report}")
+
+
+@app.command()
+def fetch(
+    out: OutOption,
+    recipe: StageRecipe = None,
+    workers: WorkersOption = 0,
+    set_: SetOption = [],  # noqa: B006
+    redo: Annotated[bool, typer.Option("--redo", help="Fetch again, from nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Fetch raw pairs from the recipe's sources into raw/.
+
+    Example: stylear curate fetch manifests/demo.yaml --out corpus
+    """
+    _stage("fetch", recipe, out, workers, set_, redo, json)
+
+
+@app.command()
+def synthesize(
+    out: OutOption,
+    recipe: StageRecipe = None,
+    workers: WorkersOption = 0,
+    set_: SetOption = [],  # noqa: B006
+    redo: Annotated[bool, typer.Option("--redo", help="Synthesize again, from nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Synthesize stylized pairs from raw pairs and style references into stylized/.
+
+    Example: stylear curate synthesize manifests/demo.yaml --out corpus
+    """
+    _stage("synthesize", recipe, out, workers, set_, redo, json)
+
+
+@app.command()
+def score(
+    out: OutOption,
+    recipe: StageRecipe = None,
+    workers: WorkersOption = 0,
+    set_: SetOption = [],  # noqa: B006
+    redo: Annotated[bool, typer.Option("--redo", help="Score again, from nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Score every pair with every scorer of the recipe into scores/.
+
+    Example: stylear curate score manifests/demo.yaml --out corpus
+    """
+    _stage("score", recipe, out, workers, set_, redo, json)
+
+
+@app.command("filter")
+def filter_(
+    out: OutOption,
+    recipe: StageRecipe = None,
+    set_: SetOption = [],  # noqa: B006
+    redo: Annotated[bool, typer.Option("--redo", help="Decide again, from nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Decide which pairs stay, from their scores, into verdicts.parquet.
+
+    Example: stylear curate filter manifests/demo.yaml --out corpus
+    """
+    _stage("filter", recipe, out, 1, set_, redo, json)
+
+
+@app.command()
+def mix(
+    out: OutOption,
+    recipe: StageRecipe = None,
+    set_: SetOption = [],  # noqa: B006
+    redo: Annotated[bool, typer.Option("--redo", help="Mix again, from nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Mix kept raw and stylized pairs into training shards, train/ and val/.
+
+    Example: stylear curate mix manifests/demo.yaml --out corpus
+    """
+    _stage("mix", recipe, out, 1, set_, redo, json)
+
+
+@app.command()
+def pairs(
+    out: OutOption,
+    recipe: StageRecipe = None,
+    set_: SetOption = [],  # noqa: B006
+    redo: Annotated[bool, typer.Option("--redo", help="Pair again, from nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Pair best and worst candidates into preferences/, and write the manifest.
+
+    Example: stylear curate pairs manifests/demo.yaml --out corpus
+    """
+    _stage("pairs", recipe, out, 1, set_, redo, json)
+
+
+def _load(recipe: Path, changes: list[str]) -> Recipe:
+    """The recipe with the --set changes."""
+    import yaml
+
+    from curate.recipe import load_recipe
+
+    overrides: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {change}: expected KEY=VALUE, e.g. mix.val_fraction=0.2")
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {change}: the value is not valid YAML") from error
+    return load_recipe(recipe, overrides)
+
+
+def _stage(
+    stage: str,
+    recipe: Path | None,
+    out: Path,
+    workers: int,
+    changes: list[str],
+    redo: bool,
+    json: bool,
+) -> None:
+    """Run one stage and print what it did."""
+    from dataclasses import asdict
+
+    from curate import run as runner
+
+    loaded = _load(recipe if recipe is not None else runner.recipe_path(out), changes)
+    results = runner.run_stages([stage], loaded, out, workers=workers, redo=stage if redo else None)
+    if json:
+        emit_json([asdict(result) for result in results])
+    else:
+        emit_table([result.row() for result in results])

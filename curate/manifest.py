@@ -1,0 +1,149 @@
+"""The manifest: the auditable record of a finished corpus, derived from its ledger, without a clock."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from curate import shards
+from curate.ledger import Ledger, family
+from curate.stage import LOCK, MANIFEST, RECIPE, REPORT, WORK
+from curate.storage import TEMPORARY, FileInfo, write_text
+from stylear.errors import CorpusError
+
+FORMAT = "stylear-corpus-1"
+PACKAGES = ("stylear", "torch", "numpy", "pillow", "pyarrow", "open_clip_torch", "img2dataset")
+SPLITS = ("train", "val")
+
+
+def write_manifest(corpus: Path) -> Path:
+    """Write `manifest.json`; the last thing that a run does to a corpus."""
+    path = corpus / MANIFEST
+    text = json.dumps(build_manifest(corpus), ensure_ascii=False, indent=1, allow_nan=False)
+    write_text(path, text + "\n")
+    return path
+
+
+def build_manifest(corpus: Path) -> dict[str, Any]:
+    """What a corpus is: {format, name, recipe_sha256, stages, counts, ratio, splits, versions, files}.
+
+    `files` has every file of the corpus but the manifest, the report and the lock, with sha256 and
+    bytes; hashes of committed files come from the ledger, which noted them as they were written.
+    """
+    from curate.recipe import load_recipe
+
+    ledger = Ledger(corpus)
+    recipe = load_recipe(corpus / RECIPE)
+    committed = {
+        path: info
+        for stage in ledger.stages()
+        for entry in ledger.entries(stage)
+        for path, info in entry.files.items()
+    }
+    files: dict[str, dict[str, Any]] = {}
+    for name in corpus_files(corpus):
+        if name in committed:
+            files[name] = dict(committed[name])
+        else:
+            info = FileInfo.of(corpus / name)
+            files[name] = {"sha256": info.sha256, "bytes": info.bytes}
+    missing = sorted(set(committed) - set(files))
+    if missing:
+        raise CorpusError(
+            f"{corpus}: {missing[0]} is in the ledger and not on the disk",
+            hint="run `stylear curate run` again; it makes what is missing",
+        )
+    splits = {split: split_counts(corpus / split) for split in SPLITS}
+    raw, stylized = (sum(s[kind] for s in splits.values()) for kind in ("raw", "stylized"))
+    return {
+        "format": FORMAT,
+        "name": recipe.name,
+        "seed": recipe.seed,
+        "recipe_sha256": files[RECIPE]["sha256"],
+        "stages": stage_counts(ledger),
+        "counts": {
+            "pairs": raw + stylized,
+            "raw": raw,
+            "stylized": stylized,
+            "preferences": rows_in(corpus / "preferences"),
+        },
+        "ratio": {
+            "raw_per_stylized": round(raw / stylized, 6) if stylized else None,
+            "asked": recipe.mix.raw_per_stylized,
+        },
+        "splits": splits,
+        "versions": versions(),
+        "files": files,
+    }
+
+
+def corpus_files(corpus: Path) -> list[str]:
+    """Paths inside the corpus of every file that the manifest answers for."""
+    left_out = {MANIFEST, LOCK}
+    found = []
+    for path in corpus.rglob("*"):
+        name = path.relative_to(corpus).as_posix()
+        top = name.partition("/")[0]
+        unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
+        if path.is_file() and name not in left_out and top not in (REPORT, WORK) and not unfinished:
+            found.append(name)
+    return sorted(found)
+
+
+def stage_counts(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """Of each stage: units, rows in, kept and dropped by reason."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in ledger.stages():
+        entries = ledger.entries(stage)
+        units = [entry for entry in entries if entry.unit != "all"] or entries
+        dropped: Counter[str] = Counter()
+        for entry in units:
+            dropped.update(entry.dropped)
+        counts: dict[str, Any] = {"units": len(units), "rows": sum(e.rows_in for e in units)}
+        if family(stage) != "score":
+            counts |= {"kept": sum(e.kept for e in units), "dropped": dict(sorted(dropped.items()))}
+        found[stage] = counts
+    return found
+
+
+def split_counts(folder: Path) -> dict[str, int]:
+    """Of train/ or val/: shards, pairs by kind, distinct contents and references."""
+    kinds: Counter[str] = Counter()
+    contents: set[str] = set()
+    references: set[str] = set()
+    paths = sorted(folder.glob("*.parquet"))
+    for path in paths:
+        table = shards.read_table(path, ["kind", "content", "reference"])
+        kinds.update(table["kind"].to_pylist())
+        contents.update(table["content"].to_pylist())
+        references.update(r for r in table["reference"].to_pylist() if r is not None)
+    return {
+        "shards": len(paths),
+        "pairs": sum(kinds.values()),
+        "raw": kinds["raw"],
+        "stylized": kinds["stylized"],
+        "contents": len(contents),
+        "references": len(references),
+    }
+
+
+def rows_in(folder: Path) -> int:
+    """Rows of the tables in a folder."""
+    return sum(
+        shards.read_table(path, ["key"]).num_rows for path in sorted(folder.glob("*.parquet"))
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide bytes."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,200 @@
+"""The synthesize step: the plan's jobs in shards, spread over workers, committed as stylized/NNNNN."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate import shards
+from curate.engine.local import map_units
+from curate.ledger import ALL, Entry, Made
+from curate.references import StyleReference, load_references
+from curate.shards import ShardInfo
+from curate.steps import Build, Result, inside, shards_of, without
+from curate.synthesize import Content, Job, open_synthesizer, plan
+from curate.synthesize.job import VERSIONS
+from curate.synthesize.settings import PATHS
+from stylear.console import Bar
+from stylear.errors import CorpusError, SettingsChanged
+from stylear.pair import digest
+
+if TYPE_CHECKING:
+    from curate.recipe import Recipe
+
+STAGE = "synthesize"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One shard to synthesise: its jobs and the content image of each."""
+
+    folder: Path
+    index: int
+    jobs: Sequence[Job]
+    images: Sequence[bytes]
+
+
+def how_made(recipe: Recipe) -> Made:
+    """What decides the stylized shards, their contents left out."""
+    spec = recipe.synthesize
+    values = without(spec.model_dump(mode="json"), "settings")
+    return Made(
+        settings={
+            "synthesize": values,
+            "synthesize.settings": without(spec.settings, "batch_size", "device"),
+            "image": {n: getattr(recipe.image, n) for n in ("size", "format", "quality")},
+            "seed": recipe.seed,
+            "mix.val_fraction": recipe.mix.val_fraction,
+            "mix.shard_pairs": recipe.mix.shard_pairs,
+        },
+        code_version=f"1.{VERSIONS.get(spec.backend, 1)}.{shards.VERSION}",
+        weights=[weights_state(recipe)],
+    )
+
+
+def weights_state(recipe: Recipe) -> str:
+    """A digest of the names and sizes of the backend's model files; the hashes stand in every pair."""
+    spec, found = recipe.synthesize, []
+    for name in PATHS.get(spec.backend, ()):
+        root = Path(str(spec.settings.get(name)))
+        files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+        found += [f"{name} {p.name} {p.stat().st_size}" for p in files if p.is_file()]
+    return digest(*found)
+
+
+def synthesize(build: Build) -> Result:
+    """Commit all stylized shards of the plan. A recipe without references has none.
+
+    Raises SettingsChanged when shards of another plan lie there, CorpusError when fetch is not
+    finished or kept nothing.
+    """
+    ledger, recipe, folder = build.ledger, build.recipe, build.corpus / "stylized"
+    made = how_made(recipe)
+    if not recipe.references:
+        if ledger.entries(STAGE):
+            raise SettingsChanged(
+                f"{build.corpus}: stylized pairs lie there, and the recipe has no references",
+                hint="add --redo synthesize to remove them, or give another --out",
+            )
+        return Result(STAGE, 0, 0, 0, 0, {})
+    rows = raw_rows(build)
+    references = load_references(recipe)
+    jobs = plan([row for row, _ in rows.values()], references, recipe)
+    size = min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
+    units = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    hows = [Made(made.settings, made.code_version, _inputs(jobs), made.weights) for jobs in units]
+    todo = [i for i, how in enumerate(hows) if not ledger.done(STAGE, shards.shard_name(i), how)]
+    extra = [e for e in _shards(build) if int(e.unit) >= len(units)]
+    if extra:
+        raise SettingsChanged(
+            f"{folder}: {len(_shards(build))} shards lie there, the plan has {len(units)}",
+            hint="add --redo synthesize to make them again, or give another --out",
+        )
+    sources = ImageSource(build.corpus / "raw", {key: shard for key, (_, shard) in rows.items()})
+    work = (Unit(folder, i, units[i], [sources.read(job.parent) for job in units[i]]) for i in todo)
+    workers = 1 if recipe.synthesize.backend == "instantstyle" else min(build.cores, len(todo))
+    with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
+        bar.advance(len(jobs) - sum(len(units[i]) for i in todo))
+        results = map_units(partial(open_worker, recipe, references), work, workers)
+        for i, info in zip(todo, results, strict=True):
+            ledger.commit(
+                STAGE,
+                shards.shard_name(i),
+                hows[i],
+                rows_in=len(units[i]),
+                kept=info.kept,
+                dropped=info.dropped,
+                files=inside(build.corpus, folder, info.files),
+            )
+            bar.advance(info.rows)
+    result = Result.of(STAGE, _shards(build), len(todo))
+    ledger.commit(
+        STAGE, ALL, made, rows_in=result.rows_in, kept=result.kept, dropped=result.dropped, files={}
+    )
+    return result
+
+
+def open_worker(
+    recipe: Recipe, references: Sequence[StyleReference]
+) -> Callable[[Unit], ShardInfo]:
+    """What a worker runs on each unit; models are loaded here, once."""
+    synthesizer = open_synthesizer(recipe, references)
+
+    def run(unit: Unit) -> ShardInfo:
+        pairs = synthesizer(list(zip(unit.jobs, unit.images, strict=True)))
+        expected = [job.key for job in unit.jobs]
+        if [pair.key for pair in pairs] != expected:
+            raise CorpusError(f"{recipe.synthesize.backend}: lost or invented a pair")
+        return shards.write_shard(unit.folder, unit.index, pairs)
+
+    return run
+
+
+def raw_rows(build: Build) -> dict[str, tuple[Content, str]]:
+    """Kept raw pairs, as planning knows them, with the shard that each is in."""
+    found: dict[str, tuple[Content, str]] = {}
+    names = ["key", "caption", "content", "kept"]
+    entries = shards_of(build, "fetch")
+    for entry in entries:
+        table = shards.read_table(build.corpus / "raw" / f"{entry.unit}.parquet", names)
+        for row in table.to_pylist():
+            if row["kept"]:
+                content = Content(row["key"], row["caption"], row["content"])
+                found[row["key"]] = (content, entry.unit)
+    if not found:
+        reasons = Result.of("fetch", entries, 0).dropped
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        raise CorpusError(
+            f"{build.corpus}: none of the raw pairs was kept ({told})",
+            hint="check the sources of the recipe, then run again with --redo fetch",
+        )
+    return found
+
+
+def _shards(build: Build) -> list[Entry]:
+    return [entry for entry in build.ledger.entries(STAGE) if entry.unit != ALL]
+
+
+def _inputs(jobs: Sequence[Job]) -> list[str]:
+    """What a shard is made of: its jobs, whose keys name the parents and the references."""
+    return [hashlib.sha256("\n".join(job.key for job in jobs).encode()).hexdigest()]
+
+
+class ImageSource:
+    """Images of raw pairs by key, read from their tars at their offsets."""
+
+    def __init__(self, folder: Path, shard_of: dict[str, str]) -> None:
+        self.folder, self.shard_of = folder, shard_of
+        self._places: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def read(self, key: str | None) -> bytes:
+        """The image of a pair; empty for no key. Raises CorpusError when its tar lacks it."""
+        if key is None:
+            return b""
+        shard = self.shard_of[key]
+        path = self.folder / f"{shard}.tar"
+        if shard not in self._places:
+            self._places[shard] = dict(_offsets(path))
+        if key not in self._places[shard]:
+            raise CorpusError(f"{path}: expected an image of {key}, found none")
+        offset, size = self._places[shard][key]
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+
+
+def _offsets(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Where each image of a tar begins, and its length."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, _, ext = member.name.partition(".")
+                if ext in shards.IMAGE_EXTS:
+                    yield key, (member.offset_data, member.size)
+    except (OSError, tarfile.TarError) as error:
+        raise CorpusError(f"{path}: expected a tar, found: {error}") from error

@@ -1,0 +1,162 @@
+"""The cheap steps: filter, mix and pairs read columns or copy bytes, for the whole corpus at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from curate import shards
+from curate.ledger import ALL, Made
+from curate.references import load_references
+from curate.stage import VERDICTS
+from curate.steps import Build, Result, digests
+from curate.steps.score import all_shards, ledger_stage, scorers
+from curate.storage import FileInfo, remove_unfinished, storage
+from stylear.console import say
+from stylear.errors import CorpusError
+
+VERSION = 1  # raise when filter, mix or pairs decide otherwise from the same input
+Counts = tuple[int, int, Mapping[str, int]]  # rows in, kept, dropped by reason
+
+
+def filter_step(build: Build) -> Result:
+    """Decide which pairs stay; writes verdicts.parquet. Raises CorpusError when score is not finished."""
+    recipe, ledger = build.recipe, build.ledger
+    inputs = []
+    for kind, entry in all_shards(build):
+        inputs += digests(entry)
+        for spec in scorers(recipe):
+            unit = f"{kind}-{entry.unit}"
+            scored = ledger.entry(ledger_stage(spec), unit)
+            if scored is None:
+                raise CorpusError(
+                    f"{build.corpus}: {spec.name} of {kind} {entry.unit} is not scored",
+                    hint="run `stylear curate score` on this corpus first",
+                )
+            inputs += digests(scored)
+    settings = {
+        "filter": recipe.filter.model_dump(mode="json"),
+        "score": [spec.name for spec in scorers(recipe)],
+        "seed": recipe.seed,
+    }
+
+    def run() -> Counts:
+        from curate.filter import filter_corpus
+
+        filter_corpus(build.corpus, recipe)
+        return verdict_counts(build.corpus)
+
+    return whole(build, "filter", settings, inputs, [VERDICTS], run)
+
+
+def mix_step(build: Build) -> Result:
+    """Write train/ and val/. Raises CorpusError when filter is not finished."""
+    recipe = build.recipe
+    inputs = [*after(build, "filter"), *(d for _, e in all_shards(build) for d in digests(e))]
+    inputs += [f"{r.id} {r.sha256}" for r in load_references(recipe)]
+    settings = {"mix": recipe.mix.model_dump(mode="json"), "seed": recipe.seed, "name": recipe.name}
+
+    def run() -> Counts:
+        from curate.mix import mix_corpus
+
+        mix_corpus(build.corpus, recipe)
+        offered = verdict_counts(build.corpus)[1]
+        mixed = sum(_rows(build.corpus / split) for split in ("train", "val"))
+        return offered, mixed, {"left-out": offered - mixed} if offered > mixed else {}
+
+    return whole(build, "mix", settings, inputs, ["train", "val"], run)
+
+
+def pairs_step(build: Build) -> Result:
+    """Write preferences/. Raises CorpusError when mix is not finished."""
+    recipe = build.recipe
+    inputs = [*after(build, "filter"), *after(build, "mix")]
+    inputs += [d for _, entry in all_shards(build) for d in digests(entry)]
+    settings = {
+        "pairs": recipe.pairs.model_dump(mode="json"),
+        "filter": recipe.filter.model_dump(mode="json"),
+        "mix": recipe.mix.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+
+    def run() -> Counts:
+        from curate.pairs import build_preferences
+
+        build_preferences(build.corpus, recipe)
+        made = _rows(build.corpus / "preferences")
+        return made, made, {}
+
+    return whole(build, "pairs", settings, inputs, ["preferences"], run)
+
+
+def whole(
+    build: Build,
+    stage: str,
+    settings: Mapping[str, Any],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    run: Callable[[], Counts],
+) -> Result:
+    """Run a cheap stage unless its output is of the same settings and inputs."""
+    ledger = build.ledger
+    made = Made(settings, str(VERSION), list(inputs))
+    if ledger.done(stage, ALL, made):
+        return Result.of(stage, ledger.entries(stage), 0)
+    ledger.remove(stage)
+    for name in outputs:
+        _clear(build.corpus / name)
+    rows_in, kept, dropped = run()
+    remove_unfinished(build.corpus)
+    files = {
+        path.relative_to(build.corpus).as_posix(): FileInfo.of(path)
+        for name in outputs
+        for path in _files(build.corpus / name)
+    }
+    entry = ledger.commit(
+        stage, ALL, made, rows_in=rows_in, kept=kept, dropped=dropped, files=files
+    )
+    say(f"{stage}: {rows_in} in, {kept} kept")
+    return Result.of(stage, [entry], 1)
+
+
+def after(build: Build, stage: str) -> list[str]:
+    """The hashes of what a cheap stage wrote. Raises CorpusError when it is not finished."""
+    entry = build.ledger.entry(stage, ALL)
+    if entry is None:
+        raise CorpusError(
+            f"{build.corpus}: stage {stage} is not finished",
+            hint=f"run `stylear curate {stage}` on this corpus first",
+        )
+    return digests(entry)
+
+
+def verdict_counts(corpus: Path) -> Counts:
+    """Pairs, kept pairs and drops by reason, of verdicts.parquet."""
+    table = shards.read_table(corpus / VERDICTS, ["kept", "reason"])
+    kept = table["kept"].to_pylist()
+    dropped = Counter(
+        r or "dropped" for r, k in zip(table["reason"].to_pylist(), kept, strict=True) if not k
+    )
+    return len(kept), sum(kept), dict(sorted(dropped.items()))
+
+
+def _rows(folder: Path) -> int:
+    return sum(
+        shards.read_table(path, ["key"]).num_rows for path in sorted(folder.glob("*.parquet"))
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def _clear(path: Path) -> None:
+    """Remove an output of an earlier run."""
+    with storage(path):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
