@@ -74,32 +74,41 @@ def write_gallery(
     masks = _masks(references, segment)
     sources: list[Reference | None] = [*references] or [None]
     jobs = list(product(range(len(sources)), prompts, seeds))
-    styled = [sources[i] for i, _, _ in jobs]
-    pictures = generate(
-        model,
-        [prompt for _, prompt, _ in jobs],
-        [None if reference is None else reference.picture for reference in styled],
-        seeds=[seed for _, _, seed in jobs],
-        masks=[masks[i] for i, _, _ in jobs],
-        on_batch=on_batch,
-        **asdict(sampling),
-    )
-    made = {"model": model.name, "model_sha256": sha256_of(model.source) if model.source else None}
     for file in _earlier(out / RECORD):
         (out / file).unlink(missing_ok=True)
-    lines = []
-    for number, ((_, prompt, seed), reference) in enumerate(zip(jobs, styled, strict=True)):
-        file = f"{number:04d}.png"
-        write_bytes(out / file, encode_png(pictures[number]))
-        line = {"file": file, "prompt": prompt, "seed": seed, **_told(reference)}
-        lines.append(
-            {**line, "segment": segment, **asdict(sampling), **made, "version": stylear.__version__}
+    told = [_told(source) | {"segment": segment} for source in sources]
+    made = {**asdict(sampling), "model": model.name, "model_sha256": _hash(model)}
+    made |= {"version": stylear.__version__}
+    lines: list[dict[str, Any]] = []
+    firsts: list[Image.Image] = []  # of each reference and prompt
+    for start in range(0, len(jobs), sampling.batch_size):
+        batch = jobs[start : start + sampling.batch_size]
+        styles = [sources[i] for i, _, _ in batch]
+        pictures = generate(
+            model,
+            [prompt for _, prompt, _ in batch],
+            [None if style is None else style.picture for style in styles],
+            seeds=[seed for _, _, seed in batch],
+            masks=[masks[i] for i, _, _ in batch],
+            **asdict(sampling),
         )
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_bytes(out / RECORD, text.encode())
-    grid = _grid(model.name, sources, prompts, pictures[:: len(seeds)])
-    write_bytes(out / GRID, encode_png(grid))
+        for (i, prompt, seed), picture in zip(batch, pictures, strict=True):
+            file = f"{len(lines):04d}.png"
+            write_bytes(out / file, encode_png(picture))
+            if len(lines) % len(seeds) == 0:
+                firsts.append(picture)
+            lines.append({"file": file, "prompt": prompt, "seed": seed, **told[i], **made})
+        # a batch that is done stays on record, whatever happens to the next
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_bytes(out / RECORD, text.encode())
+        if on_batch is not None:
+            on_batch(len(batch))
+    write_bytes(out / GRID, encode_png(_grid(model.name, sources, prompts, firsts)))
     return lines
+
+
+def _hash(model: StyleModel) -> str | None:
+    return None if model.source is None else sha256_of(model.source)
 
 
 def _masks(references: Sequence[Reference], segment: str | None) -> Sequence[Mask | None]:
