@@ -196,14 +196,13 @@ def test_the_boundary_prints_one_line_and_a_hint(
 
 
 @pytest.fixture
-def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def family(tmp_path: Path) -> Path:
     """Two shipped models of a few bytes."""
     for name in ("mini-a", "mini-b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights").write_text(name)
         (tmp_path / name / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Card\n")
     models.write_hashes(tmp_path)
-    monkeypatch.setattr(models, "MINI_MODELS", tmp_path)
     return tmp_path
 
 
@@ -225,6 +224,15 @@ def test_models_list_shows_size_hash_and_licence(family: Path) -> None:
     assert (first.name, first.bytes, first.licence) == ("mini-a", 41, "apache-2.0")
     assert len(first.sha256) == 64
     assert first.sha256 != second.sha256
+
+
+def test_the_shipped_family_is_as_recorded_and_small() -> None:
+    names = {model.name for model in models.shipped()}
+    assert {"mini-clip", "mini-vq", "mini-ar"} <= names
+    said = json.loads(stylear("models", "verify", "--json").stdout)
+    assert said == {"files": len(models.hash_files()), "ok": True}
+    assert sum(model.bytes for model in models.shipped()) <= 24 * 2**20
+    assert len(json.loads(stylear("models", "list", "--json").stdout)) == len(names)
 
 
 def test_an_unfinished_run_is_not_a_model(tmp_path: Path) -> None:
