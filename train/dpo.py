@@ -10,13 +10,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from curate.shards import read_samples, shard_paths
+from curate.shards import shard_paths, tar_samples
 from stylear.console import Bar, say
 from stylear.errors import CorpusError
 from stylear.model.chameleon import StyleModel, lineage, load_model, save_model
@@ -46,9 +45,7 @@ class PreferenceSet:
         first = {group: int(numbers[0]) for group, numbers in styles.groups.items()}
         self.without_style = 0
         for sample in samples_of(corpora):
-            record = (
-                sample["json"] if isinstance(sample["json"], dict) else json.loads(sample["json"])
-            )
+            record = json.loads(sample["json"])
             row = first.get(record["reference"])
             if row is None and styles.features is not None:
                 self.without_style += 1  # no kept picture of this reference: no condition to give
@@ -87,9 +84,9 @@ class PreferenceSet:
         return sums[: len(picks)], sums[len(picks) :]
 
 
-def samples_of(corpora: Sequence[Path]) -> list[dict[str, Any]]:
+def samples_of(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
     """All preference samples. Raises CorpusError when a corpus has none."""
-    found: list[dict[str, Any]] = []
+    found: list[dict[str, bytes]] = []
     for corpus in corpora:
         shards = shard_paths(corpus / "preferences")
         if not shards:
@@ -97,16 +94,15 @@ def samples_of(corpora: Sequence[Path]) -> list[dict[str, Any]]:
                 f"{corpus / 'preferences'}: expected preference pairs, found none",
                 hint="run: stylear curate pairs RECIPE --out CORPUS",
             )
-        found += read_samples(shards)
+        found += [sample for shard in shards for _, sample in tar_samples(shard)]
     return found
 
 
 @torch.inference_mode()
-def encode_member(model: StyleModel, sample: dict[str, Any], side: str) -> Tensor:
+def encode_member(model: StyleModel, sample: dict[str, bytes], side: str) -> Tensor:
     """Codes (L,) of the `chosen` or `rejected` image of a sample."""
     data = next(sample[f"{side}.{ext}"] for ext in EXTS if f"{side}.{ext}" in sample)
-    picture = decode({"png": data})
-    pixels = pixels_of(picture, model.vq.config.resolution)[None]
+    pixels = pixels_of(decode(data), model.vq.config.resolution)[None]
     return model.vq.encode(pixels.to(model.device)).flatten().cpu()
 
 
@@ -141,10 +137,9 @@ def run(settings: DpoSettings) -> Path:
     optimisers = Optimisers(trainable(model, settings.full), settings)
     if found is not None:
         checkpoint.restore_optimisers(found, optimisers)
-    metrics = Metrics(here, start)
     set_training(model)
     length = data.codes.shape[-1] if settings.length_normalised else 1
-    with Bar("dpo", total=settings.steps, unit="steps") as bar:
+    with Metrics(here, start) as metrics, Bar("dpo", total=settings.steps, unit="steps") as bar:
         bar.advance(start)
         for step in range(start, settings.steps):
             picks = picks_of(settings.seed, step, size, len(data))
@@ -177,7 +172,6 @@ def run(settings: DpoSettings) -> Path:
             bar.advance(1, f"loss {values['loss']:.3f} margin {values['margin']:.3f}")
             if done % settings.save_every == 0 and done < settings.steps:
                 checkpoint.save(here, model, optimisers, done, settings.keep)
-    metrics.close()
     save_model(model.eval(), here.final)
     return here.final
 

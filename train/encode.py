@@ -75,10 +75,10 @@ def encode_shard(
     codes: list[Tensor] = []
     feature_parts: list[Tensor] = []
     for batch in batched(read_samples([shard])):
-        pictures = [decode(sample) for sample in batch]
+        pictures = [decode(sample["image"]) for sample in batch]
         rows += [row_of(sample) for sample in batch]
         moved = [
-            augmented(pixels_of(picture, side), sample["__key__"], copy)
+            augmented(pixels_of(picture, side), sample["key"], copy)
             for sample, picture in zip(batch, pictures, strict=True)
             for copy in range(copies)
         ]
@@ -105,16 +105,15 @@ def batched(samples: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]
         yield batch
 
 
-def decode(sample: dict[str, Any]) -> Image.Image:
-    """The sample's picture in RGB."""
-    data = next(sample[ext] for ext in ("png", "jpg", "webp") if ext in sample)
+def decode(data: bytes) -> Image.Image:
+    """The picture in RGB."""
     with Image.open(io.BytesIO(data)) as image:
         return image.convert("RGB")
 
 
 def row_of(sample: dict[str, Any]) -> dict[str, Any]:
     """Key, caption, kind and group of a sample; pictures of one group share a style."""
-    record = sample["json"] if isinstance(sample["json"], dict) else json.loads(sample["json"])
+    record = sample["json"]
     details = record.get("details") or {}
     group = record.get("reference") or f"raw:{details.get('vendor', '')}"
     return {

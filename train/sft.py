@@ -56,9 +56,8 @@ def run(settings: SftSettings) -> Path:
     optimisers = Optimisers(trainable(model, settings.full), settings, rates_of(settings))
     if found is not None:
         checkpoint.restore_optimisers(found, optimisers)
-    metrics = Metrics(here, start)
     set_training(model)
-    with Bar("sft", total=settings.steps, unit="steps") as bar:
+    with Metrics(here, start) as metrics, Bar("sft", total=settings.steps, unit="steps") as bar:
         bar.advance(start)
         for step in range(start, settings.steps):
             seen = data.step(
@@ -83,7 +82,6 @@ def run(settings: SftSettings) -> Path:
                 draw_samples(here, model, held or data, done)
             if done % settings.save_every == 0 and done < settings.steps:
                 checkpoint.save(here, model, optimisers, done, settings.keep)
-    metrics.close()
     save_model(model.eval(), here.final)
     return here.final
 
