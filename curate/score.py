@@ -184,7 +184,8 @@ def quarters(pixels: NDArray[np.uint8]) -> str:
     """Mean RGB of the four quarters: 12 bytes as hex."""
     import cv2
 
-    return cv2.resize(pixels, (2, 2), interpolation=cv2.INTER_AREA).tobytes().hex()
+    small = cv2.resize(pixels, (2, 2), interpolation=cv2.INTER_AREA)
+    return bytes(small.tobytes()).hex()
 
 
 def decode(pair: Pair) -> NDArray[np.uint8]:
