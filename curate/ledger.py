@@ -160,11 +160,11 @@ class Ledger:
             return
         for entry in self.entries(stage):
             if differences(entry, made, inputs=False):
-                raise self.changed(entry, made)
+                raise self.changed(entry, made, inputs=False)
 
-    def changed(self, entry: Entry, made: Made) -> SettingsChanged:
+    def changed(self, entry: Entry, made: Made, *, inputs: bool = True) -> SettingsChanged:
         """The error that shows what differs and what to do."""
-        found = differences(entry, made)
+        found = differences(entry, made, inputs=inputs)
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         stage = family(entry.stage)
         return SettingsChanged(

@@ -11,7 +11,7 @@ from typing import Any
 from curate.ledger import ALL, Ledger, Made, family, locked
 from curate.manifest import write_manifest
 from curate.recipe import Recipe, dump_recipe
-from curate.stage import CHEAP, LEDGER, MANIFEST, RECIPE, REPORT, STAGES, VERDICTS, WORK
+from curate.stage import CHEAP, LEDGER, MANIFEST, MIX, RECIPE, REPORT, STAGES, VERDICTS, WORK
 from curate.steps import Build, Result
 from curate.storage import remove_unfinished, storage, write_text
 from stylear.errors import CorpusError, SettingsChanged, UsageError
@@ -22,7 +22,7 @@ OUTPUTS = {
     "synthesize": ("stylized",),
     "score": ("scores",),
     "filter": (VERDICTS,),
-    "mix": ("train", "val"),
+    "mix": ("train", "val", MIX),
     "pairs": ("preferences",),
 }
 

@@ -19,6 +19,7 @@ KINDS: tuple[ShardKind, ...] = ("raw", "stylized")
 RECIPE = "recipe.yaml"
 MANIFEST = "manifest.json"
 VERDICTS = "verdicts.parquet"
+MIX = "mix.parquet"
 LEDGER = "ledger"
 REPORT = "report"
 LOCK = ".lock"

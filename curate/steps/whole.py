@@ -11,7 +11,7 @@ from typing import Any
 from curate import shards
 from curate.ledger import ALL, Made
 from curate.references import load_references
-from curate.stage import VERDICTS
+from curate.stage import MIX, VERDICTS
 from curate.steps import Build, Result, digests
 from curate.steps.score import all_shards, ledger_stage, scorers
 from curate.storage import FileInfo, remove_unfinished, storage
@@ -47,7 +47,7 @@ def filter_step(build: Build) -> Result:
         from curate.filter import filter_corpus
 
         filter_corpus(build.corpus, recipe)
-        return verdict_counts(build.corpus)
+        return verdict_counts(build.corpus / VERDICTS)
 
     return whole(build, "filter", settings, inputs, [VERDICTS], run)
 
@@ -63,11 +63,11 @@ def mix_step(build: Build) -> Result:
         from curate.mix import mix_corpus
 
         mix_corpus(build.corpus, recipe)
-        offered = verdict_counts(build.corpus)[1]
-        mixed = sum(_rows(build.corpus / split) for split in ("train", "val"))
-        return offered, mixed, {"left-out": offered - mixed} if offered > mixed else {}
+        table = shards.read_table(build.corpus / MIX, ["split", "reason"])
+        left_out = Counter(reason for reason in table["reason"].to_pylist() if reason is not None)
+        return table.num_rows, table.num_rows - left_out.total(), dict(sorted(left_out.items()))
 
-    return whole(build, "mix", settings, inputs, ["train", "val"], run)
+    return whole(build, "mix", settings, inputs, ["train", "val", MIX], run)
 
 
 def pairs_step(build: Build) -> Result:
@@ -133,9 +133,9 @@ def after(build: Build, stage: str) -> list[str]:
     return digests(entry)
 
 
-def verdict_counts(corpus: Path) -> Counts:
-    """Pairs, kept pairs and drops by reason, of verdicts.parquet."""
-    table = shards.read_table(corpus / VERDICTS, ["kept", "reason"])
+def verdict_counts(path: Path) -> Counts:
+    """Pairs, kept pairs and drops by reason, of a table of verdicts."""
+    table = shards.read_table(path, ["kept", "reason"])
     kept = table["kept"].to_pylist()
     dropped = Counter(
         r or "dropped" for r, k in zip(table["reason"].to_pylist(), kept, strict=True) if not k
