@@ -81,7 +81,7 @@ def read_candidates(corpus: Path, recipe: Recipe) -> list[Candidate]:
     phash = next((s.name for s in recipe.score if s.type == "phash"), PHASH)
     for kind in KINDS:
         for path in sorted((corpus / kind).glob("*.parquet")):
-            rows = read_table(path, COLUMNS).to_pylist()
+            rows = read_table(path, list(COLUMNS)).to_pylist()
             here = [_candidate(row) for row in rows]
             index = int(path.stem)
             for name in score_names(recipe):
