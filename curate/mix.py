@@ -174,6 +174,10 @@ class Pictures:
                     shard_of[row["key"]] = path.stem
             self._sources[kind] = ImageSource(corpus / kind, shard_of)
 
+    def row(self, key: str) -> Mapping[str, Any]:
+        """The row of a pair in its table."""
+        return self._rows[key]
+
     def pair(self, key: str) -> Pair:
         """The pair with its image. Raises CorpusError when the bytes are not those of the table."""
         row = self._rows[key]
