@@ -110,7 +110,7 @@ def check(corpus: Path) -> None:
     """Audit a corpus. Raises AuditFailed when anything differs from its manifest."""
     from curate.audit import audit
 
-    audit(corpus)
+    audit(corpus).require()
 
 
 def draw(corpus: Path) -> Path:
