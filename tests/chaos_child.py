@@ -1,0 +1,113 @@
+"""Runs a recipe in forked children that die, or find the disk full, at the n-th thing they do to the corpus.
+
+    python chaos_child.py RECIPE, then lines of JSON {"corpus", "at", "how"} on stdin, an answer for each
+
+Forking a process that has imported everything makes a round cost what the work costs. The parent never
+computes, so a child inherits no threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch  # noqa: F401 (so that children need not)
+
+from curate import audit, filter, mix, pairs, score, storage  # noqa: F401
+from curate import run as runner
+from curate.recipe import Recipe, load_recipe
+from curate.steps import fetch, synthesize, whole  # noqa: F401
+from stylear.encoders import texture  # noqa: F401
+from stylear.errors import StorageError
+
+NAMES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+
+
+class Clock:
+    """Counts what is done to the corpus; when `at` is reached, the process dies or the disk is full."""
+
+    def __init__(self, corpus: Path, at: int, how: str) -> None:
+        self.corpus, self.at, self.how, self.count = str(corpus), at, how, 0
+
+    def tick(self) -> bool:
+        """Whether now is the time."""
+        self.count += 1
+        return self.count == self.at
+
+    def watch(self, event: str, args: tuple[Any, ...]) -> None:
+        """An audit hook: called before the thing is done."""
+        written = (
+            event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if (written or event in NAMES) and str(args[0]).startswith(self.corpus) and self.tick():
+            self.end()
+
+    def end(self) -> None:
+        if self.how == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrap(self) -> None:
+        """Let writes end half-way, and syncs not happen."""
+        write, fsync = storage.AtomicFile.write, os.fsync
+
+        def half(file: storage.AtomicFile, data: bytes) -> None:
+            if self.tick():
+                write(file, data[: len(data) // 2])
+                assert file._stream is not None
+                file._stream.flush()
+                with storage.storage(file.path):
+                    self.end()
+            write(file, data)
+
+        def never(handle: int) -> None:
+            if self.tick():
+                self.end()
+            fsync(handle)
+
+        storage.AtomicFile.write = half  # type: ignore[method-assign]
+        os.fsync = never
+
+
+def child(recipe: Recipe, corpus: Path, at: int, how: str, answer: int) -> NoReturn:
+    """One run; its answer is how many things it did, or the error that it ended with."""
+    try:
+        clock = Clock(corpus, at, how)
+        clock.wrap()
+        sys.addaudithook(clock.watch)
+        try:
+            runner.run(recipe, corpus, workers=1)
+            told = {"events": clock.count}
+        except StorageError as error:
+            told = {"error": error.message, "hint": error.hint}
+        os.write(answer, json.dumps(told).encode())
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def main() -> None:
+    """Answer each line of stdin."""
+    recipe = load_recipe(sys.argv[1])
+    for line in sys.stdin:
+        asked = json.loads(line)
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            child(recipe, Path(asked["corpus"]), asked["at"], asked["how"], write)
+        os.close(write)
+        _, status = os.waitpid(pid, 0)
+        with open(read, "rb") as answer:  # noqa: PTH123
+            told = json.loads(answer.read() or b"{}")
+        print(json.dumps({"status": os.waitstatus_to_exitcode(status), **told}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
