@@ -121,7 +121,9 @@ def made_from(base: StyleModel, settings: Settings, model: StyleModel) -> dict[s
         manifest = corpus / "manifest.json"
         digest = weights.sha256_of(manifest) if manifest.is_file() else None
         corpora.append({"name": corpus.resolve().name, "manifest_sha256": digest})
-    first = lineage(base) if settings.full else dict(lineage(base))
+    first = lineage(base)
+    if settings.full and first.get("model"):  # nothing is read from there any more: its name will do
+        first["model"] = Path(str(first["model"])).name
     return {**first, "corpora": corpora, "training": settings.model_dump(mode="json", include=kept)}
 
 
