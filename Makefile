@@ -43,7 +43,7 @@ mini-corpus: $(READY) ## rebuild the embedded corpus from the two npm packages (
 mini: $(READY) ## train the mini models from scratch (about 90 minutes on 2 CPU cores)
 	$(BIN)/python -m stylear.mini.train_clip
 	$(BIN)/python -m stylear.mini.train_vq
-	$(BIN)/python -m stylear.mini.build_ar
+	$(BIN)/python -m stylear.mini.train_ar
 	$(BIN)/stylear models verify --write
 
 clean: ## remove what the other targets made

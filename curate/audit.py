@@ -284,16 +284,16 @@ def compare_shards(corpus: Path) -> Iterator[Difference]:
                 yield Difference(
                     "shard", f"{folder}/{path.name}", "what its table says", error.message
                 )
-    for folder in (*SPLITS, "preferences"):
-        tars = {path.name for path in shards.shard_paths(corpus / folder)}
+    for place in (*SPLITS, "preferences"):
+        tars = {path.name for path in shards.shard_paths(corpus / place)}
         try:
-            index = json.loads((corpus / folder / WIDS).read_text("utf-8"))
+            index = json.loads((corpus / place / WIDS).read_text("utf-8"))
             listed = {entry["url"] for entry in index["shardlist"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            yield Difference("index", f"{folder}/{WIDS}", "a wids index", f"{error!r}")
+            yield Difference("index", f"{place}/{WIDS}", "a wids index", f"{error!r}")
             continue
         if listed != tars:
-            yield Difference("index", f"{folder}/{WIDS}", f"{sorted(tars)}", f"{sorted(listed)}")
+            yield Difference("index", f"{place}/{WIDS}", f"{sorted(tars)}", f"{sorted(listed)}")
 
 
 def conserved(corpus: Path) -> Iterator[Difference]:

@@ -261,6 +261,21 @@ def _references(sources: list[str]) -> list[Reference]:
     return found
 
 
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of everything the demo makes; resumable.")
+    ] = Path("demo-output"),
+) -> None:
+    """The whole story offline: corpus, audit, training, pictures; ends with a page to open.
+
+    Example: stylear demo --out demo-output
+    """
+    from stylear import demo as story
+
+    story.run(out)
+
+
 def mount() -> typer.Typer:
     """The app with the `curate` and `train` groups mounted."""
     from curate.cli import app as curate_app

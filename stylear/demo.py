@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 MANIFESTS = Path(__file__).resolve().parent.parent / "manifests"
 PORT = 8917  # fixed: URLs are part of the keys, so another port would be another corpus
 SERVED = 24  # drawings that are fetched over HTTP
-SEEN = ["knit--01", "neon--00", "halftone--00", "chalkboard--00"]
-HELD_OUT = ["thermal--00", "blueprint--00", "pixel--01", "batik--01"]
+SEEN = ["knit--01", "chalkboard--00", "led--01", "comic--00"]
+HELD_OUT = ["thermal--00", "pixel--01", "batik--01", "stained-glass--00"]
+SAMPLING: dict[str, Any] = {"guidance": 3.0, "top_k": 200, "temperature": 0.9, "noise": 0.1}
 PROMPTS = ["a red apple", "a cat face", "a house", "a sailboat", "a tulip", "a red car"]
 SEEDS = [0, 1]
 
@@ -160,11 +161,11 @@ def train(kind: str, out: Path) -> Path:
     if kind == "sft":
         from train import sft
 
-        return sft.run(load_settings(SftSettings, config, {**flags, "out": out / "sft"}))
+        return Path(sft.run(load_settings(SftSettings, config, {**flags, "out": out / "sft"})))
     from train import dpo
 
     model = {"model": str(out / "sft"), "out": out / "dpo"}
-    return dpo.run(load_settings(DpoSettings, config, {**flags, **model}))
+    return Path(dpo.run(load_settings(DpoSettings, config, {**flags, **model})))
 
 
 def evaluate(models: dict[str, str]) -> Evaluation:
@@ -180,4 +181,6 @@ def evaluate(models: dict[str, str]) -> Evaluation:
         model = open_model(path)
         model.name = name
         opened.append(model)
-    return measure(opened, references, PROMPTS, SEEDS, clip=ClipEncoder.open("mini-clip"))
+    return measure(
+        opened, references, PROMPTS, SEEDS, clip=ClipEncoder.open("mini-clip"), **SAMPLING
+    )

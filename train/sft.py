@@ -122,7 +122,8 @@ def made_from(base: StyleModel, settings: Settings, model: StyleModel) -> dict[s
         digest = weights.sha256_of(manifest) if manifest.is_file() else None
         corpora.append({"name": corpus.resolve().name, "manifest_sha256": digest})
     first = lineage(base)
-    if settings.full and first.get("model"):  # nothing is read from there any more: its name will do
+    if settings.full and first.get("model"):
+        # nothing is read from there any more: its name will do
         first["model"] = Path(str(first["model"])).name
     return {**first, "corpora": corpora, "training": settings.model_dump(mode="json", include=kept)}
 

@@ -15,7 +15,8 @@ from curate.ingest import Refusal, encode, flatten, to_srgb
 from stylear.pair import Origin, Pair, Scalar, digest, seed_of
 
 STAGE = "synthesize"
-VERSIONS = {"patch": 1, "statistics": 1, "render": 1}  # raise when the same settings give other pixels
+# raise when the same settings give other pixels
+VERSIONS = {"patch": 1, "statistics": 1, "render": 1}
 Pixels = NDArray[np.float32]  # (H, W, 3) in [0, 1]
 
 

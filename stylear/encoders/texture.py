@@ -22,7 +22,8 @@ SCALES = 3  # ours: SIDE, half, quarter
 BLOCK = 8
 ANGLES = 8
 WEIGHTS = {"strokes": 1.0, "angles": 0.5, "moments": 1.5, "colours": 1.5}  # ours
-WIDTH = 1.0  # ours: distance at which the similarity has fallen to 1/e; 0.57 within a style, 1.6 across
+# ours: distance at which the similarity has fallen to 1/e; 0.57 within a style, 1.6 across
+WIDTH = 1.0
 PREPROCESSING = f"rgb on white, {SIDE} px, Lab, {SCALES} scales, version {VERSION}"
 
 Array = NDArray[np.float32]

@@ -17,7 +17,7 @@ tags: [stylear, mini]
 - **Data:** {data}
 - **Command:** `{command}`
 - **Training time:** {minutes:.1f} minutes on 2 CPU cores.
-- **Made from** drawings of Noto Emoji (Apache-2.0) and Twemoji (CC-BY 4.0); see `NOTICE.md` of the mini family.
+- **Made from** drawings of Noto Emoji (Apache-2.0) and Twemoji (CC-BY 4.0); see `mini/NOTICE.md`.
 
 | measured on what it never saw | |
 |---|---|

@@ -89,9 +89,8 @@ def train(
         vision_cfg=settings["model_cfg"]["vision_cfg"],
         text_cfg=settings["model_cfg"]["text_cfg"],
     )
-    say(
-        f"mini-clip: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(pictures)} pictures"
-    )
+    weights = sum(p.numel() for p in model.parameters()) / 1e6
+    say(f"mini-clip: {weights:.2f} M parameters, {len(pictures)} pictures")
     tokenizer.enable_truncation(CONTEXT)
     tokenizer.enable_padding(length=CONTEXT, pad_id=0, pad_token="<pad>")
     penultimate: list[Tensor] = []
@@ -143,9 +142,9 @@ def train(
     write_card(
         out,
         title="mini-clip",
-        what="An open_clip model (2 M parameters, 64 px, 8 px patches): the scorer and the style encoder of the mini family.",
-        data="Mini corpus, split `train`, raw and in the training style families; style named in half of those captions.",
-        command=f"python -m stylear.mini.train_clip --minutes {minutes:g} --batch-size {batch_size} --seed {seed}",
+        what="An open_clip model (2 M parameters, 64 px): scorer and style encoder of the mini family.",
+        data="Mini corpus, split `train`, raw and in the training styles (half of them named).",
+        command=f"python -m stylear.mini.train_clip --minutes {minutes:g} --seed {seed}",
         minutes=(time.monotonic() - started) / 60,
         measured=measured,
     )
@@ -174,7 +173,7 @@ def recall(clip: ClipEncoder) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train mini-clip.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "mini-clip")
-    parser.add_argument("--minutes", type=float, default=14.0)
+    parser.add_argument("--minutes", type=float, default=13.0)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--copies", type=int, default=8)
     parser.add_argument("--variants", type=int, default=24)

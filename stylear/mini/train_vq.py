@@ -1,7 +1,6 @@
 """Train mini-vq: a VQGAN of 1.6 M parameters on 4x4 patches, 64 px to 8x8 codes.
 
-    python -m stylear.mini.train_vq --phase pixels
-    python -m stylear.mini.train_vq --phase textures --start stylear/mini/models/mini-vq
+    python -m stylear.mini.train_vq
 
 Phase `pixels`: L1 + L2 on pixels, and a little on the difference of local texture energy. Phase
 `textures` goes on from there with pixels compared at a half and a quarter of the resolution, and texture
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from stylear.console import Bar, say
 from stylear.mini.card import write_card
-from stylear.mini.pictures import drawings, in_styles, jittered, joined, to_tensor
+from stylear.mini.pictures import Pictures, drawings, in_styles, jittered, joined, to_tensor
 from stylear.model.vq import VQConfig, VQModel
 
 CONFIG = VQConfig(
@@ -61,17 +60,18 @@ def pixel_loss(rebuilt: Tensor, pixels: Tensor, phase: str) -> Tensor:
 
 
 TEXTURE_WEIGHT = {"pixels": 0.5, "textures": 1.5}
+PEAK_RATE = {"pixels": 2e-3, "textures": 1.5e-3}
 
 
 class Codebook:
     """Moving averages that move the codes, and the revival of dead ones."""
 
-    def __init__(self, model: VQModel, ready: bool = False) -> None:
+    def __init__(self, model: VQModel) -> None:
         self.codes = model.quantize.embedding.weight
         self.codes.requires_grad_(False)
         self.counts = torch.ones(len(self.codes))
         self.sums = self.codes.detach().clone()
-        self.ready = ready
+        self.ready = False
 
     @torch.no_grad()
     def update(self, latents: Tensor, codes: Tensor, generator: torch.Generator) -> None:
@@ -95,31 +95,57 @@ class Codebook:
 def train(
     out: Path,
     *,
-    phase: str,
-    start: Path | None,
     minutes: float,
+    texture_minutes: float,
     batch_size: int,
     seed: int,
     copies: int,
     variants: int,
 ) -> None:
-    """Train for `minutes`, measure on held-out drawings, write config, weights and card."""
+    """Train both phases, measure on held-out drawings, write config, weights and card."""
     started = time.monotonic()
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     raw = drawings("train")
     styled = in_styles(raw, copies, variants, seed + 1)
     pictures = joined(*[raw] * max(1, copies // 3), styled)
-    model = VQModel(CONFIG) if start is None else VQModel.from_pretrained(start).train()
+    model = VQModel(CONFIG).train()
     weights = sum(p.numel() for p in model.parameters()) / 1e6
-    say(f"mini-vq: {weights:.2f} M parameters, {len(pictures)} pictures, phase {phase}")
-    codebook = Codebook(model, ready=start is not None)
-    peak = 2e-3 if start is None else 1.5e-3
+    say(f"mini-vq: {weights:.2f} M parameters, {len(pictures)} pictures")
+    codebook = Codebook(model)
+    steps = 0
+    for phase, share in (("pixels", minutes), ("textures", texture_minutes)):
+        steps += train_phase(model, codebook, pictures, phase, share, batch_size, generator)
+    save(model, out)
+    rebuilt_model = VQModel.from_pretrained(out)
+    write_card(
+        out,
+        title="mini-vq",
+        what="An image tokenizer (Chameleon's VQGAN on 4x4 patches): 64 px to 8x8 codes out of 1,024.",
+        data="Mini corpus, split `train`, raw and in the training styles.",
+        command=f"python -m stylear.mini.train_vq --minutes {minutes:g}"
+        f" --texture-minutes {texture_minutes:g} --seed {seed}",
+        minutes=(time.monotonic() - started) / 60,
+        measured={**quality(rebuilt_model), "steps": steps},
+    )
+
+
+def train_phase(
+    model: VQModel,
+    codebook: Codebook,
+    pictures: Pictures,
+    phase: str,
+    minutes: float,
+    batch_size: int,
+    generator: torch.Generator,
+) -> int:
+    """Train one phase for `minutes`; its steps."""
+    started, done, step = time.monotonic(), 0.0, 0
+    peak = PEAK_RATE[phase]
     filters = texture_filters()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
-    done, step = 0.0, 0
-    with Bar("mini-vq", unit="pictures") as bar:
+    with Bar(f"mini-vq {phase}", unit="pictures") as bar:
         while done < 1.0:
             done = min(1.0, (time.monotonic() - started) / (60 * minutes))
             rate = peak * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * min(1.0, 1.5 * (1 - done)))
@@ -144,19 +170,8 @@ def train(
             )
             codebook.update(latents, output.codes.reshape(-1), generator)
             step += 1
-            note = f"loss {loss.item():.4f} texture {texture.item():.4f}"
-            bar.advance(batch_size, note)
-    save(model, out)
-    rebuilt_model = VQModel.from_pretrained(out)
-    write_card(
-        out,
-        title="mini-vq",
-        what="An image tokenizer (Chameleon's VQGAN on 4x4 patches): 64 px to 8x8 codes out of 1,024.",
-        data="Mini corpus, split `train`, raw and in the training style families.",
-        command="make mini-vq",
-        minutes=(time.monotonic() - started) / 60,
-        measured={**quality(rebuilt_model), "steps": step},
-    )
+            bar.advance(batch_size, f"loss {loss.item():.4f} texture {texture.item():.4f}")
+    return step
 
 
 def save(model: VQModel, out: Path) -> None:
@@ -191,9 +206,10 @@ def quality(model: VQModel) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train mini-vq.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "mini-vq")
-    parser.add_argument("--phase", choices=sorted(TEXTURE_WEIGHT), default="pixels")
-    parser.add_argument("--start", type=Path, default=None, help="a mini-vq to go on from")
-    parser.add_argument("--minutes", type=float, default=14.0)
+    parser.add_argument("--minutes", type=float, default=11.0, help="of the phase `pixels`")
+    parser.add_argument(
+        "--texture-minutes", type=float, default=6.0, help="of the phase `textures`"
+    )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--copies", type=int, default=8)
     parser.add_argument("--variants", type=int, default=24)

@@ -1,0 +1,286 @@
+"""The report of a corpus: one static page that needs nothing but itself.
+
+Every text is escaped, every picture is a data URI, and a content security policy forbids the rest. The same
+corpus gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from curate.ledger import Ledger
+from curate.recipe import Recipe, load_recipe
+from curate.report.charts import histogram_svg
+from curate.shards import iter_pairs, read_rows, read_table, shard_paths, tar_samples
+from curate.stage import MANIFEST, MIX, RECIPE, REPORT, VERDICTS
+from curate.storage import write_text
+from stylear.pair import Pair
+
+KEPT_SHOWN, DROPPED_SHOWN, PREFERENCES_SHOWN = 12, 6, 8
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+CSS = """
+:root{--bg:#fbfaf8;--fg:#1d1d1f;--mute:#6b6b70;--line:#dedbd5;--card:#fff;--a:#2f6f6a;--b:#d98e73;--c:#5b6abf;
+--d:#a8672c}
+@media(prefers-color-scheme:dark){:root{--bg:#141416;--fg:#ececee;--mute:#9a9aa2;--line:#2e2e33;--card:#1c1c20;
+--a:#63b5ad;--b:#d98e73;--c:#93a0ee;--d:#d8a066}}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);
+font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;
+font-variant-numeric:tabular-nums}
+main{max-width:1160px;margin:0 auto;padding:32px 20px 80px}h1{font-size:30px;line-height:1.2;margin:0 0 6px}
+h2{font-size:21px;margin:44px 0 12px;padding-top:14px;border-top:1px solid var(--line)}
+h3{font-size:16px;margin:24px 0 8px}p{max-width:72ch}.mute{color:var(--mute)}
+.facts{display:flex;flex-wrap:wrap;gap:10px;margin:20px 0}.facts div{background:var(--card);
+border:1px solid var(--line);border-radius:8px;padding:10px 16px}.facts b{display:block;font-size:22px}
+.facts span{color:var(--mute);font-size:13px}table{border-collapse:collapse;font-size:14px;display:block;
+overflow-x:auto;max-width:100%}td,th{text-align:left;padding:5px 14px 5px 0;
+border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--mute);font-weight:500}
+td.n{text-align:right}code,pre{font:13px/1.45 ui-monospace,Menlo,Consolas,monospace}
+pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px;overflow:auto}
+.bar{height:12px;background:var(--a);border-radius:3px;min-width:1px}.bar.out{background:var(--b)}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:16px}
+figure{margin:0}figure svg{width:100%;height:auto;
+background:var(--card);border:1px solid var(--line);
+border-radius:8px;padding:6px}svg text{font-size:11px;fill:var(--mute)}figcaption{font-size:14px;margin-bottom:4px}
+.pics{
+display:flex;flex-wrap:wrap;gap:10px}.pic{width:104px;font-size:12px;line-height:1.3}
+.pic img{
+width:104px;height:104px;display:block;border-radius:4px;image-rendering:pixelated;margin-bottom:3px;
+border:1px solid var(--line)}.pic.ref img{outline:3px solid var(--c)}.pic.no img{opacity:.55}
+.pic.no em{color:var(--b);font-style:normal}.swatch{display:inline-block;width:10px;height:10px;border-radius:2px}
+.grid td,.grid th{padding:3px;border:0;text-align:center;font-size:12px}.grid img{width:96px;height:96px;
+image-rendering:pixelated;display:block;border-radius:3px}.held{color:var(--b)}
+""".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the page is drawn from."""
+
+    corpus: Path
+    recipe: Recipe
+    manifest: Mapping[str, Any]
+    verdicts: Mapping[str, Mapping[str, Any]]
+    mix: Mapping[str, Mapping[str, Any]]
+
+
+def write_report(corpus: Path) -> Path:
+    """Write `report/index.html`; its path."""
+    path = Path(corpus) / REPORT
+    if path.suffix != ".html":
+        path = path / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, document(f"Corpus {read_facts(corpus).recipe.name}", render_sections(corpus)))
+    return path
+
+
+def document(title: str, body: str) -> str:
+    """A whole page around a body."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>{body}</main></body></html>\n"
+    )
+
+
+def read_facts(corpus: Path) -> Facts:
+    corpus = Path(corpus)
+    manifest = corpus / MANIFEST
+    return Facts(
+        corpus,
+        load_recipe(corpus / RECIPE),
+        json.loads(manifest.read_text("utf-8")) if manifest.is_file() else {},
+        {row["key"]: row for row in read_table(corpus / VERDICTS).to_pylist()},
+        {row["key"]: row for row in read_table(corpus / MIX).to_pylist()},
+    )
+
+
+def render_sections(corpus: Path) -> str:
+    """The inside of the page: totals, funnel, scores, gallery, preferences, shards, recipe."""
+    facts = read_facts(corpus)
+    return "".join(
+        [
+            header(facts),
+            funnel(facts),
+            histograms(facts),
+            gallery(facts),
+            preferences(facts),
+            shard_table(facts),
+            rebuild(facts),
+        ]
+    )
+
+
+def header(facts: Facts) -> str:
+    """Name and totals."""
+    placed = [row for row in facts.mix.values() if row["kept"]]
+    raw = sum(row["kind"] == "raw" for row in placed)
+    stylized = len(placed) - raw
+    rows = [r for kind in ("raw", "stylized") for r in stage_rows(facts.corpus, kind)]
+    contents = {r["content"] for r in rows if r["key"] in facts.mix and facts.mix[r["key"]]["kept"]}
+    styles = {str(r["reference"]).split("--")[0] for r in rows if r["reference"]}
+    ratio = f"{raw / stylized:.2f} : 1" if stylized else "-"
+    totals = [
+        (len(rows), "pairs seen"),
+        (len(placed), "in train and val"),
+        (stylized, "of them stylized"),
+        (ratio, "raw : stylized"),
+        (len(contents), "distinct contents"),
+        (len(styles), "styles"),
+        (len(preference_samples(facts.corpus)), "preference pairs"),
+    ]
+    cards = "".join(f"<div><b>{escape(str(n))}</b><span>{what}</span></div>" for n, what in totals)
+    return f'<h1>Corpus {escape(facts.recipe.name)}</h1><div class="facts">{cards}</div>'
+
+
+def funnel(facts: Facts) -> str:
+    """What each stage took in and left out, with reasons."""
+    ledger = Ledger(facts.corpus)
+    lines = []
+    for stage in ("fetch", "synthesize", "filter", "mix"):
+        entries = ledger.entries(stage)
+        rows_in = sum(int(e.rows_in) for e in entries)
+        kept = sum(int(e.kept) for e in entries)
+        dropped: dict[str, int] = {}
+        for entry in entries:
+            for reason, count in entry.dropped.items():
+                dropped[reason] = dropped.get(reason, 0) + int(count)
+        lines.append((stage, rows_in, kept, dropped))
+    most = max((rows for _, rows, _, _ in lines), default=1) or 1
+    body = ""
+    for stage, rows_in, kept, dropped in lines:
+        why = ", ".join(f"{escape(r)} {n}" for r, n in sorted(dropped.items())) or "-"
+        body += (
+            f'<tr><td>{stage}</td><td class="n">{rows_in}</td><td class="n">{kept}</td>'
+            f'<td style="width:240px"><div class="bar" style="width:{100 * kept / most:.1f}%"></div>'
+            f'<div class="bar out" style="width:{100 * (rows_in - kept) / most:.1f}%"></div></td>'
+            f"<td>{why}</td></tr>"
+        )
+    return (
+        "<h2>Funnel</h2><table><tr><th>stage</th><th>in</th><th>kept</th><th></th>"
+        f"<th>left out, and why</th></tr>{body}</table>"
+    )
+
+
+def histograms(facts: Facts) -> str:
+    """Scores of stylized pairs, kept and dropped."""
+    rows = list(facts.verdicts.values())
+    names = [name for name in (rows[0] if rows else {}) if name.startswith("score.")]
+    charts = ""
+    for name in names:
+        kept = [r[name] for r in rows if r[name] is not None and r["kept"]]
+        lost = [r[name] for r in rows if r[name] is not None and not r["kept"]]
+        charts += histogram_svg(name.removeprefix("score."), kept, lost)
+    key = (
+        '<p class="mute"><span class="swatch" style="background:var(--a)"></span> kept '
+        '<span class="swatch" style="background:var(--b)"></span> dropped</p>'
+    )
+    return f'<h2>Scores</h2>{key}<div class="charts">{charts}</div>' if charts else ""
+
+
+def gallery(facts: Facts) -> str:
+    """Per style: its references, kept pictures, dropped ones and why."""
+    from curate.references import load_references
+
+    references = load_references(facts.recipe) if facts.recipe.references else []
+    by_style: dict[str, list[Pair]] = {}
+    for pair in iter_pairs(facts.corpus / "stylized"):
+        by_style.setdefault(str(pair.origin.reference).split("--")[0], []).append(pair)
+    parts = ["<h2>Styles</h2>"] if by_style else []
+    for style, pairs in sorted(by_style.items()):
+        pairs.sort(key=lambda p: p.key)
+        kept = [p for p in pairs if facts.verdicts[p.key]["kept"]]
+        lost = [p for p in pairs if not facts.verdicts[p.key]["kept"]]
+        cells = [
+            picture(r.image, [r.id, "reference"], "ref") for r in references if r.style == style
+        ]
+        cells += [picture(p.image, described(facts, p), "") for p in kept[:KEPT_SHOWN]]
+        cells += [picture(p.image, described(facts, p), "no") for p in lost[:DROPPED_SHOWN]]
+        parts.append(
+            f"<h3>{escape(style)} <span class='mute'>{len(kept)} kept, {len(lost)} dropped</span></h3>"
+            f'<div class="pics">{"".join(cells)}</div>'
+        )
+    return "".join(parts)
+
+
+def described(facts: Facts, pair: Pair) -> list[str]:
+    """Caption, scores and, of a dropped pair, the reason."""
+    verdict = facts.verdicts[pair.key]
+    scores = [
+        f"{name.removeprefix('score.')} {value:.2f}"
+        for name, value in verdict.items()
+        if name.startswith("score.") and isinstance(value, float)
+    ]
+    lines = [pair.caption, " · ".join(scores)]
+    return lines if verdict["kept"] else [*lines, f"!{verdict['reason']}"]
+
+
+def picture(data: bytes, lines: Sequence[str], kind: str) -> str:
+    """A picture with lines below it; a line that starts with ! stands out."""
+    words = "<br>".join(
+        f"<em>{escape(line[1:])}</em>" if line.startswith("!") else escape(line[:120])
+        for line in lines
+        if line
+    )
+    return f'<div class="pic {kind}"><img alt="" src="{data_uri(data)}">{words}</div>'
+
+
+def data_uri(data: bytes) -> str:
+    """The image bytes as a data URI."""
+    kind = "png"
+    if data[:3] == b"\xff\xd8\xff":
+        kind = "jpeg"
+    elif data[8:12] == b"WEBP":
+        kind = "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def preference_samples(corpus: Path) -> list[dict[str, bytes]]:
+    folder = corpus / "preferences"
+    return [sample for tar in shard_paths(folder) for _, sample in tar_samples(tar)]
+
+
+def preferences(facts: Facts) -> str:
+    """Some preference pairs: chosen, rejected, scores."""
+    cells = []
+    for sample in preference_samples(facts.corpus)[:PREFERENCES_SHOWN]:
+        record = json.loads(sample["json"])
+        for side, kind in (("chosen", ""), ("rejected", "no")):
+            data = next(v for k, v in sample.items() if k.startswith(f"{side}."))
+            score = f"{side} {float(record[f'{side}_score']):.3f}"
+            cells.append(picture(data, [str(record["caption"]), score], kind))
+    if not cells:
+        return ""
+    return f'<h2>Preference pairs</h2><div class="pics">{"".join(cells)}</div>'
+
+
+def shard_table(facts: Facts) -> str:
+    """The files of the training splits with size and hash."""
+    files: Mapping[str, Any] = facts.manifest.get("files", {})
+    body = "".join(
+        f'<tr><td>{escape(name)}</td><td class="n">{int(info["bytes"]):,}</td>'
+        f"<td><code>{escape(str(info['sha256'])[:16])}</code></td></tr>"
+        for name, info in sorted(files.items())
+        if name.startswith(("train/", "val/", "preferences/"))
+    )
+    return f"<h2>Files</h2><table><tr><th>file</th><th>bytes</th><th>sha256</th></tr>{body}</table>"
+
+
+def rebuild(facts: Facts) -> str:
+    """The recipe and how to build the same bytes again."""
+    recipe = (facts.corpus / RECIPE).read_text("utf-8")
+    return (
+        "<h2>Recipe</h2><p>The same bytes again: <code>stylear curate run recipe.yaml --out CORPUS</code></p>"
+        f"<pre>{escape(recipe)}</pre>"
+    )
+
+
+def stage_rows(corpus: Path, stage: str) -> Iterable[Mapping[str, Any]]:
+    for path in sorted((corpus / stage).glob("*.parquet")):
+        yield from read_rows(path)

@@ -1,0 +1,5 @@
+"""`python -m stylear` is `stylear`."""
+
+from stylear.cli import main
+
+main()
