@@ -72,6 +72,15 @@ class AuditResult:
             " again",
         )
 
+    def rows(self) -> list[dict[str, Any]]:
+        """For a table: every difference, or what was found to be right."""
+        if self.differences:
+            return [asdict(difference) for difference in self.differences]
+        told = {"files": self.files, "bytes": self.bytes, "pairs": self.pairs}
+        return [
+            {**told, "samples": self.samples, "manifest": self.manifest_sha256[:16], "ok": True}
+        ]
+
     def summary(self) -> dict[str, Any]:
         """For JSON."""
         values = {n: getattr(self, n) for n in ("files", "bytes", "pairs", "samples")}

@@ -165,6 +165,37 @@ def pairs(
     _stage("pairs", recipe, out, 1, set_, redo, json)
 
 
+@app.command()
+def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
+    """Prove a finished corpus: hash every file, follow every key, recount ratio and splits.
+
+    Exit 0 when nothing differs from the manifest, 1 when anything does; it changes nothing.
+
+    Example: stylear curate audit corpus
+    """
+    from curate import audit as auditor
+
+    result = auditor.audit(corpus)
+    if json:
+        emit_json(result.summary())
+    else:
+        emit_table(result.rows())
+    result.require()
+
+
+@app.command()
+def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
+    """Draw a corpus as one page: funnel, scores, pictures of each style, files and hashes.
+
+    Example: stylear curate report corpus
+    """
+    from curate import run as runner
+
+    runner.recipe_path(corpus)
+    page = runner.draw(corpus)
+    emit_json({"report": str(page)}) if json else print(f"report: {page}")
+
+
 def _load(recipe: Path, changes: list[str]) -> Recipe:
     """The recipe with the --set changes."""
     import yaml

@@ -14,7 +14,8 @@ from command_tree import commands, problem
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "open_clip", "diffusers", "transformers", "pyarrow", "cv2", "webdataset", "numpy")
-MOUNTS = {"stylear/cli.py", "stylear/demo.py"}  # where both sides are put together
+# where both sides are put together
+MOUNTS = {"stylear/cli.py", "stylear/demo.py", "stylear/demo_page.py"}
 READ_SIDE = {"curate.shards"}  # what the trainer may use of the data side
 
 

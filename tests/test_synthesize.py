@@ -165,7 +165,9 @@ def test_a_plan_without_jobs_is_an_error() -> None:
 
 
 def test_wrong_settings_name_the_key() -> None:
-    with pytest.raises(RecipeError, match="expected one of patch, statistics, instantstyle"):
+    with pytest.raises(
+        RecipeError, match="expected one of patch, statistics, render, instantstyle"
+    ):
         settings_of(recipe("gpdm"))
     with pytest.raises(RecipeError, match=r"synthesize\.settings\.contnt: .*found 1"):
         settings_of(recipe(settings={"contnt": 1}))

@@ -24,38 +24,7 @@ from stylear.pair import Pair
 
 KEPT_SHOWN, DROPPED_SHOWN, PREFERENCES_SHOWN = 12, 6, 8
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-CSS = """
-:root{--bg:#fbfaf8;--fg:#1d1d1f;--mute:#6b6b70;--line:#dedbd5;--card:#fff;--a:#2f6f6a;--b:#d98e73;--c:#5b6abf;
---d:#a8672c}
-@media(prefers-color-scheme:dark){:root{--bg:#141416;--fg:#ececee;--mute:#9a9aa2;--line:#2e2e33;--card:#1c1c20;
---a:#63b5ad;--b:#d98e73;--c:#93a0ee;--d:#d8a066}}
-*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);
-font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;
-font-variant-numeric:tabular-nums}
-main{max-width:1160px;margin:0 auto;padding:32px 20px 80px}h1{font-size:30px;line-height:1.2;margin:0 0 6px}
-h2{font-size:21px;margin:44px 0 12px;padding-top:14px;border-top:1px solid var(--line)}
-h3{font-size:16px;margin:24px 0 8px}p{max-width:72ch}.mute{color:var(--mute)}
-.facts{display:flex;flex-wrap:wrap;gap:10px;margin:20px 0}.facts div{background:var(--card);
-border:1px solid var(--line);border-radius:8px;padding:10px 16px}.facts b{display:block;font-size:22px}
-.facts span{color:var(--mute);font-size:13px}table{border-collapse:collapse;font-size:14px;display:block;
-overflow-x:auto;max-width:100%}td,th{text-align:left;padding:5px 14px 5px 0;
-border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--mute);font-weight:500}
-td.n{text-align:right}code,pre{font:13px/1.45 ui-monospace,Menlo,Consolas,monospace}
-pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px;overflow:auto}
-.bar{height:12px;background:var(--a);border-radius:3px;min-width:1px}.bar.out{background:var(--b)}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:16px}
-figure{margin:0}figure svg{width:100%;height:auto;
-background:var(--card);border:1px solid var(--line);
-border-radius:8px;padding:6px}svg text{font-size:11px;fill:var(--mute)}figcaption{font-size:14px;margin-bottom:4px}
-.pics{
-display:flex;flex-wrap:wrap;gap:10px}.pic{width:104px;font-size:12px;line-height:1.3}
-.pic img{
-width:104px;height:104px;display:block;border-radius:4px;image-rendering:pixelated;margin-bottom:3px;
-border:1px solid var(--line)}.pic.ref img{outline:3px solid var(--c)}.pic.no img{opacity:.55}
-.pic.no em{color:var(--b);font-style:normal}.swatch{display:inline-block;width:10px;height:10px;border-radius:2px}
-.grid td,.grid th{padding:3px;border:0;text-align:center;font-size:12px}.grid img{width:96px;height:96px;
-image-rendering:pixelated;display:block;border-radius:3px}.held{color:var(--b)}
-""".strip()
+CSS = (Path(__file__).parent / "page.css").read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,9 +113,16 @@ def synthesize(build: Build) -> Result:
             )
             bar.advance(info.rows)
     result = Result.of(STAGE, _shards(build), len(todo))
-    ledger.commit(
-        STAGE, ALL, made, rows_in=result.rows_in, kept=result.kept, dropped=result.dropped, files={}
-    )
+    if todo or not ledger.done(STAGE, ALL, made):
+        ledger.commit(
+            STAGE,
+            ALL,
+            made,
+            rows_in=result.rows_in,
+            kept=result.kept,
+            dropped=result.dropped,
+            files={},
+        )
     return result
 
 
