@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.score import COLOUR
+from curate.score import COLOUR, DECIMALS
 from curate.shards import read_table, write_table
 from curate.stage import KINDS, VERDICTS, score_path
 from stylear.errors import CorpusError
@@ -88,7 +88,7 @@ def read_candidates(corpus: Path, recipe: Recipe) -> list[Candidate]:
                 for one, value in zip(
                     here, _scores(score_path(corpus, name, kind, index), name, here), strict=True
                 ):
-                    one.scores[name] = value
+                    one.scores[name] = None if value is None else round(value, DECIMALS)
             hashes = score_path(corpus, phash, kind, index)
             for one, value in zip(here, _scores(hashes, phash, here), strict=True):
                 one.phash = value
@@ -162,8 +162,8 @@ def ranked(pair: Candidate) -> tuple[float, str]:
 
 
 def harmonic_mean(text: float | None, style: float | None) -> float | None:
-    """2ts / (t + s) of two scores, clamped at 0; None when one is missing."""
-    if text is None or style is None:
+    """2ts / (t + s) of two scores, clamped at 0; None when one is missing or not a number."""
+    if text is None or style is None or math.isnan(text) or math.isnan(style):
         return None
     text, style = max(0.0, text), max(0.0, style)
     return 2 * text * style / (text + style) if text + style > 0 else 0.0
@@ -190,12 +190,15 @@ def pools(pairs: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 
 def drop_exact(pool: Iterable[Candidate]) -> None:
     """Drop pairs whose stored bytes came before; captions of one source image are no duplicates."""
-    first: dict[str, Candidate] = {}
+    stay: dict[str, list[Candidate]] = {}  # several where they are captions of one image
     for pair in pool:
         if not pair.kept or pair.image_sha256 is None:
             continue
-        twin = first.setdefault(pair.image_sha256, pair)
-        if twin is not pair and not _captions_of_one(twin, pair):
+        same = stay.setdefault(pair.image_sha256, [])
+        twin = next((one for one in same if not _captions_of_one(one, pair)), None)
+        if twin is None:
+            same.append(pair)
+        else:
             pair.twin = twin.key
             pair.drop("duplicate")
 

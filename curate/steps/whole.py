@@ -18,7 +18,7 @@ from curate.storage import FileInfo, remove_unfinished, storage
 from stylear.console import say
 from stylear.errors import CorpusError
 
-VERSION = 1  # raise when filter, mix or pairs decide otherwise from the same input
+VERSION = 2  # raise when filter, mix or pairs decide otherwise from the same input
 Counts = tuple[int, int, Mapping[str, int]]  # rows in, kept, dropped by reason
 
 
