@@ -11,6 +11,7 @@ import io
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from curate.references import StyleReference
-from stylear.errors import CorpusError
+from stylear.errors import CorpusError, SourceError
 from stylear.pair import Pair, digest
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ class ClipScorer:
         if not places:
             return found
         chosen = [batch[i] for i in places]
-        images = embedder.images([pair.image for pair in chosen])
+        with naming(chosen):
+            images = embedder.images([pair.image for pair in chosen])
         if style:
             others = embedder.images([reference_of(pair, self.references) for pair in chosen])
         else:
@@ -142,7 +144,9 @@ class TextureScorer:
                 continue
             if name not in self._seen:
                 self._seen[name] = texture_descriptor(reference_of(pair, self.references))
-            similarity = texture_similarity(texture_descriptor(pair.image), self._seen[name])
+            with naming([pair]):
+                found = texture_descriptor(pair.image)
+            similarity = texture_similarity(found, self._seen[name])
             values.append(round(float(similarity), DECIMALS))
         told = {"type": "texture", "model": None, "weights_sha256": None}
         told |= {"preprocessing": PREPROCESSING, "fingerprint": self.fingerprint}
@@ -193,8 +197,19 @@ def decode(pair: Pair) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(pair.image), formats=("PNG", "JPEG", "WEBP")) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise CorpusError(f"pair {pair.key}: its image does not decode: {error}") from error
+
+
+@contextmanager
+def naming(pairs: Iterable[Pair]) -> Iterator[None]:
+    """Turn the SourceError of an encoder into a CorpusError with the key of the broken image."""
+    try:
+        yield
+    except SourceError:
+        for pair in pairs:
+            decode(pair)
+        raise
 
 
 def reference_of(pair: Pair, references: dict[str, bytes]) -> bytes:
