@@ -70,15 +70,20 @@ def choose_pairs(
         worst = max(group, key=ranked)
         if best is None or best.image_sha256 == worst.image_sha256:
             continue
-        lead = (best.rank or 0.0) - (worst.rank or 0.0)
+        lead = round(score_of(best) - score_of(worst), DECIMALS)
         if lead > 0 and lead >= margin:
             found.append((best, worst))
     return found
 
 
+def score_of(one: Candidate) -> float:
+    """The rank as it is written down; the margin is taken between these."""
+    return round(one.rank or 0.0, DECIMALS)
+
+
 def row_of(best: Candidate, worst: Candidate, pictures: Pictures) -> dict[str, Any]:
     """The row of a preference pair."""
-    high, low = round(best.rank or 0.0, DECIMALS), round(worst.rank or 0.0, DECIMALS)
+    high, low = score_of(best), score_of(worst)
     return {
         "key": digest("preference", best.key, worst.key),
         "caption": pictures.row(best.key)["caption"],
