@@ -13,22 +13,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate import shards
 from curate.ledger import Ledger, flat
 from curate.manifest import build_manifest, corpus_files
-from curate.mix import SPLITS, WIDS
+from curate.mix import SPLITS, WIDS, shard_entry
 from curate.split import split_of
-from curate.stage import KINDS, MANIFEST, MIX, RECIPE, VERDICTS
+from curate.stage import KINDS, LEDGER, MANIFEST, MIX, RECIPE, VERDICTS
 from curate.storage import FileInfo
-from stylear.errors import AuditFailed, CorpusError
+from curate.tables import Tables
+from stylear.errors import AuditFailed, CorpusError, StylearError
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
 
 SHOWN = 3  # differences in the error's message
-Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +102,23 @@ def audit(corpus: Path) -> AuditResult:
     from curate.recipe import load_recipe
 
     manifest, sha256 = read_manifest(corpus)
-    found = list(compare_files(corpus, manifest["files"]))
+    there: dict[str, FileInfo] = {}
+    found = list(compare_files(corpus, manifest["files"], there))
     pairs = samples = 0
     if not any(one.kind == "missing" for one in found):
-        rows, problems = guarded(lambda: Tables(corpus))
-        found += problems
+        rows, problems = guarded(lambda: Tables(corpus), "tables")
+        recipe, more = guarded(lambda: load_recipe(corpus / RECIPE), RECIPE)
+        uncounted, broken = guarded(lambda: list(conserved(corpus)), LEDGER)
+        found += [*problems, *more, *(uncounted or broken)]
         if rows is not None:
             pairs, samples = len(rows.made), sum(len(rows.splits[split]) for split in SPLITS)
-            recipe = load_recipe(corpus / RECIPE)
-            for check in (compare_keys, compare_splits, compare_ratio, compare_preferences):
-                found += check(rows, recipe)
+            if recipe is not None:
+                for check in (compare_keys, compare_splits, compare_ratio, compare_preferences):
+                    found += check(rows, recipe)
         found += compare_shards(corpus)
-        found += conserved(corpus)
-        found += compare_counts(corpus, manifest)
+        found += compare_indexes(corpus, there)
+        if not (problems or more or broken):
+            found += compare_counts(corpus, manifest)
     return AuditResult(
         corpus=corpus,
         files=len(manifest["files"]),
@@ -125,32 +130,12 @@ def audit(corpus: Path) -> AuditResult:
     )
 
 
-class Tables:
-    """The rows of a corpus: of the pairs, of the verdicts, of the training splits."""
-
-    def __init__(self, corpus: Path) -> None:
-        self.made: list[Row] = [r for kind in KINDS for r in rows_of(corpus / kind)]
-        self.verdicts: list[Row] = shards.read_table(corpus / VERDICTS).to_pylist()
-        self.mixed: list[Row] = shards.read_table(corpus / MIX).to_pylist()
-        self.splits = {split: rows_of(corpus / split) for split in SPLITS}
-        self.preferences: list[Row] = [
-            row
-            for path in sorted((corpus / "preferences").glob("*.parquet"))
-            for row in shards.read_table(path).to_pylist()
-        ]
-
-
-def rows_of(folder: Path) -> list[Row]:
-    """The rows of all tables of a stage directory."""
-    return [row for path in sorted(folder.glob("*.parquet")) for row in shards.read_rows(path)]
-
-
-def guarded(read: Callable[[], Tables]) -> tuple[Tables | None, list[Difference]]:
+def guarded(read: Callable[[], T], where: str) -> tuple[T | None, list[Difference]]:
     """What `read` gives, or the difference that stopped it."""
     try:
         return read(), []
-    except CorpusError as error:
-        return None, [Difference("unreadable", "tables", "readable tables", error.message)]
+    except StylearError as error:
+        return None, [Difference("unreadable", where, "what can be read", error.message)]
 
 
 def read_manifest(corpus: Path) -> tuple[dict[str, Any], str]:
@@ -159,9 +144,9 @@ def read_manifest(corpus: Path) -> tuple[dict[str, Any], str]:
     try:
         data = path.read_bytes()
         manifest = json.loads(data)
-        files = manifest["files"]
-        for info in files.values():
-            int(info["bytes"]), str(info["sha256"])
+        for name, info in manifest["files"].items():
+            if not (isinstance(info["bytes"], int) and isinstance(info["sha256"], str)):
+                raise TypeError(f"{name}: {info}")
     except FileNotFoundError:
         raise CorpusError(
             f"{corpus}: expected a finished corpus, found no {MANIFEST}",
@@ -175,14 +160,19 @@ def read_manifest(corpus: Path) -> tuple[dict[str, Any], str]:
     return manifest, hashlib.sha256(data).hexdigest()
 
 
-def compare_files(corpus: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[Difference]:
-    """Files that are missing, too many, or of other bytes than the manifest says."""
+def compare_files(
+    corpus: Path, files: Mapping[str, Mapping[str, Any]], infos: dict[str, FileInfo]
+) -> Iterator[Difference]:
+    """Files that are missing, too many, or of other bytes than the manifest says.
+
+    The hashes taken on the way are put into `infos`.
+    """
     there = set(corpus_files(corpus))
     for name, info in sorted(files.items()):
         if name not in there:
             yield Difference("missing", name, "the file", "nothing")
             continue
-        found = FileInfo.of(corpus / name)
+        found = infos[name] = FileInfo.of(corpus / name)
         if found.bytes != info["bytes"]:
             yield Difference("changed", name, f"{info['bytes']} bytes", f"{found.bytes}")
         elif found.sha256 != info["sha256"]:
@@ -257,12 +247,21 @@ def compare_splits(rows: Tables, recipe: Recipe) -> Iterator[Difference]:
 
 
 def compare_ratio(rows: Tables, recipe: Recipe) -> Iterator[Difference]:
-    """Not more raw pairs than asked, and none left out while there are fewer."""
+    """Not more raw pairs than asked, and none left out for the ratio while there are fewer."""
+    contents = {row["key"]: row["content"] for row in rows.made}
+    left_out = Counter(
+        split_of(contents[row["key"]], recipe.seed, recipe.mix.val_fraction)
+        for row in rows.mixed
+        if row["reason"] == "ratio" and row["key"] in contents
+    )
     for split in SPLITS:
         kinds = Counter(row["kind"] for row in rows.splits[split])
         wanted = math.floor(recipe.mix.raw_per_stylized * kinds["stylized"] + 0.5)
         if kinds["stylized"] and kinds["raw"] > wanted:
             yield Difference("ratio", split, f"at most {wanted} raw pairs", f"{kinds['raw']}")
+        elif left_out[split] and kinds["raw"] < wanted:
+            many = f"{kinds['raw']}, and {left_out[split]} left out for the ratio"
+            yield Difference("ratio", split, f"{wanted} raw pairs", many)
 
 
 def compare_preferences(rows: Tables, recipe: Recipe) -> Iterator[Difference]:
@@ -283,7 +282,7 @@ def compare_preferences(rows: Tables, recipe: Recipe) -> Iterator[Difference]:
 
 
 def compare_shards(corpus: Path) -> Iterator[Difference]:
-    """Every tar has exactly the images of its table; the wids indexes know every shard."""
+    """Every tar has exactly the images of its table."""
     for folder in (*KINDS, *SPLITS):
         for path in shards.shard_paths(corpus / folder):
             try:
@@ -293,16 +292,31 @@ def compare_shards(corpus: Path) -> Iterator[Difference]:
                 yield Difference(
                     "shard", f"{folder}/{path.name}", "what its table says", error.message
                 )
+
+
+def compare_indexes(corpus: Path, infos: Mapping[str, FileInfo]) -> Iterator[Difference]:
+    """The wids indexes list every shard as it is, in order, and nothing else."""
     for place in (*SPLITS, "preferences"):
-        tars = {path.name for path in shards.shard_paths(corpus / place)}
+        where = f"{place}/{WIDS}"
+        expected, listed = [], []
         try:
-            index = json.loads((corpus / place / WIDS).read_text("utf-8"))
-            listed = {entry["url"] for entry in index["shardlist"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            yield Difference("index", f"{place}/{WIDS}", "a wids index", f"{error!r}")
+            for path in shards.shard_paths(corpus / place):
+                samples = shards.read_table(path.with_suffix(".parquet"), ["key"]).num_rows
+                info = infos.get(f"{place}/{path.name}") or FileInfo.of(path)
+                expected.append(shard_entry(info, samples))
+            listed = json.loads((corpus / where).read_text("utf-8"))["shardlist"]
+            urls = [entry["url"] for entry in listed]
+        except (OSError, ValueError, KeyError, TypeError, CorpusError) as error:
+            yield Difference("index", where, "a wids index", f"{error!r}")
             continue
-        if listed != tars:
-            yield Difference("index", f"{place}/{WIDS}", f"{sorted(tars)}", f"{sorted(listed)}")
+        if urls != (tars := [entry["url"] for entry in expected]):
+            yield Difference("index", where, f"{tars}", f"{urls}")
+            continue
+        for old, now in zip(listed, expected, strict=True):
+            wrong = {name: old.get(name) for name in now if old.get(name) != now[name]}
+            if wrong:
+                right = {name: now[name] for name in wrong}
+                yield Difference("index", f"{where} {now['url']}", f"{right}", f"{wrong}")
 
 
 def conserved(corpus: Path) -> Iterator[Difference]:
@@ -321,7 +335,7 @@ def compare_counts(corpus: Path, manifest: Mapping[str, Any]) -> Iterator[Differ
     """Counts, ratio and splits of the manifest against those that the tables give now."""
     try:
         now = build_manifest(corpus)
-    except CorpusError as error:
+    except StylearError as error:
         yield Difference("counts", MANIFEST, "counts of the tables", error.message)
         return
     for name in ("format", "name", "seed", "recipe_sha256", "stages", "counts", "ratio", "splits"):

@@ -246,7 +246,9 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
                 raise CorpusError(
                     f"{path}: expected a column {missing[0]!r}, found {', '.join(file.schema_arrow.names)}"
                 )
-            return file.read(columns=columns, use_threads=False)
+            table = file.read(columns=columns, use_threads=False)
+            table.validate(full=True)  # a damaged page may hold anything, not only text
+            return table
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
             f"{path}: expected a readable parquet file, found: {str(error).splitlines()[0]}",
@@ -285,7 +287,12 @@ def read_shard(tar_path: Path | str) -> Iterator[Pair]:
                     f"{tar_path}: {key}.{row['ext']} differs from the hash in its table",
                     hint="the file was changed or damaged; make this shard again",
                 )
-        yield pair_of(row, image)
+        try:
+            yield pair_of(row, image)
+        except ValueError as error:
+            raise CorpusError(
+                f"{tar_path}: expected the details of {row['key']} as JSON, found: {error}"
+            ) from error
     extra = next(samples, None)
     if extra is not None:
         raise CorpusError(f"{tar_path}: {extra[0]} has no row in {tar_path.stem}.parquet")
