@@ -82,7 +82,7 @@ class Watch:
         started = time.monotonic()
         yield
         took = time.monotonic() - started
-        self.seconds[name] = max(took, self.seconds.get(name, 0.0))
+        self.seconds[name] = max(took, self.seconds.get(name, 0.0))  # a later run finds it done
         self.path.write_text(json.dumps(self.seconds, indent=2) + "\n")
 
     def total(self) -> float:

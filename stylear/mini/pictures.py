@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,20 +43,30 @@ class Pictures:
 
 def drawings(split: str, directory: Path = CORPUS) -> Pictures:
     """The raw drawings of a split: `train`, or `val` (second hands that no mini model is trained on)."""
-    import webdataset as wds
-
-    shards = sorted(str(path) for path in directory.glob("*.tar"))
+    shards = sorted(directory.glob("*.tar"))
     if not shards:
         raise SourceError(f"{directory}: no shards found", hint="run `make mini-corpus`")
     pixels, captions = [], []
-    for sample in wds.WebDataset(shards, shardshuffle=False, empty_check=False):
-        record = json.loads(sample["json"])
-        if record["details"]["split"] == split:
-            data = next(sample[ext] for ext in ("webp", "png", "jpg") if ext in sample)
-            with Image.open(io.BytesIO(data)) as image:
-                pixels.append(np.asarray(image.convert("RGB")))
-            captions.append(record["caption"])
+    for shard in shards:
+        for image_bytes, record in samples(shard):
+            if record["details"]["split"] == split:
+                with Image.open(io.BytesIO(image_bytes)) as image:
+                    pixels.append(np.asarray(image.convert("RGB")))
+                captions.append(record["caption"])
     return Pictures(np.stack(pixels), captions, [""] * len(captions))
+
+
+def samples(shard: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Image bytes and record of each sample of an embedded shard."""
+    with tarfile.open(shard, "r:") as tar:
+        for _, members in groupby(tar, key=lambda member: member.name.partition(".")[0]):
+            parts = {}
+            for member in members:
+                stream = tar.extractfile(member)
+                assert stream is not None  # the package's own file
+                parts[member.name.partition(".")[2]] = stream.read()
+            image = next(parts[ext] for ext in ("webp", "png", "jpg") if ext in parts)
+            yield image, json.loads(parts["json"])
 
 
 def in_styles(raw: Pictures, copies: int, variants: int, seed: int) -> Pictures:
