@@ -9,9 +9,11 @@ N ?= 50
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt tests/moto.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@test -x .venv/moto/bin/python || $(PYTHON) -m venv .venv/moto
+	.venv/moto/bin/python -m pip install --quiet --disable-pip-version-check -r tests/moto.txt
 	@touch $(READY)
 
 demo: $(READY) ## the whole story offline: corpus, audit, training, pictures; ends with a page to open

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curate.objects import corpus_path
 from stylear.console import DryRunOption, JsonOption, emit_json, emit_table
 from stylear.errors import UsageError
 
@@ -23,8 +24,19 @@ RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")
 StageRecipe = Annotated[
     Path | None, typer.Argument(help="The recipe; default: the one in the corpus.")
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="The corpus: a folder, new or begun.")]
-CorpusArgument = Annotated[Path, typer.Argument(help="The corpus.")]
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        parser=corpus_path,
+        metavar="CORPUS",
+        help="The corpus: a folder or a URL such as s3://bucket/corpus, new or begun.",
+    ),
+]
+CorpusArgument = Annotated[
+    Path,
+    typer.Argument(parser=corpus_path, metavar="CORPUS", help="The corpus: a folder or a URL."),
+]
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=0, help="Processes at work; 0: one for each core.")
 ]

@@ -11,16 +11,20 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curate.lease import Lease, held, leased
+from curate.objects import in_store
 from curate.stage import CHEAP, LEDGER, LOCK
-from curate.storage import FileInfo, storage, write_text
+from curate.storage import FileInfo, file_size, files_below, storage, write_text
 from stylear.errors import CorpusError, CorpusLocked, SettingsChanged
 
 ALL = "all"
+READERS = 16  # entries of a store read at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Ledger:
         """The entry of a unit; None when it was never committed. Raises CorpusError when unreadable."""
         path = self.path(stage, unit)
         try:
-            return Entry(**json.loads(path.read_text("utf-8")))
+            return Entry(**json.loads(self._text(stage, unit)))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -95,13 +99,40 @@ class Ledger:
 
     def entries(self, stage: str) -> list[Entry]:
         """The committed units of a stage, by name."""
-        paths = sorted((self.root / stage).glob("*.json"))
-        found = (self.entry(stage, path.stem) for path in paths)
+        found = (self.entry(stage, unit) for unit in self._units(stage))
         return [entry for entry in found if entry is not None]
 
     def stages(self) -> list[str]:
         """Stages that have entries, by name."""
+        if (lease := held(self.corpus)) is not None:
+            return sorted(stage for stage, units in self._read_all(lease).items() if units)
         return sorted(path.name for path in self.root.glob("*") if any(path.glob("*.json")))
+
+    def _units(self, stage: str) -> list[str]:
+        """Names of the committed units of a stage."""
+        if (lease := held(self.corpus)) is not None:
+            return sorted(self._read_all(lease).get(stage, {}))
+        return sorted(path.stem for path in (self.root / stage).glob("*.json"))
+
+    def _text(self, stage: str, unit: str) -> str:
+        """An entry as it stands there. Raises FileNotFoundError when there is none."""
+        if (lease := held(self.corpus)) is None:
+            return self.path(stage, unit).read_text("utf-8")
+        try:
+            return self._read_all(lease)[stage][unit]
+        except KeyError:
+            raise FileNotFoundError(str(self.path(stage, unit))) from None
+
+    def _read_all(self, lease: Lease) -> dict[str, dict[str, str]]:
+        """The ledger of a store, read once while nobody else can write it."""
+        if lease.ledger is None:
+            paths = [path for path in files_below(self.root) if path.suffix == ".json"]
+            with ThreadPoolExecutor(READERS) as pool:
+                texts = pool.map(lambda path: path.read_text("utf-8"), paths)
+                lease.ledger = {}
+                for path, text in zip(paths, texts, strict=True):
+                    lease.ledger.setdefault(path.parent.name, {})[path.stem] = text
+        return lease.ledger
 
     def commit(
         self,
@@ -133,8 +164,12 @@ class Ledger:
             },
             note=dict(note or {}),
         )
-        text = json.dumps(asdict(entry), ensure_ascii=False, indent=1, allow_nan=False)
-        write_text(self.path(stage, unit), text + "\n")
+        text = json.dumps(asdict(entry), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        if (lease := held(self.corpus)) is not None:
+            lease.require()
+        write_text(self.path(stage, unit), text)
+        if lease is not None:
+            self._read_all(lease).setdefault(stage, {})[unit] = text
         return entry
 
     def done(self, stage: str, unit: str, made: Made) -> bool:
@@ -150,8 +185,7 @@ class Ledger:
                 return False
             raise self.changed(entry, made)
         return all(
-            (path := self.corpus / name).is_file() and path.stat().st_size == info["bytes"]
-            for name, info in entry.files.items()
+            file_size(self.corpus / name) == info["bytes"] for name, info in entry.files.items()
         )
 
     def check_settings(self, stage: str, made: Made) -> None:
@@ -178,6 +212,8 @@ class Ledger:
         for path in sorted((self.root / stage).glob("*.json")):
             with storage(path):
                 path.unlink()
+        if (lease := held(self.corpus)) is not None:
+            self._read_all(lease).pop(stage, None)
 
 
 def family(stage: str) -> str:
@@ -217,8 +253,13 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
 def locked(corpus: Path) -> Iterator[None]:
     """Hold a corpus for writing. Raises CorpusLocked while another live process does.
 
-    The lock is the kernel's: a process that was killed holds nothing.
+    The lock is the kernel's: a process that was killed holds nothing. In an object store it is a lease
+    that is renewed: what a killed process held ends soon after it.
     """
+    if in_store(corpus):
+        with leased(corpus):
+            yield
+        return
     path = corpus / LOCK
     with storage(path):
         corpus.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 from curate import shards
 from curate.ledger import Ledger, family
 from curate.stage import LOCK, MANIFEST, RECIPE, REPORT, WORK
-from curate.storage import TEMPORARY, FileInfo, write_text
+from curate.storage import TEMPORARY, FileInfo, files_below, write_text
 from stylear.errors import CorpusError
 
 FORMAT = "stylear-corpus-1"
@@ -83,13 +83,12 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
 
 def corpus_files(corpus: Path) -> list[str]:
     """Paths inside the corpus of every file that the manifest answers for."""
-    left_out = {MANIFEST, LOCK}
     found = []
-    for path in corpus.rglob("*"):
+    for path in files_below(corpus):
         name = path.relative_to(corpus).as_posix()
         top = name.partition("/")[0]
         unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
-        if path.is_file() and name not in left_out and top not in (REPORT, WORK) and not unfinished:
+        if name != MANIFEST and top not in (REPORT, WORK, LOCK) and not unfinished:
             found.append(name)
     return sorted(found)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from curate.objects import corpus_path, in_store
 from curate.synthesize.settings import absolute_paths, backend_settings
 from stylear.errors import RecipeError
 
@@ -281,7 +282,7 @@ def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
     `overrides` maps dotted keys ("mix.val_fraction", "raw.0.limit") to values. Raises RecipeError
     naming file, line and key, what was expected and what was found.
     """
-    path = Path(path)
+    path = corpus_path(path)
     try:
         text = path.read_text("utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -301,7 +302,7 @@ def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
         raise RecipeError(f"{path}: expected keys such as name and raw, found {_found(data)}")
     for key, value in (overrides or {}).items():
         _override(data, key, value)
-    base = path.resolve().parent
+    base = Path.cwd() if in_store(path) else path.resolve().parent
     try:
         return check_recipe(data, base)
     except _KeyProblem as problem:

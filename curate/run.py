@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 from curate.ledger import ALL, Ledger, Made, family, locked
 from curate.manifest import write_manifest
+from curate.objects import in_process
 from curate.recipe import Recipe, dump_recipe
 from curate.stage import CHEAP, LEDGER, MANIFEST, MIX, RECIPE, REPORT, STAGES, VERDICTS, WORK
 from curate.steps import Build, Result
-from curate.storage import remove_unfinished, storage, write_text
+from curate.storage import remove, remove_unfinished, work_folder, write_text
 from stylear.errors import CorpusError, SettingsChanged, UsageError
 
 Step = Callable[[Build], Result]
@@ -69,6 +69,8 @@ def run_stages(
 ) -> list[Result]:
     """Run some stages in order; the manifest is written when the last of all, pairs, is among them."""
     check_place(corpus)
+    if in_process(corpus):
+        workers = 1  # another process would write where nobody reads
     with locked(corpus):
         build = Build(corpus, recipe, workers)
         if redo is not None:
@@ -172,12 +174,7 @@ def forget_from(corpus: Path, stage: str) -> None:
         if family(entry_stage) in names:
             ledger.remove(entry_stage)
     for name in [REPORT, *(output for stage in names for output in OUTPUTS[stage])]:
-        path = corpus / name
-        with storage(path):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        remove(work_folder(corpus) if name == WORK else corpus / name)
 
 
 def recipe_path(corpus: Path) -> Path:

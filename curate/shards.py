@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from curate.objects import corpus_path as corpus_path
+from curate.objects import in_store
 from curate.storage import AtomicFile, FileInfo, write_bytes
 from stylear.errors import CorpusError, SourceError
 from stylear.pair import Kind, Origin, Pair, Verdict
@@ -158,7 +160,7 @@ def write_shard(directory: Path | str, index: int, pairs: Iterable[Pair]) -> Sha
     Raises CorpusError for a key that comes twice or cannot name a member, StorageError when the
     disk is full. Nothing of the final name exists until all of it is on the disk.
     """
-    folder, name = Path(directory), shard_name(index)
+    folder, name = corpus_path(directory), shard_name(index)
     rows: list[Row] = []
     images = 0
     with AtomicFile(folder / f"{name}.tar") as out:
@@ -240,7 +242,7 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(_source(path)) as file:
             missing = [name for name in columns or () if name not in file.schema_arrow.names]
             if missing:
                 raise CorpusError(
@@ -256,16 +258,29 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
         ) from error
 
 
+def _source(path: Path | str) -> Any:
+    """What pyarrow reads a file from: its name, or of an object a stream."""
+    place = corpus_path(path)
+    return place.open("rb") if in_store(place) else place
+
+
+def file_sha256(path: Path | str) -> str:
+    """The hash of a file's bytes."""
+    return FileInfo.of(corpus_path(path)).sha256
+
+
 def read_rows(path: Path | str) -> list[Row]:
     """The rows of a shard's table, checked against the shard schema."""
     rows: list[Row] = read_table(path, list(TYPES)).to_pylist()
-    _check_unique(rows, Path(path))
+    _check_unique(rows, corpus_path(path))
     return rows
 
 
 def shard_paths(directory: Path | str) -> list[Path]:
     """The tars of a stage directory, in order; empty when there are none."""
-    return sorted(p for p in Path(directory).glob("*.tar") if re.fullmatch(r"\d{5,}", p.stem))
+    return sorted(
+        p for p in corpus_path(directory).glob("*.tar") if re.fullmatch(r"\d{5,}", p.stem)
+    )
 
 
 def read_shard(tar_path: Path | str) -> Iterator[Pair]:
@@ -273,7 +288,7 @@ def read_shard(tar_path: Path | str) -> Iterator[Pair]:
 
     Raises CorpusError naming the file and the key.
     """
-    tar_path = Path(tar_path)
+    tar_path = corpus_path(tar_path)
     samples = tar_samples(tar_path)
     for row in read_rows(tar_path.with_suffix(".parquet")):
         image = b""
@@ -313,12 +328,12 @@ def tar_samples(
     file, has a path in its name, comes twice, lies apart from its sample, or exceeds `max_bytes`;
     SourceError when the file is missing.
     """
-    path = Path(path)
+    path = corpus_path(path)
     seen: set[str] = set()
     key: str | None = None
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:") as tar:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 stem, dot, ext = member.name.partition(".")
                 if not member.isreg() or not stem or not dot or not ext or _has_path(member.name):
@@ -341,7 +356,7 @@ def tar_samples(
                     raise CorpusError(f"{path}: member {member.name!r} comes twice")
                 stream = tar.extractfile(member)
                 files[ext] = stream.read() if stream is not None else b""
-            if tar.fileobj is not None and tar.offset > path.stat().st_size:
+            if tar.offset > file.seek(0, io.SEEK_END):
                 raise CorpusError(f"{path}: the file ends inside {key!r}")
         if key is not None:
             yield key, files
@@ -361,9 +376,10 @@ def read_samples(source: Path | str | Sequence[Path | str]) -> Iterator[dict[str
     """
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
-    paths = (
-        shard_paths(source) if isinstance(source, (str, Path)) else [Path(path) for path in source]
-    )
+    if isinstance(source, (str, Path)) or in_store(source):
+        paths = shard_paths(cast(Path, source))
+    else:
+        paths = [corpus_path(path) for path in source]
     if not paths:
         raise CorpusError(f"{source}: expected shards (00000.tar ...), found none")
     for sample in group_by_keys(tar_file_expander(_streams(paths))):
@@ -389,7 +405,7 @@ def _streams(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 def verify_shard(tar_path: Path | str, info: ShardInfo) -> None:
     """Re-hash the files of a shard and read every pair. Raises CorpusError naming what differs."""
-    tar_path = Path(tar_path)
+    tar_path = corpus_path(tar_path)
     for name, file in info.files.items():
         path = tar_path.parent / name
         found = FileInfo.of(path)

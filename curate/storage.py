@@ -1,17 +1,24 @@
-"""Writing that survives a kill: temporary name, sync, rename; hashed in the same pass."""
+"""Writing that survives a kill: temporary name, sync, rename; hashed in the same pass.
+
+In an object store the whole file is gathered on the local disk and uploaded at the end, which is atomic.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, cast
 
+from curate.objects import in_store
+from curate.stage import WORK
 from stylear.errors import CorpusError, StorageError
 
 TEMPORARY = ".tmp"  # ending of files that are not finished; the next run overwrites or removes them
@@ -37,7 +44,9 @@ class FileInfo:
                     md5.update(chunk)
                     count += len(chunk)
         except OSError as error:
-            raise CorpusError(f"{path}: expected a file, found: {error.strerror}") from error
+            raise CorpusError(
+                f"{path}: expected a file, found: {error.strerror or error}"
+            ) from error
         return cls(path.name, sha256.hexdigest(), md5.hexdigest(), count)
 
 
@@ -57,8 +66,13 @@ class AtomicFile:
 
     def __enter__(self) -> AtomicFile:
         with storage(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.temporary.open("wb", buffering=1 << 20)
+            if in_store(self.path):
+                handle, name = tempfile.mkstemp(prefix="stylear-", suffix=f"-{self.path.name}")
+                self.temporary = Path(name)
+                self._stream = open(handle, "wb", buffering=1 << 20)  # noqa: PTH123
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = self.temporary.open("wb", buffering=1 << 20)
         return self
 
     def write(self, data: bytes) -> None:
@@ -83,10 +97,15 @@ class AtomicFile:
         try:
             with storage(self.path):
                 self._stream.flush()
-                os.fsync(self._stream.fileno())
-                self._stream.close()
-                self.temporary.replace(self.path)
-                sync_directory(self.path.parent)
+                if in_store(self.path):
+                    self._stream.close()
+                    self.path.upload(self.temporary)
+                    self.temporary.unlink()
+                else:
+                    os.fsync(self._stream.fileno())
+                    self._stream.close()
+                    self.temporary.replace(self.path)
+                    sync_directory(self.path.parent)
         except StorageError:
             self._discard()
             raise
@@ -108,13 +127,13 @@ def storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise StorageError(
-            f"{path}: cannot write: {error.strerror or error}",
-            hint="free some space and run the same command again; finished shards are kept"
-            if full
-            else "check that the folder exists and can be written",
-        ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space and run the same command again; finished shards are kept"
+        elif in_store(path):
+            hint = "check the bucket and the credentials, then run the same command again"
+        else:
+            hint = "check that the folder exists and can be written"
+        raise StorageError(f"{path}: cannot write: {error.strerror or error}", hint=hint) from error
 
 
 def sync_directory(path: Path) -> None:
@@ -138,8 +157,47 @@ def write_text(path: Path, text: str) -> FileInfo:
     return write_bytes(path, text.encode())
 
 
+def files_below(root: Path) -> list[Path]:
+    """All files anywhere below `root`, by name; of a store they are listed without a request for each."""
+    if in_store(root):
+        return cast(list[Path], root.files())
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def file_size(path: Path) -> int | None:
+    """Bytes of a file; None when there is no file."""
+    if in_store(path):
+        return path.size()
+    return path.stat().st_size if path.is_file() else None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    with storage(path):
+        if in_store(path):
+            path.unlink(missing_ok=True)
+            path.remove_tree()
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def work_folder(corpus: Path) -> Path:
+    """Where downloads lie until they are ingested: in the corpus, or for a store in the user's cache."""
+    if not in_store(corpus):
+        return corpus / WORK
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "stylear" / "work" / hashlib.sha256(str(corpus).encode()).hexdigest()[:16]
+
+
 def remove_unfinished(root: Path) -> int:
-    """Remove the temporary files that a killed run left below `root`; their number."""
+    """Remove the temporary files that a killed run left below `root`; their number.
+
+    In a store there are none: what was not finished has no name there.
+    """
+    if in_store(root):
+        return 0
     found = [path for path in root.rglob(f".*{TEMPORARY}") if path.is_file()]
     for path in found:
         path.unlink()

@@ -10,6 +10,7 @@
     │   ├── CorpusLocked             another live process is writing this corpus
     │   └── AuditFailed              bytes, counts or lineage differ from the manifest
     └── StorageError                 the disk is full or a path cannot be written
+        └── StoreFailed              an object store that does not answer, or refuses
 
 A message says which thing, what was expected and what was found; `hint` says what to do.
 """
@@ -64,3 +65,17 @@ class AuditFailed(CorpusError):
 
 class StorageError(StylearError):
     """Writing failed for a reason outside the program."""
+
+
+class StoreFailed(StorageError, OSError):
+    """An object store did not do what was asked; an OSError too, for whoever reads and writes files."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(
+            f"{place}: the object store failed: {reason}",
+            hint="check the URL, the credentials and the network, then run the same command again",
+        )
+        self.place, self.strerror = place, reason
+
+    def __reduce__(self) -> tuple[type[StoreFailed], tuple[str, str]]:
+        return StoreFailed, (self.place, str(self.strerror))

@@ -18,7 +18,8 @@ app = typer.Typer(
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; flags win.")]
 Corpora = Annotated[
-    list[Path] | None, typer.Option("--corpus", help="Corpus to train on; can be repeated.")
+    list[str] | None,
+    typer.Option("--corpus", help="Corpus to train on, a folder or a URL; can be repeated."),
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Mini name, model directory or run.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; resumable.")]
@@ -129,7 +130,7 @@ def dpo(
 
 @app.command()
 def encode(
-    corpus: Annotated[list[Path], typer.Option("--corpus", help="Corpus; can be repeated.")],
+    corpus: Annotated[list[str], typer.Option("--corpus", help="Corpus; can be repeated.")],
     model: Annotated[str, typer.Option("--model", help="Whose VQ model and encoder to use.")],
     out: Annotated[Path, typer.Option("--out", help="Cache directory, for --encoded.")],
     copies: Annotated[int, typer.Option("--copies", help="Copies, moved and mirrored.")] = 1,
@@ -140,6 +141,7 @@ def encode(
 
     Example: stylear train encode --corpus demo-output/corpus --model mini-stylear --out runs/encoded
     """
+    from curate.shards import corpus_path
     from stylear.model.chameleon import load_model
     from train.encode import encode_corpus
     from train.sft import final_of, pick_device
@@ -147,7 +149,7 @@ def encode(
     loaded = load_model(final_of(model), pick_device(device))
     files = [
         str(path)
-        for folder in corpus
+        for folder in map(corpus_path, corpus)
         for split in ("train", "val")
         if split == "train" or any((folder / "val").glob("*.tar"))
         for path in encode_corpus(

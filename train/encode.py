@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from curate.shards import read_samples, shard_paths
+from curate.shards import file_sha256, read_samples, shard_paths
 from stylear import weights
 from stylear.console import Bar
 from stylear.errors import CorpusError
@@ -62,7 +62,7 @@ def fingerprint(model: StyleModel, shard: Path, *, copies: int, features: bool) 
     """What decides a cached file: the shard's bytes, the VQ model, the encoder, the copies."""
     codes = digest(*(round(float(p.double().sum()), 6) for p in model.vq.parameters()))
     clip = model.clip.weights_sha256 if features and model.clip is not None else None
-    return digest("encode", VERSION, weights.sha256_of(shard), codes, clip, copies)[:16]
+    return digest("encode", VERSION, file_sha256(shard), codes, clip, copies)[:16]
 
 
 def encode_shard(

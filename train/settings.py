@@ -9,12 +9,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
+from curate.shards import corpus_path
 from stylear.errors import RecipeError, SourceError
+
+
+def _corpus(value: Any) -> Path:
+    """A folder or a URL. Raises ValueError for anything else; what is wrong with a URL is told as it is."""
+    if not isinstance(value, (str, Path)):
+        raise ValueError("expected a folder or a URL")
+    return corpus_path(value)
+
+
+Corpus = Annotated[Path, PlainValidator(_corpus), PlainSerializer(str)]
 
 
 class Settings(BaseModel):
@@ -22,7 +33,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    corpus: tuple[Path, ...] = Field(description="Corpora to train on, one or more.")
+    corpus: tuple[Corpus, ...] = Field(description="Corpora to train on, one or more.")
     model: str = Field(description="Model to start from: a mini name, a model directory or a run.")
     out: Path = Field(description="Directory of the run.")
     steps: int = Field(1000, ge=1, description="Optimiser steps.")

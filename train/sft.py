@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stylear import weights
+from curate.shards import file_sha256
 from stylear.console import Bar, say
 from stylear.errors import UsageError, WeightsError
 from stylear.model.chameleon import StyleModel, add_style, lineage, load_model, save_model
@@ -119,7 +119,7 @@ def made_from(base: StyleModel, settings: Settings, model: StyleModel) -> dict[s
     corpora = []
     for corpus in settings.corpus:
         manifest = corpus / "manifest.json"
-        digest = weights.sha256_of(manifest) if manifest.is_file() else None
+        digest = file_sha256(manifest) if manifest.is_file() else None
         corpora.append({"name": corpus.resolve().name, "manifest_sha256": digest})
     first = lineage(base)
     if settings.full and first.get("model"):

@@ -40,10 +40,7 @@ class Facts:
 
 def write_report(corpus: Path) -> Path:
     """Write `report/index.html`; its path."""
-    path = Path(corpus) / REPORT
-    if path.suffix != ".html":
-        path = path / "index.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = corpus / REPORT / "index.html"
     write_text(path, document(f"Corpus {read_facts(corpus).recipe.name}", render_sections(corpus)))
     return path
 
@@ -59,7 +56,6 @@ def document(title: str, body: str) -> str:
 
 
 def read_facts(corpus: Path) -> Facts:
-    corpus = Path(corpus)
     manifest = corpus / MANIFEST
     return Facts(
         corpus,

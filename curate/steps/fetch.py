@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from curate import ingest, shards
 from curate.fetch import read_raw
 from curate.ledger import ALL, Made
-from curate.stage import WORK
 from curate.steps import Build, Result, chunks, inside, without
-from curate.storage import storage
+from curate.storage import storage, work_folder
 from stylear.console import Bar
 from stylear.errors import CorpusError, SettingsChanged
 from stylear.pair import Pair, digest
@@ -56,7 +55,7 @@ def fetch(build: Build) -> Result:
     if ledger.done(STAGE, ALL, made) and _all_there(build, made):
         return Result.of(STAGE, _shards(build), 0)
     new = count = 0
-    pairs = read_raw(recipe, build.corpus / WORK)
+    pairs = read_raw(recipe, work_folder(build.corpus))
     with Bar("fetch", unit="pairs") as bar, ThreadPoolExecutor(build.cores) as threads:
         for count, chunk in enumerate(chunks(pairs, recipe.mix.shard_pairs), start=1):
             unit = shards.shard_name(count - 1)
@@ -98,8 +97,9 @@ def fetch(build: Build) -> Result:
     ledger.commit(
         STAGE, ALL, made, rows_in=result.rows_in, kept=result.kept, dropped=result.dropped, files={}
     )
-    with storage(build.corpus / WORK):
-        shutil.rmtree(build.corpus / WORK, ignore_errors=True)
+    work = work_folder(build.corpus)
+    with storage(work):
+        shutil.rmtree(work, ignore_errors=True)
     return result
 
 

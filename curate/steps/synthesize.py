@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate import shards
+from curate.copies import Copies
 from curate.engine.local import map_units
 from curate.ledger import ALL, Entry, Made
 from curate.references import StyleReference, load_references
@@ -178,6 +179,7 @@ class ImageSource:
     def __init__(self, folder: Path, shard_of: dict[str, str]) -> None:
         self.folder, self.shard_of = folder, shard_of
         self._places: dict[str, dict[str, tuple[int, int]]] = {}
+        self._copies = Copies()
 
     def read(self, key: str | None) -> bytes:
         """The image of a pair; empty for no key. Raises CorpusError when its tar lacks it."""
@@ -186,19 +188,17 @@ class ImageSource:
         shard = self.shard_of[key]
         path = self.folder / f"{shard}.tar"
         if shard not in self._places:
-            self._places[shard] = dict(_offsets(path))
+            self._places[shard] = dict(_offsets(path, self._copies))
         if key not in self._places[shard]:
             raise CorpusError(f"{path}: expected an image of {key}, found none")
         offset, size = self._places[shard][key]
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            return stream.read(size)
+        return self._copies.read(path, offset, size)
 
 
-def _offsets(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+def _offsets(path: Path, copies: Copies) -> Iterator[tuple[str, tuple[int, int]]]:
     """Where each image of a tar begins, and its length."""
     try:
-        with tarfile.open(path, "r:") as tar:
+        with copies.open(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, _, ext = member.name.partition(".")
                 if ext in shards.IMAGE_EXTS:

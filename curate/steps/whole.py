@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from curate.references import load_references
 from curate.stage import MIX, VERDICTS
 from curate.steps import Build, Result, digests
 from curate.steps.score import all_shards, ledger_stage, scorers
-from curate.storage import FileInfo, remove_unfinished, storage
+from curate.storage import FileInfo, files_below, remove, remove_unfinished
 from stylear.console import say
 from stylear.errors import CorpusError
 
@@ -107,7 +106,7 @@ def whole(
         return Result.of(stage, ledger.entries(stage), 0)
     ledger.remove(stage)
     for name in outputs:
-        _clear(build.corpus / name)
+        remove(build.corpus / name)
     rows_in, kept, dropped = run()
     remove_unfinished(build.corpus)
     files = {
@@ -150,13 +149,4 @@ def _rows(folder: Path) -> int:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-
-
-def _clear(path: Path) -> None:
-    """Remove an output of an earlier run."""
-    with storage(path):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    return [path] if path.is_file() else files_below(path)
