@@ -26,8 +26,8 @@ PORT = 8917  # fixed: URLs are part of the keys, so another port would be anothe
 SERVED = 24  # drawings that are fetched over HTTP
 SEEN = ["knit--01", "chalkboard--00", "led--01", "comic--00"]
 HELD_OUT = ["thermal--00", "pixel--01", "batik--01", "stained-glass--00"]
-SAMPLING: dict[str, Any] = {"guidance": 3.0, "top_k": 200, "temperature": 0.9, "noise": 0.1}
-PROMPTS = ["a red apple", "a cat face", "a house", "a sailboat", "a tulip", "a red car"]
+SAMPLING: dict[str, Any] = {"guidance": 5.0, "top_k": 100, "temperature": 0.7, "noise": 0.1}
+PROMPTS = ["a red apple", "a cat face", "a heart", "a sun", "a mushroom", "a house"]
 SEEDS = [0, 1]
 
 
