@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -22,7 +23,10 @@ def text(x: float, y: float, words: str, anchor: str = "start") -> str:
 
 
 def histogram_svg(title: str, kept: Sequence[float], dropped: Sequence[float]) -> str:
-    """Counts of kept and dropped values, stacked, in 30 bins."""
+    """Counts of kept and dropped values, stacked, in 30 bins; what is no number is counted apart."""
+    strange = sum(not math.isfinite(value) for value in (*kept, *dropped))
+    kept, dropped = ([v for v in side if math.isfinite(v)] for side in (kept, dropped))
+    title += f" ({strange} not a number)" if strange else ""
     values = [*kept, *dropped]
     if not values:
         return frame(title, text(LEFT, HEIGHT / 2, "no values"))
@@ -50,7 +54,8 @@ def histogram_svg(title: str, kept: Sequence[float], dropped: Sequence[float]) -
 
 
 def line_chart_svg(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Lines through (x, y) points, one colour a series, with its last value."""
+    """Lines through (x, y) points, one colour a series, with its last value; gaps where y is no number."""
+    series = {n: [p for p in line if math.isfinite(p[1])] for n, line in series.items()}
     points = [point for line in series.values() for point in line]
     if not points:
         return frame(title, text(LEFT, HEIGHT / 2, "no values"))

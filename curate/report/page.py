@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.ledger import Ledger
+from curate.manifest import rows_in, stage_counts
 from curate.recipe import Recipe, load_recipe
 from curate.report.charts import histogram_svg
 from curate.shards import iter_pairs, read_rows, read_table, shard_paths, tar_samples
 from curate.stage import MANIFEST, MIX, RECIPE, REPORT, VERDICTS
 from curate.storage import write_text
+from stylear.errors import StylearError
 from stylear.pair import Pair
+
+if TYPE_CHECKING:
+    from curate.references import StyleReference
 
 KEPT_SHOWN, DROPPED_SHOWN, PREFERENCES_SHOWN = 12, 6, 8
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-CSS = (Path(__file__).parent / "page.css").read_text("utf-8")
+CSS = Path(__file__).parent / "page.css"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,8 @@ def document(title: str, body: str) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>{body}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{CSS.read_text('utf-8')}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 
@@ -98,7 +106,7 @@ def header(facts: Facts) -> str:
         (ratio, "raw : stylized"),
         (len(contents), "distinct contents"),
         (len(styles), "styles"),
-        (len(preference_samples(facts.corpus)), "preference pairs"),
+        (rows_in(facts.corpus / "preferences"), "preference pairs"),
     ]
     cards = "".join(f"<div><b>{escape(str(n))}</b><span>{what}</span></div>" for n, what in totals)
     return f'<h1>Corpus {escape(facts.recipe.name)}</h1><div class="facts">{cards}</div>'
@@ -106,25 +114,20 @@ def header(facts: Facts) -> str:
 
 def funnel(facts: Facts) -> str:
     """What each stage took in and left out, with reasons."""
-    ledger = Ledger(facts.corpus)
+    counted = stage_counts(Ledger(facts.corpus))
+    nothing: dict[str, Any] = {"rows": 0, "kept": 0, "dropped": {}}
     lines = []
     for stage in ("fetch", "synthesize", "filter", "mix"):
-        entries = ledger.entries(stage)
-        rows_in = sum(int(e.rows_in) for e in entries)
-        kept = sum(int(e.kept) for e in entries)
-        dropped: dict[str, int] = {}
-        for entry in entries:
-            for reason, count in entry.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + int(count)
-        lines.append((stage, rows_in, kept, dropped))
+        counts = counted.get(stage, nothing)
+        lines.append((stage, counts["rows"], counts["kept"], counts["dropped"]))
     most = max((rows for _, rows, _, _ in lines), default=1) or 1
     body = ""
-    for stage, rows_in, kept, dropped in lines:
+    for stage, came, kept, dropped in lines:
         why = ", ".join(f"{escape(r)} {n}" for r, n in sorted(dropped.items())) or "-"
         body += (
-            f'<tr><td>{stage}</td><td class="n">{rows_in}</td><td class="n">{kept}</td>'
+            f'<tr><td>{stage}</td><td class="n">{came}</td><td class="n">{kept}</td>'
             f'<td style="width:240px"><div class="bar" style="width:{100 * kept / most:.1f}%"></div>'
-            f'<div class="bar out" style="width:{100 * (rows_in - kept) / most:.1f}%"></div></td>'
+            f'<div class="bar out" style="width:{100 * (came - kept) / most:.1f}%"></div></td>'
             f"<td>{why}</td></tr>"
         )
     return (
@@ -151,9 +154,7 @@ def histograms(facts: Facts) -> str:
 
 def gallery(facts: Facts) -> str:
     """Per style: its references, kept pictures, dropped ones and why."""
-    from curate.references import load_references
-
-    references = load_references(facts.recipe) if facts.recipe.references else []
+    references = found_references(facts.recipe)
     by_style: dict[str, list[Pair]] = {}
     for pair in iter_pairs(facts.corpus / "stylized"):
         by_style.setdefault(str(pair.origin.reference).split("--")[0], []).append(pair)
@@ -162,38 +163,54 @@ def gallery(facts: Facts) -> str:
         pairs.sort(key=lambda p: p.key)
         kept = [p for p in pairs if facts.verdicts[p.key]["kept"]]
         lost = [p for p in pairs if not facts.verdicts[p.key]["kept"]]
-        cells = [
-            picture(r.image, [r.id, "reference"], "ref") for r in references if r.style == style
-        ]
+        used = {str(p.origin.reference): p.origin.reference_sha256 for p in pairs}
+        shown = [r for r in references if r.style == style and used.get(r.id, r.sha256) == r.sha256]
+        gone = sorted(set(used) - {r.id for r in shown})
+        cells = [picture(r.image, [r.id, "reference"], "ref") for r in shown]
         cells += [picture(p.image, described(facts, p), "") for p in kept[:KEPT_SHOWN]]
-        cells += [picture(p.image, described(facts, p), "no") for p in lost[:DROPPED_SHOWN]]
+        cells += [
+            picture(p.image, described(facts, p), "no", facts.verdicts[p.key]["reason"])
+            for p in lost[:DROPPED_SHOWN]
+        ]
         parts.append(
             f"<h3>{escape(style)} <span class='mute'>{len(kept)} kept, {len(lost)} dropped</span></h3>"
-            f'<div class="pics">{"".join(cells)}</div>'
         )
+        if gone:
+            parts.append(
+                '<p class="mute">References that are gone or were changed since:'
+                f" {escape(', '.join(gone))}</p>"
+            )
+        parts.append(f'<div class="pics">{"".join(cells)}</div>')
     return "".join(parts)
 
 
+def found_references(recipe: Recipe) -> list[StyleReference]:
+    """The references that still are where the recipe says; a finished corpus does not need them."""
+    from curate.references import load_references
+
+    found: list[StyleReference] = []
+    for source in recipe.references:
+        with suppress(StylearError):
+            found += load_references(recipe.model_copy(update={"references": (source,)}))
+    return sorted(found, key=lambda reference: reference.id)
+
+
 def described(facts: Facts, pair: Pair) -> list[str]:
-    """Caption, scores and, of a dropped pair, the reason."""
-    verdict = facts.verdicts[pair.key]
+    """Caption and scores."""
     scores = [
         f"{name.removeprefix('score.')} {value:.2f}"
-        for name, value in verdict.items()
+        for name, value in facts.verdicts[pair.key].items()
         if name.startswith("score.") and isinstance(value, float)
     ]
-    lines = [pair.caption, " · ".join(scores)]
-    return lines if verdict["kept"] else [*lines, f"!{verdict['reason']}"]
+    return [pair.caption, " · ".join(scores)]
 
 
-def picture(data: bytes, lines: Sequence[str], kind: str) -> str:
-    """A picture with lines below it; a line that starts with ! stands out."""
-    words = "<br>".join(
-        f"<em>{escape(line[1:])}</em>" if line.startswith("!") else escape(line[:120])
-        for line in lines
-        if line
-    )
-    return f'<div class="pic {kind}"><img alt="" src="{data_uri(data)}">{words}</div>'
+def picture(data: bytes, lines: Sequence[str], kind: str, reason: str | None = None) -> str:
+    """A picture, or a gap where there is none, with lines and the reason of a drop below it."""
+    words = [escape(line[:120]) for line in lines if line]
+    words += [f"<em>{escape(reason)}</em>"] if reason else []
+    image = f'<img alt="" src="{data_uri(data)}">' if data else ""
+    return f'<div class="pic {kind}">{image}{"<br>".join(words)}</div>'
 
 
 def data_uri(data: bytes) -> str:
@@ -206,15 +223,16 @@ def data_uri(data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def preference_samples(corpus: Path) -> list[dict[str, bytes]]:
-    folder = corpus / "preferences"
-    return [sample for tar in shard_paths(folder) for _, sample in tar_samples(tar)]
+def preference_samples(corpus: Path) -> Iterator[dict[str, bytes]]:
+    for tar in shard_paths(corpus / "preferences"):
+        for _, sample in tar_samples(tar):
+            yield sample
 
 
 def preferences(facts: Facts) -> str:
     """Some preference pairs: chosen, rejected, scores."""
     cells = []
-    for sample in preference_samples(facts.corpus)[:PREFERENCES_SHOWN]:
+    for sample in islice(preference_samples(facts.corpus), PREFERENCES_SHOWN):
         record = json.loads(sample["json"])
         for side, kind in (("chosen", ""), ("rejected", "no")):
             data = next(v for k, v in sample.items() if k.startswith(f"{side}."))
