@@ -26,7 +26,8 @@ from curate.steps import fetch, synthesize, whole  # noqa: F401
 from stylear.encoders import texture  # noqa: F401
 from stylear.errors import StorageError
 
-NAMES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+FREEING = ("os.remove", "os.rmdir")  # what a full disk does not refuse
+NAMES = ("os.rename", "os.mkdir", "os.truncate", *FREEING)
 
 
 class Clock:
@@ -36,16 +37,21 @@ class Clock:
         self.corpus, self.at, self.how, self.count = str(corpus), at, how, 0
 
     def tick(self) -> bool:
-        """Whether now is the time."""
+        """Whether now is the time. A disk that is full stays full."""
         self.count += 1
-        return self.count == self.at
+        return self.count == self.at or (self.how == "full" and 0 < self.at < self.count)
 
     def watch(self, event: str, args: tuple[Any, ...]) -> None:
         """An audit hook: called before the thing is done."""
         written = (
             event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
         )
-        if (written or event in NAMES) and str(args[0]).startswith(self.corpus) and self.tick():
+        counted = written or event in NAMES
+        if event == "os.mkdir" and Path(args[0]).is_dir():  # nothing is done: it is there
+            counted = False
+        if counted and str(args[0]).startswith(self.corpus) and self.tick():
+            if self.how == "full" and event in FREEING:
+                return
             self.end()
 
     def end(self) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from pictures_folder import make_folders, tree, write_recipe
 
+from curate.shards import iter_pairs
+
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "10"))
 HERE = Path(__file__).parent
 Play = Callable[..., dict[str, Any]]
@@ -69,12 +71,17 @@ def check(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
-def test_the_undisturbed_corpus_is_whole(whole: tuple[dict[str, bytes], int]) -> None:
+def test_the_undisturbed_corpus_is_whole_and_has_each_key_once(
+    sources: Path, whole: tuple[dict[str, bytes], int]
+) -> None:
     files, events = whole
     assert {"manifest.json", "recipe.yaml", "verdicts.parquet", "report/index.html"} <= set(files)
     assert {"raw/00002.tar", "stylized/00003.tar", "train/00000.tar", "val/00000.tar"} <= set(files)
     assert not [name for name in files if name.endswith(".tmp") or name.startswith(".work")]
     assert events > 200
+    for place in ("raw", "stylized", "train", "val"):
+        keys = [pair.key for pair in iter_pairs(sources / "whole" / place)]
+        assert len(keys) == len(set(keys)) > 0
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
