@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.engine import LOCAL, Engine
 from curate.ledger import ALL, Ledger, Made, family, locked
 from curate.manifest import write_manifest
 from curate.recipe import Recipe, dump_recipe
@@ -48,13 +49,20 @@ class Done:
         }
 
 
-def run(recipe: Recipe, corpus: Path, *, workers: int = 0, redo: str | None = None) -> Done:
+def run(
+    recipe: Recipe,
+    corpus: Path,
+    *,
+    workers: int = 0,
+    redo: str | None = None,
+    engine: Engine = LOCAL,
+) -> Done:
     """Build the corpus of a recipe, then audit it and draw its report.
 
     What is committed already is skipped. Raises SettingsChanged before anything is written when
     expensive output of other settings lies there, CorpusLocked while another process writes.
     """
-    results = run_stages(STAGES, recipe, corpus, workers=workers, redo=redo)
+    results = run_stages(STAGES, recipe, corpus, workers=workers, redo=redo, engine=engine)
     check(corpus)
     return Done(corpus, tuple(results), draw(corpus))
 
@@ -66,11 +74,12 @@ def run_stages(
     *,
     workers: int = 0,
     redo: str | None = None,
+    engine: Engine = LOCAL,
 ) -> list[Result]:
     """Run some stages in order; the manifest is written when the last of all, pairs, is among them."""
     check_place(corpus)
     with locked(corpus):
-        build = Build(corpus, recipe, workers)
+        build = Build(corpus, recipe, workers, engine)
         if redo is not None:
             forget_from(corpus, redo)
         check_settings(build)
@@ -82,6 +91,7 @@ def run_stages(
             if result.made:
                 (corpus / MANIFEST).unlink(missing_ok=True)
             results.append(result)
+        remove_unfinished(corpus)  # of workers that died, where the engine went on without them
         if "pairs" in {result.stage for result in results}:
             write_manifest(corpus)
     return results

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import IO
 
 from stylear.errors import CorpusError, StorageError
 
-TEMPORARY = ".tmp"  # ending of files that are not finished; the next run overwrites or removes them
+TEMPORARY = ".tmp"  # ending of files that are not finished; the next run removes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class AtomicFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.bytes = path, 0
-        self.temporary = path.with_name(f".{path.name}{TEMPORARY}")
+        # a name of its own: a worker that a cluster gave up may still be writing the same file
+        self.temporary = path.with_name(f".{path.name}.{token_hex(4)}{TEMPORARY}")
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         self._stream: IO[bytes] | None = None
         self.info: FileInfo

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate import shards
-from curate.engine.local import map_units
 from curate.ledger import ALL, Entry, Made
 from curate.references import StyleReference, load_references
 from curate.shards import ShardInfo
@@ -97,10 +96,11 @@ def synthesize(build: Build) -> Result:
         )
     sources = ImageSource(build.corpus / "raw", {key: shard for key, (_, shard) in rows.items()})
     work = (Unit(folder, i, units[i], [sources.read(job.parent) for job in units[i]]) for i in todo)
-    workers = 1 if recipe.synthesize.backend == "instantstyle" else min(build.cores, len(todo))
+    gpu = recipe.synthesize.backend == "instantstyle"
     with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
         bar.advance(len(jobs) - sum(len(units[i]) for i in todo))
-        results = map_units(partial(open_worker, recipe, references), work, workers)
+        opened = partial(open_worker, recipe, references)
+        results = build.map_units(opened, work, len(todo), gpu=gpu)
         for i, info in zip(todo, results, strict=True):
             ledger.commit(
                 STAGE,
