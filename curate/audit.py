@@ -22,7 +22,7 @@ from curate.mix import SPLITS, WIDS
 from curate.split import split_of
 from curate.stage import KINDS, MANIFEST, MIX, RECIPE, VERDICTS
 from curate.storage import FileInfo
-from stylear.errors import AuditFailed, CorpusError
+from stylear.errors import AuditFailed, CorpusError, RecipeError
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
@@ -68,8 +68,8 @@ class AuditResult:
         more = len(self.differences) - SHOWN
         raise AuditFailed(
             f"{self.corpus}: {told}{f'; and {more} more' if more > 0 else ''}",
-            hint="`stylear curate audit CORPUS --json` lists everything; `--redo STAGE` makes a stage"
-            " again",
+            hint="`stylear curate audit CORPUS --json` lists everything; `stylear curate run` mends files"
+            " that were damaged, `--redo STAGE` makes a stage again",
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -108,9 +108,13 @@ def audit(corpus: Path) -> AuditResult:
         found += problems
         if rows is not None:
             pairs, samples = len(rows.made), sum(len(rows.splits[split]) for split in SPLITS)
-            recipe = load_recipe(corpus / RECIPE)
-            for check in (compare_keys, compare_splits, compare_ratio, compare_preferences):
-                found += check(rows, recipe)
+            try:
+                recipe = load_recipe(corpus / RECIPE)
+            except RecipeError as error:
+                found.append(Difference("unreadable", RECIPE, "a recipe", error.message))
+            else:
+                for check in (compare_keys, compare_splits, compare_ratio, compare_preferences):
+                    found += check(rows, recipe)
         found += compare_shards(corpus)
         found += conserved(corpus)
         found += compare_counts(corpus, manifest)
@@ -309,7 +313,12 @@ def conserved(corpus: Path) -> Iterator[Difference]:
     """In every committed unit: what went in is what was kept and what was dropped."""
     ledger = Ledger(corpus)
     for stage in ledger.stages():
-        for entry in ledger.entries(stage):
+        try:
+            entries = ledger.entries(stage)
+        except CorpusError as error:
+            yield Difference("unreadable", f"ledger {stage}", "ledger entries", error.message)
+            continue
+        for entry in entries:
             out = entry.kept + sum(entry.dropped.values())
             if out != entry.rows_in:
                 yield Difference(
@@ -321,7 +330,7 @@ def compare_counts(corpus: Path, manifest: Mapping[str, Any]) -> Iterator[Differ
     """Counts, ratio and splits of the manifest against those that the tables give now."""
     try:
         now = build_manifest(corpus)
-    except CorpusError as error:
+    except (CorpusError, RecipeError) as error:
         yield Difference("counts", MANIFEST, "counts of the tables", error.message)
         return
     for name in ("format", "name", "seed", "recipe_sha256", "stages", "counts", "ratio", "splits"):

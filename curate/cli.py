@@ -37,6 +37,13 @@ AddressOption = Annotated[
         "--ray-address", help="The Ray cluster; default: RAY_ADDRESS, or a new one on this machine."
     ),
 ]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Hash what earlier runs committed before trusting it, or look at sizes only.",
+    ),
+]
 SetOption = Annotated[
     list[str],
     typer.Option(
@@ -59,6 +66,7 @@ def run(
     dry_run: DryRunOption = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
+    verify: VerifyOption = True,
     json: JsonOption = False,
 ) -> None:
     """Build a whole corpus: every stage, then the audit and the report.
@@ -76,7 +84,9 @@ def run(
         rows = runner.preview(loaded, out, redo)
         emit_json(rows) if json else emit_table(rows)
         return
-    done = runner.run(loaded, out, workers=workers, redo=redo, engine=Engine(engine, ray_address))
+    done = runner.run(
+        loaded, out, workers=workers, redo=redo, engine=Engine(engine, ray_address), verify=verify
+    )
     if json:
         emit_json(done.summary())
     else:

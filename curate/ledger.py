@@ -60,14 +60,15 @@ def fingerprint(
     settings: Mapping[str, Any], code_version: str, inputs: Sequence[str], weights: Sequence[str]
 ) -> str:
     """SHA-256 of the canonical JSON of what decides a unit's bytes."""
-    text = json.dumps(
-        [settings, code_version, list(inputs), list(weights)],
-        ensure_ascii=False,
-        separators=(",", ":"),
-        sort_keys=True,
-        allow_nan=False,
-    )
+    text = canonical([settings, code_version, list(inputs), list(weights)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling: sorted keys, no spaces, no NaN."""
+    return json.dumps(
+        value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
+    )
 
 
 class Ledger:
@@ -76,6 +77,7 @@ class Ledger:
     def __init__(self, corpus: Path) -> None:
         self.corpus = corpus
         self.root = corpus / LEDGER
+        self.damaged: set[str] = set()  # paths in the corpus that are known to have other bytes
 
     def path(self, stage: str, unit: str) -> Path:
         return self.root / stage / f"{unit}.json"
@@ -84,10 +86,13 @@ class Ledger:
         """The entry of a unit; None when it was never committed. Raises CorpusError when unreadable."""
         path = self.path(stage, unit)
         try:
-            return Entry(**json.loads(path.read_text("utf-8")))
+            values = json.loads(path.read_text("utf-8"))
+            if values.pop("sha256", None) != _seal(values):
+                raise ValueError("one that was changed after it was written")
+            return Entry(**values)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CorpusError(
                 f"{path}: expected a ledger entry, found: {error}",
                 hint=f"delete {path}; the unit is then made again",
@@ -95,9 +100,12 @@ class Ledger:
 
     def entries(self, stage: str) -> list[Entry]:
         """The committed units of a stage, by name."""
-        paths = sorted((self.root / stage).glob("*.json"))
-        found = (self.entry(stage, path.stem) for path in paths)
+        found = (self.entry(stage, unit) for unit in self.units(stage))
         return [entry for entry in found if entry is not None]
+
+    def units(self, stage: str) -> list[str]:
+        """Names of the committed units of a stage."""
+        return sorted(path.stem for path in (self.root / stage).glob("*.json"))
 
     def stages(self) -> list[str]:
         """Stages that have entries, by name."""
@@ -133,8 +141,11 @@ class Ledger:
             },
             note=dict(note or {}),
         )
-        text = json.dumps(asdict(entry), ensure_ascii=False, indent=1, allow_nan=False)
+        values = asdict(entry)
+        sealed = {**values, "sha256": _seal(values)}
+        text = json.dumps(sealed, ensure_ascii=False, indent=1, allow_nan=False)
         write_text(self.path(stage, unit), text + "\n")
+        self.damaged -= set(files)
         return entry
 
     def done(self, stage: str, unit: str, made: Made) -> bool:
@@ -149,8 +160,14 @@ class Ledger:
             if family(stage) in CHEAP:
                 return False
             raise self.changed(entry, made)
+        return self.there(entry)
+
+    def there(self, entry: Entry) -> bool:
+        """Whether the files of a unit are there, of the right size, and not known to be damaged."""
         return all(
-            (path := self.corpus / name).is_file() and path.stat().st_size == info["bytes"]
+            name not in self.damaged
+            and (path := self.corpus / name).is_file()
+            and path.stat().st_size == info["bytes"]
             for name, info in entry.files.items()
         )
 
@@ -178,6 +195,11 @@ class Ledger:
         for path in sorted((self.root / stage).glob("*.json")):
             with storage(path):
                 path.unlink()
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    """The hash of an entry's values, which stands in it."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
 def family(stage: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 from curate.engine import LOCAL, Engine
 from curate.ledger import ALL, Ledger, Made, family, locked
 from curate.manifest import write_manifest
+from curate.mend import drop_unreadable
+from curate.mend import verify as verify_files
 from curate.recipe import Recipe, dump_recipe
 from curate.stage import CHEAP, LEDGER, MANIFEST, MIX, RECIPE, REPORT, STAGES, VERDICTS, WORK
 from curate.steps import Build, Result
@@ -56,13 +58,16 @@ def run(
     workers: int = 0,
     redo: str | None = None,
     engine: Engine = LOCAL,
+    verify: bool = True,
 ) -> Done:
     """Build the corpus of a recipe, then audit it and draw its report.
 
     What is committed already is skipped. Raises SettingsChanged before anything is written when
     expensive output of other settings lies there, CorpusLocked while another process writes.
     """
-    results = run_stages(STAGES, recipe, corpus, workers=workers, redo=redo, engine=engine)
+    results = run_stages(
+        STAGES, recipe, corpus, workers=workers, redo=redo, engine=engine, verify=verify
+    )
     check(corpus)
     return Done(corpus, tuple(results), draw(corpus))
 
@@ -75,15 +80,24 @@ def run_stages(
     workers: int = 0,
     redo: str | None = None,
     engine: Engine = LOCAL,
+    verify: bool = True,
 ) -> list[Result]:
-    """Run some stages in order; the manifest is written when the last of all, pairs, is among them."""
+    """Run some stages in order; the manifest is written when the last of all, pairs, is among them.
+
+    With `verify`, what earlier runs committed is hashed before it is trusted, and mended where it is
+    damaged; else only its size is looked at.
+    """
+    stages = tuple(stages)
     check_place(corpus)
     with locked(corpus):
         build = Build(corpus, recipe, workers, engine)
         if redo is not None:
             forget_from(corpus, redo)
+        drop_unreadable(build.ledger, stages)
         check_settings(build)
         remove_unfinished(corpus)
+        if verify:
+            verify_files(build.ledger, stages, build.cores)
         _write_recipe(build)
         results = []
         for stage in stages:

@@ -152,16 +152,24 @@ def canonical(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def write_shard(directory: Path | str, index: int, pairs: Iterable[Pair]) -> ShardInfo:
+def write_shard(
+    directory: Path | str,
+    index: int,
+    pairs: Iterable[Pair],
+    *,
+    expected: Mapping[str, str] | None = None,
+) -> ShardInfo:
     """Write one shard; an earlier file of that name is replaced.
+
+    With `expected` (file name -> sha256) it is replaced by those bytes only; Differs is raised else.
 
     Raises CorpusError for a key that comes twice or cannot name a member, StorageError when the
     disk is full. Nothing of the final name exists until all of it is on the disk.
     """
-    folder, name = Path(directory), shard_name(index)
+    folder, name, hashes = Path(directory), shard_name(index), expected or {}
     rows: list[Row] = []
     images = 0
-    with AtomicFile(folder / f"{name}.tar") as out:
+    with AtomicFile(folder / f"{name}.tar", hashes.get(f"{name}.tar")) as out:
         for pair in pairs:
             if not re.fullmatch(r"[A-Za-z0-9_-]{1,90}", pair.key):
                 raise CorpusError(f"key {pair.key!r}: expected letters, digits, _ or - only")
@@ -177,7 +185,8 @@ def write_shard(directory: Path | str, index: int, pairs: Iterable[Pair]) -> Sha
                     write_member(out, f"{pair.key}.{ext}", data)
         _check_unique(rows, folder / name)
         finish_tar(out)
-    table = write_table(folder / f"{name}.parquet", table_of(rows))
+    path = folder / f"{name}.parquet"
+    table = write_table(path, table_of(rows), hashes.get(path.name))
     dropped = Counter(row["reason"] or "dropped" for row in rows if not row["kept"])
     return ShardInfo(
         index=index,
@@ -225,13 +234,13 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def write_table(path: Path, table: pa.Table) -> FileInfo:
-    """A table as parquet: zstd, atomic, the same rows giving the same bytes."""
+def write_table(path: Path, table: pa.Table, sha256: str | None = None) -> FileInfo:
+    """A table as parquet: zstd, atomic, the same rows giving the same bytes; Differs for another hash."""
     import pyarrow.parquet as pq
 
     out = io.BytesIO()
     pq.write_table(table, out, compression="zstd", store_schema=True)
-    return write_bytes(path, out.getvalue())
+    return write_bytes(path, out.getvalue(), sha256)
 
 
 def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Table:

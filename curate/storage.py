@@ -18,6 +18,10 @@ from stylear.errors import CorpusError, StorageError
 TEMPORARY = ".tmp"  # ending of files that are not finished; the next run removes them
 
 
+class Differs(CorpusError):
+    """What was written is not what was to be written; nothing was replaced."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """A finished file: its name, hashes and length."""
@@ -46,11 +50,11 @@ class AtomicFile:
     """`with AtomicFile(path) as out: out.write(data)`: the name appears when all bytes are on the disk.
 
     Leaving with an exception removes what was written. Raises StorageError for a full disk and for
-    a place that cannot be written.
+    a place that cannot be written, Differs when a hash was given and the bytes have another.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.bytes = path, 0
+    def __init__(self, path: Path, sha256: str | None = None) -> None:
+        self.path, self.bytes, self.expected = path, 0, sha256
         # a name of its own: a worker that a cluster gave up may still be writing the same file
         self.temporary = path.with_name(f".{path.name}.{token_hex(4)}{TEMPORARY}")
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
@@ -82,6 +86,9 @@ class AtomicFile:
         if kind is not None:
             self._discard()
             return
+        if self.expected not in (None, self._sha256.hexdigest()):
+            self._discard()
+            raise Differs(f"{self.path}: the bytes to write are not those that were here")
         try:
             with storage(self.path):
                 self._stream.flush()
@@ -128,9 +135,9 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> FileInfo:
-    """Write a whole small file atomically."""
-    with AtomicFile(path) as out:
+def write_bytes(path: Path, data: bytes, sha256: str | None = None) -> FileInfo:
+    """Write a whole small file atomically; Differs when its hash is not the one given."""
+    with AtomicFile(path, sha256) as out:
         out.write(data)
     return out.info
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,10 +29,10 @@ class Build:
     recipe: Recipe
     workers: int = 0
     engine: Engine = LOCAL
+    ledger: Ledger = field(init=False, compare=False)
 
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.corpus)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ledger", Ledger(self.corpus))
 
     @property
     def cores(self) -> int:

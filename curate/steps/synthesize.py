@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from curate import shards
 from curate.ledger import ALL, Entry, Made
+from curate.mend import put_right
 from curate.references import StyleReference, load_references
 from curate.shards import ShardInfo
 from curate.steps import Build, Result, inside, shards_of, without
@@ -86,6 +87,11 @@ def synthesize(build: Build) -> Result:
     jobs = plan([row for row, _ in rows.values()], references, recipe)
     size = min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
     units = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    mended = 0
+    for entry in _shards(build):
+        if not ledger.there(entry) and put_right(build.corpus, entry):
+            ledger.damaged -= set(entry.files)
+            mended += 1
     hows = [Made(made.settings, made.code_version, _inputs(jobs), made.weights) for jobs in units]
     todo = [i for i, how in enumerate(hows) if not ledger.done(STAGE, shards.shard_name(i), how)]
     extra = [e for e in _shards(build) if int(e.unit) >= len(units)]
@@ -112,7 +118,7 @@ def synthesize(build: Build) -> Result:
                 files=inside(build.corpus, folder, info.files),
             )
             bar.advance(info.rows)
-    result = Result.of(STAGE, _shards(build), len(todo))
+    result = Result.of(STAGE, _shards(build), len(todo) + mended)
     if todo or not ledger.done(STAGE, ALL, made):
         ledger.commit(
             STAGE,
