@@ -13,6 +13,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import IO
 
+from curate.hashing import HashedWriter
 from stylear.errors import CorpusError, StorageError
 
 TEMPORARY = ".tmp"  # ending of files that are not finished; the next run removes them
@@ -28,22 +29,21 @@ class FileInfo:
 
     name: str
     sha256: str
-    md5: str  # the wids index asks for it
+    md5: str | None  # where the wids index asks for it
     bytes: int
 
     @classmethod
     def of(cls, path: Path) -> FileInfo:
-        """Hash a file that lies there. Raises CorpusError when it is missing."""
-        sha256, md5, count = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+        """Hash a file that lies there (SHA-256 alone). Raises CorpusError when it is missing."""
+        sha256, count = hashlib.sha256(), 0
         try:
             with path.open("rb") as stream:
                 while chunk := stream.read(1 << 20):
                     sha256.update(chunk)
-                    md5.update(chunk)
                     count += len(chunk)
         except OSError as error:
             raise CorpusError(f"{path}: expected a file, found: {error.strerror}") from error
-        return cls(path.name, sha256.hexdigest(), md5.hexdigest(), count)
+        return cls(path.name, sha256.hexdigest(), None, count)
 
 
 class AtomicFile:
@@ -53,11 +53,11 @@ class AtomicFile:
     a place that cannot be written, Differs when a hash was given and the bytes have another.
     """
 
-    def __init__(self, path: Path, sha256: str | None = None) -> None:
+    def __init__(self, path: Path, sha256: str | None = None, *, md5: bool = False) -> None:
         self.path, self.bytes, self.expected = path, 0, sha256
         # a name of its own: a worker that a cluster gave up may still be writing the same file
         self.temporary = path.with_name(f".{path.name}.{token_hex(4)}{TEMPORARY}")
-        self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        self._md5 = md5
         self._stream: IO[bytes] | None = None
         self.info: FileInfo
 
@@ -65,16 +65,17 @@ class AtomicFile:
         with storage(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.temporary.open("wb", buffering=1 << 20)
+        self._out = HashedWriter(self._stream, md5=self._md5)
         return self
 
-    def write(self, data: bytes) -> None:
+    def write(self, *parts: bytes) -> None:
         """Append bytes."""
-        assert self._stream is not None
-        self._sha256.update(data)
-        self._md5.update(data)
-        self.bytes += len(data)
-        with storage(self.path):
-            self._stream.write(data)
+        size = sum(map(len, parts))
+        self.bytes += size
+        try:
+            self._out.write(parts, size)
+        except OSError as error:
+            raise refusal(self.path, error) from error
 
     def __exit__(
         self,
@@ -86,26 +87,25 @@ class AtomicFile:
         if kind is not None:
             self._discard()
             return
-        if self.expected not in (None, self._sha256.hexdigest()):
-            self._discard()
-            raise Differs(f"{self.path}: the bytes to write are not those that were here")
         try:
             with storage(self.path):
+                sha256, md5 = self._out.finish()
+                if self.expected not in (None, sha256):
+                    raise Differs(f"{self.path}: the bytes to write are not those that were here")
                 self._stream.flush()
                 os.fsync(self._stream.fileno())
                 self._stream.close()
                 self.temporary.replace(self.path)
                 sync_directory(self.path.parent)
-        except StorageError:
+        except (StorageError, Differs):
             self._discard()
             raise
-        self.info = FileInfo(
-            self.path.name, self._sha256.hexdigest(), self._md5.hexdigest(), self.bytes
-        )
+        self.info = FileInfo(self.path.name, sha256, md5, self.bytes)
 
     def _discard(self) -> None:
         """Close and remove the unfinished file; the first error is the one that matters."""
         assert self._stream is not None
+        self._out.close()
         with suppress(OSError):  # a full disk again, while flushing
             self._stream.close()
         self.temporary.unlink(missing_ok=True)
@@ -117,13 +117,18 @@ def storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise StorageError(
-            f"{path}: cannot write: {error.strerror or error}",
-            hint="free some space and run the same command again; finished shards are kept"
-            if full
-            else "check that the folder exists and can be written",
-        ) from error
+        raise refusal(path, error) from error
+
+
+def refusal(path: Path, error: OSError) -> StorageError:
+    """The error of the disk as one that names `path`."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return StorageError(
+        f"{path}: cannot write: {error.strerror or error}",
+        hint="free some space and run the same command again; finished shards are kept"
+        if full
+        else "check that the folder exists and can be written",
+    )
 
 
 def sync_directory(path: Path) -> None:
