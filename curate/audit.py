@@ -69,8 +69,8 @@ class AuditResult:
         more = len(self.differences) - SHOWN
         raise AuditFailed(
             f"{self.corpus}: {told}{f'; and {more} more' if more > 0 else ''}",
-            hint="`stylear curate audit CORPUS --json` lists everything; `--redo STAGE` makes a stage"
-            " again",
+            hint="`stylear curate audit CORPUS --json` lists everything; `stylear curate run` mends files"
+            " that were damaged, `--redo STAGE` makes a stage again",
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -323,7 +323,12 @@ def conserved(corpus: Path) -> Iterator[Difference]:
     """In every committed unit: what went in is what was kept and what was dropped."""
     ledger = Ledger(corpus)
     for stage in ledger.stages():
-        for entry in ledger.entries(stage):
+        try:
+            entries = ledger.entries(stage)
+        except CorpusError as error:
+            yield Difference("unreadable", f"ledger {stage}", "ledger entries", error.message)
+            continue
+        for entry in entries:
             out = entry.kept + sum(entry.dropped.values())
             if out != entry.rows_in:
                 yield Difference(

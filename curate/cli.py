@@ -40,6 +40,22 @@ CorpusArgument = Annotated[
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=0, help="Processes at work; 0: one for each core.")
 ]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Where the work runs: local (processes here) or ray.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address", help="The Ray cluster; default: RAY_ADDRESS, or a new one on this machine."
+    ),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Hash what earlier runs committed before trusting it, or look at sizes only.",
+    ),
+]
 SetOption = Annotated[
     list[str],
     typer.Option(
@@ -60,6 +76,9 @@ def run(
     set_: SetOption = [],  # noqa: B006
     redo: RedoOption = None,
     dry_run: DryRunOption = False,
+    engine: EngineOption = "local",
+    ray_address: AddressOption = None,
+    verify: VerifyOption = True,
     json: JsonOption = False,
 ) -> None:
     """Build a whole corpus: every stage, then the audit and the report.
@@ -70,13 +89,16 @@ def run(
     Example: stylear curate run manifests/demo.yaml --out corpus
     """
     from curate import run as runner
+    from curate.engine import Engine
 
     loaded = _load(recipe, set_)
     if dry_run:
         rows = runner.preview(loaded, out, redo)
         emit_json(rows) if json else emit_table(rows)
         return
-    done = runner.run(loaded, out, workers=workers, redo=redo)
+    done = runner.run(
+        loaded, out, workers=workers, redo=redo, engine=Engine(engine, ray_address), verify=verify
+    )
     if json:
         emit_json(done.summary())
     else:
@@ -107,13 +129,15 @@ def synthesize(
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
     redo: Annotated[bool, typer.Option("--redo", help="Synthesize again, from nothing.")] = False,
+    engine: EngineOption = "local",
+    ray_address: AddressOption = None,
     json: JsonOption = False,
 ) -> None:
     """Synthesize stylized pairs from raw pairs and style references into stylized/.
 
     Example: stylear curate synthesize manifests/demo.yaml --out corpus
     """
-    _stage("synthesize", recipe, out, workers, set_, redo, json)
+    _stage("synthesize", recipe, out, workers, set_, redo, json, engine, ray_address)
 
 
 @app.command()
@@ -123,13 +147,15 @@ def score(
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
     redo: Annotated[bool, typer.Option("--redo", help="Score again, from nothing.")] = False,
+    engine: EngineOption = "local",
+    ray_address: AddressOption = None,
     json: JsonOption = False,
 ) -> None:
     """Score every pair with every scorer of the recipe into scores/.
 
     Example: stylear curate score manifests/demo.yaml --out corpus
     """
-    _stage("score", recipe, out, workers, set_, redo, json)
+    _stage("score", recipe, out, workers, set_, redo, json, engine, ray_address)
 
 
 @app.command("filter")
@@ -234,14 +260,24 @@ def _stage(
     changes: list[str],
     redo: bool,
     json: bool,
+    engine: str = "local",
+    ray_address: str | None = None,
 ) -> None:
     """Run one stage and print what it did."""
     from dataclasses import asdict
 
     from curate import run as runner
+    from curate.engine import Engine
 
     loaded = _load(recipe if recipe is not None else runner.recipe_path(out), changes)
-    results = runner.run_stages([stage], loaded, out, workers=workers, redo=stage if redo else None)
+    results = runner.run_stages(
+        [stage],
+        loaded,
+        out,
+        workers=workers,
+        redo=stage if redo else None,
+        engine=Engine(engine, ray_address),
+    )
     if json:
         emit_json([asdict(result) for result in results])
     else:

@@ -64,14 +64,15 @@ def fingerprint(
     settings: Mapping[str, Any], code_version: str, inputs: Sequence[str], weights: Sequence[str]
 ) -> str:
     """SHA-256 of the canonical JSON of what decides a unit's bytes."""
-    text = json.dumps(
-        [settings, code_version, list(inputs), list(weights)],
-        ensure_ascii=False,
-        separators=(",", ":"),
-        sort_keys=True,
-        allow_nan=False,
-    )
+    text = canonical([settings, code_version, list(inputs), list(weights)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling: sorted keys, no spaces, no NaN."""
+    return json.dumps(
+        value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
+    )
 
 
 class Ledger:
@@ -80,6 +81,7 @@ class Ledger:
     def __init__(self, corpus: Path) -> None:
         self.corpus = corpus
         self.root = corpus / LEDGER
+        self.damaged: set[str] = set()  # paths in the corpus that are known to have other bytes
 
     def path(self, stage: str, unit: str) -> Path:
         return self.root / stage / f"{unit}.json"
@@ -88,10 +90,13 @@ class Ledger:
         """The entry of a unit; None when it was never committed. Raises CorpusError when unreadable."""
         path = self.path(stage, unit)
         try:
-            return Entry(**json.loads(self._text(stage, unit)))
+            values = json.loads(self._text(stage, unit))
+            if values.pop("sha256", None) != _seal(values):
+                raise ValueError("one that was changed after it was written")
+            return Entry(**values)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CorpusError(
                 f"{path}: expected a ledger entry, found: {error}",
                 hint=f"delete {path}; the unit is then made again",
@@ -99,20 +104,20 @@ class Ledger:
 
     def entries(self, stage: str) -> list[Entry]:
         """The committed units of a stage, by name."""
-        found = (self.entry(stage, unit) for unit in self._units(stage))
+        found = (self.entry(stage, unit) for unit in self.units(stage))
         return [entry for entry in found if entry is not None]
+
+    def units(self, stage: str) -> list[str]:
+        """Names of the committed units of a stage."""
+        if (lease := held(self.corpus)) is not None:
+            return sorted(self._read_all(lease).get(stage, {}))
+        return sorted(path.stem for path in (self.root / stage).glob("*.json"))
 
     def stages(self) -> list[str]:
         """Stages that have entries, by name."""
         if (lease := held(self.corpus)) is not None:
             return sorted(stage for stage, units in self._read_all(lease).items() if units)
         return sorted(path.name for path in self.root.glob("*") if any(path.glob("*.json")))
-
-    def _units(self, stage: str) -> list[str]:
-        """Names of the committed units of a stage."""
-        if (lease := held(self.corpus)) is not None:
-            return sorted(self._read_all(lease).get(stage, {}))
-        return sorted(path.stem for path in (self.root / stage).glob("*.json"))
 
     def _text(self, stage: str, unit: str) -> str:
         """An entry as it stands there. Raises FileNotFoundError when there is none."""
@@ -164,12 +169,15 @@ class Ledger:
             },
             note=dict(note or {}),
         )
-        text = json.dumps(asdict(entry), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        values = asdict(entry)
+        sealed = {**values, "sha256": _seal(values)}
+        text = json.dumps(sealed, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         if (lease := held(self.corpus)) is not None:
             lease.require()
         write_text(self.path(stage, unit), text)
         if lease is not None:
             self._read_all(lease).setdefault(stage, {})[unit] = text
+        self.damaged -= set(files)
         return entry
 
     def done(self, stage: str, unit: str, made: Made) -> bool:
@@ -184,8 +192,13 @@ class Ledger:
             if family(stage) in CHEAP:
                 return False
             raise self.changed(entry, made)
+        return self.there(entry)
+
+    def there(self, entry: Entry) -> bool:
+        """Whether the files of a unit are there, of the right size, and not known to be damaged."""
         return all(
-            file_size(self.corpus / name) == info["bytes"] for name, info in entry.files.items()
+            name not in self.damaged and file_size(self.corpus / name) == info["bytes"]
+            for name, info in entry.files.items()
         )
 
     def check_settings(self, stage: str, made: Made) -> None:
@@ -214,6 +227,11 @@ class Ledger:
                 path.unlink()
         if (lease := held(self.corpus)) is not None:
             self._read_all(lease).pop(stage, None)
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    """The hash of an entry's values, which stands in it."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
 def family(stage: str) -> str:

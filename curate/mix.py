@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate import shards
 from curate.filter import Candidate, read_candidates
+from curate.hashing import with_sha256
 from curate.split import Split, split_of
 from curate.stage import KINDS, MIX, VERDICTS
 from curate.steps.synthesize import ImageSource
@@ -178,16 +179,31 @@ class Pictures:
         """The row of a pair in its table."""
         return self._rows[key]
 
-    def pair(self, key: str) -> Pair:
-        """The pair with its image. Raises CorpusError when the bytes are not those of the table."""
+    def image(self, key: str) -> bytes:
+        """The image of a pair. Raises CorpusError when the bytes are not those of the table."""
         row = self._rows[key]
         image = self._sources[row["kind"]].read(key)
-        if hashlib.sha256(image).hexdigest() != row["image_sha256"]:
+        self._check(row, hashlib.sha256(image).hexdigest())
+        return image
+
+    def read(self, keys: Iterable[str]) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """The rows and the images of pairs, in order. Raises CorpusError as `image` does."""
+        read = ((self._rows[key], self._sources[self._rows[key]["kind"]].read(key)) for key in keys)
+        for (row, image), sha256 in with_sha256(read, lambda found: found[1]):
+            self._check(row, sha256)
+            yield dict(row), image
+
+    def _check(self, row: Mapping[str, Any], sha256: str | None) -> None:
+        if sha256 != row["image_sha256"]:
             raise CorpusError(
-                f"{self.corpus / row['kind']}: the image of {key} differs from the hash in its table",
-                hint="the file was changed or damaged; make this shard again",
+                f"{self.corpus / row['kind']}: the image of {row['key']} differs from the hash in its"
+                " table",
+                hint="the file was changed or damaged; `stylear curate run` mends it",
             )
-        return shards.pair_of(row, image)
+
+    def pair(self, key: str) -> Pair:
+        """The pair with its image."""
+        return shards.pair_of(self._rows[key], self.image(key))
 
 
 def write_split(folder: Path, keys: Sequence[str], pictures: Pictures, recipe: Recipe) -> None:
@@ -196,8 +212,8 @@ def write_split(folder: Path, keys: Sequence[str], pictures: Pictures, recipe: R
     size = recipe.mix.shard_pairs
     listed = []
     for index, start in enumerate(range(0, len(keys), size)):
-        pairs: Iterator[Pair] = (pictures.pair(key) for key in keys[start : start + size])
-        info = shards.write_shard(folder, index, pairs)
+        rows = pictures.read(keys[start : start + size])
+        info = shards.write_rows(folder, index, rows, md5=True)
         tar = info.files[f"{shards.shard_name(index)}.tar"]
         listed.append(shard_entry(tar, info.images))
     write_text(folder / WIDS, wids_index(f"{recipe.name}-{folder.name}", listed))

@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.engine import LOCAL, Engine
 from curate.ledger import ALL, Ledger, Made, family, locked
 from curate.manifest import write_manifest
+from curate.mend import drop_unreadable
+from curate.mend import verify as verify_files
 from curate.objects import in_process
 from curate.recipe import Recipe, dump_recipe
 from curate.stage import CHEAP, LEDGER, MANIFEST, MIX, RECIPE, REPORT, STAGES, VERDICTS, WORK
@@ -48,13 +51,23 @@ class Done:
         }
 
 
-def run(recipe: Recipe, corpus: Path, *, workers: int = 0, redo: str | None = None) -> Done:
+def run(
+    recipe: Recipe,
+    corpus: Path,
+    *,
+    workers: int = 0,
+    redo: str | None = None,
+    engine: Engine = LOCAL,
+    verify: bool = True,
+) -> Done:
     """Build the corpus of a recipe, then audit it and draw its report.
 
     What is committed already is skipped. Raises SettingsChanged before anything is written when
     expensive output of other settings lies there, CorpusLocked while another process writes.
     """
-    results = run_stages(STAGES, recipe, corpus, workers=workers, redo=redo)
+    results = run_stages(
+        STAGES, recipe, corpus, workers=workers, redo=redo, engine=engine, verify=verify
+    )
     check(corpus)
     return Done(corpus, tuple(results), draw(corpus))
 
@@ -66,17 +79,29 @@ def run_stages(
     *,
     workers: int = 0,
     redo: str | None = None,
+    engine: Engine = LOCAL,
+    verify: bool = True,
 ) -> list[Result]:
-    """Run some stages in order; the manifest is written when the last of all, pairs, is among them."""
+    """Run some stages in order; the manifest is written when the last of all, pairs, is among them.
+
+    With `verify`, what earlier runs committed is hashed before it is trusted, and mended where it is
+    damaged; else only its size is looked at.
+    """
+    stages = tuple(stages)
     check_place(corpus)
     if in_process(corpus):
+        if engine.name != LOCAL.name:
+            raise UsageError(f"--engine {engine.name}: {corpus} lives in one process; use local")
         workers = 1  # another process would write where nobody reads
     with locked(corpus):
-        build = Build(corpus, recipe, workers)
+        build = Build(corpus, recipe, workers, engine)
         if redo is not None:
             forget_from(corpus, redo)
+        drop_unreadable(build.ledger, stages)
         check_settings(build)
         remove_unfinished(corpus)
+        if verify:
+            verify_files(build.ledger, stages, build.cores)
         _write_recipe(build)
         results = []
         for stage in stages:
@@ -84,6 +109,7 @@ def run_stages(
             if result.made:
                 (corpus / MANIFEST).unlink(missing_ok=True)
             results.append(result)
+        remove_unfinished(corpus)  # of workers that died, where the engine went on without them
         if "pairs" in {result.stage for result in results}:
             write_manifest(corpus)
     return results

@@ -14,14 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import IO, cast
 
+from curate.hashing import HashedWriter
 from curate.objects import in_store
 from curate.stage import WORK
 from stylear.errors import CorpusError, StorageError
 
-TEMPORARY = ".tmp"  # ending of files that are not finished; the next run overwrites or removes them
+TEMPORARY = ".tmp"  # ending of files that are not finished; the next run removes them
+
+
+class Differs(CorpusError):
+    """What was written is not what was to be written; nothing was replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,37 +36,37 @@ class FileInfo:
 
     name: str
     sha256: str
-    md5: str  # the wids index asks for it
+    md5: str | None  # where the wids index asks for it
     bytes: int
 
     @classmethod
     def of(cls, path: Path) -> FileInfo:
-        """Hash a file that lies there. Raises CorpusError when it is missing."""
-        sha256, md5, count = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+        """Hash a file that lies there (SHA-256 alone). Raises CorpusError when it is missing."""
+        sha256, count = hashlib.sha256(), 0
         try:
             with path.open("rb") as stream:
                 while chunk := stream.read(1 << 20):
                     sha256.update(chunk)
-                    md5.update(chunk)
                     count += len(chunk)
         except OSError as error:
             raise CorpusError(
                 f"{path}: expected a file, found: {error.strerror or error}"
             ) from error
-        return cls(path.name, sha256.hexdigest(), md5.hexdigest(), count)
+        return cls(path.name, sha256.hexdigest(), None, count)
 
 
 class AtomicFile:
     """`with AtomicFile(path) as out: out.write(data)`: the name appears when all bytes are on the disk.
 
     Leaving with an exception removes what was written. Raises StorageError for a full disk and for
-    a place that cannot be written.
+    a place that cannot be written, Differs when a hash was given and the bytes have another.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.bytes = path, 0
-        self.temporary = path.with_name(f".{path.name}{TEMPORARY}")
-        self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    def __init__(self, path: Path, sha256: str | None = None, *, md5: bool = False) -> None:
+        self.path, self.bytes, self.expected = path, 0, sha256
+        # a name of its own: a worker that a cluster gave up may still be writing the same file
+        self.temporary = path.with_name(f".{path.name}.{token_hex(4)}{TEMPORARY}")
+        self._md5 = md5
         self._stream: IO[bytes] | None = None
         self.info: FileInfo
 
@@ -73,16 +79,17 @@ class AtomicFile:
             else:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._stream = self.temporary.open("wb", buffering=1 << 20)
+        self._out = HashedWriter(self._stream, md5=self._md5)
         return self
 
-    def write(self, data: bytes) -> None:
+    def write(self, *parts: bytes) -> None:
         """Append bytes."""
-        assert self._stream is not None
-        self._sha256.update(data)
-        self._md5.update(data)
-        self.bytes += len(data)
-        with storage(self.path):
-            self._stream.write(data)
+        size = sum(map(len, parts))
+        self.bytes += size
+        try:
+            self._out.write(parts, size)
+        except OSError as error:
+            raise refusal(self.path, error) from error
 
     def __exit__(
         self,
@@ -96,6 +103,9 @@ class AtomicFile:
             return
         try:
             with storage(self.path):
+                sha256, md5 = self._out.finish()
+                if self.expected not in (None, sha256):
+                    raise Differs(f"{self.path}: the bytes to write are not those that were here")
                 self._stream.flush()
                 if in_store(self.path):
                     self._stream.close()
@@ -106,16 +116,15 @@ class AtomicFile:
                     self._stream.close()
                     self.temporary.replace(self.path)
                     sync_directory(self.path.parent)
-        except StorageError:
+        except (StorageError, Differs):
             self._discard()
             raise
-        self.info = FileInfo(
-            self.path.name, self._sha256.hexdigest(), self._md5.hexdigest(), self.bytes
-        )
+        self.info = FileInfo(self.path.name, sha256, md5, self.bytes)
 
     def _discard(self) -> None:
         """Close and remove the unfinished file; the first error is the one that matters."""
         assert self._stream is not None
+        self._out.close()
         with suppress(OSError):  # a full disk again, while flushing
             self._stream.close()
         self.temporary.unlink(missing_ok=True)
@@ -127,13 +136,18 @@ def storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space and run the same command again; finished shards are kept"
-        elif in_store(path):
-            hint = "check the bucket and the credentials, then run the same command again"
-        else:
-            hint = "check that the folder exists and can be written"
-        raise StorageError(f"{path}: cannot write: {error.strerror or error}", hint=hint) from error
+        raise refusal(path, error) from error
+
+
+def refusal(path: Path, error: OSError) -> StorageError:
+    """The error of a disk or a store as one that names `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space and run the same command again; finished shards are kept"
+    elif in_store(path):
+        hint = "check the bucket and the credentials, then run the same command again"
+    else:
+        hint = "check that the folder exists and can be written"
+    return StorageError(f"{path}: cannot write: {error.strerror or error}", hint=hint)
 
 
 def sync_directory(path: Path) -> None:
@@ -145,9 +159,9 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> FileInfo:
-    """Write a whole small file atomically."""
-    with AtomicFile(path) as out:
+def write_bytes(path: Path, data: bytes, sha256: str | None = None) -> FileInfo:
+    """Write a whole small file atomically; Differs when its hash is not the one given."""
+    with AtomicFile(path, sha256) as out:
         out.write(data)
     return out.info
 

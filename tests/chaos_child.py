@@ -63,14 +63,15 @@ class Clock:
         """Let writes end half-way, and syncs not happen."""
         write, fsync = storage.AtomicFile.write, os.fsync
 
-        def half(file: storage.AtomicFile, data: bytes) -> None:
+        def half(file: storage.AtomicFile, *parts: bytes) -> None:
             if self.tick():
+                data = b"".join(parts)
                 write(file, data[: len(data) // 2])
                 assert file._stream is not None
                 file._stream.flush()
                 with storage.storage(file.path):
                     self.end()
-            write(file, data)
+            write(file, *parts)
 
         def never(handle: int) -> None:
             if self.tick():

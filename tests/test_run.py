@@ -13,11 +13,18 @@ from typer.testing import CliRunner
 
 import curate.cli
 from curate import run as runner
-from curate.ledger import Ledger
+from curate.ledger import Ledger, locked
 from curate.recipe import Recipe, load_recipe
 from curate.shards import iter_pairs, read_samples, read_table
 from curate.stage import STAGES
-from stylear.errors import CorpusError, SettingsChanged, SourceError, StylearError, UsageError
+from stylear.errors import (
+    CorpusError,
+    CorpusLocked,
+    SettingsChanged,
+    SourceError,
+    StylearError,
+    UsageError,
+)
 
 runner_cli = CliRunner()
 
@@ -236,6 +243,13 @@ def test_nothing_kept_is_told_with_the_reasons(tmp_path: Path) -> None:
         path.write_bytes(b"not a picture")
     with pytest.raises(CorpusError, match=r"none of the raw pairs was kept \(not-an-image 2\)"):
         runner.run(make_recipe(tmp_path), tmp_path / "corpus", workers=1)
+
+
+def test_a_corpus_that_another_run_writes_is_refused_and_untouched(built: Path, home: Path) -> None:
+    before = tree(built)
+    with locked(built), pytest.raises(CorpusLocked, match="another process is writing this corpus"):
+        runner.run(make_recipe(home), built, workers=1, redo="filter")
+    assert tree(built) == before
 
 
 def test_an_empty_folder_is_a_source_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import io
 import json
 import tarfile
@@ -18,10 +19,13 @@ from hypothesis import strategies as st
 from pictures_folder import encoded, raw_pair
 
 from curate import shards, storage
+from curate.hashing import CHUNK_BYTES
 from curate.shards import (
     image_ext,
     image_size,
     iter_pairs,
+    member_header,
+    member_places,
     read_rows,
     read_samples,
     read_shard,
@@ -105,6 +109,66 @@ def test_a_tar_is_plain_ustar_with_pinned_headers_and_rows_in_order(tmp_path: Pa
     assert record["caption"] == pairs[0].caption
     assert record["details"] == dict(pairs[0].origin.details)
     assert (tmp_path / "00000.tar").stat().st_size % tarfile.RECORDSIZE == 0
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(
+    name=st.text(st.sampled_from("abcXYZ019_-."), min_size=1, max_size=100),
+    size=st.integers(0, 8**11 - 1),
+)
+def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, 0o644, 0
+    assert member_header(name, size) == member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def test_places_are_those_that_tarfile_finds_and_other_files_are_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, some_pairs())
+    path = tmp_path / "00000.tar"
+    with tarfile.open(path) as tar:
+        expected = [(m.name, m.offset_data, m.size) for m in tar]
+    assert list(member_places(path, io.BytesIO(path.read_bytes()))) == expected
+    data = path.read_bytes()
+    for damaged in (data[:700], data[:1024], b"", b"x" * 2048):
+        with pytest.raises(CorpusError, match=r"00000\.tar: expected a tar of this format"):
+            list(member_places(path, io.BytesIO(damaged)))
+
+
+def test_captions_that_look_like_the_record_survive(tmp_path: Path) -> None:
+    pair = dataclasses.replace(raw_pair(1), caption='x,"details":0,\\"details":0,\n\0')
+    write_shard(tmp_path, 0, [pair])
+    assert list(read_shard(tmp_path / "00000.tar")) == [pair]
+    [(_, files)] = tar_samples(tmp_path / "00000.tar")
+    record = json.loads(files["json"])
+    assert record["caption"] == pair.caption
+    assert record["details"] == dict(pair.origin.details)
+
+
+def test_a_shard_longer_than_what_the_threads_are_given_at_once_is_hashed_whole(
+    tmp_path: Path,
+) -> None:
+    noise = [
+        dataclasses.replace(raw_pair(i), image=encoded(i) + bytes([i]) * 700_000) for i in range(9)
+    ]
+    info = write_shard(tmp_path, 0, noise)
+    assert info.files["00000.tar"].bytes > 6 * CHUNK_BYTES
+    for name, file in info.files.items():
+        assert storage.FileInfo.of(tmp_path / name) == file
+    tar = write_tar(tmp_path / "other.tar", [(f"{pair.key}.png", pair.image) for pair in noise])
+    data = (tmp_path / "other.tar").read_bytes()
+    assert tar.md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
+    assert tar.sha256 == hashlib.sha256(data).hexdigest()
+    assert list(read_shard(tmp_path / "00000.tar")) == noise
+
+
+def test_a_shard_of_other_bytes_than_expected_replaces_nothing(tmp_path: Path) -> None:
+    info = write_shard(tmp_path, 0, some_pairs())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    hashes = {name: file.sha256 for name, file in info.files.items()}
+    with pytest.raises(storage.Differs, match=r"00000\.tar"):
+        write_shard(tmp_path, 0, some_pairs(6), expected=hashes)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert write_shard(tmp_path, 0, some_pairs(), expected=hashes) == info
 
 
 def test_the_table_has_every_pair_and_the_tar_those_with_images(tmp_path: Path) -> None:

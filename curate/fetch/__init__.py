@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,18 +22,19 @@ def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
         yield ingest(pair, recipe.image)
 
 
-def read_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
+def read_raw(recipe: Recipe, work: Path, only: Container[str] | None = None) -> Iterator[Pair]:
     """All raw pairs of a recipe with the bytes as they came, source by source, each in its own order.
 
     Every row, file and sample is a pair; what cannot be used is dropped with a reason. Keys are
     unique: what came before is dropped with duplicate-row. The same sources give the same pairs;
-    downloads that finished lie in `work` and are used again. Raises SourceError and RecipeError.
+    downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded:
+    they come without an image. Raises SourceError and RecipeError.
     """
     from curate.ingest import STAGE
 
     seen: Counter[bytes] = Counter()
     for source in recipe.raw:
-        for pair in open_source(source, work, recipe.seed):
+        for pair in open_source(source, work, recipe.seed, only):
             token = bytes.fromhex(pair.key)
             repeats = seen[token]
             seen[token] += 1
@@ -45,7 +46,9 @@ def read_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
                 yield pair
 
 
-def open_source(source: Any, work: Path, seed: int = 0) -> Iterator[Pair]:
+def open_source(
+    source: Any, work: Path, seed: int = 0, only: Container[str] | None = None
+) -> Iterator[Pair]:
     """The pairs of one source with the bytes as they came."""
     from curate.fetch.folder import folder_pairs
     from curate.fetch.mini import mini_pairs
@@ -60,6 +63,6 @@ def open_source(source: Any, work: Path, seed: int = 0) -> Iterator[Pair]:
         case "shards":
             return shard_pairs(source)
         case "urls":
-            return url_pairs(source, work)
+            return url_pairs(source, work, only)
         case other:
             raise AssertionError(f"a source of type {other!r} passed the recipe")

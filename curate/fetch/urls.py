@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -32,10 +32,11 @@ class Planned:
     url: str | None
 
 
-def url_pairs(source: UrlsSource, work: Path) -> Iterator[Pair]:
+def url_pairs(source: UrlsSource, work: Path, only: Container[str] | None = None) -> Iterator[Pair]:
     """A pair for every row of the list, in list order, with the downloaded bytes as its image.
 
-    Finished downloads lie in `work` and are used again. Rows that are not downloaded: no-caption,
+    Finished downloads lie in `work` and are used again. With `only`, other keys are not
+    downloaded. Rows that are not downloaded either: no-caption,
     not-http, bad-url, duplicate-row (same URL and caption as an earlier row). Raises SourceError for
     a list that cannot be read.
     """
@@ -48,6 +49,8 @@ def url_pairs(source: UrlsSource, work: Path) -> Iterator[Pair]:
     )
     paths = list_paths(source.path)
     plans = _plan(islice(_rows(source, paths), source.limit))
+    if only is not None:
+        plans = (p if p.pair.key in only else replace(p, url=None) for p in plans)
     waiting: deque[list[Planned]] = deque()
     with (
         Downloads(work / "urls", limits, source.threads, source.retries) as downloads,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from curate.engine import LOCAL, Engine, cores
 from curate.ledger import Entry, Ledger
 from curate.storage import FileInfo
 from stylear.errors import CorpusError
@@ -18,24 +18,37 @@ if TYPE_CHECKING:
     from curate.recipe import Recipe
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A corpus in the making: where, of what recipe, with how many workers (0: one a core)."""
+    """A corpus in the making: where, of what recipe, by how many workers (0: one a core) of what engine."""
 
     corpus: Path
     recipe: Recipe
     workers: int = 0
+    engine: Engine = LOCAL
+    ledger: Ledger = field(init=False, compare=False)
 
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.corpus)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ledger", Ledger(self.corpus))
 
     @property
     def cores(self) -> int:
         """Workers for work that a CPU does."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or cores()
+
+    def map_units(
+        self,
+        build: Callable[[], Callable[[T], R]],
+        units: Iterable[T],
+        count: int,
+        *,
+        gpu: bool = False,
+    ) -> Iterator[R]:
+        """What `build()` gave on each of `count` units, in order, wherever the engine runs it."""
+        return self.engine.map_units(build, units, count, self.workers, gpu=gpu)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from curate import ingest, shards
 from curate.fetch import read_raw
 from curate.ledger import ALL, Made
+from curate.mend import put_right
 from curate.steps import Build, Result, chunks, inside, without
+from curate.steps.mend import from_sources
 from curate.storage import storage, work_folder
 from stylear.console import Bar
 from stylear.errors import CorpusError, SettingsChanged
@@ -50,11 +52,12 @@ def fetch(build: Build) -> Result:
     committed, SourceError for a source that cannot be read.
     """
     ledger, folder, recipe = build.ledger, build.corpus / "raw", build.recipe
+    mended = mend_raw(build)
     made = how_made(recipe)
     made = Made(made.settings, made.code_version, inputs=[state_of(s) for s in recipe.raw])
     if ledger.done(STAGE, ALL, made) and _all_there(build, made):
-        return Result.of(STAGE, _shards(build), 0)
-    new = count = 0
+        return Result.of(STAGE, _shards(build), mended)
+    new, count = mended, 0
     pairs = read_raw(recipe, work_folder(build.corpus))
     with Bar("fetch", unit="pairs") as bar, ThreadPoolExecutor(build.cores) as threads:
         for count, chunk in enumerate(chunks(pairs, recipe.mix.shard_pairs), start=1):
@@ -101,6 +104,21 @@ def fetch(build: Build) -> Result:
     with storage(work):
         shutil.rmtree(work, ignore_errors=True)
     return result
+
+
+def mend_raw(build: Build) -> int:
+    """Put damaged shards right; their number. Raises CorpusError for one that can't be, and leaves it."""
+    damaged = [entry for entry in _shards(build) if not build.ledger.there(entry)]
+    rest = [entry for entry in damaged if not put_right(build.corpus, entry)]
+    try:
+        if rest:
+            from_sources(build, rest)
+    finally:
+        if rest and build.ledger.entry(STAGE, ALL) is not None:  # its downloads were done with
+            shutil.rmtree(work_folder(build.corpus), ignore_errors=True)
+    for entry in damaged:
+        build.ledger.damaged -= set(entry.files)
+    return len(damaged)
 
 
 def _shards(build: Build) -> list[Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate import shards
-from curate.engine.local import map_units
 from curate.ledger import Entry, Made
 from curate.references import StyleReference, load_references
 from curate.stage import KINDS, ShardKind, score_path
@@ -81,10 +80,10 @@ def score(build: Build) -> Result:
                 out = score_path(corpus, spec.name, kind, int(entry.unit))
                 tar = corpus / kind / f"{entry.unit}.tar"
                 todo.append((stage, unit, made, Unit(spec, tar, out, entry.rows_in)))
-    workers = min(1 if on_gpu(recipe) else build.cores, len(todo))
     total = sum(unit.rows for *_, unit in todo)
     with Bar("score", total=total, unit="scores") as bar:
-        results = map_units(partial(open_worker, references), (unit for *_, unit in todo), workers)
+        opened, units = partial(open_worker, references), (unit for *_, unit in todo)
+        results = build.map_units(opened, units, len(todo), gpu=on_gpu(recipe))
         for (stage, unit, made, work), info in zip(todo, results, strict=True):
             ledger.commit(
                 stage,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from curate import shards
 from curate.copies import Copies
-from curate.engine.local import map_units
 from curate.ledger import ALL, Entry, Made
+from curate.mend import put_right
 from curate.references import StyleReference, load_references
 from curate.shards import ShardInfo
 from curate.steps import Build, Result, inside, shards_of, without
@@ -88,6 +87,11 @@ def synthesize(build: Build) -> Result:
     jobs = plan([row for row, _ in rows.values()], references, recipe)
     size = min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
     units = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    mended = 0
+    for entry in _shards(build):
+        if not ledger.there(entry) and put_right(build.corpus, entry):
+            ledger.damaged -= set(entry.files)
+            mended += 1
     hows = [Made(made.settings, made.code_version, _inputs(jobs), made.weights) for jobs in units]
     todo = [i for i, how in enumerate(hows) if not ledger.done(STAGE, shards.shard_name(i), how)]
     extra = [e for e in _shards(build) if int(e.unit) >= len(units)]
@@ -98,10 +102,11 @@ def synthesize(build: Build) -> Result:
         )
     sources = ImageSource(build.corpus / "raw", {key: shard for key, (_, shard) in rows.items()})
     work = (Unit(folder, i, units[i], [sources.read(job.parent) for job in units[i]]) for i in todo)
-    workers = 1 if recipe.synthesize.backend == "instantstyle" else min(build.cores, len(todo))
+    gpu = recipe.synthesize.backend == "instantstyle"
     with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
         bar.advance(len(jobs) - sum(len(units[i]) for i in todo))
-        results = map_units(partial(open_worker, recipe, references), work, workers)
+        opened = partial(open_worker, recipe, references)
+        results = build.map_units(opened, work, len(todo), gpu=gpu)
         for i, info in zip(todo, results, strict=True):
             ledger.commit(
                 STAGE,
@@ -113,7 +118,7 @@ def synthesize(build: Build) -> Result:
                 files=inside(build.corpus, folder, info.files),
             )
             bar.advance(info.rows)
-    result = Result.of(STAGE, _shards(build), len(todo))
+    result = Result.of(STAGE, _shards(build), len(todo) + mended)
     if todo or not ledger.done(STAGE, ALL, made):
         ledger.commit(
             STAGE,
@@ -197,11 +202,8 @@ class ImageSource:
 
 def _offsets(path: Path, copies: Copies) -> Iterator[tuple[str, tuple[int, int]]]:
     """Where each image of a tar begins, and its length."""
-    try:
-        with copies.open(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                key, _, ext = member.name.partition(".")
-                if ext in shards.IMAGE_EXTS:
-                    yield key, (member.offset_data, member.size)
-    except (OSError, tarfile.TarError) as error:
-        raise CorpusError(f"{path}: expected a tar, found: {error}") from error
+    with copies.open(path) as file:
+        for name, offset, size in shards.member_places(path, file):
+            key, _, ext = name.partition(".")
+            if ext in shards.IMAGE_EXTS:
+                yield key, (offset, size)

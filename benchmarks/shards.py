@@ -1,0 +1,222 @@
+"""Writing and mixing shards, against webdataset's ShardWriter and against `cp` of the same bytes.
+
+    python benchmarks/shards.py [--samples 20000] [--bytes 20000] [--rounds 5]
+
+All three write the same images, captions and rows, in shards of 1000, and sync every file; only ours hashes
+(SHA-256 of each image and of each file, MD5 of what goes into a wids index) and writes the tables. They take
+turns in every round; the ratio of a round compares times that are seconds apart, and the median is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import webdataset
+
+from curate import shards
+from curate.mix import Pictures, write_split
+from curate.recipe import Recipe, check_recipe
+from stylear.pair import Origin, Pair, content_id, digest
+
+RESULTS = Path(__file__).parent / "results"
+SHARD = 1000  # samples
+PNG = b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000d49484452000001000000010008020000")
+
+
+def make_pairs(samples: int, size: int) -> list[Pair]:
+    """Pairs whose images are a PNG's head and noise; a quarter of them stylized."""
+    noise = np.random.default_rng(0)
+    return [
+        Pair(
+            key=digest("benchmark", number),
+            caption=f"a caption of number {number}, made of several words",
+            image=PNG + noise.bytes(size - len(PNG)),
+            origin=Origin(
+                kind="stylized" if number % 4 == 3 else "raw",
+                source=f"https://example.org/pictures/{number}.png",
+                content=content_id(f"number {number}"),
+                details={"status": 200, "licence": "CC0-1.0", "fetched": True},
+            ),
+        )
+        for number in range(samples)
+    ]
+
+
+def sync(path: Path | str) -> None:
+    """Put a file on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_peer(samples: Iterator[dict[str, Any]], folder: Path) -> None:
+    """Samples through ShardWriter, each finished file synced."""
+    folder.mkdir()
+    with webdataset.ShardWriter(
+        str(folder / "%05d.tar"), maxcount=SHARD, verbose=0, post=sync
+    ) as writer:
+        for sample in samples:
+            writer.write(sample)
+
+
+def copy(source: Path, folder: Path) -> None:
+    """`cp` of all files, each synced."""
+    subprocess.run(["cp", "-r", str(source), str(folder)], check=True)
+    for path in folder.iterdir():
+        sync(path)
+
+
+def writing(pairs: list[Pair], root: Path) -> dict[str, Callable[[], Any]]:
+    """The three ways of writing pairs that are in memory; ShardWriter is given finished rows."""
+    rows = [shards.row_of(pair) for pair in pairs]
+
+    def ours() -> None:
+        for start in range(0, len(pairs), SHARD):
+            shards.write_shard(root / "ours", start // SHARD, pairs[start : start + SHARD])
+
+    def peer() -> None:
+        samples = (
+            {"__key__": pair.key, "png": pair.image, "txt": pair.caption, "json": row}
+            for pair, row in zip(pairs, rows, strict=True)
+        )
+        write_peer(samples, root / "shardwriter")
+
+    return {
+        "ours": ours,
+        "shardwriter": peer,
+        "cp": lambda: copy(root / "ours", root / "cp"),
+    }
+
+
+def mixing(pairs: list[Pair], root: Path) -> dict[str, Callable[[], Any]]:
+    """The three ways of mixing raw/ and stylized/ into train/.
+
+    Ours shuffles all samples, by random access. The peer reads its tars in order and does not shuffle.
+    """
+    corpus = root / "corpus"
+    for kind in ("raw", "stylized"):
+        chosen = [pair for pair in pairs if pair.origin.kind == kind]
+        for start in range(0, len(chosen), SHARD):
+            shards.write_shard(corpus / kind, start // SHARD, chosen[start : start + SHARD])
+    tars = [str(path) for kind in ("raw", "stylized") for path in shards.shard_paths(corpus / kind)]
+    keys = sorted((pair.key for pair in pairs), key=lambda key: digest("mix", key))
+    recipe: Recipe = check_recipe(
+        {"name": "benchmark", "raw": [{"type": "mini"}], "mix": {"shard_pairs": SHARD}}, root
+    )
+
+    def peer() -> None:
+        samples = webdataset.WebDataset(tars, shardshuffle=False)
+        whole = (
+            {
+                name: value
+                for name, value in sample.items()
+                if name in ("__key__", "png", "txt", "json")
+            }
+            for sample in samples
+        )
+        write_peer(whole, root / "shardwriter")
+
+    return {
+        "ours": lambda: write_split(root / "ours", keys, Pictures(corpus), recipe),
+        "shardwriter": peer,
+        "cp": lambda: copy(root / "ours", root / "cp"),
+    }
+
+
+def measure(ways: dict[str, Callable[[], Any]], root: Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds of every way in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            os.sync()
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+        for name in ways:
+            shutil.rmtree(root / name)
+    return seconds
+
+
+def summary(seconds: dict[str, list[float]], samples: int, total: int) -> dict[str, Any]:
+    """Medians, and the medians of the ratios within each round."""
+    ours = seconds["ours"]
+
+    def ratio(name: str) -> float:
+        pairs = zip(seconds[name], ours, strict=True)
+        return round(statistics.median(theirs / mine for theirs, mine in pairs), 2)
+
+    return {
+        "seconds": {n: [round(s, 3) for s in values] for n, values in seconds.items()},
+        "samples_per_s": {n: round(samples / statistics.median(v)) for n, v in seconds.items()},
+        "mb_per_s": {n: round(total / statistics.median(v) / 1e6) for n, v in seconds.items()},
+        "times_shardwriter": ratio("shardwriter"),
+        "of_cp": ratio("cp"),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as markdown."""
+    lines = [
+        "# Shards: writing and mixing",
+        "",
+        f"`{result['command']}` on {result['machine']}; load average {result['load']} at the start.",
+        "Higher is better in every column; the ratios are medians over"
+        f" {result['rounds']} rounds of paired runs.",
+        "",
+        "| what | samples/s: ours | ShardWriter | cp | ours / ShardWriter (goal 5) | ours / cp (goal 0.6) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for what in ("writing", "mixing"):
+        one = result[what]
+        rate = one["samples_per_s"]
+        lines.append(
+            f"| {what} | {rate['ours']:,} | {rate['shardwriter']:,} | {rate['cp']:,} |"
+            f" {one['times_shardwriter']} | {one['of_cp']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--samples", type=int, default=20_000)
+    parser.add_argument("--bytes", type=int, default=20_000, help="of each image")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    result: dict[str, Any] = {
+        "command": f"python benchmarks/shards.py --samples {asked.samples} --bytes {asked.bytes}"
+        f" --rounds {asked.rounds}",
+        "machine": f"{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()}), Python"
+        f" {platform.python_version()}, webdataset {version('webdataset')}",
+        "load": round(os.getloadavg()[0], 1),
+        "rounds": asked.rounds,
+    }
+    pairs = make_pairs(asked.samples, asked.bytes)
+    total = asked.samples * asked.bytes
+    for what, ways in (("writing", writing), ("mixing", mixing)):
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+            seconds = measure(ways(pairs, Path(folder)), Path(folder), asked.rounds)
+        result[what] = summary(seconds, asked.samples, total)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "shards.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    (asked.out / "shards.md").write_text(table(result), "utf-8")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
