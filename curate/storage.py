@@ -40,19 +40,22 @@ class FileInfo:
     bytes: int
 
     @classmethod
-    def of(cls, path: Path) -> FileInfo:
-        """Hash a file that lies there (SHA-256 alone). Raises CorpusError when it is missing."""
-        sha256, count = hashlib.sha256(), 0
+    def of(cls, path: Path, *, md5: bool = False) -> FileInfo:
+        """Hash a file that lies there, `md5` too if asked. Raises CorpusError when it is missing."""
+        hashes = [hashlib.sha256(), *([hashlib.md5(usedforsecurity=False)] if md5 else [])]
+        count = 0
         try:
             with path.open("rb") as stream:
                 while chunk := stream.read(1 << 20):
-                    sha256.update(chunk)
+                    for one in hashes:
+                        one.update(chunk)
                     count += len(chunk)
         except OSError as error:
             raise CorpusError(
                 f"{path}: expected a file, found: {error.strerror or error}"
             ) from error
-        return cls(path.name, sha256.hexdigest(), None, count)
+        found = [one.hexdigest() for one in hashes]
+        return cls(path.name, found[0], found[1] if md5 else None, count)
 
 
 class AtomicFile:
