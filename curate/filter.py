@@ -56,7 +56,7 @@ class Candidate:
     phash: str | None = None
     colour: str | None = None
     twin: str | None = None  # key of the pair that a duplicate repeats
-    rank: float | None = None  # harmonic mean of the text and the style score
+    rank: float | None = None  # see rank_of
 
     def drop(self, reason: str) -> None:
         """Drop with this stage's verdict, unless one stands already."""
@@ -100,8 +100,8 @@ def read_candidates(corpus: Path, recipe: Recipe) -> list[Candidate]:
         raise CorpusError(f"{corpus}: {len(found) - len(keys)} keys come twice in raw and stylized")
     text, style = ranking_scores(recipe)
     for one in found:
-        if one.kind == "stylized" and text is not None and style is not None:
-            one.rank = harmonic_mean(one.scores[text], one.scores[style])
+        if one.kind == "stylized":
+            one.rank = rank_of(one.scores, text, style)
     return found
 
 
@@ -167,6 +167,14 @@ def harmonic_mean(text: float | None, style: float | None) -> float | None:
         return None
     text, style = max(0.0, text), max(0.0, style)
     return 2 * text * style / (text + style) if text + style > 0 else 0.0
+
+
+def rank_of(
+    scores: Mapping[str, float | None], text: str | None, style: str | None
+) -> float | None:
+    """What orders candidates: the harmonic mean of both scores, or the one that the recipe has."""
+    values = [scores[name] for name in (text, style) if name is not None]
+    return harmonic_mean(values[0], values[-1]) if values else None
 
 
 def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:

@@ -91,7 +91,7 @@ class Ledger:
         path = self.path(stage, unit)
         try:
             values = json.loads(self._text(stage, unit))
-            if values.pop("sha256", None) != _seal(values):
+            if values.pop("sha256", None) != seal(values):
                 raise ValueError("one that was changed after it was written")
             return Entry(**values)
         except (FileNotFoundError, NotADirectoryError):
@@ -170,7 +170,7 @@ class Ledger:
             note=dict(note or {}),
         )
         values = asdict(entry)
-        sealed = {**values, "sha256": _seal(values)}
+        sealed = {**values, "sha256": seal(values)}
         text = json.dumps(sealed, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         if (lease := held(self.corpus)) is not None:
             lease.require()
@@ -229,7 +229,7 @@ class Ledger:
             self._read_all(lease).pop(stage, None)
 
 
-def _seal(values: Mapping[str, Any]) -> str:
+def seal(values: Mapping[str, Any]) -> str:
     """The hash of an entry's values, which stands in it."""
     return hashlib.sha256(canonical(values).encode()).hexdigest()
 

@@ -19,6 +19,7 @@ import pytest
 from pictures_folder import tree
 
 from curate.audit import AuditResult, audit
+from curate.ledger import seal
 from curate.manifest import build_manifest, corpus_files, write_manifest
 from curate.mix import shard_entry, wids_index
 from curate.shards import iter_pairs, read_shard, read_table, write_shard, write_table
@@ -45,7 +46,8 @@ def forge(corpus: Path) -> None:
         there = [name for name in entry["files"] if (corpus / name).is_file()]
         infos = {name: FileInfo.of(corpus / name) for name in there}
         entry["files"] = {n: {"sha256": i.sha256, "bytes": i.bytes} for n, i in infos.items()}
-        path.write_text(json.dumps(entry))
+        del entry["sha256"]
+        path.write_text(json.dumps({**entry, "sha256": seal(entry)}))
     write_manifest(corpus)
 
 

@@ -17,6 +17,7 @@ from curate.filter import (
     decide,
     filter_corpus,
     harmonic_mean,
+    rank_of,
     ranking_scores,
     read_candidates,
 )
@@ -201,6 +202,14 @@ def test_a_dropped_candidate_takes_no_place_in_its_group() -> None:
 )
 def test_the_harmonic_mean(text: float | None, style: float | None, mean: float | None) -> None:
     assert harmonic_mean(text, style) == mean
+
+
+def test_candidates_are_ranked_by_both_scores_or_by_the_one_there_is() -> None:
+    scores = {"text": 0.3, "style": 0.6, "bad": math.nan, "none": None}
+    assert rank_of(scores, "text", "style") == pytest.approx(0.4)
+    assert rank_of(scores, None, "style") == pytest.approx(0.6)
+    assert rank_of(scores, "text", None) == pytest.approx(0.3)
+    assert [rank_of(scores, name, None) for name in ("bad", "none", None)] == [None, None, None]
 
 
 def test_the_ranking_scores_are_those_asked_for_or_the_first_of_their_kind() -> None:
