@@ -60,7 +60,7 @@ class UrlsSource(Settings):
     """A list of URLs with captions, downloaded through img2dataset behind a guard."""
 
     type: Literal["urls"]
-    path: Path = Field(description="parquet, csv, tsv or jsonl; a folder or a pattern of them.")
+    path: Path = Field(description="parquet, csv, tsv, json or jsonl; a folder or a pattern.")
     url_column: str | None = Field(None, description="Default: url, URL, image_url, ...")
     caption_column: str | None = Field(None, description="Default: caption, TEXT, text, ...")
     limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
@@ -72,7 +72,21 @@ class UrlsSource(Settings):
     max_bytes: int = Field(32_000_000, ge=1, description="Longer bodies are refused (ours).")
     retries: int = Field(0, ge=0, le=10, description="Further tries of a failed download.")
     threads: int = Field(16, ge=1, le=256, description="Downloads at the same time.")
+    processes: int = Field(1, ge=1, le=64, description="Processes that share the downloads.")
     contact: str | None = Field(None, description="Web page or mail address in the user agent.")
+    host_requests_per_s: float | None = Field(
+        20.0, gt=0, description="On average, to one host; null: as fast as it goes (ours)."
+    )
+    robots: bool = Field(False, description="Ask every host for robots.txt and obey it.")
+    min_success: float = Field(
+        0.1, ge=0, le=1, description="Stop when a smaller share of downloads succeeds (ours)."
+    )
+    uids: Path | None = Field(
+        None, description="Only rows whose uid is in this DataComp subset (.npy of u8,u8)."
+    )
+    sha256_column: str | None = Field(
+        None, description="Column with the hash that the bytes must have."
+    )
 
     @field_validator("allow_networks")
     @classmethod
@@ -108,6 +122,9 @@ class ShardsSource(Settings):
     path: str = Field(description="A tar, a folder of tars, or a pattern such as other/*.tar.")
     max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped (ours).")
     limit: int | None = Field(None, ge=1, description="At most so many samples, in order.")
+    uids: Path | None = Field(
+        None, description="Only samples whose uid is in this DataComp subset (.npy of u8,u8)."
+    )
 
 
 Source = Annotated[
@@ -352,6 +369,8 @@ def _absolute(recipe: Recipe, base: Path) -> Recipe:
         return (base / Path(path).expanduser()).resolve()
 
     def placed(part: Settings) -> Settings:
+        if isinstance(part, (ShardsSource, UrlsSource)) and part.uids is not None:
+            part = part.model_copy(update={"uids": under(part.uids)})
         if isinstance(part, ShardsSource):
             pattern = base / Path(part.path).expanduser()
             return part.model_copy(update={"path": str(pattern)})

@@ -11,14 +11,25 @@ from curate.ledger import ALL, Ledger, Made, family, locked
 from curate.manifest import write_manifest
 from curate.objects import in_process
 from curate.recipe import Recipe, dump_recipe
-from curate.stage import CHEAP, LEDGER, MANIFEST, MIX, RECIPE, REPORT, STAGES, VERDICTS, WORK
+from curate.stage import (
+    CHEAP,
+    FETCHED,
+    LEDGER,
+    MANIFEST,
+    MIX,
+    RECIPE,
+    REPORT,
+    STAGES,
+    VERDICTS,
+    WORK,
+)
 from curate.steps import Build, Result
 from curate.storage import remove, remove_unfinished, work_folder, write_text
 from stylear.errors import CorpusError, SettingsChanged, UsageError
 
 Step = Callable[[Build], Result]
 OUTPUTS = {
-    "fetch": ("raw", WORK),
+    "fetch": ("raw", FETCHED, WORK),
     "synthesize": ("stylized",),
     "score": ("scores",),
     "filter": (VERDICTS,),

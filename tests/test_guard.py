@@ -16,9 +16,13 @@ from urllib.error import HTTPError, URLError
 import pytest
 
 import stylear
-from curate.fetch.guard import GuardedOpener, Limits, Refused, is_allowed, plain_url
+from curate.fetch.connections import is_allowed
+from curate.fetch.guard import GuardedOpener, Limits
 from curate.fetch.loopback import NETWORK, serve
+from curate.fetch.refused import Refused, plain_url
 from stylear.errors import SourceError
+
+PICTURE = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;" + bytes(32)  # one pixel, as its header says
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -38,12 +42,14 @@ class Answers(BaseHTTPRequestHandler):
             self.send_response(302 if left else 200)
             if left:
                 self.send_header("Location", f"/hops/{left - 1}")
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", "0" if left else str(len(PICTURE)))
             self.end_headers()
+            self.wfile.write(b"" if left else PICTURE)
         elif what == "endless":
             self.send_response(200)
             self.end_headers()
             with self.quietly():
+                self.wfile.write(PICTURE)
                 while True:
                     self.wfile.write(bytes(1000))
         elif what == "drip":
@@ -57,7 +63,7 @@ class Answers(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", "100")
             self.end_headers()
-            self.wfile.write(b"x" * 40)
+            self.wfile.write(PICTURE)
         elif what == "large":
             self.send_response(200)
             self.send_header("Content-Length", "999999999")
@@ -66,9 +72,9 @@ class Answers(BaseHTTPRequestHandler):
             time.sleep(0.6)
         else:
             self.send_response(200)
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", str(len(PICTURE)))
             self.end_headers()
-            self.wfile.write(b"ok")
+            self.wfile.write(PICTURE)
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -105,7 +111,7 @@ def refusal(guard: GuardedOpener, url: str) -> str:
     """The name under which `url` is refused; the reason for other failures."""
     try:
         with guard.open(url) as response:
-            return f"opened: {response.read(20)!r}"
+            return "opened" if response.read() == PICTURE else "opened something else"
     except Refused as refused:
         return refused.name
     except URLError as error:
@@ -212,7 +218,7 @@ def test_loopback_is_refused_unless_allowed(server: tuple[str, list[tuple[str, s
     for host in names:
         assert refusal(shut, f"http://{host}:{port}/") == "not-public-address", host
     assert seen == []
-    assert refusal(opener(), f"{base}/") == "opened: b'ok'"
+    assert refusal(opener(), f"{base}/") == "opened"
     assert refusal(opener(), "http://10.1.2.3/") == "not-public-address"
 
 
@@ -233,8 +239,8 @@ def test_redirects_are_checked_like_urls(server: tuple[str, list[tuple[str, str]
 def test_five_redirects_are_followed_and_no_more(server: tuple[str, list[tuple[str, str]]]) -> None:
     base, seen = server
     guard = opener()
-    assert refusal(guard, f"{base}/hops/5") == "opened: b''"
-    assert guard.final_urls == {f"{base}/hops/5": f"{base}/hops/0"}
+    assert refusal(guard, f"{base}/hops/5") == "opened"
+    assert guard.evidence[f"{base}/hops/5"].final_url == f"{base}/hops/0"
     assert len(seen) == 6
     assert refusal(guard, f"{base}/hops/6") == "too-many-redirects"
 
@@ -254,15 +260,13 @@ def test_bytes_and_seconds_are_limited(server: tuple[str, list[tuple[str, str]]]
     assert refusal(opener(max_bytes=10_000), f"{base}/large") == "too-large"
     assert refusal(opener(deadline_s=0.1), f"{base}/drip") == "timeout"
     assert refusal(opener(), f"{base}/short") == "cut-off"
-    with pytest.raises((URLError, TimeoutError), match="timed out"):
-        opener(timeout_s=0.1).open(f"{base}/silent")
+    assert refusal(opener(timeout_s=0.1), f"{base}/silent") == "timeout"
 
 
 def test_https_is_tried_behind_the_same_guard(server: tuple[str, list[tuple[str, str]]]) -> None:
     base, seen = server
     url = base.replace("http://", "https://")
-    with pytest.raises(URLError, match="SSL"):
-        opener(timeout_s=0.5).open(url)
+    assert refusal(opener(timeout_s=0.5), url) == "tls-failed"
     assert refusal(GuardedOpener(Limits()), url) == "not-public-address"
     assert seen == []
 
@@ -288,7 +292,7 @@ def test_the_connection_goes_to_the_checked_address(
         return genuine(host, at, *rest, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert refusal(opener(), f"http://rebind.example:{port}/") == "opened: b'ok'"
+    assert refusal(opener(), f"http://rebind.example:{port}/") == "opened"
     assert asked == ["rebind.example"]
     assert refusal(opener(), f"http://rebind.example:{port}/") == "not-public-address"
     assert len(seen) == 1
@@ -296,13 +300,13 @@ def test_the_connection_goes_to_the_checked_address(
 
 def test_the_loopback_server_serves_its_folder_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
-    (tmp_path / "served" / "a b.png").write_bytes(b"bytes")
+    (tmp_path / "served" / "a b.png").write_bytes(PICTURE)
     (tmp_path / "secret.txt").write_bytes(b"secret")
     (tmp_path / "served" / "link").symlink_to(tmp_path / "secret.txt")
     guard = opener()
     with serve(tmp_path / "served") as base:
         with guard.open(f"{base}/a b.png") as response:
-            assert response.read() == b"bytes"
+            assert response.read() == PICTURE
             assert response.headers["Content-Type"] == "image/png"
         for path in ("", "..%2Fsecret.txt", "../secret.txt", "link", "none.png", "%00"):
             with pytest.raises(HTTPError, match="404"):

@@ -33,7 +33,7 @@ def read_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
 
     seen: Counter[bytes] = Counter()
     for source in recipe.raw:
-        for pair in open_source(source, work, recipe.seed):
+        for pair in open_source(source, work, recipe):
             token = bytes.fromhex(pair.key)
             repeats = seen[token]
             seen[token] += 1
@@ -45,7 +45,7 @@ def read_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
                 yield pair
 
 
-def open_source(source: Any, work: Path, seed: int = 0) -> Iterator[Pair]:
+def open_source(source: Any, work: Path, recipe: Recipe) -> Iterator[Pair]:
     """The pairs of one source with the bytes as they came."""
     from curate.fetch.folder import folder_pairs
     from curate.fetch.mini import mini_pairs
@@ -54,12 +54,12 @@ def open_source(source: Any, work: Path, seed: int = 0) -> Iterator[Pair]:
 
     match source.type:
         case "mini":
-            return mini_pairs(source, seed)
+            return mini_pairs(source, recipe.seed)
         case "folder":
             return folder_pairs(source)
         case "shards":
             return shard_pairs(source)
         case "urls":
-            return url_pairs(source, work)
+            return url_pairs(source, work, recipe.image.max_pixels)
         case other:
             raise AssertionError(f"a source of type {other!r} passed the recipe")

@@ -7,6 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from curate import ingest, shards
 from curate.fetch import read_raw
+from curate.fetch.download import FETCHED_AT
 from curate.ledger import ALL, Made
+from curate.stage import FETCHED
 from curate.steps import Build, Result, chunks, inside, without
 from curate.storage import storage, work_folder
 from stylear.console import Bar
@@ -27,7 +30,16 @@ if TYPE_CHECKING:
 STAGE = "fetch"
 CODE = f"1.{ingest.VERSION}.{shards.VERSION}"
 TEXTS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
-HOW = ("threads", "retries", "timeout_s", "deadline_s", "contact")  # of a URL list: changes no pair
+HOW = (  # of a URL list: changes no pair
+    "threads",
+    "processes",
+    "retries",
+    "timeout_s",
+    "deadline_s",
+    "contact",
+    "host_requests_per_s",
+    "min_success",
+)
 
 
 def how_made(recipe: Recipe) -> Made:
@@ -53,7 +65,7 @@ def fetch(build: Build) -> Result:
     made = how_made(recipe)
     made = Made(made.settings, made.code_version, inputs=[state_of(s) for s in recipe.raw])
     if ledger.done(STAGE, ALL, made) and _all_there(build, made):
-        return Result.of(STAGE, _shards(build), 0)
+        return finish(build, made, 0)
     new = count = 0
     pairs = read_raw(recipe, work_folder(build.corpus))
     with Bar("fetch", unit="pairs") as bar, ThreadPoolExecutor(build.cores) as threads:
@@ -70,13 +82,15 @@ def fetch(build: Build) -> Result:
                 bar.advance(len(keys))
                 continue
             seen: list[str] = []
+            times: dict[str, float] = {}
             ready = map_ahead(
                 partial(ingest.ingest, settings=recipe.image),
-                _noting(chunk, seen),
+                _noting(untimed(chunk, times), seen),
                 threads,
                 4 * build.cores,
             )
             info = shards.write_shard(folder, count - 1, _watched(ready, seen, bar))
+            write_times(build.corpus, unit, times)
             ledger.commit(
                 STAGE,
                 unit,
@@ -93,14 +107,51 @@ def fetch(build: Build) -> Result:
             f"{folder}: the sources give fewer pairs than when it was fetched",
             hint="add --redo fetch to fetch all of it again, or give another --out",
         )
-    result = Result.of(STAGE, _shards(build), new)
-    ledger.commit(
-        STAGE, ALL, made, rows_in=result.rows_in, kept=result.kept, dropped=result.dropped, files={}
-    )
+    result = finish(build, made, new)
     work = work_folder(build.corpus)
     with storage(work):
         shutil.rmtree(work, ignore_errors=True)
     return result
+
+
+def finish(build: Build, made: Made, new: int) -> Result:
+    """Enter the whole stage in the ledger, unless it stands there with these counts."""
+    result = Result.of(STAGE, _shards(build), new)
+    old = build.ledger.entry(STAGE, ALL)
+    if old is None or (old.kept, dict(old.dropped)) != (result.kept, dict(result.dropped)):
+        build.ledger.commit(
+            STAGE,
+            ALL,
+            made,
+            rows_in=result.rows_in,
+            kept=result.kept,
+            dropped=result.dropped,
+            files={},
+        )
+    return result
+
+
+def untimed(pairs: Iterable[Pair], times: dict[str, float]) -> Iterator[Pair]:
+    """Pairs without the time of their download, which goes into `times` by key.
+
+    It is the one thing about a download that differs in every run, so it is no part of the shards.
+    """
+    for pair in pairs:
+        if FETCHED_AT in pair.origin.details:
+            details = dict(pair.origin.details)
+            times[pair.key] = float(details.pop(FETCHED_AT) or 0)
+            pair = replace(pair, origin=replace(pair.origin, details=details))
+        yield pair
+
+
+def write_times(corpus: Path, unit: str, times: dict[str, float]) -> None:
+    """Write `fetched/NNNNN.parquet`: when each download of a shard was made (UTC)."""
+    import pyarrow as pa
+
+    if times:
+        at = pa.array([round(t * 1000) for t in times.values()], pa.timestamp("ms", tz="UTC"))
+        table = pa.table({"key": pa.array(list(times), pa.string()), "fetched_at": at})
+        shards.write_table(corpus / FETCHED / f"{unit}.parquet", table)
 
 
 def _shards(build: Build) -> list[Any]:
@@ -157,6 +208,8 @@ def state_of(source: Any) -> str:
         total.update(
             f"{name}\0{file.stat().st_size}\0{content}\n".encode("utf-8", "surrogateescape")
         )
+    if getattr(source, "uids", None) is not None:
+        total.update(hashlib.sha256(source.uids.read_bytes()).digest())
     return total.hexdigest()
 
 
