@@ -16,7 +16,16 @@ from curate.storage import TEMPORARY, FileInfo, files_below, write_text
 from stylear.errors import CorpusError
 
 FORMAT = "stylear-corpus-1"
-PACKAGES = ("stylear", "torch", "numpy", "pillow", "pyarrow", "open_clip_torch", "img2dataset")
+PACKAGES = (
+    "stylear",
+    "torch",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "open_clip_torch",
+    "img2dataset",
+    "opencv-python-headless",
+)
 SPLITS = ("train", "val")
 
 

@@ -33,7 +33,10 @@ class ImageSettings(Settings):
     quality: int | None = Field(
         None, ge=1, le=100, description="Of jpg and webp; default: 95 for jpg, lossless for webp."
     )
-    fit: Literal["crop", "pad"] = Field("crop", description="Cut the centre, or add background.")
+    fit: Literal["crop", "pad", "source"] = Field(
+        "crop",
+        description="Cut the centre, add background, or store png, jpg and webp as they came.",
+    )
     background: str = Field(
         "#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", description="Behind transparency and padding."
     )
@@ -288,6 +291,11 @@ class Recipe(Settings):
         for name in asked:
             if name not in names:
                 raise ValueError(f"filter: no scorer is called {name!r}{_close(name, names)}")
+        if self.image.fit == "source" and (self.references or self.score):
+            raise ValueError(
+                "image.fit: source stores undecoded images of any size, expected no"
+                " references and no score beside it"
+            )
         if "synthesize" in self.model_fields_set and not self.references:
             raise ValueError("references: synthesize needs at least one style reference")
         return self

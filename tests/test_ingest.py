@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from curate.ingest import Refusal, encode, ingest, store
+from curate.ingest import Refusal, ingest, store
+from curate.pixels import encode
 from curate.recipe import ImageSettings
 from stylear.pair import Origin, Pair
 

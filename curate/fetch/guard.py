@@ -250,11 +250,8 @@ def _is_read(response: http.client.HTTPResponse) -> bool:
     """Whether the connection can be used again; a short rest (an error page) is read for that."""
     if response.will_close:
         return False
-    if response.length:
-        if response.length > SHORT:
-            return False
-        with suppress(
-            OSError, http.client.HTTPException
-        ):  # the answer is known; this is only tidying
-            response.read()
-    return response.isclosed() or response.length == 0
+    if response.length and response.length > SHORT:
+        return False
+    with suppress(OSError, http.client.HTTPException):  # the answer is known; this is only tidying
+        response.read()
+    return response.isclosed()

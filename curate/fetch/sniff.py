@@ -12,6 +12,8 @@ LAST_LOOK = (
     1 << 20
 )  # bytes within which a header must declare its pixels (else: the decoder's check)
 JPEG_SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # start of frame
+PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
+PLAIN_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xFE})  # tables, restarts, JFIF, comment
 JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes
 AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
@@ -89,6 +91,29 @@ def _jpeg(data: bytes | bytearray) -> tuple[int, int] | None:
         else:
             (length,) = struct.unpack_from(">H", data, at + 2)
             at += 2 + max(2, length)
+
+
+def plain_jpeg(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a JPEG of three 8-bit components whose header holds nothing but its coding.
+
+    None for any other file, and for a JPEG with EXIF, a colour profile, several pictures or anything
+    else that a decoder has to think about.
+    """
+    at = 2
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        while data[at] == 0xFF:
+            marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
+            if marker in PLAIN_FRAMES:
+                height, width = _two(">HH", data, at + 5)
+                return (width, height) if (data[at + 4], data[at + 9]) == (8, 3) else None
+            if marker not in PLAIN_SEGMENTS or length < 2:
+                return None
+            at += 2 + length
+    except (struct.error, IndexError):
+        return None
+    return None
 
 
 def _webp(data: bytes | bytearray) -> tuple[int, int] | None:
