@@ -356,6 +356,17 @@ def check_recipe(data: Mapping[str, Any], base: Path) -> Recipe:
     return _absolute(recipe, base)
 
 
+def with_min_success(recipe: Recipe, share: float | None) -> Recipe:
+    """The recipe with another `min_success` for every URL list; None leaves it as it is."""
+    if share is None:
+        return recipe
+    raw = tuple(
+        source.model_copy(update={"min_success": share}) if source.type == "urls" else source
+        for source in recipe.raw
+    )
+    return recipe.model_copy(update={"raw": raw})
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every default spelled out; loading it gives the same recipe."""
     left_out = None if recipe.references else {"synthesize"}

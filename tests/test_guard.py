@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 import urllib.request
@@ -10,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.error import HTTPError, URLError
 
 import pytest
+from hostile_server import hostile_server
 
 import stylear
 from curate.fetch.connections import is_allowed
@@ -320,3 +322,77 @@ def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
         port = int(base.rpartition(":")[2])
         with pytest.raises(SourceError, match=f"port {port}"), serve(tmp_path, port):
             pass
+
+
+def test_the_certificate_must_be_that_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection goes to a checked address; the name in the certificate is still that of the URL."""
+    tls = Path(__file__).parent / "tls"
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls / "authority.pem"))
+    genuine = socket.getaddrinfo
+
+    def getaddrinfo(host: str, at: int, *rest: Any, **named: Any) -> Any:
+        return genuine("127.0.0.1" if host.endswith(".example") else host, at, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    handler = type("Handler", (Answers,), {"seen": []})
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls / "server.pem")
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    thread = threading.Thread(target=http.serve_forever, args=(0.02,))
+    thread.start()
+    port = http.server_address[1]
+    found = [refusal(opener(), f"https://{host}.example:{port}/") for host in ("good", "other")]
+    monkeypatch.delenv("SSL_CERT_FILE")
+    found.append(refusal(opener(), f"https://good.example:{port}/"))
+    http.shutdown()
+    http.server_close()
+    thread.join()
+    assert found == ["opened", "tls-failed", "tls-failed"]
+
+
+def test_connections_are_used_again_and_replaced_when_the_server_closed_them() -> None:
+    ports: list[int] = []
+
+    class Kept(Answers):
+        protocol_version = "HTTP/1.1"
+        seen: ClassVar[list[tuple[str, str]]] = []
+
+        def do_GET(self) -> None:
+            ports.append(self.client_address[1])
+            super().do_GET()
+            self.close_connection = self.path == "/last"  # without saying so
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Kept)
+    thread = threading.Thread(target=http.serve_forever, args=(0.02,))
+    thread.start()
+    base = f"http://127.0.0.1:{http.server_address[1]}"
+    guard = opener()
+    paths = ("/a", "/hops/2", "/last", "/b", "/large", "/c")
+    assert [refusal(guard, base + path) for path in paths] == [
+        *(["opened"] * 4),
+        "too-large",
+        "opened",
+    ]
+    guard.close()
+    http.shutdown()
+    http.server_close()
+    thread.join()
+    first, last, new = ports[0], ports[-2], ports[-1]
+    assert ports == [*([first] * 5), last, last, new]
+    assert len({first, last, new}) == 3
+
+
+def test_what_the_server_said_is_kept_as_evidence() -> None:
+    with hostile_server() as (base, _):
+        guard = opener()
+        assert refusal(guard, f"{base}/to//tag/otherbot:%20noai") == "opened something else"
+        said = guard.evidence[f"{base}/to//tag/otherbot:%20noai"]
+        refusal(guard, f"{base}/status/410")
+        assert refusal(guard, f"{base}/tdm/1") == "opted-out"
+    assert said.final_url == f"{base}/tag/otherbot:%20noai"
+    assert (said.status, said.directives) == (200, "x-robots-tag: otherbot: noai")
+    assert time.time() - 3600 < said.fetched_at <= time.time()
+    assert guard.evidence[f"{base}/status/410"].status == 410
+    assert guard.evidence[f"{base}/tdm/1"].directives == "tdm-reservation: 1"
+    guard.close()

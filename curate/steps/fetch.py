@@ -21,7 +21,7 @@ from curate.stage import FETCHED
 from curate.steps import Build, Result, chunks, inside, without
 from curate.storage import storage, work_folder
 from stylear.console import Bar
-from stylear.errors import CorpusError, SettingsChanged
+from stylear.errors import CorpusError, SettingsChanged, SourceError
 from stylear.pair import Pair, digest
 
 if TYPE_CHECKING:
@@ -115,8 +115,17 @@ def fetch(build: Build) -> Result:
 
 
 def finish(build: Build, made: Made, new: int) -> Result:
-    """Enter the whole stage in the ledger, unless it stands there with these counts."""
+    """Enter the whole stage in the ledger, unless it stands there with these counts.
+
+    Raises SourceError when not a single pair was kept: an empty corpus is no success.
+    """
     result = Result.of(STAGE, _shards(build), new)
+    if result.rows_in and not result.kept:
+        reasons = ", ".join(f"{why} {count}" for why, count in result.dropped.items())
+        raise SourceError(
+            f"{build.corpus}: none of {result.rows_in} pairs can be used: {reasons}",
+            hint="mend the sources, then fetch again with --redo fetch",
+        )
     old = build.ledger.entry(STAGE, ALL)
     if old is None or (old.kept, dict(old.dropped)) != (result.kept, dict(result.dropped)):
         build.ledger.commit(
