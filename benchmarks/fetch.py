@@ -5,7 +5,8 @@
 Both sides are whole commands in processes of their own, start to finished shards on the disk: theirs is
 `img2dataset` without any guard, ours `stylear curate fetch` with the guard, ingest, hashes, fsync and
 ledger. Rounds alternate (A B A B ...), so that what else the machine does meets both alike, and the
-ratio is taken round by round, of the seconds without start-up (a command that fetches one image).
+ratio is taken round by round, of the seconds from the first image asked for to the end of the command
+(neither side pays for its imports; the ratio of the whole commands stands beside it).
 Writes results/fetch.json and results/fetch.md beside this file.
 """
 
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,16 +77,26 @@ def ours(listing: Path, out: Path, mode: str, processes: int) -> list[str]:
     return [sys.executable, "-m", "stylear", "curate", "fetch", str(recipe), "--out", str(out)]
 
 
-def timed(command: list[str], out: Path, expected: int) -> float:
-    """Seconds of one whole command. Raises RuntimeError when it did not fetch every image."""
+def timed(command: list[str], out: Path, port: int, expected: int) -> tuple[float, float]:
+    """Seconds of one whole command, and of its part after the first image was asked for.
+
+    Raises RuntimeError when it did not fetch every image.
+    """
     environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}
-    start = time.perf_counter()
+    first_asked(port)
+    start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    seconds = time.perf_counter() - start
+    end = time.monotonic()
     found = sum(count_images(path) for path in sorted(out.rglob("*.parquet")))
     if done.returncode or found != expected:
         raise RuntimeError(f"{' '.join(command)}: {found} of {expected}\n{done.stderr[-2000:]}")
-    return seconds
+    return end - start, end - float(first_asked(port))
+
+
+def first_asked(port: int) -> str:
+    """What the server notes; asking starts its note anew."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/first") as answer:
+        return str(answer.read().decode())
 
 
 def count_images(path: Path) -> int:
@@ -95,30 +107,31 @@ def count_images(path: Path) -> int:
     return table["kept"].to_pylist().count(True) if "kept" in table.column_names else 0
 
 
-def compare(lists: dict[int, Path], mode: str, rounds: int, processes: dict[str, int]) -> Result:
-    """Paired rounds of one mode: each side fetches the long list, and one image alone (its start-up)."""
-    images = max(lists)
+def compare(
+    listing: Path, port: int, mode: str, images: int, rounds: int, processes: dict[str, int]
+) -> Result:
+    """Paired rounds of one mode."""
     whole: dict[str, list[float]] = {"theirs": [], "ours": []}
-    start: dict[str, list[float]] = {"theirs": [], "ours": []}
+    going: dict[str, list[float]] = {"theirs": [], "ours": []}
     for turn in range(rounds):
         for side, build in (("theirs", theirs), ("ours", ours)):
-            for count, seconds in ((1, start), (images, whole)):
-                with tempfile.TemporaryDirectory(dir=lists[count].parent) as scratch:
-                    out = Path(scratch) / "out"
-                    command = build(lists[count], out, mode, processes[side])
-                    seconds[side].append(timed(command, out, count))
-        rates = ", ".join(f"{s} {images / (whole[s][-1] - start[s][-1]):.0f}/s" for s in whole)
+            with tempfile.TemporaryDirectory(dir=listing.parent) as scratch:
+                out = Path(scratch) / "out"
+                command = build(listing, out, mode, processes[side])
+                seconds = timed(command, out, port, images)
+            whole[side].append(seconds[0])
+            going[side].append(seconds[1])
+        rates = ", ".join(f"{side} {images / times[-1]:.0f}/s" for side, times in going.items())
         print(f"{mode} round {turn + 1}: {rates}", file=sys.stderr, flush=True)
-    going = {side: [w - s for w, s in zip(whole[side], start[side], strict=True)] for side in whole}
     return {
         "mode": mode,
         "images": images,
         "goal": GOALS[mode],
         "whole_s": whole,
-        "start_up_s": start,
+        "going_s": going,
         "ratios": [a / b for a, b in zip(going["theirs"], going["ours"], strict=True)],
         "whole_ratios": [a / b for a, b in zip(whole["theirs"], whole["ours"], strict=True)],
-        "images_per_s": {s: (images - 1) / statistics.median(t) for s, t in going.items()},
+        "images_per_s": {side: images / statistics.median(t) for side, t in going.items()},
     }
 
 
@@ -141,7 +154,6 @@ def table(results: list[Result], machine: str) -> str:
 
 def write_list(folder: Path, port: int, images: int) -> Path:
     """A list of so many URLs with captions."""
-    folder.mkdir()
     urls = [f"http://127.0.0.1:{port}/{n}.jpg" for n in range(images)]
     captions = [f"picture number {n}" for n in range(images)]
     pq.write_table(pa.table({"url": urls, "caption": captions}), folder / "list.parquet")
@@ -158,7 +170,7 @@ def main() -> None:
     parser.add_argument("--ours", type=int, default=1, help="downloading processes")
     options = parser.parse_args()
     server = subprocess.Popen(
-        [sys.executable, str(HERE / "image_server.py"), str(DISTINCT)],
+        [sys.executable, str(HERE / "support" / "image_server.py"), str(DISTINCT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -168,8 +180,11 @@ def main() -> None:
     processes = {"theirs": options.theirs, "ours": options.ours}
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            lists = {n: write_list(Path(scratch) / f"{n}", port, n) for n in (1, options.images)}
-            results = [compare(lists, mode, options.rounds, processes) for mode in options.modes]
+            listing = write_list(Path(scratch), port, options.images)
+            results = [
+                compare(listing, port, mode, options.images, options.rounds, processes)
+                for mode in options.modes
+            ]
     finally:
         server.communicate("")
     machine = (

@@ -41,6 +41,12 @@ def shrink_of(width: int, height: int, size: int) -> int:
     return max(step for step in (1, 2, 4, 8) if step <= max(1, left))
 
 
+def prepare() -> None:
+    """Import what the first image needs, while the first downloads come."""
+    import cv2  # noqa: F401
+    import torch  # noqa: F401
+
+
 def fit(pixels: Pixels, settings: ImageSettings) -> Pixels:
     """A square of `size` pixels: the centre (`crop`), or everything on the background (`pad`)."""
     size, (height, width) = settings.size, pixels.shape[:2]

@@ -1,6 +1,6 @@
 """A server of JPEGs on loopback in a process of its own: what both sides of a fetch benchmark ask.
 
-python benchmarks/image_server.py NUM_IMAGES        prints its port, serves until stdin ends
+python benchmarks/support/image_server.py NUM_IMAGES        prints its port, serves until stdin ends
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import time
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+_first_asked: float | None = None
 WIDTH, HEIGHT, QUALITY = 640, 480, 85
 
 
@@ -44,11 +46,21 @@ class Server(asyncio.Protocol):
         self._asked += data
         while b"\r\n\r\n" in self._asked:
             head, _, self._asked = self._asked.partition(b"\r\n\r\n")
-            number = int(head.split(b" ", 2)[1].strip(b"/").partition(b".")[0])
+            name = head.split(b" ", 2)[1].strip(b"/").partition(b".")[0]
             assert isinstance(self._transport, asyncio.Transport)
-            self._transport.write(self._answers[number % len(self._answers)])
+            self._transport.write(self.answer(name))
             if b"connection: close" in head.lower():
                 self._transport.close()
+
+    def answer(self, name: bytes) -> bytes:
+        """A picture; for `first` the clock's reading when one was first asked for since the last time."""
+        global _first_asked
+        if name == b"first":
+            body, _first_asked = f"{_first_asked}".encode(), None
+            return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        if _first_asked is None:
+            _first_asked = time.monotonic()
+        return self._answers[int(name) % len(self._answers)]
 
 
 async def serve(images: list[bytes]) -> None:
