@@ -6,7 +6,8 @@ Both sides are whole commands in processes of their own, start to finished shard
 `img2dataset` without any guard, ours `stylear curate fetch` with the guard, ingest, hashes, fsync and
 ledger. Rounds alternate (A B A B ...), so that what else the machine does meets both alike, and the
 ratio is taken round by round, of the seconds from the first image asked for to the end of the command
-(neither side pays for its imports; the ratio of the whole commands stands beside it).
+(neither side pays for its imports). Beside it stand the ratio of the whole commands, and the CPU that an
+image costs (start-up taken off), which other work on the machine disturbs least.
 Writes results/fetch.json and results/fetch.md beside this file.
 """
 
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,20 +79,33 @@ def ours(listing: Path, out: Path, mode: str, processes: int) -> list[str]:
     return [sys.executable, "-m", "stylear", "curate", "fetch", str(recipe), "--out", str(out)]
 
 
-def timed(command: list[str], out: Path, port: int, expected: int) -> tuple[float, float]:
-    """Seconds of one whole command, and of its part after the first image was asked for.
+@dataclass(frozen=True)
+class Cost:
+    """Of one command: seconds in all, seconds from the first image asked for, seconds of CPU."""
 
-    Raises RuntimeError when it did not fetch every image.
-    """
+    whole_s: float
+    going_s: float
+    cpu_s: float
+
+
+def timed(command: list[str], out: Path, port: int, expected: int) -> Cost:
+    """What one command costs. Raises RuntimeError when it did not fetch every image."""
     environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}
     first_asked(port)
     start = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    end = time.monotonic()
-    found = sum(count_images(path) for path in sorted(out.rglob("*.parquet")))
-    if done.returncode or found != expected:
-        raise RuntimeError(f"{' '.join(command)}: {found} of {expected}\n{done.stderr[-2000:]}")
-    return end - start, end - float(first_asked(port))
+    with tempfile.TemporaryFile() as words:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=words, env=environment
+        )
+        _, status, usage = os.wait4(process.pid, 0)  # of the process and all that it waited for
+        process.returncode = os.waitstatus_to_exitcode(status)
+        end = time.monotonic()
+        found = sum(count_images(path) for path in sorted(out.rglob("*.parquet")))
+        if process.returncode or found != expected:
+            words.seek(0)
+            raise RuntimeError(f"{command}: {found} of {expected}\n{words.read()[-2000:].decode()}")
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Cost(end - start, end - float(first_asked(port)), cpu_s)
 
 
 def first_asked(port: int) -> str:
@@ -108,52 +123,69 @@ def count_images(path: Path) -> int:
 
 
 def compare(
-    listing: Path, port: int, mode: str, images: int, rounds: int, processes: dict[str, int]
+    lists: dict[int, Path], port: int, mode: str, rounds: int, processes: dict[str, int]
 ) -> Result:
-    """Paired rounds of one mode."""
-    whole: dict[str, list[float]] = {"theirs": [], "ours": []}
-    going: dict[str, list[float]] = {"theirs": [], "ours": []}
+    """Paired rounds of one mode. The first round also fetches one image: the CPU of starting up."""
+    images = max(lists)
+    costs: dict[str, list[Cost]] = {"theirs": [], "ours": []}
+    idle: dict[str, float] = {}
     for turn in range(rounds):
         for side, build in (("theirs", theirs), ("ours", ours)):
-            with tempfile.TemporaryDirectory(dir=listing.parent) as scratch:
-                out = Path(scratch) / "out"
-                command = build(listing, out, mode, processes[side])
-                seconds = timed(command, out, port, images)
-            whole[side].append(seconds[0])
-            going[side].append(seconds[1])
-        rates = ", ".join(f"{side} {images / times[-1]:.0f}/s" for side, times in going.items())
+            for count in (1, images) if turn == 0 else (images,):
+                with tempfile.TemporaryDirectory(dir=lists[count].parent) as scratch:
+                    out = Path(scratch) / "out"
+                    command = build(lists[count], out, mode, processes[side])
+                    cost = timed(command, out, port, count)
+                if count == 1:
+                    idle[side] = cost.cpu_s
+                else:
+                    costs[side].append(cost)
+        rates = ", ".join(f"{side} {images / c[-1].going_s:.0f}/s" for side, c in costs.items())
         print(f"{mode} round {turn + 1}: {rates}", file=sys.stderr, flush=True)
+    rounds_of = list(zip(costs["theirs"], costs["ours"], strict=True))
+    cpu_ms = {
+        side: [1000 * (cost.cpu_s - idle[side]) / (images - 1) for cost in found]
+        for side, found in costs.items()
+    }
     return {
         "mode": mode,
         "images": images,
         "goal": GOALS[mode],
-        "whole_s": whole,
-        "going_s": going,
-        "ratios": [a / b for a, b in zip(going["theirs"], going["ours"], strict=True)],
-        "whole_ratios": [a / b for a, b in zip(whole["theirs"], whole["ours"], strict=True)],
-        "images_per_s": {side: images / statistics.median(t) for side, t in going.items()},
+        "costs": {side: [asdict(cost) for cost in found] for side, found in costs.items()},
+        "start_up_cpu_s": idle,
+        "images_per_s": {
+            side: images / statistics.median(cost.going_s for cost in found)
+            for side, found in costs.items()
+        },
+        "ratios": [a.going_s / b.going_s for a, b in rounds_of],
+        "whole_ratios": [a.whole_s / b.whole_s for a, b in rounds_of],
+        "cpu_ms": {side: statistics.median(found) for side, found in cpu_ms.items()},
+        "cpu_ratios": [a / b for a, b in zip(cpu_ms["theirs"], cpu_ms["ours"], strict=True)],
     }
 
 
 def table(results: list[Result], machine: str) -> str:
     """The results as markdown."""
     lines = [
-        "| mode | img2dataset, images/s | stylear with the guard, images/s | ratio, median of the rounds |"
-        " its range | ratio with start-up | goal |",
-        "|---|---|---|---|---|---|---|",
+        "| mode | img2dataset, images/s | stylear, images/s | ratio, median | its range | goal |"
+        " ratio with start-up | CPU ms an image, img2dataset | stylear | ratio of CPU |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        rate, ratios = result["images_per_s"], result["ratios"]
+        rate, ratios, cpu = result["images_per_s"], result["ratios"], result["cpu_ms"]
         lines.append(
             f"| {result['mode']} | {rate['theirs']:.0f} | {rate['ours']:.0f} |"
             f" {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
-            f" {statistics.median(result['whole_ratios']):.2f} | {result['goal']} |"
+            f" {result['goal']} | {statistics.median(result['whole_ratios']):.2f} |"
+            f" {cpu['theirs']:.2f} | {cpu['ours']:.2f} |"
+            f" {statistics.median(result['cpu_ratios']):.2f} |"
         )
     return "# Fetch\n\n" + machine + "\n\n" + "\n".join(lines) + "\n"
 
 
 def write_list(folder: Path, port: int, images: int) -> Path:
     """A list of so many URLs with captions."""
+    folder.mkdir()
     urls = [f"http://127.0.0.1:{port}/{n}.jpg" for n in range(images)]
     captions = [f"picture number {n}" for n in range(images)]
     pq.write_table(pa.table({"url": urls, "caption": captions}), folder / "list.parquet")
@@ -180,10 +212,9 @@ def main() -> None:
     processes = {"theirs": options.theirs, "ours": options.ours}
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            listing = write_list(Path(scratch), port, options.images)
+            lists = {n: write_list(Path(scratch) / f"{n}", port, n) for n in (1, options.images)}
             results = [
-                compare(listing, port, mode, options.images, options.rounds, processes)
-                for mode in options.modes
+                compare(lists, port, mode, options.rounds, processes) for mode in options.modes
             ]
     finally:
         server.communicate("")
