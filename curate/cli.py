@@ -62,6 +62,15 @@ SetOption = Annotated[
         "--set", help="Change a key of the recipe, e.g. mix.val_fraction=0.2; repeatable."
     ),
 ]
+MinSuccessOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-success",
+        min=0,
+        max=1,
+        help="Stop when a smaller share of downloads succeeds; default: the recipe's min_success.",
+    ),
+]
 RedoOption = Annotated[
     str | None,
     typer.Option("--redo", help="Make this stage and all that follow again, from nothing."),
@@ -75,6 +84,7 @@ def run(
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
     redo: RedoOption = None,
+    min_success: MinSuccessOption = None,
     dry_run: DryRunOption = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
@@ -91,7 +101,7 @@ def run(
     from curate import run as runner
     from curate.engine import Engine
 
-    loaded = _load(recipe, set_)
+    loaded = _load(recipe, set_, min_success)
     if dry_run:
         rows = runner.preview(loaded, out, redo)
         emit_json(rows) if json else emit_table(rows)
@@ -113,13 +123,55 @@ def fetch(
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
     redo: Annotated[bool, typer.Option("--redo", help="Fetch again, from nothing.")] = False,
+    min_success: MinSuccessOption = None,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Fetch raw pairs from the recipe's sources into raw/.
 
     Example: stylear curate fetch manifests/demo.yaml --out corpus
     """
-    _stage("fetch", recipe, out, workers, set_, redo, json)
+    if dry_run:
+        from curate.fetch.preview import preview_sources
+        from curate.run import recipe_path
+
+        rows = preview_sources(_load(recipe if recipe is not None else recipe_path(out), set_))
+        emit_json(rows) if json else emit_table(rows)
+        return
+    _stage("fetch", recipe, out, workers, set_, redo, json, min_success=min_success)
+
+
+@app.command()
+def retry(
+    corpus: CorpusArgument,
+    status: Annotated[
+        str,
+        typer.Option(
+            "--status", help="Reasons to try again, comma-separated: 404, 5xx, timeout, ..."
+        ),
+    ] = "429,5xx,timeout,retry-later",
+    workers: WorkersOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Ask again for downloads that failed, then redo what was made of them.
+
+    Only the failed rows are downloaded; what comes takes the place of the failure in its shard.
+
+    Example: stylear curate retry corpus --status 429,5xx,timeout
+    """
+    from dataclasses import asdict
+
+    from curate import run as runner
+
+    statuses = [part.strip() for part in status.split(",") if part.strip()]
+    loaded = _load(runner.recipe_path(corpus), [])
+    refilled, results = runner.retry(loaded, corpus, statuses, workers=workers)
+    if json:
+        stages = [asdict(result) for result in results]
+        emit_json({"downloads": refilled.rows(), "shards": refilled.units, "stages": stages})
+    else:
+        emit_table(refilled.rows())
+        emit_table([result.row() for result in results])
 
 
 @app.command()
@@ -234,11 +286,11 @@ def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
     emit_json({"report": str(page)}) if json else print(f"report: {page}")
 
 
-def _load(recipe: Path, changes: list[str]) -> Recipe:
-    """The recipe with the --set changes."""
+def _load(recipe: Path, changes: list[str], min_success: float | None = None) -> Recipe:
+    """The recipe with the --set changes and --min-success."""
     import yaml
 
-    from curate.recipe import load_recipe
+    from curate.recipe import load_recipe, with_min_success
 
     overrides: dict[str, Any] = {}
     for change in changes:
@@ -249,7 +301,7 @@ def _load(recipe: Path, changes: list[str]) -> Recipe:
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {change}: the value is not valid YAML") from error
-    return load_recipe(recipe, overrides)
+    return with_min_success(load_recipe(recipe, overrides), min_success)
 
 
 def _stage(
@@ -262,6 +314,7 @@ def _stage(
     json: bool,
     engine: str = "local",
     ray_address: str | None = None,
+    min_success: float | None = None,
 ) -> None:
     """Run one stage and print what it did."""
     from dataclasses import asdict
@@ -269,7 +322,8 @@ def _stage(
     from curate import run as runner
     from curate.engine import Engine
 
-    loaded = _load(recipe if recipe is not None else runner.recipe_path(out), changes)
+    place = recipe if recipe is not None else runner.recipe_path(out)
+    loaded = _load(place, changes, min_success)
     results = runner.run_stages(
         [stage],
         loaded,

@@ -11,12 +11,21 @@ from typing import Any
 
 from curate import shards
 from curate.ledger import Ledger, family
-from curate.stage import LOCK, MANIFEST, RECIPE, REPORT, WORK
+from curate.stage import FETCHED, LOCK, MANIFEST, RECIPE, REPORT, WORK
 from curate.storage import TEMPORARY, FileInfo, files_below, write_text
 from stylear.errors import CorpusError
 
 FORMAT = "stylear-corpus-1"
-PACKAGES = ("stylear", "torch", "numpy", "pillow", "pyarrow", "open_clip_torch", "img2dataset")
+PACKAGES = (
+    "stylear",
+    "torch",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "open_clip_torch",
+    "img2dataset",
+    "opencv-python-headless",
+)
 SPLITS = ("train", "val")
 
 
@@ -31,8 +40,9 @@ def write_manifest(corpus: Path) -> Path:
 def build_manifest(corpus: Path) -> dict[str, Any]:
     """What a corpus is: {format, name, recipe_sha256, stages, counts, ratio, splits, versions, files}.
 
-    `files` has every file of the corpus but the manifest, the report and the lock, with sha256 and
-    bytes; hashes of committed files come from the ledger, which noted them as they were written.
+    `files` has every file of the corpus but the manifest, the report, the lock and the times of
+    downloads, with sha256 and bytes; hashes of committed files come from the ledger, which noted
+    them as they were written.
     """
     from curate.recipe import load_recipe
 
@@ -88,7 +98,7 @@ def corpus_files(corpus: Path) -> list[str]:
         name = path.relative_to(corpus).as_posix()
         top = name.partition("/")[0]
         unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
-        if name != MANIFEST and top not in (REPORT, WORK, LOCK) and not unfinished:
+        if name != MANIFEST and top not in (REPORT, WORK, FETCHED, LOCK) and not unfinished:
             found.append(name)
     return sorted(found)
 

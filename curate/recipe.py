@@ -33,7 +33,10 @@ class ImageSettings(Settings):
     quality: int | None = Field(
         None, ge=1, le=100, description="Of jpg and webp; default: 95 for jpg, lossless for webp."
     )
-    fit: Literal["crop", "pad"] = Field("crop", description="Cut the centre, or add background.")
+    fit: Literal["crop", "pad", "source"] = Field(
+        "crop",
+        description="Cut the centre, add background, or store png, jpg and webp as they came.",
+    )
     background: str = Field(
         "#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", description="Behind transparency and padding."
     )
@@ -60,7 +63,7 @@ class UrlsSource(Settings):
     """A list of URLs with captions, downloaded through img2dataset behind a guard."""
 
     type: Literal["urls"]
-    path: Path = Field(description="parquet, csv, tsv or jsonl; a folder or a pattern of them.")
+    path: Path = Field(description="parquet, csv, tsv, json or jsonl; a folder or a pattern.")
     url_column: str | None = Field(None, description="Default: url, URL, image_url, ...")
     caption_column: str | None = Field(None, description="Default: caption, TEXT, text, ...")
     limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
@@ -72,7 +75,21 @@ class UrlsSource(Settings):
     max_bytes: int = Field(32_000_000, ge=1, description="Longer bodies are refused (ours).")
     retries: int = Field(0, ge=0, le=10, description="Further tries of a failed download.")
     threads: int = Field(16, ge=1, le=256, description="Downloads at the same time.")
+    processes: int = Field(1, ge=1, le=64, description="Processes that share the downloads.")
     contact: str | None = Field(None, description="Web page or mail address in the user agent.")
+    host_requests_per_s: float | None = Field(
+        20.0, gt=0, description="On average, to one host; null: as fast as it goes (ours)."
+    )
+    robots: bool = Field(False, description="Ask every host for robots.txt and obey it.")
+    min_success: float = Field(
+        0.1, ge=0, le=1, description="Stop when a smaller share of downloads succeeds (ours)."
+    )
+    uids: Path | None = Field(
+        None, description="Only rows whose uid is in this DataComp subset (.npy of u8,u8)."
+    )
+    sha256_column: str | None = Field(
+        None, description="Column with the hash that the bytes must have."
+    )
 
     @field_validator("allow_networks")
     @classmethod
@@ -108,6 +125,9 @@ class ShardsSource(Settings):
     path: str = Field(description="A tar, a folder of tars, or a pattern such as other/*.tar.")
     max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped (ours).")
     limit: int | None = Field(None, ge=1, description="At most so many samples, in order.")
+    uids: Path | None = Field(
+        None, description="Only samples whose uid is in this DataComp subset (.npy of u8,u8)."
+    )
 
 
 Source = Annotated[
@@ -271,6 +291,11 @@ class Recipe(Settings):
         for name in asked:
             if name not in names:
                 raise ValueError(f"filter: no scorer is called {name!r}{_close(name, names)}")
+        if self.image.fit == "source" and (self.references or self.score):
+            raise ValueError(
+                "image.fit: source stores undecoded images of any size, expected no"
+                " references and no score beside it"
+            )
         if "synthesize" in self.model_fields_set and not self.references:
             raise ValueError("references: synthesize needs at least one style reference")
         return self
@@ -331,6 +356,17 @@ def check_recipe(data: Mapping[str, Any], base: Path) -> Recipe:
     return _absolute(recipe, base)
 
 
+def with_min_success(recipe: Recipe, share: float | None) -> Recipe:
+    """The recipe with another `min_success` for every URL list; None leaves it as it is."""
+    if share is None:
+        return recipe
+    raw = tuple(
+        source.model_copy(update={"min_success": share}) if source.type == "urls" else source
+        for source in recipe.raw
+    )
+    return recipe.model_copy(update={"raw": raw})
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every default spelled out; loading it gives the same recipe."""
     left_out = None if recipe.references else {"synthesize"}
@@ -352,6 +388,8 @@ def _absolute(recipe: Recipe, base: Path) -> Recipe:
         return (base / Path(path).expanduser()).resolve()
 
     def placed(part: Settings) -> Settings:
+        if isinstance(part, (ShardsSource, UrlsSource)) and part.uids is not None:
+            part = part.model_copy(update={"uids": under(part.uids)})
         if isinstance(part, ShardsSource):
             pattern = base / Path(part.path).expanduser()
             return part.model_copy(update={"path": str(pattern)})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.engine import LOCAL, Engine
 from curate.ledger import ALL, Ledger, Made, family, locked
@@ -14,14 +14,28 @@ from curate.mend import drop_unreadable
 from curate.mend import verify as verify_files
 from curate.objects import in_process
 from curate.recipe import Recipe, dump_recipe
-from curate.stage import CHEAP, LEDGER, MANIFEST, MIX, RECIPE, REPORT, STAGES, VERDICTS, WORK
+from curate.stage import (
+    CHEAP,
+    FETCHED,
+    LEDGER,
+    MANIFEST,
+    MIX,
+    RECIPE,
+    REPORT,
+    STAGES,
+    VERDICTS,
+    WORK,
+)
 from curate.steps import Build, Result
 from curate.storage import remove, remove_unfinished, work_folder, write_text
 from stylear.errors import CorpusError, SettingsChanged, UsageError
 
+if TYPE_CHECKING:
+    from curate.steps.refill import Refilled
+
 Step = Callable[[Build], Result]
 OUTPUTS = {
-    "fetch": ("raw", WORK),
+    "fetch": ("raw", FETCHED, WORK),
     "synthesize": ("stylized",),
     "score": ("scores",),
     "filter": (VERDICTS,),
@@ -113,6 +127,47 @@ def run_stages(
         if "pairs" in {result.stage for result in results}:
             write_manifest(corpus)
     return results
+
+
+def retry(
+    recipe: Recipe, corpus: Path, statuses: Sequence[str], *, workers: int = 0
+) -> tuple[Refilled, list[Result]]:
+    """Ask again for the downloads that failed in some way, then redo what follows, if it was there.
+
+    Scores of shards that did not change are kept. Raises UsageError when no download failed that way.
+    """
+    from curate.steps.refill import refill
+
+    if in_process(corpus):
+        workers = 1
+    ledger = Ledger(corpus)
+    followed = [s for s in STAGES[1:] if s in {family(name) for name in ledger.stages()}]
+    with locked(corpus):
+        build = Build(corpus, recipe, workers)
+        check_settings(build)
+        remove_unfinished(corpus)
+        refilled = refill(build, statuses, lambda unit: _outdate(corpus, unit))
+    if not refilled.units or not followed:
+        return refilled, []
+    results = run_stages(followed, recipe, corpus, workers=workers)
+    if "pairs" in followed:
+        check(corpus)
+        draw(corpus)
+    return refilled, results
+
+
+def _outdate(corpus: Path, unit: str) -> None:
+    """Remove what was made of a raw shard that is about to change; the cheap stages see it themselves."""
+    ledger = Ledger(corpus)
+    (corpus / MANIFEST).unlink(missing_ok=True)
+    ledger.remove("synthesize")
+    remove(corpus / "stylized")
+    for stage in ledger.stages():
+        for entry in ledger.entries(stage) if family(stage) == "score" else ():
+            if entry.unit == f"raw-{unit}" or entry.unit.startswith("stylized-"):
+                ledger.path(stage, entry.unit).unlink()
+                for name in entry.files:
+                    (corpus / name).unlink(missing_ok=True)
 
 
 def step(stage: str) -> Step:

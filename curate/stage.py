@@ -23,6 +23,7 @@ MIX = "mix.parquet"
 LEDGER = "ledger"
 REPORT = "report"
 LOCK = ".lock"
+FETCHED = "fetched"  # when each download was made; differs in every run, so no part of the manifest
 WORK = ".work"  # scratch of the downloads; removed once fetch is done
 
 

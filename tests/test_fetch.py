@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -312,6 +313,21 @@ def test_a_damaged_tar_is_an_error_that_names_it(tmp_path: Path) -> None:
         fetch(tmp_path, {"type": "shards", "path": "x.tar", "max_bytes": 1000})
     with pytest.raises(SourceError, match=r"expected WebDataset tars, found none"):
         fetch(tmp_path, {"type": "shards", "path": "none/*.tar"})
+
+
+def test_a_subset_of_uids_chooses_samples(tmp_path: Path) -> None:
+    uids = [f"{n:032x}" for n in range(4)]
+    members: list[Member] = []
+    for n, uid in enumerate(uids):
+        members.append((f"{n}.png", picture(n)))
+        members.append((f"{n}.json", json.dumps({"caption": f"thing {n}", "uid": uid}).encode()))
+    write_tar(tmp_path / "x.tar", members)
+    np.save(tmp_path / "some.npy", np.array([(0, 1), (0, 3)], dtype="u8,u8"))
+    pairs = fetch(tmp_path, {"type": "shards", "path": "x.tar", "uids": "some.npy"})
+    assert [pair.caption for pair in pairs] == ["thing 1", "thing 3"]
+    np.save(tmp_path / "none.npy", np.array([(9, 9)], dtype="u8,u8"))
+    with pytest.raises(SourceError, match=r"expected rows of the subset none\.npy"):
+        fetch(tmp_path, {"type": "shards", "path": "x.tar", "uids": "none.npy"})
 
 
 # the embedded corpus

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from curate.ingest import Refusal, encode, ingest, store
+from curate.fetch import sniff
+from curate.ingest import Refusal, ingest, store
+from curate.pixels import encode
 from curate.recipe import ImageSettings
 from stylear.pair import Origin, Pair
 
@@ -240,3 +242,59 @@ def test_no_metadata_is_stored() -> None:
     image.info["comment"] = b"secret"
     for format in ("png", "jpg", "webp"):
         assert b"secret" not in encode(image, format)
+
+
+def test_a_plain_jpeg_is_stored_as_pillow_would_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its shorter way changes no byte: the pixels are Pillow's, at every reduction."""
+    rng = np.random.default_rng(0)
+    for size in ((90, 70), (500, 300), (40, 30)):
+        noise = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+        for quality in (60, 95):
+            data = as_bytes(noise, "JPEG", quality=quality)
+            for fit in ("crop", "pad"):
+                for format in ("png", "jpg"):
+                    chosen = settings(fit=fit, format=format)
+                    plain = store(data, chosen)
+                    with monkeypatch.context() as patch:
+                        patch.setattr(sniff, "plain_jpeg", lambda _: None)
+                        assert store(data, chosen) == plain, (size, quality, fit, format)
+
+
+def test_a_damaged_plain_jpeg_is_refused() -> None:
+    data = as_bytes(Image.effect_noise((90, 70), 80).convert("RGB"), "JPEG")
+    assert sniff.plain_jpeg(data) == (90, 70)
+    with pytest.raises(Refusal, match="corrupt-image"):
+        store(data[: len(data) // 2], settings())
+
+
+def test_a_stored_jpeg_is_what_pillow_writes() -> None:
+    image = Image.effect_noise((64, 64), 80).convert("RGB")
+    assert encode(image, "jpg", 90) == as_bytes(image, "JPEG", quality=90, subsampling=0)
+
+
+def test_reducing_averages_over_what_a_pixel_covers() -> None:
+    """A fine chequerboard becomes grey, not a pattern; a plain colour stays what it is."""
+    board = (np.indices((320, 320)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    data = as_bytes(Image.fromarray(board).convert("RGB"))
+    found = np.asarray(pixels(store(data, settings()).data))
+    assert found.min() >= 126
+    assert found.max() <= 129
+    plain = store(as_bytes(Image.new("RGB", (333, 77), (9, 200, 77))), settings())
+    assert {tuple(p) for p in np.asarray(pixels(plain.data)).reshape(-1, 3)} == {(9, 200, 77)}
+
+
+def test_bytes_can_be_stored_as_they_came() -> None:
+    chosen = settings(fit="source", min_side=16)
+    for format in ("PNG", "JPEG", "WEBP"):
+        data = as_bytes(Image.new("RGB", (90, 50), BLUE), format)
+        stored = store(data, chosen)
+        assert stored.data == data
+        assert (stored.details["source_width"], stored.details["source_height"]) == (90, 50)
+    for data, reason in (
+        (as_bytes(Image.new("RGB", (40, 40)), "GIF"), "unsupported-format"),
+        (as_bytes(Image.new("RGB", (8, 8))), "too-small"),
+        (png_header(30000, 30000), "too-many-pixels"),
+        (b"<html>", "not-an-image"),
+    ):
+        with pytest.raises(Refusal, match=reason):
+            store(data, chosen)

@@ -6,9 +6,9 @@ import csv
 import gzip
 import hashlib
 import json
+import random
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections import Counter
@@ -17,6 +17,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +26,7 @@ from PIL import Image
 from curate.fetch import fetch_raw, urls
 from curate.fetch.loopback import NETWORK, FileHandler
 from curate.recipe import check_recipe
+from curate.steps.fetch import untimed
 from stylear.errors import SourceError, StylearError
 from stylear.pair import Pair
 
@@ -128,16 +130,14 @@ def test_every_row_becomes_a_pair_in_list_order(
 
     sent = (tmp_path / "site" / "0.png").read_bytes()
     assert pairs[1].origin.source_sha256 == hashlib.sha256(sent).hexdigest()
-    (tar,) = (tmp_path / "work" / "urls").glob("*/00000.tar")
-    with tarfile.open(tar) as file:  # img2dataset stored what the server sent
-        members = [file.extractfile(m) for m in file.getmembers() if m.name.endswith(".jpg")]
-        assert sent in [member.read() for member in members if member is not None]
+    (images,) = (tmp_path / "work" / "urls").glob("*/images.bin")
+    assert sent in images.read_bytes()  # img2dataset stored what the server sent
 
     asked.clear()
     assert list(stream(tmp_path, source())) == pairs
     assert asked == []
 
-    refused = list(stream(tmp_path, source(allow_networks=[]), "other"))
+    refused = list(stream(tmp_path, source(allow_networks=[], min_success=0), "other"))
     assert {pair.verdict.reason for pair in refused if not pair.kept} >= {"not-public-address"}
     assert not any(pair.kept for pair in refused)
     assert asked == []
@@ -164,14 +164,14 @@ def test_a_stopped_download_goes_on_where_it_was(
 
     leftover = folder / "0123.part-99"
     leftover.mkdir()
-    (leftover / "00000.tar").write_bytes(b"cut off")
+    (leftover / "images.bin").write_bytes(b"cut off")
     damaged = next(path for path in folder.iterdir() if path.name in finished)
-    tar = damaged / "00000.tar"
-    tar.write_bytes(tar.read_bytes()[:700])
+    images = damaged / "images.bin"
+    images.write_bytes(images.read_bytes()[:-1])
 
     asked.clear()
     resumed = list(stream(tmp_path, source()))
-    assert resumed[:4] == first
+    assert list(untimed(resumed[:4], {})) == list(untimed(first, {}))
     assert all(pair.kept for pair in resumed)
     assert not leftover.exists()
     assert len(resumed) == 12
@@ -224,11 +224,14 @@ def test_every_kind_of_list_is_read_alike(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_bytes(b'url\tcaption\nftp://a/1\tone\nftp://a/2\t"two, ""2"""\n\t\n')
     with gzip.open(tmp_path / "b.csv.gz", "wb") as file:
         file.write((tmp_path / "a.csv").read_bytes())
+    (tmp_path / "a.json").write_text(json.dumps([json.loads(line) for line in lines]), "utf-8")
+    with gzip.open(tmp_path / "c.json.gz", "wb") as file:
+        file.write((tmp_path / "a.json").read_bytes())
     expected = [("one", "not-http"), ('two, "2"', "not-http"), ("", "no-caption")]
-    for name in ("a.parquet", "a.csv", "a.jsonl", "a.tsv", "b.csv.gz"):
+    for name in ("a.parquet", "a.csv", "a.jsonl", "a.tsv", "b.csv.gz", "a.json", "c.json.gz"):
         assert rows_of(tmp_path, name) == expected, name
     assert rows_of(tmp_path, "a.csv", limit=2) == expected[:2]
-    assert len(rows_of(tmp_path, "a.*s*")) == 9
+    assert len(rows_of(tmp_path, "a.*s*")) == 12
 
 
 def test_list_mistakes_name_file_and_columns(tmp_path: Path) -> None:
@@ -243,6 +246,12 @@ def test_list_mistakes_name_file_and_columns(tmp_path: Path) -> None:
             b'{"url": "a", "caption": "b"}\n{',
             r"broken\.jsonl, line 2: expected JSON",
         ),
+        "broken.json": (b'[{"url": "a"', r"broken\.json: expected JSON"),
+        "object.json": (
+            b'{"url": ["a"]}',
+            r"object\.json: expected an array of objects, found dict",
+        ),
+        "numbers.json": (b"[1]", r"numbers\.json, row 1: expected an object, found int"),
         "list.jsonl": (b"[1]", r"list\.jsonl, line 1: expected an object, found list"),
         "broken.csv.gz": (b"\x1f\x8b junk", r"broken\.csv\.gz: cannot be read"),
     }
@@ -272,3 +281,49 @@ def test_a_downloading_process_that_breaks_is_an_error_of_one_line(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(SourceError, match="the downloading process ended early"):
         list(stream(tmp_path, source()))
+
+
+def subset(path: Path, uids: list[str]) -> None:
+    """A DataComp subset file."""
+    halves = [(int(uid[:16], 16), int(uid[16:], 16)) for uid in uids]
+    np.save(path, np.array(halves, dtype="u8,u8"))
+
+
+def test_a_subset_of_uids_chooses_rows(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    uids = [f"{rng.getrandbits(128):032x}" for _ in range(50)]
+    uids[7] = uids[3][:16] + uids[7][16:]  # the same high half
+    rows = [(f"ftp://a/{n}", f"thing {n}", uid) for n, uid in enumerate(uids)]
+    write_list(tmp_path / "pool.csv", rows, ("url", "caption", "uid"))
+    chosen = [uids[n] for n in (3, 20, 21, 49)]
+    subset(tmp_path / "sorted.npy", sorted([*chosen, "0" * 32, "f" * 32]))
+    subset(tmp_path / "unsorted.npy", [*chosen, "0" * 32])
+    for name in ("sorted.npy", "unsorted.npy"):
+        found = rows_of(tmp_path, "pool.csv", uids=name)
+        assert [caption for caption, _ in found] == ["thing 3", "thing 20", "thing 21", "thing 49"]
+    assert len(rows_of(tmp_path, "pool.csv", uids="sorted.npy", limit=2)) == 2
+
+    subset(tmp_path / "other.npy", ["1" * 32])
+    with pytest.raises(SourceError, match=r"expected rows of the subset other\.npy, found none"):
+        rows_of(tmp_path, "pool.csv", uids="other.npy")
+    np.save(tmp_path / "wrong.npy", np.zeros(3))
+    with pytest.raises(SourceError, match="one dimension of u8,u8, found 1 of float64"):
+        rows_of(tmp_path, "pool.csv", uids="wrong.npy")
+    np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(SourceError, match=r"expected a subset of uids \(\.npy\)"):
+        rows_of(tmp_path, "pool.csv", uids="pickled.npy")
+    with pytest.raises(SourceError, match=r"none\.npy: expected a subset"):
+        rows_of(tmp_path, "pool.csv", uids="none.npy")
+
+
+def test_bytes_must_have_the_hash_of_the_list(tmp_path: Path, site: tuple[str, list[str]]) -> None:
+    base, _ = site
+    right = hashlib.sha256((tmp_path / "site" / "0.png").read_bytes()).hexdigest()
+    rows = [(f"{base}/0.png", "right", right.upper()), (f"{base}/1.png", "wrong", right)]
+    write_list(tmp_path / "list.csv", rows, ("url", "caption", "sha256"))
+    assert rows_of(tmp_path, "list.csv", sha256_column="sha256") == [
+        ("right", "None"),
+        ("wrong", "hash-mismatch"),
+    ]
+    with pytest.raises(SourceError, match="expected a column 'md5', found 'sha256'"):
+        rows_of(tmp_path, "list.csv", sha256_column="md5")

@@ -34,7 +34,7 @@ def read_raw(recipe: Recipe, work: Path, only: Container[str] | None = None) -> 
 
     seen: Counter[bytes] = Counter()
     for source in recipe.raw:
-        for pair in open_source(source, work, recipe.seed, only):
+        for pair in open_source(source, work, recipe, only):
             token = bytes.fromhex(pair.key)
             repeats = seen[token]
             seen[token] += 1
@@ -47,7 +47,7 @@ def read_raw(recipe: Recipe, work: Path, only: Container[str] | None = None) -> 
 
 
 def open_source(
-    source: Any, work: Path, seed: int = 0, only: Container[str] | None = None
+    source: Any, work: Path, recipe: Recipe, only: Container[str] | None = None
 ) -> Iterator[Pair]:
     """The pairs of one source with the bytes as they came."""
     from curate.fetch.folder import folder_pairs
@@ -57,12 +57,12 @@ def open_source(
 
     match source.type:
         case "mini":
-            return mini_pairs(source, seed)
+            return mini_pairs(source, recipe.seed)
         case "folder":
             return folder_pairs(source)
         case "shards":
             return shard_pairs(source)
         case "urls":
-            return url_pairs(source, work, only)
+            return url_pairs(source, work, recipe.image.max_pixels, only)
         case other:
             raise AssertionError(f"a source of type {other!r} passed the recipe")

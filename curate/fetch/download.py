@@ -9,20 +9,21 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from curate.fetch.guard import Limits
-from curate.fetch.worker import FINAL_URLS
+from curate.fetch.worker import IMAGES, ROWS
 from stylear.errors import SourceError
-from stylear.pair import digest
+from stylear.pair import Scalar, digest
 
-VERSION = 1  # raise when the same URLs and limits should be downloaded again
+VERSION = 2  # raise when the same URLs and limits should be downloaded again
 LOG = "downloads.log"
+FETCHED_AT = "_fetched_at"  # a detail that fetch takes out again: it differs in every run
 
 # What urllib and img2dataset say -> the reason a pair is dropped for; the first match wins.
 REASONS = (
@@ -51,20 +52,29 @@ def reason_of(error: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What came of one URL: its bytes, or why there are none."""
+    """What came of one URL: its bytes, or why there are none, and what the server said."""
 
     data: bytes
     reason: str | None = None
-    final_url: str | None = None  # when redirects led elsewhere
+    evidence: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+class Damaged(Exception):
+    """A block on the disk is not what was downloaded."""
 
 
 class Downloads:
-    """Finished blocks under `folder`, and the process that makes the missing ones (started when needed)."""
+    """Finished blocks under `folder`, and the processes that make the missing ones (started when needed)."""
 
-    def __init__(self, folder: Path, limits: Limits, threads: int, retries: int) -> None:
-        self.folder, self.limits, self.threads, self.retries = folder, limits, threads, retries
-        self._process: subprocess.Popen[str] | None = None
-        self._log: Any = None
+    def __init__(
+        self, folder: Path, limits: Limits, threads: int, retries: int, processes: int = 1
+    ) -> None:
+        self.folder, self.limits = folder, limits
+        rate = limits.host_requests_per_s
+        share = replace(limits, host_requests_per_s=None if rate is None else rate / processes)
+        self._workers = [Worker(folder, share, threads, retries) for _ in range(processes)]
+        self._asked: dict[Path, Worker] = {}
+        self._count = 0
 
     def __enter__(self) -> Downloads:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -78,16 +88,18 @@ class Downloads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is not None:
-            self._process.kill()  # all that was wanted is on disk, or is not wanted any more
-            self._process.communicate()
-        if self._log is not None:
-            self._log.close()
+        self.stop()
+
+    def stop(self) -> None:
+        """End the processes; what they have not finished is not kept."""
+        for worker in self._workers:
+            worker.stop()
 
     def place(self, urls: list[str]) -> Path:
         """Where the block of these URLs lies; other limits give other downloads."""
         outcome = asdict(self.limits)
-        outcome.pop("contact")
+        for name in ("contact", "host_requests_per_s"):
+            outcome.pop(name)
         outcome["allow_networks"] = list(self.limits.allow_networks)
         return self.folder / digest("block", VERSION, json.dumps(outcome, sort_keys=True), *urls)
 
@@ -95,67 +107,73 @@ class Downloads:
         """Ask for a block unless it is there."""
         directory = self.place(urls)
         if urls and not directory.is_dir():
-            self._send({"directory": str(directory), "urls": urls})
+            worker = self._workers[self._count % len(self._workers)]
+            self._count += 1
+            self._asked[directory] = worker
+            worker.request(directory, urls)
 
     def results(self, urls: list[str]) -> Iterator[Download]:
         """The downloads of a block that was requested, in the order of `urls`; waits for it.
 
-        A block that is damaged is discarded and downloaded again.
+        A block that is damaged is discarded and downloaded again. Raises SourceError when it is
+        damaged again.
         """
         if not urls:
             return
-        directory = self.place(urls)
-        self._wait(directory)
-        try:
-            block = Block(directory)
-        except (OSError, ValueError, KeyError, tarfile.TarError):
-            shutil.rmtree(directory)
-            self.request(urls)
+        directory, done = self.place(urls), 0
+        for last in (False, True):
             self._wait(directory)
-            block = Block(directory)
-        with block:
-            for row, url in enumerate(urls):
-                yield block.read(row, url)
+            try:
+                with Block(directory) as block:
+                    for row in range(done, len(urls)):
+                        yield block.read(row)
+                        done += 1
+                return
+            except Damaged as error:
+                if last:
+                    raise SourceError(
+                        f"{directory}: the downloads on the disk are damaged: {error}",
+                        hint="check the disk, then run the same command again",
+                    ) from error
+                shutil.rmtree(directory)
+                self.request(urls)
 
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._process is None:
-            self._process = self._start()
-        self._write(message)
-
-    def _start(self) -> subprocess.Popen[str]:
-        """The downloading process, with its settings sent."""
-        self._log = (self.folder / LOG).open("a", encoding="utf-8")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "curate.fetch.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": _python_path()},
-        )
-        limits = asdict(self.limits)
-        networks = limits.pop("allow_networks")
-        self._write(
-            {
-                "limits": limits,
-                "allow_networks": networks,
-                "threads": self.threads,
-                "retries": self.retries,
-            }
-        )
-        return self._process
-
-    def _write(self, message: dict[str, Any]) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
+    def outcomes(self, urls: list[str]) -> Counter[str | None]:
+        """How many downloads of a requested block failed for which reason (None: did not); waits for it."""
+        if not urls:
+            return Counter()
+        self._wait(self.place(urls))
         try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._ended() from None
+            with Block(self.place(urls)) as block:
+                return Counter(reason_of(e["error"]) if e["error"] else None for e in block.rows)
+        except (Damaged, KeyError, TypeError):
+            return Counter()  # `results` downloads it again
+
+    def discard(self, urls: list[str]) -> None:
+        """Forget a block, so that another run asks its servers again."""
+        shutil.rmtree(self.place(urls), ignore_errors=True)
 
     def _wait(self, directory: Path) -> None:
+        worker = self._asked.pop(directory, None)
+        if worker is not None:
+            worker.wait(directory)
+
+
+class Worker:
+    """One downloading process."""
+
+    def __init__(self, folder: Path, limits: Limits, threads: int, retries: int) -> None:
+        self._folder, self._limits, self._threads, self._retries = folder, limits, threads, retries
+        self._process: subprocess.Popen[str] | None = None
+        self._log: Any = None
+
+    def request(self, directory: Path, urls: list[str]) -> None:
+        """Ask for a block. Raises SourceError when the process is gone."""
+        if self._process is None:
+            self._process = self._start()
+        self._write({"directory": str(directory), "urls": urls})
+
+    def wait(self, directory: Path) -> None:
         """Until the block is finished. Raises SourceError when the downloading process gives up."""
         while not directory.is_dir():
             assert self._process is not None
@@ -169,71 +187,98 @@ class Downloads:
                     raise OSError(reply["errno"], reply["error"], str(directory))
                 raise SourceError(
                     f"downloading failed: {reply['error']}",
-                    hint=f"see {self.folder / LOG}; finished downloads are kept",
+                    hint=f"see {self._folder / LOG}; finished downloads are kept",
                 )
+
+    def stop(self) -> None:
+        """End the process: all that was wanted is on disk, or is not wanted any more."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+        if self._log is not None:
+            self._log.close()
+
+    def _start(self) -> subprocess.Popen[str]:
+        """The downloading process, with its settings sent."""
+        self._log = (self._folder / LOG).open("a", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "curate.fetch.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": _python_path()},
+        )
+        limits = asdict(self._limits)
+        networks = limits.pop("allow_networks")
+        self._write(
+            {
+                "limits": limits,
+                "allow_networks": networks,
+                "threads": self._threads,
+                "retries": self._retries,
+            }
+        )
+        return self._process
+
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
 
     def _ended(self) -> SourceError:
         """The error for a downloading process that is no more."""
-        lines = (self.folder / LOG).read_text("utf-8", "replace").strip().splitlines()
+        lines = (self._folder / LOG).read_text("utf-8", "replace").strip().splitlines()
         return SourceError(
             f"the downloading process ended early: {lines[-1][:300] if lines else 'no message'}",
-            hint=f"see {self.folder / LOG}; run the same command again to continue",
+            hint=f"see {self._folder / LOG}; run the same command again to continue",
         )
 
 
 class Block:
-    """One finished block of downloads: img2dataset's tar and parquet.
-
-    Raises OSError, ValueError, KeyError or tarfile.TarError when it is not whole.
-    """
+    """One finished block of downloads. Raises Damaged when it is not what was downloaded."""
 
     def __init__(self, directory: Path) -> None:
-        import pyarrow.parquet as pq
-
-        columns = ["row", "key", "status", "error_message", "sha256"]
-        table = pq.read_table(directory / "00000.parquet", columns=columns)
-        self.rows = {int(row["row"]): row for row in table.to_pylist()}
-        self.final_urls = json.loads((directory / FINAL_URLS).read_text("utf-8"))
-        self.path = directory / "00000.tar"
-        self._tar = tarfile.open(self.path, "r:")  # noqa: SIM115 (closed by the context)
         try:
-            self.members = self._index()
-        except BaseException:
-            self._tar.close()
-            raise
-
-    def _index(self) -> dict[int, tarfile.TarInfo]:
-        """The tar member of each row that was downloaded."""
-        members = {member.name: member for member in self._tar.getmembers()}
-        size, found = self.path.stat().st_size, {}
-        for row, entry in self.rows.items():
-            if entry["status"] == "success":
-                found[row] = members[f"{entry['key']}.jpg"]
-                if found[row].offset_data + found[row].size > size:
-                    raise tarfile.ReadError(f"{self.path} is cut off")
-        return found
+            self.rows = json.loads((directory / ROWS).read_text("utf-8"))
+            self._images = (directory / IMAGES).open("rb")
+        except (OSError, ValueError) as error:
+            raise Damaged(str(error)) from error
 
     def __enter__(self) -> Block:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tar.close()
+        self._images.close()
 
-    def read(self, row: int, url: str) -> Download:
+    def read(self, row: int) -> Download:
         """What came of the URL in this row."""
-        entry, final = self.rows.get(row), self.final_urls.get(url)
-        if entry is None:
-            return Download(b"", "download-failed")
-        if row not in self.members:
-            return Download(b"", reason_of(entry["error_message"]), final)
-        file = self._tar.extractfile(self.members[row])
-        data = file.read() if file is not None else b""
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise SourceError(
-                f"{self.path}: the bytes of {url} changed since they were downloaded",
-                hint=f"delete {self.path.parent} and run the same command again",
-            )
-        return Download(data, None, final)
+        try:
+            entry = self.rows[row]
+            evidence = evidence_of(entry)
+            if entry["error"] is not None:
+                return Download(b"", reason_of(entry["error"]), evidence)
+            self._images.seek(entry["start"])
+            data = self._images.read(entry["bytes"])
+            sha256 = entry["sha256"]
+        except (KeyError, IndexError, TypeError) as error:
+            raise Damaged(f"row {row}") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise Damaged(f"the bytes of row {row} differ from their hash")
+        return Download(data, None, evidence)
+
+
+def evidence_of(entry: Mapping[str, Any]) -> dict[str, Scalar]:
+    """What the guard noted about a download, under the names that a pair's details give it."""
+    names = {"final_url": "final_url", "status": "http_status", "content_type": "content_type"}
+    names |= {"directives": "opt_out_headers", "fetched_at": FETCHED_AT}
+    return {name: entry[key] for key, name in names.items() if entry.get(key) is not None}
 
 
 def _python_path() -> str:

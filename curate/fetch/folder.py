@@ -33,12 +33,7 @@ def folder_pairs(source: FolderSource) -> Iterator[Pair]:
     Raises SourceError for a folder that is missing or empty and for a list that cannot be read.
     """
     folder = source.path
-    if not folder.is_dir():
-        raise SourceError(
-            f"{folder}: expected a folder of images, found nothing",
-            hint="relative paths start at the recipe's folder",
-        )
-    images = sorted(_images(folder))
+    images = image_names(folder)
     rows: Iterator[Listed]
     named = [source.captions] if source.captions is not None else DEFAULT_LISTS
     listing = next((folder / name for name in named if (folder / name).is_file()), None)
@@ -47,11 +42,6 @@ def folder_pairs(source: FolderSource) -> Iterator[Pair]:
     else:
         root = folder.resolve()
         rows = ((name, beside(root / name, root), {}) for name in images)
-    if not images:
-        raise SourceError(
-            f"{folder}: expected images ({', '.join(SUFFIXES)}), found none",
-            hint="put images there, or name the folder that holds them",
-        )
     return _pairs(folder, rows, source)
 
 
@@ -81,6 +71,22 @@ def _pairs(folder: Path, rows: Iterator[Listed], source: FolderSource) -> Iterat
         text = raw if isinstance(raw, str) else None
         pair = Pair(digest("folder", name, text, sha256), caption, data, origin)
         yield pair if reason is None else pair.drop(STAGE, reason)
+
+
+def image_names(folder: Path) -> list[str]:
+    """The images below `folder`, sorted. Raises SourceError when there is none."""
+    if not folder.is_dir():
+        raise SourceError(
+            f"{folder}: expected a folder of images, found nothing",
+            hint="relative paths start at the recipe's folder",
+        )
+    images = sorted(_images(folder))
+    if not images:
+        raise SourceError(
+            f"{folder}: expected images ({', '.join(SUFFIXES)}), found none",
+            hint="put images there, or name the folder that holds them",
+        )
+    return images
 
 
 def _images(folder: Path) -> Iterator[str]:

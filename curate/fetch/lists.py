@@ -6,6 +6,7 @@ import csv
 import glob
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 URL_COLUMNS = ("url", "URL", "image_url", "img_url", "Image URL")
 CAPTION_COLUMNS = ("caption", "TEXT", "text", "top_caption", "alt_text", "alt", "prompt")
 IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
-KINDS = (".parquet", ".csv", ".tsv", ".jsonl")
+KINDS = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
 MAX_FIELD = 1 << 24  # characters of one CSV field; the csv module stops at 131,072 by itself
+MAX_LINE = 1 << 25  # characters of one line: a small .gz can hold an endless one
+MAX_JSON = 1 << 29  # characters of a .json list, which is read as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def list_paths(path: Path) -> list[Path]:
     for file in found:
         if kind_of(file) not in KINDS:
             raise SourceError(
-                f"{file}: expected one of {', '.join(KINDS)} (csv, tsv and jsonl also as .gz),"
+                f"{file}: expected one of {', '.join(KINDS)} (all but parquet also as .gz),"
                 f" found {file.suffix or 'no ending'}"
             )
     return sorted(found)
@@ -81,7 +84,7 @@ def read_list(
             rest = {k: v for k, v in first.items() if k not in (place, caption)}
             yield Row(first.get(place), first.get(caption), rest)
             first = next(rows, None)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
         raise SourceError(f"{path}: cannot be read: {error}") from error
 
 
@@ -137,7 +140,7 @@ def _text(path: Path, newline: str | None = None) -> IO[str]:
 def _csv_rows(path: Path, delimiter: str = ",") -> Iterator[dict[str, object]]:
     csv.field_size_limit(MAX_FIELD)
     with _text(path, newline="") as file:
-        lines = (line.replace("\0", "") for line in file)
+        lines = (line.replace("\0", "") for line in _lines(path, file))
         for row in csv.DictReader(lines, delimiter=delimiter):
             yield {name: value for name, value in row.items() if isinstance(name, str)}
 
@@ -148,23 +151,53 @@ def _tsv_rows(path: Path) -> Iterator[dict[str, object]]:
 
 def _jsonl_rows(path: Path) -> Iterator[dict[str, object]]:
     with _text(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_lines(path, file), start=1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise SourceError(f"{path}, line {number}: expected JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise SourceError(
-                    f"{path}, line {number}: expected an object, found {type(row).__name__}"
-                )
-            yield row
+            yield _object(row, f"{path}, line {number}")
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, object]]:
+    """An array of objects."""
+    with _text(path) as file:
+        text = file.read(MAX_JSON + 1)
+    if len(text) > MAX_JSON:
+        raise SourceError(
+            f"{path}: expected at most {MAX_JSON:,} characters of JSON, found more",
+            hint="use .jsonl or .parquet, which are read row by row",
+        )
+    try:
+        rows = json.loads(text) if text.strip() else []
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path}: expected JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise SourceError(f"{path}: expected an array of objects, found {type(rows).__name__}")
+    for number, row in enumerate(rows, start=1):
+        yield _object(row, f"{path}, row {number}")
+
+
+def _object(row: object, where: str) -> dict[str, object]:
+    if not isinstance(row, dict):
+        raise SourceError(f"{where}: expected an object, found {type(row).__name__}")
+    return row
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    """Lines of bearable length."""
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise SourceError(f"{path}: expected lines of less than {MAX_LINE:,} characters")
+        yield line
 
 
 _OPENERS: dict[str, Callable[[Path], Iterator[dict[str, object]]]] = {
     ".parquet": _parquet_rows,
     ".csv": _csv_rows,
     ".tsv": _tsv_rows,
+    ".json": _json_rows,
     ".jsonl": _jsonl_rows,
 }

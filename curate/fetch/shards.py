@@ -10,12 +10,14 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from curate.fetch.captions import clean_caption, clean_details, plain_source
 from curate.fetch.download import reason_of
 from curate.fetch.folder import SUFFIXES, caption_in
+from curate.fetch.subset import Subset
 from curate.ingest import STAGE
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
@@ -64,10 +66,13 @@ def shard_pairs(source: ShardsSource) -> Iterator[Pair]:
     pairs = (
         pair for path in tar_paths(str(source.path)) for pair in tar_pairs(path, source.max_bytes)
     )
-    for count, pair in enumerate(pairs):
-        if source.limit is not None and count >= source.limit:
-            return
-        yield pair
+    if source.uids is None:
+        yield from islice(pairs, source.limit)
+        return
+    subset = Subset(source.uids)
+    inside = (pair for pair in pairs if subset.has(pair.origin.details.get("uid")))
+    yield from islice(inside, source.limit)
+    subset.require_found(source.path)
 
 
 def tar_paths(pattern: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING
 
 from curate.fetch.captions import clean_caption, clean_details, plain_source
 from curate.fetch.download import Download, Downloads
-from curate.fetch.guard import Limits, Refused, plain_url
+from curate.fetch.guard import Limits
 from curate.fetch.lists import CAPTION_COLUMNS, URL_COLUMNS, Row, count_rows, list_paths, read_list
+from curate.fetch.refused import Refused, plain_url
+from curate.fetch.subset import Subset
+from curate.fetch.success import Success
 from curate.ingest import STAGE
 from stylear.console import Bar
+from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
 if TYPE_CHECKING:
@@ -26,68 +31,95 @@ BLOCKS_AHEAD = 4  # asked for before the first is read, so that downloading neve
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The pair of a row, and the URL to download for it (None: dropped already)."""
+    """The pair of a row, the URL to download for it (None: dropped already), and the hash to expect."""
 
     pair: Pair
     url: str | None
+    sha256: str | None = None
 
 
-def url_pairs(source: UrlsSource, work: Path, only: Container[str] | None = None) -> Iterator[Pair]:
+def url_pairs(
+    source: UrlsSource, work: Path, max_pixels: int, only: Container[str] | None = None
+) -> Iterator[Pair]:
     """A pair for every row of the list, in list order, with the downloaded bytes as its image.
 
     Finished downloads lie in `work` and are used again. With `only`, other keys are not
     downloaded. Rows that are not downloaded either: no-caption,
     not-http, bad-url, duplicate-row (same URL and caption as an earlier row). Raises SourceError for
-    a list that cannot be read.
+    a list that cannot be read, and when fewer downloads succeed than `min_success` asks for.
     """
-    limits = Limits(
+    paths = list_paths(source.path)
+    planned = plans(source)
+    if only is not None:
+        planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
+    with Bar(f"download {source.path.name}", total=_total(source, paths), unit="URLs") as bar:
+        for pair in downloaded(planned, source, work, max_pixels):
+            yield pair
+            bar.advance()
+
+
+def downloaded(
+    planned: Iterator[Planned], source: UrlsSource, work: Path, max_pixels: int
+) -> Iterator[Pair]:
+    """The pairs of planned rows, in order, with what was downloaded for them."""
+    waiting: deque[list[Planned]] = deque()
+    success = Success(str(source.path), source.min_success)
+    with Downloads(
+        work / "urls",
+        limits_of(source, max_pixels),
+        source.threads,
+        source.retries,
+        source.processes,
+    ) as downloads:
+        ahead = BLOCKS_AHEAD * source.processes
+        while True:
+            while len(waiting) <= ahead and (block := list(islice(planned, BLOCK_ROWS))):
+                downloads.request(_urls(block))
+                waiting.append(block)
+            if not waiting:
+                break
+            block = waiting.popleft()
+            urls = _urls(block)
+            _judge(success, downloads, urls, waiting)
+            results = downloads.results(urls)
+            for plan in block:
+                yield plan.pair if plan.url is None else _with(plan, next(results))
+
+
+def _judge(
+    success: Success, downloads: Downloads, urls: list[str], waiting: deque[list[Planned]]
+) -> None:
+    """Raise SourceError when too few downloads succeed, before any of this block becomes a pair.
+
+    What was asked for meanwhile is forgotten too: it failed for the same reason.
+    """
+    try:
+        success.count(downloads.outcomes(urls), lambda: downloads.discard(urls), not waiting)
+    except SourceError:
+        downloads.stop()
+        for block in waiting:
+            downloads.discard(_urls(block))
+        raise
+
+
+def limits_of(source: UrlsSource, max_pixels: int) -> Limits:
+    """The limits that a source sets."""
+    return Limits(
         timeout_s=source.timeout_s,
         deadline_s=source.deadline_s,
         max_bytes=source.max_bytes,
+        max_pixels=max_pixels,
         allow_networks=tuple(source.allow_networks),
+        host_requests_per_s=source.host_requests_per_s,
+        robots=source.robots,
         contact=source.contact,
     )
-    paths = list_paths(source.path)
-    plans = _plan(islice(_rows(source, paths), source.limit))
-    if only is not None:
-        plans = (p if p.pair.key in only else replace(p, url=None) for p in plans)
-    waiting: deque[list[Planned]] = deque()
-    with (
-        Downloads(work / "urls", limits, source.threads, source.retries) as downloads,
-        Bar(f"download {source.path.name}", total=_total(source, paths), unit="URLs") as bar,
-    ):
-        while True:
-            while len(waiting) < BLOCKS_AHEAD and (block := list(islice(plans, BLOCK_ROWS))):
-                downloads.request([plan.url for plan in block if plan.url is not None])
-                waiting.append(block)
-            if not waiting:
-                return
-            block = waiting.popleft()
-            results = downloads.results([plan.url for plan in block if plan.url is not None])
-            for plan in block:
-                yield plan.pair if plan.url is None else _with(plan.pair, next(results))
-                bar.advance()
 
 
-def _rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
-    urls = (source.url_column,) if source.url_column else URL_COLUMNS
-    captions = (source.caption_column,) if source.caption_column else CAPTION_COLUMNS
-    return chain.from_iterable(read_list(path, urls, captions, "url") for path in paths)
-
-
-def _total(source: UrlsSource, paths: list[Path]) -> int | None:
-    """How many rows there will be, where the lists tell."""
-    counts = [count_rows(path) for path in paths]
-    known = sum(count for count in counts if count is not None)
-    if None in counts:
-        return None
-    return known if source.limit is None else min(known, source.limit)
-
-
-def _plan(rows: Iterator[Row]) -> Iterator[Planned]:
-    """The pairs of rows; keys are unique because a repeated row has its place in its key."""
+def plans(source: UrlsSource) -> Iterator[Planned]:
+    """What each row of the list asks for. Keys are unique: a repeated row has its place in its key."""
     seen: Counter[bytes] = Counter()
-    for row in rows:
+    for row in islice(_rows(source, list_paths(source.path)), source.limit):
         url = row.place if isinstance(row.place, str) else ""
         raw = row.caption if isinstance(row.caption, str) else None
         key = digest("url", url, raw)
@@ -111,14 +143,59 @@ def _plan(rows: Iterator[Row]) -> Iterator[Planned]:
             details={**clean_details(row.columns), **notes},
         )
         pair = Pair(key, caption, b"", origin)
-        yield Planned(pair, plain) if reason is None else Planned(pair.drop(STAGE, reason), None)
+        if reason is not None:
+            yield Planned(pair.drop(STAGE, reason), None)
+        else:
+            yield Planned(pair, plain, _expected(source, row))
 
 
-def _with(pair: Pair, download: Download) -> Pair:
+def _rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
+    urls = (source.url_column,) if source.url_column else URL_COLUMNS
+    captions = (source.caption_column,) if source.caption_column else CAPTION_COLUMNS
+    rows = chain.from_iterable(read_list(path, urls, captions, "url") for path in paths)
+    if source.uids is None:
+        yield from rows
+        return
+    subset = Subset(source.uids)
+    yield from (row for row in rows if subset.has(row.columns.get("uid")))
+    subset.require_found(source.path)
+
+
+def _expected(source: UrlsSource, row: Row) -> str | None:
+    """The hash that the list gives for the bytes. Raises SourceError when the column is not there."""
+    if source.sha256_column is None:
+        return None
+    if source.sha256_column not in row.columns:
+        raise SourceError(
+            f"{source.path}: expected a column {source.sha256_column!r},"
+            f" found {', '.join(map(repr, row.columns))}"
+        )
+    return str(row.columns[source.sha256_column]).strip().lower()
+
+
+def _urls(block: list[Planned]) -> list[str]:
+    return [plan.url for plan in block if plan.url is not None]
+
+
+def _total(source: UrlsSource, paths: list[Path]) -> int | None:
+    """How many rows there will be, where the lists tell."""
+    counts = [count_rows(path) for path in paths]
+    known = sum(count for count in counts if count is not None)
+    if None in counts or source.uids is not None:
+        return None
+    return known if source.limit is None else min(known, source.limit)
+
+
+def _with(plan: Planned, download: Download) -> Pair:
     """The pair with what was downloaded for it."""
-    if download.final_url is not None:
-        details = {**pair.origin.details, "final_url": plain_source(download.final_url)}
-        pair = replace(pair, origin=replace(pair.origin, details=details))
+    evidence = {
+        name: plain_source(value) if isinstance(value, str) else value
+        for name, value in download.evidence.items()
+    }
+    details = {**plan.pair.origin.details, **evidence}
+    pair = replace(plan.pair, origin=replace(plan.pair.origin, details=details))
     if download.reason is not None:
         return pair.drop(STAGE, download.reason)
+    if plan.sha256 is not None and hashlib.sha256(download.data).hexdigest() != plan.sha256:
+        return pair.drop(STAGE, "hash-mismatch")
     return replace(pair, image=download.data)

@@ -1,16 +1,19 @@
 """The downloading process: img2dataset behind the guard, one block of URLs at a time.
 
-    python -m curate.fetch.worker        (started by `curate.fetch.urls`; speaks JSON lines)
+    python -m curate.fetch.worker        (started by `curate.fetch.download`; speaks JSON lines)
 
 stdin: one line of settings, then one line a block: {"directory": ..., "urls": [...]}. stdout: one line
 a finished block: {"done": directory} or {"failed": directory, "error": ...}. It is a process of its own
 because img2dataset prints, patches and reads globals, and because the opener of urllib is one of them.
-A block is downloaded into a folder of another name that is renamed when everything in it is on disk,
-so a folder with the final name is whole. When stdin ends, the parent is gone and so is this process.
+A block is downloaded into a folder of another name that is renamed when everything is written, so a
+folder with the final name is whole; every image has its hash beside it. When stdin ends, the parent
+is gone and so is this process.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import shutil
@@ -19,27 +22,29 @@ import sys
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from curate.fetch.guard import GuardedOpener, Limits
+from curate.fetch.guard import Evidence, GuardedOpener, Limits
+from curate.fetch.optout import OPT_OUT
 
 BLOCKS_AT_ONCE = 2  # the second fills the threads while the first waits for its slowest server
-OPT_OUT = ("noai", "noimageai", "noindex", "noimageindex")  # X-Robots-Tag (base: img2dataset)
-FINAL_URLS = "final_urls.json"
+IMAGES = "images.bin"  # source bytes, one after the other
+ROWS = "rows.json"  # one object a row: row, error, sha256, start, bytes, and the evidence
+_serial = itertools.count()
 
 
 def main() -> None:
     """Download the blocks that stdin asks for until it ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever img2dataset prints goes to the log
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the parent, which ends this process
+    # Ctrl-C is for the parent, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = json.loads(sys.stdin.readline())
     limits = Limits(**{**settings["limits"], "allow_networks": tuple(settings["allow_networks"])})
     opener = GuardedOpener(limits)
-    urllib.request.install_opener(opener)
+    urllib.request.install_opener(opener)  # type: ignore[arg-type]  # urlopen needs only its open()
     lock = threading.Lock()
     with ThreadPoolExecutor(BLOCKS_AT_ONCE) as pool:
         for line in sys.stdin:
@@ -70,23 +75,22 @@ def answer(
 def download_block(
     urls: list[str], directory: Path, opener: GuardedOpener, threads: int, retries: int
 ) -> None:
-    """Download `urls` into `directory`: img2dataset's 00000.tar, .parquet and _stats.json."""
+    """Download `urls` through img2dataset into `directory`: the source bytes and a row for each URL."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
     from img2dataset.downloader import Downloader
     from img2dataset.resizer import Resizer
-    from img2dataset.writer import WebDatasetSampleWriter
 
     part = directory.with_name(f"{directory.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    table = pa.table({"row": list(range(len(urls))), "url": urls})
+    asked = [f"{url}#{next(_serial)}" for url in urls]  # tells the evidence of equal URLs apart
+    table = pa.table({"row": list(range(len(urls))), "url": asked})
     listing = part / "urls.feather"
     with pa.ipc.new_file(str(listing), table.schema) as writer:
         writer.write_table(table)
     downloader = Downloader(
-        sample_writer_class=WebDatasetSampleWriter,
-        resizer=Resizer(256, "no", False, disable_all_reencoding=True),  # stores the source bytes
+        sample_writer_class=functools.partial(BlockWriter, evidence=opener.evidence),
+        resizer=Resizer(256, "no", False, disable_all_reencoding=True),  # keeps the source bytes
         thread_count=threads,
         save_caption=False,
         extract_exif=False,
@@ -97,30 +101,51 @@ def download_block(
         oom_shard_count=5,
         compute_hash="sha256",
         verify_hash_type=None,
-        encode_format="jpg",  # the ending of every member, whatever its bytes are
+        encode_format="jpg",
         retries=retries,
         user_agent_token="stylear",
         disallowed_header_directives=OPT_OUT,
     )
     downloader.download_shard((0, str(listing)))
-    rows = pq.read_metadata(part / "00000.parquet").num_rows
+    rows = len(json.loads((part / ROWS).read_text("utf-8")))
     if rows != len(urls):  # img2dataset prints what it could not write and goes on
         raise RuntimeError(f"{len(urls) - rows} of {len(urls)} downloads could not be written")
-    moved = {url: opener.final_urls[url] for url in urls if url in opener.final_urls}
-    (part / FINAL_URLS).write_text(json.dumps(moved, sort_keys=True), encoding="utf-8")
-    for path in [*part.iterdir(), part]:
-        sync(path)
     part.rename(directory)
-    sync(directory.parent)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+class BlockWriter:
+    """What img2dataset hands its samples to: bytes into one file, a row each into another."""
+
+    def __init__(
+        self,
+        shard_id: int,
+        output_folder: str,
+        save_caption: bool,
+        oom_shard_count: int,
+        schema: Any,
+        encode_format: str,
+        *,
+        evidence: dict[str, Evidence],
+    ) -> None:
+        self._folder, self._evidence, self._bytes = Path(output_folder), evidence, 0
+        self._rows: list[dict[str, Any]] = []
+        self._images = (self._folder / IMAGES).open("wb", buffering=1 << 20)
+
+    def write(self, image: bytes | None, key: str, caption: None, meta: dict[str, Any]) -> None:
+        """One sample."""
+        row = {"row": meta["row"], "error": meta["error_message"]}
+        if image is not None:
+            self._images.write(image)
+            row |= {"sha256": meta["sha256"], "start": self._bytes, "bytes": len(image)}
+            self._bytes += len(image)
+        evidence = self._evidence.pop(meta["url"], None)
+        self._rows.append(row | (asdict(evidence) if evidence is not None else {}))
+
+    def close(self) -> None:
+        """Everything is there."""
+        self._images.close()
+        text = json.dumps(sorted(self._rows, key=lambda row: int(row["row"])))
+        (self._folder / ROWS).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,16 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate import ingest, shards
+from curate import ingest, pixels, shards
 from curate.fetch import read_raw
+from curate.fetch.times import untimed, write_times
 from curate.ledger import ALL, Made
 from curate.mend import put_right
 from curate.steps import Build, Result, chunks, inside, without
 from curate.steps.mend import from_sources
 from curate.storage import storage, work_folder
 from stylear.console import Bar
-from stylear.errors import CorpusError, SettingsChanged
+from stylear.errors import CorpusError, SettingsChanged, SourceError
 from stylear.pair import Pair, digest
 
 if TYPE_CHECKING:
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
 STAGE = "fetch"
 CODE = f"1.{ingest.VERSION}.{shards.VERSION}"
 TEXTS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
-HOW = ("threads", "retries", "timeout_s", "deadline_s", "contact")  # of a URL list: changes no pair
+HOW = (  # of a URL list: changes no pair
+    "threads",
+    "processes",
+    "retries",
+    "timeout_s",
+    "deadline_s",
+    "contact",
+    "host_requests_per_s",
+    "min_success",
+)
 
 
 def how_made(recipe: Recipe) -> Made:
@@ -56,10 +66,11 @@ def fetch(build: Build) -> Result:
     made = how_made(recipe)
     made = Made(made.settings, made.code_version, inputs=[state_of(s) for s in recipe.raw])
     if ledger.done(STAGE, ALL, made) and _all_there(build, made):
-        return Result.of(STAGE, _shards(build), mended)
+        return finish(build, made, mended)
     new, count = mended, 0
     pairs = read_raw(recipe, work_folder(build.corpus))
     with Bar("fetch", unit="pairs") as bar, ThreadPoolExecutor(build.cores) as threads:
+        threads.submit(pixels.prepare)
         for count, chunk in enumerate(chunks(pairs, recipe.mix.shard_pairs), start=1):
             unit = shards.shard_name(count - 1)
             old = ledger.entry(STAGE, unit)
@@ -73,13 +84,15 @@ def fetch(build: Build) -> Result:
                 bar.advance(len(keys))
                 continue
             seen: list[str] = []
+            times: dict[str, float] = {}
             ready = map_ahead(
                 partial(ingest.ingest, settings=recipe.image),
-                _noting(chunk, seen),
+                _noting(untimed(chunk, times), seen),
                 threads,
                 4 * build.cores,
             )
             info = shards.write_shard(folder, count - 1, _watched(ready, seen, bar))
+            write_times(build.corpus, unit, times)
             ledger.commit(
                 STAGE,
                 unit,
@@ -96,10 +109,7 @@ def fetch(build: Build) -> Result:
             f"{folder}: the sources give fewer pairs than when it was fetched",
             hint="add --redo fetch to fetch all of it again, or give another --out",
         )
-    result = Result.of(STAGE, _shards(build), new)
-    ledger.commit(
-        STAGE, ALL, made, rows_in=result.rows_in, kept=result.kept, dropped=result.dropped, files={}
-    )
+    result = finish(build, made, new)
     work = work_folder(build.corpus)
     with storage(work):
         shutil.rmtree(work, ignore_errors=True)
@@ -119,6 +129,32 @@ def mend_raw(build: Build) -> int:
     for entry in damaged:
         build.ledger.damaged -= set(entry.files)
     return len(damaged)
+
+
+def finish(build: Build, made: Made, new: int) -> Result:
+    """Enter the whole stage in the ledger, unless it stands there with these counts.
+
+    Raises SourceError when not a single pair was kept: an empty corpus is no success.
+    """
+    result = Result.of(STAGE, _shards(build), new)
+    if result.rows_in and not result.kept:
+        reasons = ", ".join(f"{why} {count}" for why, count in result.dropped.items())
+        raise SourceError(
+            f"{build.corpus}: none of {result.rows_in} pairs can be used: {reasons}",
+            hint="mend the sources, then fetch again with --redo fetch",
+        )
+    old = build.ledger.entry(STAGE, ALL)
+    if old is None or (old.kept, dict(old.dropped)) != (result.kept, dict(result.dropped)):
+        build.ledger.commit(
+            STAGE,
+            ALL,
+            made,
+            rows_in=result.rows_in,
+            kept=result.kept,
+            dropped=result.dropped,
+            files={},
+        )
+    return result
 
 
 def _shards(build: Build) -> list[Any]:
@@ -175,6 +211,8 @@ def state_of(source: Any) -> str:
         total.update(
             f"{name}\0{file.stat().st_size}\0{content}\n".encode("utf-8", "surrogateescape")
         )
+    if getattr(source, "uids", None) is not None:
+        total.update(hashlib.sha256(source.uids.read_bytes()).digest())
     return total.hexdigest()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from curate import ingest
 from curate.fetch import read_raw
+from curate.fetch.times import untimed
 from curate.ledger import Entry
 from curate.mend import Remains, remains_of, replace_shard
 from curate.steps import Build, chunks
@@ -45,7 +46,7 @@ def _units(
     build: Build, wanted: Mapping[int, Entry], only: Collection[str]
 ) -> Iterator[tuple[int, Iterator[Pair]]]:
     """The pairs of some shards, in order, as the sources give them; only some of them downloaded."""
-    pairs = read_raw(build.recipe, work_folder(build.corpus), only)
+    pairs = untimed(read_raw(build.recipe, work_folder(build.corpus), only), {})
     for index, chunk in enumerate(chunks(pairs, build.recipe.mix.shard_pairs)):
         if index in wanted:
             yield index, chunk

@@ -1,0 +1,69 @@
+"""Pace: how often a host is asked, and when it is left alone because it said so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+
+MAX_PAUSE_S = 3600.0  # a Retry-After beyond that is taken for this
+MAX_HOSTS = 10_000  # remembered at once; those that may be asked anyway are forgotten first
+
+
+class Pace:
+    """At most `requests_per_s` to a host on average (bursts of a second's worth), none while it rests."""
+
+    def __init__(
+        self,
+        requests_per_s: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.interval_s = 0.0 if requests_per_s is None else 1 / requests_per_s
+        self._clock, self._sleep, self._lock = clock, sleep, threading.Lock()
+        self._next: dict[str, float] = {}  # when the host's budget is whole again
+        self._resting: dict[str, float] = {}  # until when it asked to be left alone
+
+    def wait(self, host: str, patience_s: float) -> float | None:
+        """Wait for this host's turn; the seconds waited, or None when it would take too long."""
+        with self._lock:
+            now = self._clock()
+            delay_s = self._resting.get(host, now) - now
+            if self.interval_s:
+                budget = max(self._next.get(host, now), now)
+                delay_s = max(delay_s, budget - now - max(0.0, 1 - self.interval_s))
+            if delay_s > patience_s:
+                return None
+            if self.interval_s:
+                self._next[host] = budget + self.interval_s
+                self._forget(self._next, now)
+        if delay_s > 0:
+            self._sleep(delay_s)
+        return max(0.0, delay_s)
+
+    def rest(self, host: str, seconds: float) -> None:
+        """Leave a host alone for a while."""
+        with self._lock:
+            now = self._clock()
+            until = now + min(seconds, MAX_PAUSE_S)
+            self._resting[host] = max(until, self._resting.get(host, until))
+            self._forget(self._resting, now)
+
+    @staticmethod
+    def _forget(hosts: dict[str, float], now: float) -> None:
+        if len(hosts) > MAX_HOSTS:
+            for host in [host for host, until in hosts.items() if until <= now]:
+                del hosts[host]
+
+
+def retry_after_s(value: str | None, now: float | None = None) -> float | None:
+    """Seconds that a Retry-After header asks for (a number or a date); None when it says nothing."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        when = parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, when - (time.time() if now is None else now))

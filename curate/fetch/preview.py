@@ -1,0 +1,55 @@
+"""Preview: what a fetch would ask for, found out without asking."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from curate.fetch.folder import image_names
+from curate.fetch.shards import tar_paths
+from curate.fetch.urls import plans
+
+if TYPE_CHECKING:
+    from curate.recipe import Recipe, UrlsSource
+
+
+def preview_sources(recipe: Recipe) -> list[dict[str, Any]]:
+    """One row a source: what it holds and what would be downloaded. Raises SourceError and RecipeError."""
+    return [_row(source, recipe.seed) for source in recipe.raw]
+
+
+def _row(source: Any, seed: int) -> dict[str, Any]:
+    row = {"source": source.type, "path": str(getattr(source, "path", "embedded")), "pairs": None}
+    row |= {"downloads": 0, "hosts": 0, "busiest": None, "refused": None, "bytes": None}
+    match source.type:
+        case "urls":
+            row |= _urls(source)
+        case "folder":
+            row["pairs"] = len(image_names(source.path))
+        case "shards":
+            row["bytes"] = sum(path.stat().st_size for path in tar_paths(source.path))
+        case "mini":
+            from curate.fetch.mini import mini_pairs
+
+            row["pairs"] = sum(1 for _ in mini_pairs(source, seed))
+    return row
+
+
+def _urls(source: UrlsSource) -> dict[str, Any]:
+    """Rows, downloads, hosts, and rows that would be refused unasked, by reason."""
+    hosts: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    for plan in plans(source):
+        if plan.url is not None:
+            hosts[urlsplit(plan.url).netloc] += 1
+        else:
+            refused[plan.pair.verdict.reason or ""] += 1
+    busiest = ", ".join(f"{host} {count}" for host, count in hosts.most_common(1))
+    return {
+        "pairs": hosts.total() + refused.total(),
+        "downloads": hosts.total(),
+        "hosts": len(hosts),
+        "busiest": busiest or None,
+        "refused": ", ".join(f"{why} {n}" for why, n in sorted(refused.items())) or None,
+    }

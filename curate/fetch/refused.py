@@ -1,0 +1,44 @@
+"""Refused: a request that is not made or not finished, and the URLs for which none ever is."""
+
+from __future__ import annotations
+
+import re
+from urllib.error import URLError
+from urllib.parse import quote, urlsplit, urlunsplit
+
+MAX_URL = 4000  # characters
+SAFE = "%/:=&?~#+!$,;'@()*[]"  # characters of a URL that are left as they are
+
+
+class Refused(URLError):
+    """A request that is not made or not finished; `name` is the reason that the pair will carry."""
+
+    def __init__(self, name: str, found: str = "") -> None:
+        super().__init__(f"refused[{name}] {found}".rstrip())
+        self.name = name
+
+
+def plain_url(url: str) -> str:
+    """`url` ready to be requested: percent-encoded ASCII, host in IDNA.
+
+    Raises Refused: not-http for another scheme; bad-url for control characters, credentials, a bad
+    port or host, or more than 4000 characters.
+    """
+    text = url.strip()
+    scheme = text.partition(":")[0].lower()
+    if scheme not in ("http", "https") or not text[len(scheme) :].startswith("://"):
+        raise Refused("not-http", scheme[:20])
+    if len(text) > MAX_URL or re.search(r"[\x00-\x1f\x7f\\]", text):
+        raise Refused("bad-url")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+        if not host.isascii():
+            host = host.encode("idna").decode("ascii")
+        path, query = quote(parts.path, safe=SAFE), quote(parts.query, safe=SAFE)
+    except (ValueError, UnicodeError) as error:
+        raise Refused("bad-url", str(error)) from error
+    if not re.fullmatch(r"[A-Za-z0-9._:-]+", host) or parts.username is not None:
+        raise Refused("bad-url", "host")
+    place = f"[{host}]" if ":" in host else host
+    return urlunsplit((scheme, place if port is None else f"{place}:{port}", path, query, ""))

@@ -1,0 +1,164 @@
+"""Sniffing: what an image file says it is, from its first bytes, before anything decodes it."""
+
+from __future__ import annotations
+
+import struct
+import sys
+
+from curate.fetch.refused import Refused
+
+NEEDED = 32  # bytes after which the format is certain
+LAST_LOOK = (
+    1 << 20
+)  # bytes within which a header must declare its pixels (else: the decoder's check)
+JPEG_SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # start of frame
+PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
+PLAIN_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xFE})  # tables, restarts, JFIF, comment
+JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
+BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes
+AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
+
+
+def format_of(start: bytes) -> str | None:
+    """png, jpg, gif, webp, bmp, tif or avif by the first 32 bytes; None for anything else."""
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if start.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    if start[:6] in (b"GIF87a", b"GIF89a"):
+        return "gif"
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "webp"
+    if start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in BMP_HEADERS:
+        return "bmp"
+    if start[:4] in (b"II*\0", b"MM\0*"):
+        return "tif"
+    if start[4:8] == b"ftyp" and any(brand in start[8:] for brand in AVIF_BRANDS):
+        return "avif"
+    return None
+
+
+def pixels_of(data: bytes | bytearray, format: str) -> tuple[int, int] | None:
+    """(width, height) that the header declares; None while it is not in `data` yet.
+
+    TIFF keeps it anywhere, so it is None for TIFF; the decoder's own check is the only one there.
+    """
+    try:
+        match format:
+            case "png":
+                return _two(">II", data, 16)
+            case "gif":
+                return _two("<HH", data, 6)
+            case "bmp":
+                return _bmp(data)
+            case "jpg":
+                return _jpeg(data)
+            case "webp":
+                return _webp(data)
+            case "avif":
+                return _avif(data)
+    except (struct.error, IndexError):  # the header goes on behind what is there
+        return None
+    return None
+
+
+def _two(layout: str, data: bytes | bytearray, at: int) -> tuple[int, int]:
+    width, height = struct.unpack_from(layout, data, at)
+    return int(width), int(height)
+
+
+def _bmp(data: bytes | bytearray) -> tuple[int, int]:
+    if data[14] == 12:
+        return _two("<HH", data, 18)
+    width, height = _two("<ii", data, 18)
+    return abs(width), abs(height)  # a negative height: rows from the top
+
+
+def _jpeg(data: bytes | bytearray) -> tuple[int, int] | None:
+    """Of the first frame; the segments before it are stepped over."""
+    at = 2
+    while True:
+        if data[at] != 0xFF:
+            return None  # damage: the decoder will say so
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+        elif marker in JPEG_SIZES:
+            height, width = _two(">HH", data, at + 5)
+            return width, height
+        elif marker in JPEG_ALONE:
+            at += 2
+        else:
+            (length,) = struct.unpack_from(">H", data, at + 2)
+            at += 2 + max(2, length)
+
+
+def plain_jpeg(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a JPEG of three 8-bit components whose header holds nothing but its coding.
+
+    None for any other file, and for a JPEG with EXIF, a colour profile, several pictures or anything
+    else that a decoder has to think about.
+    """
+    at = 2
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        while data[at] == 0xFF:
+            marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
+            if marker in PLAIN_FRAMES:
+                height, width = _two(">HH", data, at + 5)
+                return (width, height) if (data[at + 4], data[at + 9]) == (8, 3) else None
+            if marker not in PLAIN_SEGMENTS or length < 2:
+                return None
+            at += 2 + length
+    except (struct.error, IndexError):
+        return None
+    return None
+
+
+def _webp(data: bytes | bytearray) -> tuple[int, int] | None:
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        height = int.from_bytes(data[27:30], "little") + 1
+        return (width, height) if len(data) >= 30 else None
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk == b"VP8 ":
+        width, height = _two("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _avif(data: bytes | bytearray) -> tuple[int, int] | None:
+    """The largest `ispe` property: the image itself, not its thumbnail."""
+    sizes, at = [], data.find(b"ispe")
+    while at >= 0:
+        sizes.append(_two(">II", data, at + 8))
+        at = data.find(b"ispe", at + 4)
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)
+
+
+class Check:
+    """Looks at a body as it comes. Raises Refused: empty, not-an-image, too-many-pixels."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels, self._format, self._next = max_pixels, "", NEEDED
+
+    def look(self, body: bytearray, whole: bool = False) -> None:
+        """At what has come so far, each time that it has doubled; `whole`: nothing more will come."""
+        if len(body) < self._next and not (whole and self._next <= LAST_LOOK):
+            return
+        self._next = 2 * len(body) if len(body) < LAST_LOOK else sys.maxsize
+        if not body:
+            raise Refused("empty")
+        if not self._format:
+            self._format = format_of(bytes(body[:NEEDED])) or ""
+            if not self._format:
+                raise Refused("not-an-image", repr(bytes(body[:8])))
+        size = pixels_of(body[:LAST_LOOK], self._format)
+        if size is not None:
+            self._next = sys.maxsize
+            if size[0] * size[1] > self._max_pixels:
+                raise Refused("too-many-pixels", f"{size[0]}x{size[1]}")

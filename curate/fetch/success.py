@@ -1,0 +1,57 @@
+"""Success: whether enough downloads succeed for going on to make sense."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+
+from stylear.errors import SourceError
+
+WINDOW_BLOCKS = (
+    4  # the latest blocks, which are judged together: a list may have a stretch of dead hosts
+)
+HOPELESS = 100  # downloads after which not a single success is the end, whatever the window (ours)
+
+Outcomes = Mapping[str | None, int]  # reason (None: downloaded) -> downloads
+
+
+class Success:
+    """Counts what blocks of downloads came to. A failing run is stopped and what failed is discarded."""
+
+    def __init__(self, name: str, min_success: float) -> None:
+        self._name, self._min = name, min_success
+        self._window: deque[tuple[Outcomes, Callable[[], None]]] = deque(maxlen=WINDOW_BLOCKS)
+
+    def count(self, outcomes: Outcomes, discard: Callable[[], None], last: bool) -> None:
+        """One more block (`last`: of the list); `discard` forgets its downloads.
+
+        Raises SourceError when the run is failing.
+        """
+        if sum(outcomes.values()):
+            self._window.append((outcomes, discard))
+        total = self._total()
+        hopeless = total.total() >= HOPELESS and not total[None]
+        if last or hopeless or len(self._window) == WINDOW_BLOCKS:
+            self._judge(total)
+
+    def _total(self) -> Counter[str | None]:
+        total: Counter[str | None] = Counter()
+        for outcomes, _ in self._window:
+            total.update(outcomes)
+        return total
+
+    def _judge(self, total: Counter[str | None]) -> None:
+        tried = total.total()
+        if not tried or total[None] >= self._min * tried:
+            return
+        for outcomes, discard in self._window:
+            if outcomes.get(None, 0) < self._min * sum(outcomes.values()):
+                discard()
+        failures = Counter({reason: n for reason, n in total.items() if reason is not None})
+        common = ", ".join(f"{reason} {n}" for reason, n in failures.most_common(3))
+        raise SourceError(
+            f"{self._name}: {total[None]} of the last {tried} downloads succeeded, expected at least"
+            f" {self._min:.0%}; the others: {common}",
+            hint="check the network and run the same command again (what failed is asked for again);"
+            " --min-success 0 goes on regardless",
+        )

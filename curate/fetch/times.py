@@ -1,0 +1,35 @@
+"""When each download was made: kept beside the corpus, as the one thing that differs in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from curate import shards
+from curate.fetch.download import FETCHED_AT
+from curate.stage import FETCHED
+from stylear.pair import Pair
+
+
+def untimed(pairs: Iterable[Pair], times: dict[str, float]) -> Iterator[Pair]:
+    """Pairs without the time of their download, which goes into `times` by key.
+
+    It is the one thing about a download that differs in every run, so it is no part of the shards.
+    """
+    for pair in pairs:
+        if FETCHED_AT in pair.origin.details:
+            details = dict(pair.origin.details)
+            times[pair.key] = float(details.pop(FETCHED_AT) or 0)
+            pair = replace(pair, origin=replace(pair.origin, details=details))
+        yield pair
+
+
+def write_times(corpus: Path, unit: str, times: dict[str, float]) -> None:
+    """Write `fetched/NNNNN.parquet`: when each download of a shard was made (UTC)."""
+    import pyarrow as pa
+
+    if times:
+        at = pa.array([round(t * 1000) for t in times.values()], pa.timestamp("ms", tz="UTC"))
+        table = pa.table({"key": pa.array(list(times), pa.string()), "fetched_at": at})
+        shards.write_table(corpus / FETCHED / f"{unit}.parquet", table)

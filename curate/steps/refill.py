@@ -1,0 +1,141 @@
+"""Refill: ask again for the downloads that failed, and put what comes into the shards that lack it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from curate import ingest, shards
+from curate.fetch.times import untimed, write_times
+from curate.fetch.urls import downloaded, plans
+from curate.ledger import ALL, Entry, Made
+from curate.stage import FETCHED
+from curate.steps import Build, inside, shards_of
+from curate.steps.fetch import STAGE, finish, how_made, state_of
+from curate.storage import remove, work_folder
+from stylear.errors import UsageError
+from stylear.pair import Pair
+
+if TYPE_CHECKING:
+    from curate.recipe import Recipe
+
+STATUSES = ("429", "5xx", "timeout")  # what is often better at another time
+
+
+@dataclass(slots=True)
+class Refilled:
+    """What came of asking again: by old reason, how many were asked for and how many are there now."""
+
+    asked: Counter[str] = field(default_factory=Counter)
+    filled: Counter[str] = field(default_factory=Counter)
+    units: list[str] = field(default_factory=list)  # shards that changed
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For a table."""
+        return [
+            {"reason": reason, "asked": count, "filled": self.filled[reason]}
+            for reason, count in sorted(self.asked.items())
+        ]
+
+
+def refill(build: Build, statuses: Sequence[str], before_change: Callable[[str], None]) -> Refilled:
+    """Ask again for every URL that failed with one of `statuses`; rewrite the shards that change.
+
+    A row that fails again has its latest reason. `before_change` is called with each shard before
+    it is rewritten. Raises CorpusError when fetch is not finished, SettingsChanged when the lists
+    changed since, UsageError for a status that no row has.
+    """
+    made = how_made(build.recipe)
+    made = Made(made.settings, made.code_version, [state_of(s) for s in build.recipe.raw])
+    entries = {entry.unit: entry for entry in shards_of(build, STAGE)}
+    build.ledger.done(STAGE, ALL, made)  # raises when settings or sources are others
+    wanted, found = failed(build, entries, statuses)
+    result = Refilled()
+    if not wanted:
+        raise UsageError(
+            f"--status {','.join(statuses)}: no download failed that way",
+            hint=f"downloads failed with: {', '.join(sorted(found)) or 'nothing'}",
+        )
+    remove(work_folder(build.corpus))  # what failed there would fail again
+    for unit, group in groupby(_asked_again(build, wanted), key=lambda item: item[0]):
+        times: dict[str, float] = {}
+        pairs = untimed((pair for _, pair in group), times)
+        new = {pair.key: ingest.ingest(pair, build.recipe.image) for pair in pairs}
+        for key, pair in new.items():
+            reason = wanted[key][1]
+            result.asked[reason] += 1
+            result.filled[reason] += pair.kept
+        if any(pair.verdict.reason != wanted[key][1] for key, pair in new.items()):
+            before_change(unit)
+            _rewrite(build, entries[unit], made, new)
+            write_times(build.corpus, unit, {**_times(build, unit), **times})
+            result.units.append(unit)
+    finish(build, made, len(result.units))
+    remove(work_folder(build.corpus))
+    return result
+
+
+def failed(
+    build: Build, entries: dict[str, Entry], statuses: Sequence[str]
+) -> tuple[dict[str, tuple[str, str]], set[str]]:
+    """{key: (unit, reason)} of rows that failed in one of the ways, and every way that rows failed."""
+    pattern = "|".join(_pattern(status) for status in statuses)
+    wanted: dict[str, tuple[str, str]] = {}
+    found: set[str] = set()
+    for unit in entries:
+        path = build.corpus / "raw" / f"{unit}.parquet"
+        table = shards.read_table(path, ["key", "source", "stage", "reason"])
+        for row in table.to_pylist():
+            if row["stage"] == STAGE and row["source"].startswith(("http://", "https://")):
+                found.add(row["reason"])
+                if re.fullmatch(pattern, row["reason"]):
+                    wanted[row["key"]] = unit, row["reason"]
+    return wanted, found
+
+
+def _pattern(status: str) -> str:
+    """The reasons that a status means: 429 is http-429, 5xx is http-500 and so on, others themselves."""
+    if re.fullmatch(r"[1-5](\d\d|xx)", status):
+        return "http-" + status.replace("xx", r"\d\d")
+    return re.escape(status)
+
+
+def _asked_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Pair]]:
+    """(unit, pair) of every wanted row, in the order of the shards."""
+    recipe: Recipe = build.recipe
+    for source in recipe.raw:
+        if source.type == "urls":
+            again = source.model_copy(update={"min_success": 0.0})
+            rows = (p for p in plans(source) if p.url is not None and p.pair.key in wanted)
+            for pair in downloaded(rows, again, work_folder(build.corpus), recipe.image.max_pixels):
+                yield wanted[pair.key][0], pair
+
+
+def _rewrite(build: Build, entry: Entry, made: Made, new: dict[str, Pair]) -> None:
+    """One shard with its new pairs in their old places, and its ledger entry."""
+    folder = build.corpus / "raw"
+    old = shards.read_shard(folder / f"{entry.unit}.tar")
+    pairs = (new.get(pair.key, pair) for pair in old)
+    info = shards.write_shard(folder, int(entry.unit), pairs)
+    build.ledger.commit(
+        STAGE,
+        entry.unit,
+        made,
+        rows_in=info.rows,
+        kept=info.kept,
+        dropped=info.dropped,
+        files=inside(build.corpus, folder, info.files),
+        note=entry.note,
+    )
+
+
+def _times(build: Build, unit: str) -> dict[str, float]:
+    path = build.corpus / FETCHED / f"{unit}.parquet"
+    if not path.is_file():
+        return {}
+    rows = shards.read_table(path, ["key", "fetched_at"]).to_pylist()
+    return {row["key"]: row["fetched_at"].timestamp() for row in rows}
