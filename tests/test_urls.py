@@ -25,8 +25,8 @@ from PIL import Image
 
 from curate.fetch import fetch_raw, urls
 from curate.fetch.loopback import NETWORK, FileHandler
+from curate.fetch.times import untimed
 from curate.recipe import check_recipe
-from curate.steps.fetch import untimed
 from stylear.errors import SourceError, StylearError
 from stylear.pair import Pair
 
