@@ -241,7 +241,7 @@ def test_nothing_kept_is_told_with_the_reasons(tmp_path: Path) -> None:
     make_folders(tmp_path, pictures=2)
     for path in (tmp_path / "photos").glob("*.png"):
         path.write_bytes(b"not a picture")
-    with pytest.raises(CorpusError, match=r"none of the raw pairs was kept \(not-an-image 2\)"):
+    with pytest.raises(SourceError, match=r"none of 2 pairs can be used: not-an-image 2"):
         runner.run(make_recipe(tmp_path), tmp_path / "corpus", workers=1)
 
 

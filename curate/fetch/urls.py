@@ -50,7 +50,8 @@ def url_pairs(
     """
     paths = list_paths(source.path)
     planned = plans(source)
-    if only is not None:
+    if only is not None:  # a few that are wanted back, each with an outcome of its own
+        source = source.model_copy(update={"min_success": 0.0})
         planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
     with Bar(f"download {source.path.name}", total=_total(source, paths), unit="URLs") as bar:
         for pair in downloaded(planned, source, work, max_pixels):
