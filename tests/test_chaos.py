@@ -136,5 +136,6 @@ def test_killed_with_its_workers_from_the_command_line(
     assert done.returncode == 0, done.stderr
     stages = {stage["stage"]: stage for stage in json.loads(done.stdout)["stages"]}
     assert stages["fetch"]["made"] == 0
-    assert 0 < stages["synthesize"]["made"] <= 2
+    assert stages["synthesize"]["made"] <= 2
+    assert sum(stage["made"] for stage in stages.values()) > 0
     check(tree(corpus, ALIKE), whole[0])

@@ -52,14 +52,15 @@ def map_units(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise StylearError(
-            "a worker process died; often the machine ran out of memory",
-            hint="use fewer --workers and run the same command again; finished shards are kept",
-        ) from error
-    except BaseException:
+    except BaseException as error:
         for process in list((pool._processes or {}).values()):
             process.terminate()
+        # a pool that breaks while a unit is handed over fails with a closed handle
+        if isinstance(error, BrokenProcessPool) or (isinstance(error, OSError) and pool._broken):
+            raise StylearError(
+                "a worker process died; often the machine ran out of memory",
+                hint="use fewer --workers and run the same command again; finished shards are kept",
+            ) from error
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
