@@ -20,7 +20,8 @@ demo: $(READY) ## the whole story offline: corpus, audit, training, pictures; en
 	$(BIN)/stylear demo --out $(OUT)
 
 test: $(READY) ## all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ from pictures_folder import make_folders, tree, write_recipe
 
 from curate.shards import iter_pairs
 
+pytestmark = pytest.mark.alone
+
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "10"))
 HERE = Path(__file__).parent
 Play = Callable[..., dict[str, Any]]

@@ -24,6 +24,8 @@ from curate.engine import Engine, cores
 from curate.shards import iter_pairs
 from stylear.errors import StylearError, UsageError
 
+pytestmark = pytest.mark.alone
+
 HERE = Path(__file__).parent
 
 

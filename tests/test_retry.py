@@ -26,6 +26,8 @@ from curate.recipe import Recipe, load_recipe
 from curate.shards import iter_pairs
 from stylear.errors import SourceError, StylearError, UsageError
 
+pytestmark = pytest.mark.alone
+
 
 class Site:
     """Ten pictures; `failing` maps a path to the status it has now, `asked` has every request."""
