@@ -18,6 +18,7 @@ from curate.fetch.refused import Refused, plain_url
 from curate.fetch.subset import Subset
 from curate.fetch.success import Success
 from curate.ingest import STAGE
+from curate.pixels import prepare
 from stylear.console import Bar
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
@@ -81,6 +82,7 @@ def downloaded(
                 break
             block = waiting.popleft()
             urls = _urls(block)
+            prepare()  # while the downloading process starts
             _judge(success, downloads, urls, waiting)
             results = downloads.results(urls)
             for plan in block:

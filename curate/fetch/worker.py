@@ -37,6 +37,8 @@ _serial = itertools.count()
 
 def main() -> None:
     """Download the blocks that stdin asks for until it ends."""
+    import img2dataset.downloader  # noqa: F401  # here, not by two threads at once
+
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever img2dataset prints goes to the log
     # Ctrl-C is for the parent, which ends this process

@@ -12,7 +12,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate import ingest, pixels, shards
+from curate import ingest, shards
 from curate.fetch import read_raw
 from curate.fetch.times import untimed, write_times
 from curate.ledger import ALL, Made
@@ -70,7 +70,6 @@ def fetch(build: Build) -> Result:
     new, count = mended, 0
     pairs = read_raw(recipe, work_folder(build.corpus))
     with Bar("fetch", unit="pairs") as bar, ThreadPoolExecutor(build.cores) as threads:
-        threads.submit(pixels.prepare)
         for count, chunk in enumerate(chunks(pairs, recipe.mix.shard_pairs), start=1):
             unit = shards.shard_name(count - 1)
             old = ledger.entry(STAGE, unit)
