@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +72,14 @@ MinSuccessOption = Annotated[
         help="Stop when a smaller share of downloads succeeds; default: the recipe's min_success.",
     ),
 ]
+NetworkOption = Annotated[
+    list[str],
+    typer.Option(
+        "--allow-network",
+        metavar="CIDR",
+        help="Let URLs reach this network though it is not public; repeatable.",
+    ),
+]
 RedoOption = Annotated[
     str | None,
     typer.Option("--redo", help="Make this stage and all that follow again, from nothing."),
@@ -85,6 +94,7 @@ def run(
     set_: SetOption = [],  # noqa: B006
     redo: RedoOption = None,
     min_success: MinSuccessOption = None,
+    allow_network: NetworkOption = [],  # noqa: B006
     dry_run: DryRunOption = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
@@ -101,7 +111,7 @@ def run(
     from curate import run as runner
     from curate.engine import Engine
 
-    loaded = _load(recipe, set_, min_success)
+    loaded = _load(recipe, set_, min_success, allow_network)
     if dry_run:
         rows = runner.preview(loaded, out, redo)
         emit_json(rows) if json else emit_table(rows)
@@ -124,6 +134,7 @@ def fetch(
     set_: SetOption = [],  # noqa: B006
     redo: Annotated[bool, typer.Option("--redo", help="Fetch again, from nothing.")] = False,
     min_success: MinSuccessOption = None,
+    allow_network: NetworkOption = [],  # noqa: B006
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -138,7 +149,17 @@ def fetch(
         rows = preview_sources(_load(recipe if recipe is not None else recipe_path(out), set_))
         emit_json(rows) if json else emit_table(rows)
         return
-    _stage("fetch", recipe, out, workers, set_, redo, json, min_success=min_success)
+    _stage(
+        "fetch",
+        recipe,
+        out,
+        workers,
+        set_,
+        redo,
+        json,
+        min_success=min_success,
+        allow_networks=allow_network,
+    )
 
 
 @app.command()
@@ -286,11 +307,16 @@ def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
     emit_json({"report": str(page)}) if json else print(f"report: {page}")
 
 
-def _load(recipe: Path, changes: list[str], min_success: float | None = None) -> Recipe:
-    """The recipe with the --set changes and --min-success."""
+def _load(
+    recipe: Path,
+    changes: list[str],
+    min_success: float | None = None,
+    allow_networks: Sequence[str] = (),
+) -> Recipe:
+    """The recipe with the --set changes, --min-success and --allow-network."""
     import yaml
 
-    from curate.recipe import load_recipe, with_min_success
+    from curate.recipe import load_recipe, with_downloads
 
     overrides: dict[str, Any] = {}
     for change in changes:
@@ -301,7 +327,7 @@ def _load(recipe: Path, changes: list[str], min_success: float | None = None) ->
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {change}: the value is not valid YAML") from error
-    return with_min_success(load_recipe(recipe, overrides), min_success)
+    return with_downloads(load_recipe(recipe, overrides), min_success, allow_networks)
 
 
 def _stage(
@@ -315,6 +341,7 @@ def _stage(
     engine: str = "local",
     ray_address: str | None = None,
     min_success: float | None = None,
+    allow_networks: Sequence[str] = (),
 ) -> None:
     """Run one stage and print what it did."""
     from dataclasses import asdict
@@ -323,7 +350,7 @@ def _stage(
     from curate.engine import Engine
 
     place = recipe if recipe is not None else runner.recipe_path(out)
-    loaded = _load(place, changes, min_success)
+    loaded = _load(place, changes, min_success, allow_networks)
     results = runner.run_stages(
         [stage],
         loaded,

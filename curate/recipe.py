@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from curate.objects import corpus_path, in_store
 from curate.synthesize.settings import absolute_paths, backend_settings
-from stylear.errors import RecipeError
+from stylear.errors import RecipeError, UsageError
 
 SCHEMA = Path(__file__).parent.parent / "manifests" / "recipe.schema.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -94,8 +95,6 @@ class UrlsSource(Settings):
     @field_validator("allow_networks")
     @classmethod
     def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
-        import ipaddress
-
         for network in networks:
             ipaddress.ip_network(network)
         return networks
@@ -356,15 +355,29 @@ def check_recipe(data: Mapping[str, Any], base: Path) -> Recipe:
     return _absolute(recipe, base)
 
 
-def with_min_success(recipe: Recipe, share: float | None) -> Recipe:
-    """The recipe with another `min_success` for every URL list; None leaves it as it is."""
-    if share is None:
-        return recipe
-    raw = tuple(
-        source.model_copy(update={"min_success": share}) if source.type == "urls" else source
-        for source in recipe.raw
-    )
-    return recipe.model_copy(update={"raw": raw})
+def with_downloads(
+    recipe: Recipe, min_success: float | None = None, allow_networks: Sequence[str] = ()
+) -> Recipe:
+    """The recipe with another `min_success` and more networks allowed, for every URL list in it.
+
+    Raises UsageError for what is no network.
+    """
+    for network in allow_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise UsageError(
+                f"--allow-network {network}: expected a network such as 10.1.0.0/16: {error}"
+            ) from error
+    raw: list[Any] = []
+    for source in recipe.raw:
+        if source.type == "urls":
+            networks = dict.fromkeys((*source.allow_networks, *allow_networks))
+            share = source.min_success if min_success is None else min_success
+            changes = {"min_success": share, "allow_networks": tuple(networks)}
+            source = source.model_copy(update=changes)
+        raw.append(source)
+    return recipe.model_copy(update={"raw": tuple(raw)})
 
 
 def dump_recipe(recipe: Recipe) -> str:

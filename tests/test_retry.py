@@ -285,3 +285,18 @@ def test_retry_is_a_command(tmp_path: Path, site: Site, recipe: Recipe) -> None:
         "shards": ["00001"],
         "stages": [],
     }
+
+
+def test_a_network_can_be_allowed_on_the_command_line(
+    tmp_path: Path, site: Site, recipe: Recipe
+) -> None:
+    arguments = ["fetch", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "corpus")]
+    shut = [*arguments, "--set", "raw.0.allow_networks=[]"]
+    with pytest.raises(SourceError, match="the others: not-public-address 10"):
+        CliRunner().invoke(app, shut, catch_exceptions=False)
+    assert site.asked == []
+    opened = [*shut, "--allow-network", "127.0.0.0/8", "--json"]
+    result = CliRunner().invoke(app, opened, catch_exceptions=False)
+    assert json.loads(result.stdout)[0]["kept"] == 10
+    with pytest.raises(UsageError, match=r"--allow-network 127\.0\.0\.1/8: expected a network"):
+        CliRunner().invoke(app, [*shut, "--allow-network", "127.0.0.1/8"], catch_exceptions=False)
