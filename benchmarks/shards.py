@@ -27,7 +27,8 @@ import numpy as np
 import webdataset
 
 from curate import shards
-from curate.mix import Pictures, write_split
+from curate.mix import write_split
+from curate.pictures import Pictures
 from curate.recipe import Recipe, check_recipe
 from stylear.pair import Origin, Pair, content_id, digest
 
@@ -114,7 +115,9 @@ def mixing(pairs: list[Pair], root: Path) -> dict[str, Callable[[], Any]]:
         for start in range(0, len(chosen), SHARD):
             shards.write_shard(corpus / kind, start // SHARD, chosen[start : start + SHARD])
     tars = [str(path) for kind in ("raw", "stylized") for path in shards.shard_paths(corpus / kind)]
-    keys = sorted((pair.key for pair in pairs), key=lambda key: digest("mix", key))
+    keys = np.array(
+        sorted((pair.key for pair in pairs), key=lambda key: digest("mix", key)), np.bytes_
+    )
     recipe: Recipe = check_recipe(
         {"name": "benchmark", "raw": [{"type": "mini"}], "mix": {"shard_pairs": SHARD}}, root
     )

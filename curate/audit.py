@@ -10,19 +10,22 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from curate import shards
+from curate.columns import NONE, Index, Texts, identities, texts, values
 from curate.ledger import Ledger, flat
 from curate.manifest import build_manifest, corpus_files
 from curate.mix import SPLITS, WIDS, shard_entry
 from curate.split import split_of
 from curate.stage import KINDS, LEDGER, MANIFEST, MIX, RECIPE, VERDICTS
 from curate.storage import FileInfo
-from curate.tables import Tables
+from curate.tables import PREFERENCES, ROW, Columns, Tables, equal
 from stylear.errors import AuditFailed, CorpusError, StylearError
 
 if TYPE_CHECKING:
@@ -112,7 +115,8 @@ def audit(corpus: Path) -> AuditResult:
         uncounted, broken = guarded(lambda: list(conserved(corpus)), LEDGER)
         found += [*problems, *more, *(uncounted or broken)]
         if rows is not None:
-            pairs, samples = len(rows.made), sum(len(rows.splits[split]) for split in SPLITS)
+            pairs = len(rows.made["key"])
+            samples = sum(len(rows.splits[split]["key"]) for split in SPLITS)
             if recipe is not None:
                 for check in (compare_keys, compare_splits, compare_ratio, compare_preferences):
                     found += check(rows, recipe)
@@ -185,96 +189,109 @@ def compare_files(
 
 def compare_keys(rows: Tables, recipe: Recipe) -> Iterator[Difference]:
     """Every key exactly once on each station of its way, and no verdict that changed."""
-    made = {row["key"]: row for row in rows.made}
-    verdicts = {row["key"]: row for row in rows.verdicts}
-    mixed = {row["key"]: row for row in rows.mixed}
-    yield from same_keys("raw, stylized", made, [row["key"] for row in rows.made])
-    yield from same_keys(VERDICTS, made, [row["key"] for row in rows.verdicts])
-    kept = [key for key, row in verdicts.items() if row["kept"]]
-    yield from same_keys(MIX, kept, [row["key"] for row in rows.mixed])
+    made, verdicts, mixed = rows.made, rows.verdicts, rows.mixed
+    index = Index(made["key"])
+    yield from same_keys("raw, stylized", made["key"], made["key"])
+    yield from same_keys(VERDICTS, made["key"], verdicts["key"])
+    yield from same_keys(MIX, verdicts["key"][verdicts["kept"]], mixed["key"])
     for split in SPLITS:
-        wanted = [key for key, row in mixed.items() if row["split"] == split]
-        yield from same_keys(split, wanted, [row["key"] for row in rows.splits[split]])
-        for row in rows.splits[split]:
-            origin = made.get(row["key"])
-            if origin is not None and dict(origin) != dict(row):
-                yield Difference("lineage", f"{split} {row['key']}", "its first row", "another")
-    for key, row in made.items():
-        judged = verdicts.get(key)
-        if judged is not None and not row["kept"] and judged["reason"] != row["reason"]:
-            yield Difference("verdict", key, f"{row['reason']}", f"{judged['reason']}")
-        parent = made.get(row["parent"]) if row["parent"] is not None else None
-        if row["parent"] is not None and (parent is None or parent["kind"] != "raw"):
-            yield Difference("lineage", key, f"a raw pair {row['parent']}", "none")
-    for where, table in ((VERDICTS, rows.verdicts), (MIX, rows.mixed)):
-        for row in table:
-            if not row["kept"] and not row["reason"]:
-                yield Difference("verdict", f"{where} {row['key']}", "a reason", "none")
+        there = rows.splits[split]
+        yield from same_keys(split, mixed["key"][equal(mixed["split"], split)], there["key"])
+        origin = index.find(there["key"])
+        other = (origin >= 0) & (made[ROW][origin] != there[ROW])
+        for key in there["key"][other]:
+            yield Difference("lineage", f"{split} {key.decode()}", "its first row", "another")
+    yield from changed_on_the_way(made, verdicts, index)
+    for where, table in ((VERDICTS, verdicts), (MIX, mixed)):
+        nothing = table["reason"].fill_null("")
+        for key in table["key"][~table["kept"] & equal(nothing, "")]:
+            yield Difference("verdict", f"{where} {key.decode()}", "a reason", "none")
 
 
-def same_keys(where: str, expected: Iterable[str], found: list[str]) -> Iterator[Difference]:
+def changed_on_the_way(made: Columns, verdicts: Columns, index: Index) -> Iterator[Difference]:
+    """Drops of earlier stages that have another reason now, and parents that are no raw pairs."""
+    at = Index(verdicts["key"]).find(made["key"])
+    reasons, first = identities(verdicts["reason"]), identities(made["reason"])
+    judged = np.flatnonzero((at >= 0) & ~made["kept"])
+    other = judged[reasons[at[judged]] != first[judged]]
+    children = np.flatnonzero(made["parent"].is_valid().to_numpy(zero_copy_only=False))
+    parent = index.find(texts(made["parent"].take(children)))
+    raw = equal(made["kind"], "raw")
+    orphans = children[~((parent >= 0) & raw[parent])] if len(raw) else children
+    changed, lost = set(other.tolist()), set(orphans.tolist())
+    for place in sorted(changed | lost):
+        key = made["key"][place].decode()
+        if place in changed:
+            now = verdicts["reason"][int(at[place])].as_py()
+            yield Difference("verdict", key, f"{made['reason'][place].as_py()}", f"{now}")
+        if place in lost:
+            yield Difference("lineage", key, f"a raw pair {made['parent'][place].as_py()}", "none")
+
+
+def same_keys(where: str, expected: Texts, found: Texts) -> Iterator[Difference]:
     """Keys that are lost, invented or there twice."""
-    wanted, counts = set(expected), Counter(found)
-    for key in sorted(wanted - set(counts)):
-        yield Difference("keys", where, f"key {key}", "none")
-    for key in sorted(set(counts) - wanted):
-        yield Difference("keys", where, f"no key {key}", "one")
-    for key, count in sorted(counts.items()):
-        if count > 1:
-            yield Difference("keys", where, f"key {key} once", f"{count} times")
+    for key in np.setdiff1d(expected, found):
+        yield Difference("keys", where, f"key {key.decode()}", "none")
+    for key in np.setdiff1d(found, expected):
+        yield Difference("keys", where, f"no key {key.decode()}", "one")
+    repeated = found[Index(found).repeated()]
+    for key, more in zip(*np.unique(repeated, return_counts=True), strict=True):
+        yield Difference("keys", where, f"key {key.decode()} once", f"{more + 1} times")
 
 
 def compare_splits(rows: Tables, recipe: Recipe) -> Iterator[Difference]:
     """Contents and references in the split of their hash; no content, reference or picture in both."""
-    identities: dict[str, dict[str, set[str]]] = {}
+    seen: dict[str, dict[str, Texts]] = {}
     for split in SPLITS:
-        seen = identities.setdefault(
-            split, {"content": set(), "reference": set(), "picture": set()}
-        )
-        for row in rows.splits[split]:
-            seen["content"].add(row["content"])
-            if row["reference"] is not None:
-                seen["reference"].add(row["reference"])
-            if row["kind"] == "raw":
-                seen["picture"].add(row["image_sha256"])
+        there = rows.splits[split]
+        found = {name: np.unique(texts(there[name])) for name in ("content", "reference")}
+        found["picture"] = np.unique(there["picture"][equal(there["kind"], "raw")])
+        seen[split] = {name: column[column != NONE] for name, column in found.items()}
     for name in ("content", "reference", "picture"):
-        for value in sorted(identities["train"][name] & identities["val"][name]):
-            yield Difference("split", f"{name} {value}", "one split", "train and val")
+        for value in np.intersect1d(seen["train"][name], seen["val"][name]):
+            yield Difference("split", f"{name} {value.decode()}", "one split", "train and val")
     for split in SPLITS:
         for name in ("content", "reference"):
-            for value in sorted(identities[split][name]):
-                right = split_of(value, recipe.seed, recipe.mix.val_fraction)
+            for value in seen[split][name]:
+                right = split_of(value.decode(), recipe.seed, recipe.mix.val_fraction)
                 if right != split:
-                    yield Difference("split", f"{name} {value}", right, split)
+                    yield Difference("split", f"{name} {value.decode()}", right, split)
 
 
 def compare_ratio(rows: Tables, recipe: Recipe) -> Iterator[Difference]:
     """Not more raw pairs than asked, and none left out for the ratio while there are fewer."""
-    contents = {row["key"]: row["content"] for row in rows.made}
+    out = Index(rows.made["key"]).find(rows.mixed["key"][equal(rows.mixed["reason"], "ratio")])
     left_out = Counter(
-        split_of(contents[row["key"]], recipe.seed, recipe.mix.val_fraction)
-        for row in rows.mixed
-        if row["reason"] == "ratio" and row["key"] in contents
+        split_of(content, recipe.seed, recipe.mix.val_fraction)
+        for content in values(rows.made["content"].take(out[out >= 0]))
     )
     for split in SPLITS:
-        kinds = Counter(row["kind"] for row in rows.splits[split])
-        wanted = math.floor(recipe.mix.raw_per_stylized * kinds["stylized"] + 0.5)
-        if kinds["stylized"] and kinds["raw"] > wanted:
-            yield Difference("ratio", split, f"at most {wanted} raw pairs", f"{kinds['raw']}")
-        elif left_out[split] and kinds["raw"] < wanted:
-            many = f"{kinds['raw']}, and {left_out[split]} left out for the ratio"
+        kind = rows.splits[split]["kind"]
+        raw, stylized = (int(equal(kind, name).sum()) for name in KINDS)
+        wanted = math.floor(recipe.mix.raw_per_stylized * stylized + 0.5)
+        if stylized and raw > wanted:
+            yield Difference("ratio", split, f"at most {wanted} raw pairs", f"{raw}")
+        elif left_out[split] and raw < wanted:
+            many = f"{raw}, and {left_out[split]} left out for the ratio"
             yield Difference("ratio", split, f"{wanted} raw pairs", many)
 
 
 def compare_preferences(rows: Tables, recipe: Recipe) -> Iterator[Difference]:
     """Chosen pairs are in train; both sides are candidates of one group and of different rank."""
-    train = {row["key"] for row in rows.splits["train"]}
-    groups = {row["key"]: row["group"] for row in rows.verdicts}
-    for row in rows.preferences:
+    made, groups = rows.preferences, rows.verdicts["group"]
+    train, verdicts = Index(rows.splits["train"]["key"]), Index(rows.verdicts["key"])
+    there = train.find(texts(made["chosen"]))
+    sides = [verdicts.find(texts(made[side])) for side in ("chosen", "rejected")]
+    for place, columns in enumerate(
+        zip(*(values(made[name]) for name in PREFERENCES), strict=True)
+    ):
+        row = dict(zip(PREFERENCES, columns, strict=True))
         where = f"preferences {row['key']}"
-        if row["chosen"] not in train:
+        if there[place] < 0:
             yield Difference("split", where, "a chosen pair of train", f"{row['chosen']}")
-        chosen, rejected = groups.get(row["chosen"]), groups.get(row["rejected"])
+        chosen, rejected = (
+            groups[int(side[place])].as_py() if side[place] >= 0 else None for side in sides
+        )
         if chosen is None or chosen != rejected:
             yield Difference("lineage", where, "candidates of one group", f"{chosen}, {rejected}")
         if not row["chosen_score"] > row["rejected_score"]:

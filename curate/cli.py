@@ -237,12 +237,24 @@ def filter_(
     recipe: StageRecipe = None,
     set_: SetOption = [],  # noqa: B006
     redo: Annotated[bool, typer.Option("--redo", help="Decide again, from nothing.")] = False,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Decide which pairs stay, from their scores, into verdicts.parquet.
 
-    Example: stylear curate filter manifests/demo.yaml --out corpus
+    With --dry-run it says how many would stay or be dropped for which reason, e.g. under other
+    thresholds given with --set.
+
+    Example: stylear curate filter --out corpus --set filter.best_of=2 --dry-run
     """
+    if dry_run:
+        from curate import run as runner
+        from curate.filter import decide, funnel, read_candidates
+
+        loaded = _load(recipe if recipe is not None else runner.recipe_path(out), set_)
+        rows = funnel(decide(read_candidates(out, loaded), loaded))
+        emit_json(rows) if json else emit_table(rows)
+        return
     _stage("filter", recipe, out, 1, set_, redo, json)
 
 

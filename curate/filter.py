@@ -7,18 +7,17 @@ image is a near copy of its parent by intent). The first verdict stands.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.candidates import Candidates, read_pairs
+from curate.columns import NONE, Places, first_of, identities, joined, numbers, one, texts
+from curate.near import neighbours
 from curate.score import COLOUR, DECIMALS
-from curate.shards import read_table, write_table
+from curate.shards import read_table, read_tables, write_table
 from curate.stage import KINDS, VERDICTS, score_path
 from stylear.errors import CorpusError
 
@@ -30,38 +29,6 @@ if TYPE_CHECKING:
 STAGE = "filter"
 PHASH = "phash"
 COLOUR_DISTANCE = 16  # ours: levels; a red and a blue heart are no duplicates of each other
-COLUMNS = (
-    "key", "kind", "source", "content", "parent", "reference", "details", "image_sha256",
-    "source_sha256", "kept", "stage", "reason",
-)  # fmt: skip
-
-
-@dataclass(slots=True)
-class Candidate:
-    """What the rules know of a pair: its row, its scores, and the verdict so far."""
-
-    key: str
-    kind: str
-    source: str
-    content: str
-    parent: str | None
-    reference: str | None
-    group: str | None  # candidates of one prompt, content and reference
-    image_sha256: str | None
-    source_sha256: str | None
-    kept: bool
-    stage: str | None
-    reason: str | None
-    scores: dict[str, float | None] = field(default_factory=dict)
-    phash: str | None = None
-    colour: str | None = None
-    twin: str | None = None  # key of the pair that a duplicate repeats
-    rank: float | None = None  # see rank_of
-
-    def drop(self, reason: str) -> None:
-        """Drop with this stage's verdict, unless one stands already."""
-        if self.kept:
-            self.kept, self.stage, self.reason = False, STAGE, reason
 
 
 def filter_corpus(corpus: Path, recipe: Recipe) -> pa.Table:
@@ -69,112 +36,111 @@ def filter_corpus(corpus: Path, recipe: Recipe) -> pa.Table:
 
     Raises CorpusError for tables and scores that do not have the same keys.
     """
-    found = decide(read_candidates(corpus, recipe), recipe)
-    table = verdict_table(found, score_names(recipe))
+    table = verdict_table(decide(read_candidates(corpus, recipe), recipe))
     write_table(corpus / VERDICTS, table)
     return table
 
 
-def read_candidates(corpus: Path, recipe: Recipe) -> list[Candidate]:
-    """All pairs of a corpus with their scores, raw before stylized, in shard order."""
-    found: list[Candidate] = []
-    phash = next((s.name for s in recipe.score if s.type == "phash"), PHASH)
-    for kind in KINDS:
-        for path in sorted((corpus / kind).glob("*.parquet")):
-            rows = read_table(path, list(COLUMNS)).to_pylist()
-            here = [_candidate(row) for row in rows]
-            index = int(path.stem)
-            for name in score_names(recipe):
-                for one, value in zip(
-                    here, _scores(score_path(corpus, name, kind, index), name, here), strict=True
-                ):
-                    one.scores[name] = None if value is None else round(value, DECIMALS)
-            hashes = score_path(corpus, phash, kind, index)
-            for one, value in zip(here, _scores(hashes, phash, here), strict=True):
-                one.phash = value
-            for one, value in zip(here, _scores(hashes, COLOUR, here), strict=True):
-                one.colour = value
-            found += here
-    keys = {one.key for one in found}
-    if len(keys) != len(found):
-        raise CorpusError(f"{corpus}: {len(found) - len(keys)} keys come twice in raw and stylized")
-    text, style = ranking_scores(recipe)
-    for one in found:
-        if one.kind == "stylized":
-            one.rank = rank_of(one.scores, text, style)
+def funnel(pairs: Candidates) -> list[dict[str, Any]]:
+    """How many raw and stylized pairs are kept, and dropped for which reason, one row each."""
+    reasons = np.where(pairs.kept, -1, pairs.reason.codes)
+    found = []
+    for code, verdict in [(-1, "kept"), *sorted(enumerate(pairs.reason.words), key=lambda w: w[1])]:
+        here = reasons == code
+        stylized = int((here & pairs.stylized).sum())
+        counts = {"raw": int(here.sum()) - stylized, "stylized": stylized}
+        if code < 0 or here.any():
+            found.append({"verdict": verdict, **counts, "pairs": int(here.sum())})
     return found
 
 
-def decide(pairs: list[Candidate], recipe: Recipe) -> list[Candidate]:
+def read_candidates(corpus: Path, recipe: Recipe) -> Candidates:
+    """All pairs of a corpus with their scores, raw before stylized, in shard order."""
+    import pyarrow as pa
+
+    pairs = read_pairs(corpus)
+    names = score_names(recipe)
+    scores = joined(read_scores(corpus, names))
+    pairs.scores = {name: scores.get(name, pa.array([], pa.float32())) for name in names}
+    phash = next((s.name for s in recipe.score if s.type == "phash"), PHASH)
+    for name, column in joined(read_hashes(corpus, phash)).items():
+        setattr(pairs, name, column)
+    rank(pairs, *ranking_scores(recipe))
+    return pairs
+
+
+def decide(pairs: Candidates, recipe: Recipe) -> Candidates:
     """The same pairs, every rule applied; none is lost or added."""
     rules = recipe.filter
     if rules.duplicates.exact:
-        for pool in pools(pairs):
-            drop_exact(pool)
+        drop_exact(pairs)
     for threshold in rules.thresholds:
         apply_threshold(pairs, threshold)
     if rules.best_of is not None:
         keep_best(pairs, rules.best_of)
     if rules.duplicates.phash_distance is not None:
-        for pool in pools(pairs):
-            drop_near(pool, rules.duplicates.phash_distance)
+        drop_near(pairs, rules.duplicates.phash_distance)
     return pairs
 
 
-def apply_threshold(pairs: Iterable[Candidate], threshold: Threshold) -> None:
+def apply_threshold(pairs: Candidates, threshold: Threshold) -> None:
     """Drop what lies outside; NaN lies outside. A pair without the score (raw, for style) passes.
 
     A percentile is taken over the stylized pairs that are still kept, and drops stylized ones only:
     the lowest floor(n * percentile / 100), plus none that ties with the first one kept.
     """
-    name, low = threshold.score, -math.inf
-    with_score = [(p, s) for p in pairs if p.kept and (s := p.scores[name]) is not None]
+    name = threshold.score
+    scores, there = numbers_of(pairs.scores[name])
+    there = there & pairs.kept
+    low = -np.inf
     if threshold.percentile is not None:
-        values = sorted(s for p, s in with_score if p.kind == "stylized" and not math.isnan(s))
-        if values:
-            low = values[int(len(values) * threshold.percentile / 100)]
-    for pair, score in with_score:
-        if math.isnan(score):
-            pair.drop(f"{name}-not-a-number")
-        elif threshold.min is not None and score < threshold.min:
-            pair.drop(f"{name}-below-min")
-        elif threshold.max is not None and score > threshold.max:
-            pair.drop(f"{name}-above-max")
-        elif pair.kind == "stylized" and score < low:
-            pair.drop(f"{name}-below-percentile")
+        pool = scores[there & pairs.stylized & ~np.isnan(scores)]
+        if len(pool):
+            at = int(len(pool) * threshold.percentile / 100)
+            low = np.partition(pool, at)[at]
+    pairs.drop(there & np.isnan(scores), STAGE, f"{name}-not-a-number")
+    if threshold.min is not None:
+        pairs.drop(there & (scores < threshold.min), STAGE, f"{name}-below-min")
+    if threshold.max is not None:
+        pairs.drop(there & (scores > threshold.max), STAGE, f"{name}-above-max")
+    pairs.drop(there & pairs.stylized & (scores < low), STAGE, f"{name}-below-percentile")
 
 
-def keep_best(pairs: Iterable[Candidate], best_of: int) -> None:
+def keep_best(pairs: Candidates, best_of: int) -> None:
     """Keep the `best_of` highest of each group; ties go to the lower key, unranked ones last."""
-    groups: dict[str, list[Candidate]] = {}
-    for pair in pairs:
-        if pair.kept and pair.kind == "stylized" and pair.group is not None:
-            groups.setdefault(pair.group, []).append(pair)
-    for group in groups.values():
-        for pair in sorted(group, key=ranked)[best_of:]:
-            pair.drop("not-best")
+    places = np.flatnonzero(pairs.kept & pairs.stylized & pairs.has("group"))
+    order, starts = ranked(pairs, places)
+    pairs.drop(order[np.arange(len(order)) - starts >= best_of], STAGE, "not-best")
 
 
-def ranked(pair: Candidate) -> tuple[float, str]:
-    """Sorts the best candidate first."""
-    rank = -1.0 if pair.rank is None or math.isnan(pair.rank) else pair.rank
-    return -rank, pair.key
+def ranked(pairs: Candidates, places: Places) -> tuple[Places, Places]:
+    """The places group by group, in each the best candidate first; and where its group starts.
+
+    Groups come in the order of their first pair.
+    """
+    group = first_of(identities(pairs.group.take(places)))
+    ranks = np.nan_to_num(pairs.rank[places], nan=-1.0)
+    order = np.lexsort((texts(pairs.key.take(places)), -ranks, group))
+    ordered = group[order]
+    return places[order], np.searchsorted(ordered, ordered)
 
 
-def harmonic_mean(text: float | None, style: float | None) -> float | None:
-    """2ts / (t + s) of two scores, clamped at 0; None when one is missing or not a number."""
-    if text is None or style is None or math.isnan(text) or math.isnan(style):
-        return None
-    text, style = max(0.0, text), max(0.0, style)
-    return 2 * text * style / (text + style) if text + style > 0 else 0.0
+def rank(pairs: Candidates, text: str | None, style: str | None) -> None:
+    """Rank the stylized pairs by the harmonic mean of both scores, or by the one that the recipe has."""
+    found = [values_of(pairs.scores[name]) for name in (text, style) if name is not None]
+    if found:
+        pairs.rank = np.where(pairs.stylized, harmonic_mean(found[0], found[-1]), np.nan)
 
 
-def rank_of(
-    scores: Mapping[str, float | None], text: str | None, style: str | None
-) -> float | None:
-    """What orders candidates: the harmonic mean of both scores, or the one that the recipe has."""
-    values = [scores[name] for name in (text, style) if name is not None]
-    return harmonic_mean(values[0], values[-1]) if values else None
+def harmonic_mean(text: NDArray[np.float64], style: NDArray[np.float64]) -> NDArray[np.float64]:
+    """2ts / (t + s) of two scores, clamped at 0; NaN when one is missing or not a number."""
+    text, style = np.maximum(0.0, text), np.maximum(0.0, style)
+    total = text + style
+    with np.errstate(invalid="ignore"):  # of infinite scores
+        found: NDArray[np.float64] = np.divide(
+            2 * text * style, total, out=np.zeros_like(total), where=total != 0
+        )
+    return found
 
 
 def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
@@ -188,53 +154,54 @@ def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
     return text, style
 
 
-def pools(pairs: Iterable[Candidate]) -> Iterator[list[Candidate]]:
-    """The pairs among which duplicates are looked for: raw, then each style reference."""
-    found: dict[tuple[str, str], list[Candidate]] = {}
-    for pair in pairs:
-        found.setdefault((pair.kind, pair.reference or ""), []).append(pair)
-    yield from found.values()
+def pools(pairs: Candidates) -> NDArray[np.int64]:
+    """A number for the pool in which duplicates of a pair are looked for: raw, or its style reference."""
+    references = pairs.reference.fill_null("").dictionary_encode().indices
+    numbers: NDArray[np.int64] = references.to_numpy().astype(np.int64)
+    return 2 * numbers + pairs.stylized
 
 
-def drop_exact(pool: Iterable[Candidate]) -> None:
-    """Drop pairs whose stored bytes came before; captions of one source image are no duplicates."""
-    stay: dict[str, list[Candidate]] = {}  # several where they are captions of one image
-    for pair in pool:
-        if not pair.kept or pair.image_sha256 is None:
-            continue
-        same = stay.setdefault(pair.image_sha256, [])
-        twin = next((one for one in same if not _captions_of_one(one, pair)), None)
-        if twin is None:
-            same.append(pair)
-        else:
-            pair.twin = twin.key
-            pair.drop("duplicate")
+def drop_exact(pairs: Candidates) -> None:
+    """Drop pairs whose stored bytes came before; captions of one source image are no duplicates.
+
+    So the first of a pool and its bytes stays, and of the raw pairs of its source the first of each
+    content; every other pair repeats one of them.
+    """
+    places = np.flatnonzero(pairs.kept & (pairs.image != NONE))
+    pool, image = pools(pairs)[places], numbers(pairs.image[places])
+    source, content = pairs.source[places], identities(pairs.content.take(places))
+    first = first_of(pool, image)
+    caption = ~pairs.stylized[places] & (source == source[first])
+    twin = np.where(caption, first_of(pool, image, content, caption), first)
+    repeated = np.flatnonzero(twin != np.arange(len(places)))
+    pairs.twin[places[repeated]] = places[twin[repeated]]
+    pairs.drop(places[repeated], STAGE, "duplicate")
 
 
-def drop_near(pool: Iterable[Candidate], distance: int) -> None:
+def drop_near(pairs: Candidates, distance: int) -> None:
     """Drop pairs whose hash is within `distance` bits of an earlier kept one of like colours."""
-    kept = [p for p in pool if p.kept and p.phash is not None and p.colour is not None]
-    if len(kept) < 2:
-        return
-    hashes = np.array([int(p.phash or "", 16) for p in kept], dtype=np.uint64)
-    colours = np.array([list(bytes.fromhex(p.colour or "")) for p in kept], dtype=np.int16)
-    for i, pair in enumerate(kept):
-        if not pair.kept:
-            continue
-        for j in near(hashes, colours, i, distance):
-            if kept[j].kept and not _captions_of_one(pair, kept[j]):
-                kept[j].twin = pair.key
-                kept[j].drop("near-duplicate")
+    places = np.flatnonzero(pairs.kept & pairs.hashed)
+    pool = pools(pairs)[places]
+    order = np.argsort(pool, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(pool[order])) + 1):
+        if len(part) > 1:
+            drop_near_in(pairs, places[part], distance)
 
 
-def near(
-    hashes: NDArray[np.uint64], colours: NDArray[np.int16], i: int, distance: int
-) -> list[int]:
-    """Places after `i` whose hash and colours are near those of `i`."""
-    bits = np.bitwise_count(hashes[i + 1 :] ^ hashes[i])
-    places = np.flatnonzero(bits <= distance) + i + 1
-    apart = np.abs(colours[places] - colours[i]).max(axis=1, initial=0)
-    return [int(j) for j in places[apart <= COLOUR_DISTANCE]]
+def drop_near_in(pairs: Candidates, pool: Places, distance: int) -> None:
+    """The same in one pool; captions of one source image are no duplicates."""
+    source, content = pairs.source[pool], identities(pairs.content.take(pool))
+    raw = not pairs.stylized[pool[0]]
+    kept = np.ones(len(pool), bool)
+    colours = pairs.colour[pool].astype(np.int16)
+    for i, later in neighbours(pairs.phash[pool], distance, kept):
+        like = np.abs(colours[later] - colours[i]).max(axis=1, initial=0) <= COLOUR_DISTANCE
+        if raw:
+            like &= (source[later] != source[i]) | (content[later] == content[i])
+        near = later[like & kept[later]]
+        kept[near] = False
+        pairs.twin[pool[near]] = pool[i]
+    pairs.drop(pool[~kept], STAGE, "near-duplicate")
 
 
 def score_names(recipe: Recipe) -> list[str]:
@@ -242,51 +209,76 @@ def score_names(recipe: Recipe) -> list[str]:
     return [score.name for score in recipe.score if score.type != "phash"]
 
 
-def verdict_table(pairs: Iterable[Candidate], names: Iterable[str]) -> pa.Table:
-    """One row a pair: key, kept, stage, reason, group, twin, rank and the scores."""
-    import pyarrow as pa
-
-    pairs = list(pairs)
-    columns: dict[str, Any] = {
-        name: pa.array([getattr(p, name) for p in pairs], kind)
-        for name, kind in (
-            ("key", pa.string()),
-            ("kept", pa.bool_()),
-            ("stage", pa.string()),
-            ("reason", pa.string()),
-            ("group", pa.string()),
-            ("twin", pa.string()),
-            ("rank", pa.float32()),
-        )
-    }
-    for name in names:
-        columns[f"score.{name}"] = pa.array([p.scores[name] for p in pairs], pa.float32())
-    return pa.table(columns)
+def numbers_of(column: pa.FloatArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores with the decimals that they were written with, and which pairs have one."""
+    return values_of(column), column.is_valid().to_numpy(zero_copy_only=False)
 
 
-def _candidate(row: Mapping[str, Any]) -> Candidate:
-    details = json.loads(row["details"])
-    values = {name: row[name] for name in COLUMNS if name != "details"}
-    return Candidate(**values, group=details.get("group") if row["kind"] == "stylized" else None)
+def values_of(column: pa.FloatArray) -> NDArray[np.float64]:
+    """The same without telling a missing score from NaN."""
+    found: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.round(found, DECIMALS, out=found)
 
 
-def _scores(path: Path, column: str, pairs: list[Candidate]) -> list[Any]:
-    """A score column in the order of `pairs`. Raises CorpusError when it is of other pairs."""
+def read_scores(corpus: Path, names: list[str]) -> Any:
+    """The score columns of each shard, in the order of the pairs."""
+    for kind in KINDS:
+        for path, table in read_tables(corpus / kind, ["key"]):
+            yield {
+                name: one(scored(score_path(corpus, name, kind, int(path.stem)), table, name)[name])
+                for name in names
+            }
+
+
+def read_hashes(corpus: Path, name: str) -> Any:
+    """The perceptual hashes and colours of each shard, as numbers."""
+    for kind in KINDS:
+        for path, table in read_tables(corpus / kind, ["key"]):
+            found = scored(score_path(corpus, name, kind, int(path.stem)), table, name, COLOUR)
+            hashes, colours = found[name].to_pylist(), found[COLOUR].to_pylist()
+            yield {
+                "phash": np.array([int(text or "0", 16) for text in hashes], np.uint64),
+                "colour": np.array(
+                    [list(bytes.fromhex(text or "00" * 12)) for text in colours], np.uint8
+                ).reshape(-1, 12),
+                "hashed": np.array(
+                    [a is not None and b is not None for a, b in zip(hashes, colours, strict=True)],
+                    bool,
+                ),
+            }
+
+
+def scored(path: Path, pairs: pa.Table, *columns: str) -> pa.Table:
+    """Score columns in the order of `pairs`. Raises CorpusError when they are of other pairs."""
     if not path.is_file():
         raise CorpusError(
             f"{path}: expected scores, found none",
             hint="run `stylear curate score` on this corpus first",
         )
-    table = read_table(path, ["key", column])
-    if table["key"].to_pylist() != [pair.key for pair in pairs]:
+    table = read_table(path, ["key", *columns])
+    if not table["key"].equals(pairs["key"]):
         raise CorpusError(
             f"{path}: it scores other pairs than its shard has",
             hint="run again with --redo score",
         )
-    values: list[Any] = table[column].to_pylist()
-    return values
+    return table
 
 
-def _captions_of_one(a: Candidate, b: Candidate) -> bool:
-    """Whether two pairs are captions of one source image, which the recipe asked for."""
-    return a.kind == "raw" and a.source == b.source and a.content != b.content
+def verdict_table(pairs: Candidates) -> pa.Table:
+    """One row a pair: key, kept, stage, reason, group, twin, rank and the scores."""
+    import pyarrow as pa
+
+    twins = pa.array(pairs.twin.astype(np.int32), mask=pairs.twin < 0)
+    columns: dict[str, Any] = {
+        "key": pairs.key,
+        "kept": pa.array(pairs.kept),
+        "stage": pairs.stage.array(),
+        "reason": pairs.reason.array(),
+        "group": pairs.group,
+        "twin": pairs.key.take(twins),
+        "rank": pa.array(pairs.rank.astype(np.float32), mask=np.isnan(pairs.rank)),
+    }
+    for name, column in pairs.scores.items():
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+        columns[f"score.{name}"] = pa.array(values_of(column).astype(np.float32), mask=missing)
+    return pa.table(columns)

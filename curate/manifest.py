@@ -121,30 +121,31 @@ def stage_counts(ledger: Ledger) -> dict[str, dict[str, Any]]:
 
 def split_counts(folder: Path) -> dict[str, int]:
     """Of train/ or val/: shards, pairs by kind, distinct contents and references."""
+    import numpy as np
+
+    from curate.columns import NONE, Words, identities, joined, one
+
     kinds: Counter[str] = Counter()
-    contents: set[str] = set()
-    references: set[str] = set()
-    paths = sorted(folder.glob("*.parquet"))
-    for path in paths:
-        table = shards.read_table(path, ["kind", "content", "reference"])
-        kinds.update(table["kind"].to_pylist())
-        contents.update(table["content"].to_pylist())
-        references.update(r for r in table["reference"].to_pylist() if r is not None)
+    parts = []
+    for _, table in shards.read_tables(folder, ["kind", "content", "reference"]):
+        found = {name: one(table[name]) for name in table.column_names}
+        kinds.update(Words(found["kind"]).counts())
+        parts.append({name: identities(found[name]) for name in ("content", "reference")})
+    ids = joined(parts)
+    distinct = {name: np.unique(column[column != NONE]) for name, column in ids.items()}
     return {
-        "shards": len(paths),
-        "pairs": sum(kinds.values()),
+        "shards": len(parts),
+        "pairs": kinds.total(),
         "raw": kinds["raw"],
         "stylized": kinds["stylized"],
-        "contents": len(contents),
-        "references": len(references),
+        "contents": len(distinct.get("content", ())),
+        "references": len(distinct.get("reference", ())),
     }
 
 
 def rows_in(folder: Path) -> int:
     """Rows of the tables in a folder."""
-    return sum(
-        shards.read_table(path, ["key"]).num_rows for path in sorted(folder.glob("*.parquet"))
-    )
+    return sum(table.num_rows for _, table in shards.read_tables(folder, ["key"]))
 
 
 def versions() -> dict[str, str]:

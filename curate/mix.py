@@ -7,23 +7,37 @@ train only. `mix.parquet` has a row for every pair that the filter kept.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from curate import shards
-from curate.filter import Candidate, read_candidates
-from curate.hashing import with_sha256
+from curate.candidates import Candidates, read_pairs
+from curate.columns import (
+    NONE,
+    Index,
+    Places,
+    Texts,
+    Words,
+    components,
+    first_of,
+    hashed,
+    identities,
+    one,
+    texts,
+    values,
+)
+from curate.pictures import Pictures
 from curate.split import Split, split_of
-from curate.stage import KINDS, MIX, VERDICTS
-from curate.steps.synthesize import ImageSource
+from curate.stage import MIX, VERDICTS
 from curate.storage import FileInfo, write_text
 from stylear.errors import CorpusError
-from stylear.pair import Pair, digest
+from stylear.pair import digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,17 +46,9 @@ if TYPE_CHECKING:
 
 STAGE = "mix"
 SPLITS: tuple[Split, ...] = ("train", "val")
+TRAIN, VAL, NEITHER = 0, 1, -1  # places in SPLITS
 WIDS = "wids.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """What mixing decided of a pair that the filter kept."""
-
-    key: str
-    kind: str
-    split: Split | None  # None: left out
-    reason: str | None = None
+SplitColumn = NDArray[np.int8]  # (N,) TRAIN, VAL or NEITHER
 
 
 def mix_corpus(corpus: Path, recipe: Recipe) -> pa.Table:
@@ -50,169 +56,149 @@ def mix_corpus(corpus: Path, recipe: Recipe) -> pa.Table:
 
     Raises CorpusError for verdicts of other pairs and for images that are not where they should be.
     """
-    placed = place(apply_verdicts(corpus, read_candidates(corpus, recipe)), recipe)
+    table = place(apply_verdicts(corpus, read_pairs(corpus)), recipe)
     pictures = Pictures(corpus)
     for split in SPLITS:
-        keys = [one.key for one in placed if one.split == split]
-        keys.sort(key=lambda key: digest("mix", recipe.seed, key))
-        write_split(corpus / split, keys, pictures, recipe)
-    table = mix_table(placed)
+        write_split(corpus / split, shuffled(table, split, recipe.seed), pictures, recipe)
     shards.write_table(corpus / MIX, table)
     return table
 
 
-def apply_verdicts(corpus: Path, pairs: list[Candidate]) -> list[Candidate]:
+def apply_verdicts(corpus: Path, pairs: Candidates) -> Candidates:
     """The pairs with the verdicts that the filter wrote. Raises CorpusError when it judged others."""
-    table = shards.read_table(corpus / VERDICTS).to_pylist()
-    if [row["key"] for row in table] != [pair.key for pair in pairs]:
+
+    def column(name: str) -> pa.Array:
+        return one(shards.read_table(corpus / VERDICTS, [name])[name])
+
+    if not column("key").equals(pairs.key):
         raise CorpusError(
             f"{corpus / VERDICTS}: it judges other pairs than the corpus has",
             hint="run `stylear curate filter` on this corpus again",
         )
-    for pair, row in zip(pairs, table, strict=True):
-        pair.kept, pair.stage, pair.reason = row["kept"], row["stage"], row["reason"]
-        pair.twin, pair.group, pair.rank = row["twin"], row["group"], row["rank"]
+    pairs.kept = column("kept").to_numpy(zero_copy_only=False)
+    pairs.stage, pairs.reason = Words(column("stage")), Words(column("reason"))
+    pairs.group = column("group")
+    pairs.rank = column("rank").to_numpy(zero_copy_only=False).astype(np.float64)
+    twins = column("twin")
+    repeats = np.flatnonzero(twins.is_valid().to_numpy(zero_copy_only=False))
+    pairs.twin = np.full(len(pairs), -1)
+    pairs.twin[repeats] = Index(texts(pairs.key)).find(texts(twins.take(repeats)))
     return pairs
 
 
-def place(pairs: Sequence[Candidate], recipe: Recipe) -> list[Placed]:
-    """Where every kept pair goes, in the order given: train, val, or out with a reason."""
+def place(pairs: Candidates, recipe: Recipe) -> pa.Table:
+    """Where every kept pair goes, in the order given: key, kind, split, stage, reason, kept.
+
+    The split is train, val, or null with the reason why the pair is left out.
+    """
+    import pyarrow as pa
+
     splits = splits_of(pairs, recipe)
-    chosen: set[str] = set()
-    for split in SPLITS:
-        here = [p for p in pairs if p.kept and splits[p.key] == split]
-        chosen |= at_ratio(here, recipe)
-    return [
-        Placed(
-            key=pair.key,
-            kind=pair.kind,
-            split=splits[pair.key] if pair.key in chosen else None,
-            reason=None
-            if pair.key in chosen
-            else ("split" if splits[pair.key] is None else "ratio"),
-        )
-        for pair in pairs
-        if pair.kept
-    ]
+    taken = np.zeros(len(pairs), bool)
+    for split in (TRAIN, VAL):
+        taken[at_ratio(pairs, np.flatnonzero(pairs.kept & (splits == split)), recipe)] = True
+    kept = np.flatnonzero(pairs.kept)
+    splits, taken = splits[kept], taken[kept]
+    columns = {
+        "key": pairs.key.take(kept),
+        "kind": named(pairs.stylized[kept].astype(np.int8), ("raw", "stylized")),
+        "split": named(np.where(taken, splits, NEITHER), SPLITS),
+        "stage": named(np.where(taken, -1, 0), (STAGE,)),
+        "reason": named(np.where(taken, -1, splits != NEITHER), ("split", "ratio")),
+        "kept": pa.array(taken),
+    }
+    return pa.table(columns)
 
 
-def at_ratio(pairs: Sequence[Candidate], recipe: Recipe) -> set[str]:
-    """Keys of all stylized pairs and of raw ones to match, drawn by hash; all where raw is short.
+def named(numbers: NDArray[Any], names: Iterable[str]) -> pa.Array:
+    """A column of texts from their numbers; null for a negative one."""
+    import pyarrow as pa
+
+    return pa.array(list(names), pa.string()).take(
+        pa.array(numbers.astype(np.int8), mask=numbers < 0)
+    )
+
+
+def at_ratio(pairs: Candidates, places: Places, recipe: Recipe) -> Places:
+    """Of the places all stylized pairs and raw ones to match, drawn by hash; all where raw is short.
 
     A split without stylized pairs keeps its raw ones: a ratio to nothing asks for nothing.
     """
-    stylized = [pair.key for pair in pairs if pair.kind == "stylized"]
-    raw = [pair.key for pair in pairs if pair.kind == "raw"]
-    if stylized:
+    stylized, raw = (places[pairs.stylized[places] == kind] for kind in (True, False))
+    if len(stylized):
         wanted = math.floor(recipe.mix.raw_per_stylized * len(stylized) + 0.5)
-        raw.sort(key=lambda key: digest("ratio", recipe.seed, key))
-        raw = raw[:wanted]
-    return {*stylized, *raw}
+        raw = raw[by_hash(pairs.key.take(raw), "ratio", recipe.seed)[:wanted]]
+    return np.concatenate([stylized, raw])
 
 
-def splits_of(pairs: Sequence[Candidate], recipe: Recipe) -> dict[str, Split | None]:
-    """The split of every pair; None for those that would cross.
+def by_hash(keys: pa.Array, use: str, seed: int) -> Places:
+    """The order in which keys are drawn for one use."""
+    drawn = hashed(keys, lambda key: bytes.fromhex(digest(use, seed, key)))
+    return np.argsort(drawn, kind="stable")
+
+
+def splits_of(pairs: Candidates, recipe: Recipe) -> SplitColumn:
+    """The split of every pair; NEITHER for those that would cross.
 
     A stylized pair crosses when its content and its reference are of different splits. Pairs that
     show one picture under contents of both splits stay where they are in train and cross in val.
     """
-    seed, fraction = recipe.seed, recipe.mix.val_fraction
-    same = Identities()
-    for pair in pairs:
-        same.join(pair.key, f"content {pair.content}")
-        for other in (pair.twin if pair.kind == "raw" else None, pair.parent):
-            if other is not None:
-                same.join(pair.key, other)
-        if pair.kind == "raw":
-            for digest_of in (pair.image_sha256, pair.source_sha256):
-                if digest_of is not None:
-                    same.join(pair.key, f"bytes {digest_of}")
-    own = {pair.key: split_of(pair.content, seed, fraction) for pair in pairs}
-    in_train = {same.of(key) for key, split in own.items() if split == "train"}
-    found: dict[str, Split | None] = {}
-    for pair in pairs:
-        split: Split | None = own[pair.key]
-        if split == "val" and same.of(pair.key) in in_train:
-            split = None
-        if pair.reference is not None and split != split_of(pair.reference, seed, fraction):
-            split = None
-        found[pair.key] = split
+    content = first_of(identities(pairs.content))
+    found = hashed_splits(pairs.content, recipe)
+    root = components(len(pairs), *edges(pairs, content))
+    in_train = np.zeros(len(pairs), bool)
+    in_train[root[found == TRAIN]] = True
+    found[(found == VAL) & in_train[root]] = NEITHER
+    styles = pairs.reference.dictionary_encode()
+    style = styles.indices.fill_null(-1).to_numpy()
+    of_style = np.append(hashed_splits(styles.dictionary, recipe), NEITHER)[style]
+    found[(style >= 0) & (found != of_style)] = NEITHER
     return found
 
 
-class Identities:
-    """Names that mean the same thing: a union-find."""
-
-    def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
-
-    def of(self, name: str) -> str:
-        """The representative of a name."""
-        root = name
-        while (parent := self._parent.setdefault(root, root)) != root:
-            root = parent
-        while self._parent[name] != root:
-            self._parent[name], name = root, self._parent[name]
-        return root
-
-    def join(self, a: str, b: str) -> None:
-        """Say that two names mean the same."""
-        self._parent[self.of(a)] = self.of(b)
+def hashed_splits(names: pa.Array, recipe: Recipe) -> SplitColumn:
+    """The split that the hash of each name gives."""
+    seed, fraction = recipe.seed, recipe.mix.val_fraction
+    found = (SPLITS.index(split_of(name, seed, fraction)) for name in values(names))
+    return np.fromiter(found, np.int8, len(names))
 
 
-class Pictures:
-    """Pairs of raw/ and stylized/ by key, their images read from where they lie in the tars."""
-
-    def __init__(self, corpus: Path) -> None:
-        self.corpus = corpus
-        self._rows: dict[str, Mapping[str, Any]] = {}
-        self._sources: dict[str, ImageSource] = {}
-        for kind in KINDS:
-            shard_of: dict[str, str] = {}
-            for path in sorted((corpus / kind).glob("*.parquet")):
-                for row in shards.read_rows(path):
-                    self._rows[row["key"]] = row
-                    shard_of[row["key"]] = path.stem
-            self._sources[kind] = ImageSource(corpus / kind, shard_of)
-
-    def row(self, key: str) -> Mapping[str, Any]:
-        """The row of a pair in its table."""
-        return self._rows[key]
-
-    def image(self, key: str) -> bytes:
-        """The image of a pair. Raises CorpusError when the bytes are not those of the table."""
-        row = self._rows[key]
-        image = self._sources[row["kind"]].read(key)
-        self._check(row, hashlib.sha256(image).hexdigest())
-        return image
-
-    def read(self, keys: Iterable[str]) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """The rows and the images of pairs, in order. Raises CorpusError as `image` does."""
-        read = ((self._rows[key], self._sources[self._rows[key]["kind"]].read(key)) for key in keys)
-        for (row, image), sha256 in with_sha256(read, lambda found: found[1]):
-            self._check(row, sha256)
-            yield dict(row), image
-
-    def _check(self, row: Mapping[str, Any], sha256: str | None) -> None:
-        if sha256 != row["image_sha256"]:
-            raise CorpusError(
-                f"{self.corpus / row['kind']}: the image of {row['key']} differs from the hash in its"
-                " table",
-                hint="the file was changed or damaged; `stylear curate run` mends it",
-            )
-
-    def pair(self, key: str) -> Pair:
-        """The pair with its image."""
-        return shards.pair_of(self._rows[key], self.image(key))
+def edges(pairs: Candidates, content: Places) -> tuple[Places, Places]:
+    """Which pairs show the same: one content; of raw pairs a duplicate and its twin, and the same bytes
+    stored or at the source; a stylized pair, its parent and what else was made of it."""
+    again = np.flatnonzero(content != np.arange(len(pairs)))
+    children = np.flatnonzero(pairs.has("parent"))
+    parents = pairs.parent.take(children)
+    parent = Index(texts(pairs.key)).find(texts(parents))
+    parent = np.where(parent >= 0, parent, children[first_of(identities(parents))])
+    raw = np.flatnonzero(~pairs.stylized)
+    twins = raw[pairs.twin[raw] >= 0]
+    byte_ids, owner = np.concatenate([pairs.image[raw], pairs.source_bytes[raw]]), np.tile(raw, 2)
+    there = byte_ids != NONE
+    byte_ids, owner = byte_ids[there], owner[there]
+    alike = owner[first_of(byte_ids)]
+    copies = np.flatnonzero(alike != owner)
+    return (
+        np.concatenate([again, twins, owner[copies], children]),
+        np.concatenate([content[again], pairs.twin[twins], alike[copies], parent]),
+    )
 
 
-def write_split(folder: Path, keys: Sequence[str], pictures: Pictures, recipe: Recipe) -> None:
+def shuffled(table: pa.Table, split: Split, seed: int) -> Texts:
+    """The keys of a split in the order in which they are written."""
+    import pyarrow.compute as pc
+
+    keys = one(table.filter(pc.equal(table["split"], split))["key"])
+    return texts(keys.take(by_hash(keys, "mix", seed)))
+
+
+def write_split(folder: Path, keys: Texts, pictures: Pictures, recipe: Recipe) -> None:
     """Shards of the keys in that order, and the wids index over them."""
     folder.mkdir(parents=True, exist_ok=True)
     size = recipe.mix.shard_pairs
     listed = []
     for index, start in enumerate(range(0, len(keys), size)):
-        rows = pictures.read(keys[start : start + size])
+        rows = pictures.read(key.decode() for key in keys[start : start + size].tolist())
         info = shards.write_rows(folder, index, rows, md5=True)
         tar = info.files[f"{shards.shard_name(index)}.tar"]
         listed.append(shard_entry(tar, info.images))
@@ -233,19 +219,3 @@ def wids_index(name: str, shardlist: Iterable[Mapping[str, Any]]) -> str:
         "shardlist": list(shardlist),
     }
     return json.dumps(index, indent=1) + "\n"
-
-
-def mix_table(placed: Sequence[Placed]) -> pa.Table:
-    """One row for every pair that the filter kept: key, kind, kept, split, stage, reason."""
-    import pyarrow as pa
-
-    columns = {
-        "key": [one.key for one in placed],
-        "kind": [one.kind for one in placed],
-        "split": [one.split for one in placed],
-        "stage": [None if one.split else STAGE for one in placed],
-        "reason": [one.reason for one in placed],
-    }
-    arrays: dict[str, Any] = {n: pa.array(v, pa.string()) for n, v in columns.items()}
-    arrays["kept"] = pa.array([one.split is not None for one in placed], pa.bool_())
-    return pa.table(arrays)

@@ -6,16 +6,22 @@ Only what is in train/ can be chosen, so validation contents and references stay
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from curate import shards
-from curate.filter import Candidate, ranked, read_candidates
-from curate.mix import WIDS, Pictures, apply_verdicts, shard_entry, wids_index
+from curate.candidates import Candidates, read_pairs
+from curate.columns import NONE, Index, Mask, Places, one, texts
+from curate.filter import ranked
+from curate.mix import WIDS, apply_verdicts, by_hash, shard_entry, wids_index
+from curate.pictures import Pictures
 from curate.stage import MIX
 from curate.storage import write_text
-from stylear.pair import digest
+from stylear.pair import Pair, digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +32,7 @@ FOLDER = "preferences"
 TEXTS = ("key", "caption", "reference", "chosen", "rejected")
 NUMBERS = ("chosen_score", "rejected_score", "margin")
 DECIMALS = 6
+Row = dict[str, Any]
 
 
 def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
@@ -33,77 +40,94 @@ def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
 
     Raises CorpusError when filter or mix are not finished.
     """
-    candidates = apply_verdicts(corpus, read_candidates(corpus, recipe))
-    mixed = shards.read_table(corpus / MIX, ["key", "split"])
-    in_train = {
-        key
-        for key, split in zip(mixed["key"].to_pylist(), mixed["split"].to_pylist(), strict=True)
-        if split == "train"
-    }
-    pictures = Pictures(corpus)
-    chosen = choose_pairs(candidates, in_train, recipe.pairs.margin)
-    chosen.sort(key=lambda two: digest("pairs", recipe.seed, two[0].group))
-    rows = [row_of(best, worst, pictures) for best, worst in chosen]
+    import pyarrow as pa
+
+    pairs = apply_verdicts(corpus, read_pairs(corpus))
+    best, worst = choose_pairs(pairs, read_train(corpus, pairs), recipe.pairs.margin)
+    order = by_hash(pairs.group.take(best), "pairs", recipe.seed)
+    best, worst = best[order], worst[order]
+    pictures = Pictures(corpus, ["stylized"]) if len(best) else None
     folder, size = corpus / FOLDER, recipe.mix.shard_pairs
     folder.mkdir(parents=True, exist_ok=True)
-    listed = []
-    for index, start in enumerate(range(0, len(rows), size)):
-        part, name = rows[start : start + size], shards.shard_name(index)
-        tar = shards.write_tar(folder / f"{name}.tar", members(part, pictures))
-        shards.write_table(folder / f"{name}.parquet", table_of(part))
-        listed.append(shard_entry(tar, len(part)))
+    listed, tables = [], [table_of([])]
+    for index, start in enumerate(range(0, len(best), size)):
+        assert pictures is not None
+        part, name = slice(start, start + size), shards.shard_name(index)
+        rows: list[Row] = []
+        tar = shards.write_tar(
+            folder / f"{name}.tar",
+            members(pairs_read(pairs, best[part], worst[part], pictures), rows),
+        )
+        tables.append(table_of(rows))
+        shards.write_table(folder / f"{name}.parquet", tables[-1])
+        listed.append(shard_entry(tar, len(rows)))
     write_text(folder / WIDS, wids_index(f"{recipe.name}-{FOLDER}", listed))
-    return table_of(rows)
+    return pa.concat_tables(tables)
 
 
-def choose_pairs(
-    candidates: Sequence[Candidate], in_train: set[str], margin: float
-) -> list[tuple[Candidate, Candidate]]:
-    """(best, worst) of every group whose best is in `in_train` and leads by `margin` or more."""
-    groups: dict[str, list[Candidate]] = {}
-    for one in candidates:
-        if one.group is not None and one.rank is not None and one.image_sha256 is not None:
-            groups.setdefault(one.group, []).append(one)
-    found = []
-    for group in groups.values():
-        best = min((one for one in group if one.key in in_train), key=ranked, default=None)
-        worst = max(group, key=ranked)
-        if best is None or best.image_sha256 == worst.image_sha256:
-            continue
-        lead = round(score_of(best) - score_of(worst), DECIMALS)
-        if lead > 0 and lead >= margin:
-            found.append((best, worst))
+def read_train(corpus: Path, pairs: Candidates) -> Mask:
+    """Which pairs the mix put into train/."""
+    mixed = shards.read_table(corpus / MIX, ["key", "split"])
+    split = one(mixed["split"]).fill_null("").to_numpy(zero_copy_only=False)
+    train = one(mixed["key"]).take(np.flatnonzero(split == "train"))
+    found = np.zeros(len(pairs), bool)
+    places = Index(texts(pairs.key)).find(texts(train))
+    found[places[places >= 0]] = True
     return found
 
 
-def score_of(one: Candidate) -> float:
-    """The rank as it is written down; the margin is taken between these."""
-    return round(one.rank or 0.0, DECIMALS)
+def choose_pairs(pairs: Candidates, in_train: Mask, margin: float) -> tuple[Places, Places]:
+    """The best and the worst of every group whose best is in train and leads by `margin` or more."""
+    judged = pairs.has("group") & ~np.isnan(pairs.rank) & (pairs.image != NONE)
+    order, starts = ranked(pairs, np.flatnonzero(judged))
+    places = np.flatnonzero(in_train[order])
+    groups, at = np.unique(starts[places], return_index=True)
+    best = order[places[at]]
+    ends = np.searchsorted(starts, groups, "right")
+    worst = order[ends - 1]
+    lead = np.round(score_of(pairs, best) - score_of(pairs, worst), DECIMALS)
+    chosen = (pairs.image[best] != pairs.image[worst]) & (lead > 0) & (lead >= margin)
+    return best[chosen], worst[chosen]
 
 
-def row_of(best: Candidate, worst: Candidate, pictures: Pictures) -> dict[str, Any]:
-    """The row of a preference pair."""
-    high, low = score_of(best), score_of(worst)
-    return {
-        "key": digest("preference", best.key, worst.key),
-        "caption": pictures.row(best.key)["caption"],
-        "reference": best.reference,
-        "chosen": best.key,
-        "rejected": worst.key,
-        "chosen_score": high,
-        "rejected_score": low,
-        "margin": round(high - low, DECIMALS),
-    }
+def score_of(pairs: Candidates, places: Places) -> NDArray[np.float64]:
+    """The ranks as they are written down; the margin is taken between these."""
+    return np.round(pairs.rank[places], DECIMALS)
 
 
-def members(rows: Sequence[Mapping[str, Any]], pictures: Pictures) -> Iterator[tuple[str, bytes]]:
-    """The tar members of the rows, in order."""
-    for row in rows:
-        for side in ("chosen", "rejected"):
-            pair = pictures.pair(row[side])
+def pairs_read(
+    pairs: Candidates, best: Places, worst: Places, pictures: Pictures
+) -> Iterator[tuple[Row, Pair, Pair]]:
+    """The row of each preference pair and its two sides with their images."""
+    high, low = score_of(pairs, best).tolist(), score_of(pairs, worst).tolist()
+    for place, other, chosen_score, rejected_score in zip(best, worst, high, low, strict=True):
+        chosen, rejected = (pictures.pair(pairs.key[at].as_py()) for at in (place, other))
+        yield (
+            {
+                "key": digest("preference", chosen.key, rejected.key),
+                "caption": chosen.caption,
+                "reference": chosen.origin.reference,
+                "chosen": chosen.key,
+                "rejected": rejected.key,
+                "chosen_score": chosen_score,
+                "rejected_score": rejected_score,
+                "margin": round(chosen_score - rejected_score, DECIMALS),
+            },
+            chosen,
+            rejected,
+        )
+
+
+def members(
+    samples: Iterable[tuple[Row, Pair, Pair]], rows: list[Row]
+) -> Iterator[tuple[str, bytes]]:
+    """The tar members of the samples, in order; their rows are put into `rows`."""
+    for row, chosen, rejected in samples:
+        rows.append(row)
+        for side, pair in (("chosen", chosen), ("rejected", rejected)):
             yield f"{row['key']}.{side}.{shards.image_ext(pair.image)}", pair.image
         yield f"{row['key']}.txt", str(row["caption"]).encode()
-        yield f"{row['key']}.json", shards.canonical(dict(row)).encode()
+        yield f"{row['key']}.json", shards.canonical(row).encode()
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

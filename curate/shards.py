@@ -211,7 +211,7 @@ def write_rows(
                 out.write(
                     *member(f"{key}.{row['ext']}", image),
                     *member(f"{key}.txt", row["caption"].encode()),
-                    *member(f"{key}.json", _record(row).encode()),
+                    *member(f"{key}.json", record(row).encode()),
                 )
         _check_unique(rows, folder / name)
         finish_tar(out)
@@ -228,7 +228,7 @@ def write_rows(
     )
 
 
-def _record(row: Row) -> str:
+def record(row: Mapping[str, Any]) -> str:
     """The json member of a row: its `details`, which is JSON, is an object in it."""
     text = canonical({**row, "details": 0})
     return text.replace(',"details":0,', f',"details":{row["details"]},', 1)  # in strings it is \"
@@ -341,6 +341,14 @@ def _source(path: Path | str) -> Any:
 def file_sha256(path: Path | str) -> str:
     """The hash of a file's bytes."""
     return FileInfo.of(corpus_path(path)).sha256
+
+
+def read_tables(
+    folder: Path, columns: Sequence[str] | None = None
+) -> Iterator[tuple[Path, pa.Table]]:
+    """The tables of a stage directory in shard order, one in memory at a time."""
+    for path in sorted(folder.glob("*.parquet")):
+        yield path, read_table(path, columns)
 
 
 def read_rows(path: Path | str) -> list[Row]:

@@ -8,20 +8,23 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from pictures_folder import raw_pair
+from candidate_rows import Candidate, columns, decide
+from pictures_folder import raw_pair, tree
+from typer.testing import CliRunner
 
+import curate.cli
 from curate.filter import (
-    Candidate,
-    decide,
     filter_corpus,
     harmonic_mean,
-    rank_of,
+    rank,
     ranking_scores,
     read_candidates,
+    values_of,
 )
-from curate.recipe import Recipe
+from curate.recipe import Recipe, dump_recipe
 from curate.shards import read_table, write_shard, write_table
 from curate.stage import ShardKind, score_path
 from stylear.errors import CorpusError
@@ -201,15 +204,24 @@ def test_a_dropped_candidate_takes_no_place_in_its_group() -> None:
     ],
 )
 def test_the_harmonic_mean(text: float | None, style: float | None, mean: float | None) -> None:
-    assert harmonic_mean(text, style) == mean
+    columns = (np.array([NAN if value is None else value]) for value in (text, style))
+    [found] = harmonic_mean(*columns).tolist()
+    assert math.isnan(found) if mean is None else found == mean
 
 
 def test_candidates_are_ranked_by_both_scores_or_by_the_one_there_is() -> None:
-    scores = {"text": 0.3, "style": 0.6, "bad": math.nan, "none": None}
-    assert rank_of(scores, "text", "style") == pytest.approx(0.4)
-    assert rank_of(scores, None, "style") == pytest.approx(0.6)
-    assert rank_of(scores, "text", None) == pytest.approx(0.3)
-    assert [rank_of(scores, name, None) for name in ("bad", "none", None)] == [None, None, None]
+    scores: dict[str, float | None] = {"text": 0.3, "style": 0.6, "bad": NAN, "none": None}
+
+    def ranked(text: str | None, style: str | None) -> Any:
+        pairs = columns([stylized("a", scores=scores), raw("b", scores=scores)])
+        rank(pairs, text, style)
+        assert math.isnan(pairs.rank[1])
+        return pairs.rank[0]
+
+    assert ranked("text", "style") == pytest.approx(0.4)
+    assert ranked(None, "style") == pytest.approx(0.6)
+    assert ranked("text", None) == pytest.approx(0.3)
+    assert [math.isnan(ranked(name, None)) for name in ("bad", "none", None)] == [True, True, True]
 
 
 def test_the_ranking_scores_are_those_asked_for_or_the_first_of_their_kind() -> None:
@@ -445,11 +457,26 @@ def test_a_score_that_equals_the_threshold_as_written_is_kept(corpus: Path) -> N
 def test_scores_come_back_with_their_decimals_and_gaps(corpus: Path) -> None:
     pairs = [raw_pair(0), raw_pair(1), raw_pair(2, image=False)]
     write_scores(corpus, "raw", pairs, text=[0.12345, NAN, None], style=[None] * 3)
-    found = [one.scores["text"] for one in read_candidates(corpus, recipe())]
-    assert found[0] == 0.12345
-    assert found[1] is not None
-    assert math.isnan(found[1])
-    assert found[2] is None
+    found = read_candidates(corpus, recipe()).scores["text"].slice(0, 3)
+    assert values_of(found)[0] == 0.12345
+    assert np.isnan(values_of(found)).tolist() == [False, True, True]
+    assert found.is_valid().to_pylist() == [True, True, False]
+
+
+def test_a_dry_run_tells_the_funnel_and_writes_nothing(corpus: Path) -> None:
+    (corpus / "recipe.yaml").write_text(dump_recipe(recipe(best_of=1)))
+    before = tree(corpus)
+    words = ["filter", "--out", str(corpus), "--dry-run", "--json"]
+    words += ["--set", "filter.thresholds=[{score: text, min: 0.3}]"]
+    done = CliRunner().invoke(curate.cli.app, words)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == [
+        {"verdict": "kept", "raw": 1, "stylized": 2, "pairs": 3},
+        {"verdict": "not-best", "raw": 0, "stylized": 1, "pairs": 1},
+        {"verdict": "text-below-min", "raw": 1, "stylized": 1, "pairs": 2},
+        {"verdict": "timeout", "raw": 1, "stylized": 0, "pairs": 1},
+    ]
+    assert tree(corpus) == before
 
 
 def test_missing_and_strange_scores_are_named(corpus: Path) -> None:

@@ -9,12 +9,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from candidate_rows import Candidate, place
 from pictures_folder import encoded, tree
 
-from curate.filter import Candidate, filter_corpus
-from curate.mix import Identities, Pictures, mix_corpus, place
+from curate.columns import components
+from curate.filter import filter_corpus
+from curate.mix import mix_corpus
+from curate.pictures import Pictures
 from curate.recipe import Recipe
 from curate.shards import iter_pairs, read_rows, read_table, write_shard, write_table
 from curate.split import split_of
@@ -205,11 +209,8 @@ def test_stylized_pictures_of_the_same_bytes_are_not_an_identity() -> None:
 
 
 def test_identities_join_through_others() -> None:
-    same = Identities()
-    for a, b in (("a", "b"), ("c", "d"), ("b", "c"), ("e", "e")):
-        same.join(a, b)
-    assert len({same.of(name) for name in "abcd"}) == 1
-    assert len({same.of(name) for name in "ade"}) == 2
+    edges = np.array([[0, 1], [2, 3], [1, 2], [4, 4]])
+    assert components(6, edges[:, 0], edges[:, 1]).tolist() == [0, 0, 0, 0, 4, 5]
 
 
 # --- the files --------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from candidate_rows import Candidate, choose_pairs
 from finished_corpus import finished_settings
 from pictures_folder import tree, write_recipe
 
-from curate.filter import Candidate
-from curate.pairs import build_preferences, choose_pairs
+from curate.pairs import build_preferences
 from curate.recipe import Recipe, load_recipe
 from curate.shards import iter_pairs, read_table, tar_samples
 from stylear.errors import CorpusError

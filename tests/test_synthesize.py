@@ -101,7 +101,7 @@ def job(settings: Any, reference: StyleReference = STYLES[0], candidate: int = 0
 def test_plan_is_the_same_whatever_the_order_of_rows() -> None:
     jobs = plan(rows(9), STYLES, recipe(contents=5, references_per_content=1))
     again = plan(rows(9)[::-1], STYLES, recipe(contents=5, references_per_content=1))
-    assert jobs == again
+    assert list(jobs) == list(again)
     assert [j.key for j in jobs] == [j.key for j in again]
     other = plan(rows(9), STYLES, recipe(contents=5, references_per_content=1, seed=1))
     assert {j.parent for j in jobs} != {j.parent for j in other}
@@ -131,6 +131,17 @@ def test_plan_never_crosses_a_split() -> None:
     jobs = plan(rows(40), many, recipe(val_fraction=0.3))
     pairs = {(split_of(j.content, 0, 0.3), split_of(j.reference, 0, 0.3)) for j in jobs}
     assert pairs == {("train", "train"), ("val", "val")}
+
+
+def test_a_plan_makes_the_same_job_each_time_it_is_asked() -> None:
+    jobs = plan(rows(5), STYLES, recipe(contents=4, candidates=3))
+    assert len(jobs) == 4 * 2 * 3 == len(list(jobs))
+    assert jobs[7] == list(jobs)[7]
+    assert jobs[-1] == jobs[23]
+    assert jobs[5:8] == [jobs[5], jobs[6], jobs[7]]
+    assert jobs[20:99] == [jobs[n] for n in range(20, 24)]
+    with pytest.raises(IndexError):
+        jobs[24]
 
 
 def test_keys_follow_the_settings_that_decide_an_image() -> None:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 WIDTH, HEIGHT, LEFT, BOTTOM = 460, 150, 44, 24
 COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)")
 
@@ -22,21 +25,24 @@ def text(x: float, y: float, words: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def histogram_svg(title: str, kept: Sequence[float], dropped: Sequence[float]) -> str:
+def histogram_svg(title: str, kept: ArrayLike, dropped: ArrayLike) -> str:
     """Counts of kept and dropped values, stacked, in 30 bins; what is no number is counted apart."""
-    strange = sum(not math.isfinite(value) for value in (*kept, *dropped))
-    kept, dropped = ([v for v in side if math.isfinite(v)] for side in (kept, dropped))
+    given = [np.asarray(side, np.float64) for side in (kept, dropped)]
+    sides = [side[np.isfinite(side)] for side in given]
+    values = np.concatenate(sides)
+    strange = sum(map(len, given)) - len(values)
     title += f" ({strange} not a number)" if strange else ""
-    values = [*kept, *dropped]
-    if not values:
+    if not len(values):
         return frame(title, text(LEFT, HEIGHT / 2, "no values"))
-    low, high = min(values), max(values)
+    low, high = float(values.min()), float(values.max())
     span = (high - low) or 1.0
     bins = 30
-    counts = [[0] * bins, [0] * bins]
-    for side, found in enumerate((kept, dropped)):
-        for value in found:
-            counts[side][min(bins - 1, int((value - low) / span * bins))] += 1
+    counts = [
+        np.bincount(
+            np.minimum(bins - 1, ((found - low) / span * bins).astype(np.int64)), minlength=bins
+        ).tolist()
+        for found in sides
+    ]
     top = max(a + b for a, b in zip(*counts, strict=True))
     step = (WIDTH - LEFT) / bins
     bars = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
@@ -16,17 +16,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from curate.candidates import Candidates, read_pairs
+from curate.columns import Index, Mask, Places, identities, one, texts
 from curate.ledger import Ledger
 from curate.manifest import rows_in, stage_counts
+from curate.mix import apply_verdicts
+from curate.pictures import Pictures
 from curate.recipe import Recipe, load_recipe
 from curate.report.charts import histogram_svg
-from curate.shards import iter_pairs, read_rows, read_table, shard_paths, tar_samples
+from curate.shards import read_table, read_tables, shard_paths, tar_samples
 from curate.stage import MANIFEST, MIX, RECIPE, REPORT, VERDICTS
 from curate.storage import write_text
 from stylear.errors import StylearError
-from stylear.pair import Pair
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from curate.references import StyleReference
 
 KEPT_SHOWN, DROPPED_SHOWN, PREFERENCES_SHOWN = 12, 6, 8
@@ -41,14 +48,16 @@ class Facts:
     corpus: Path
     recipe: Recipe
     manifest: Mapping[str, Any]
-    verdicts: Mapping[str, Mapping[str, Any]]
-    mix: Mapping[str, Mapping[str, Any]]
+    pairs: Candidates  # with the verdicts of the filter
+    scores: Mapping[str, pa.FloatArray]  # in the order of the pairs
+    mixed: Mask  # which pairs are in train or val
 
 
 def write_report(corpus: Path) -> Path:
     """Write `report/index.html`; its path."""
     path = corpus / REPORT / "index.html"
-    write_text(path, document(f"Corpus {read_facts(corpus).recipe.name}", render_sections(corpus)))
+    title = f"Corpus {load_recipe(corpus / RECIPE).name}"
+    write_text(path, document(title, render_sections(corpus)))
     return path
 
 
@@ -65,12 +74,23 @@ def document(title: str, body: str) -> str:
 
 def read_facts(corpus: Path) -> Facts:
     manifest = corpus / MANIFEST
+    pairs = apply_verdicts(corpus, read_pairs(corpus))
+    verdicts = read_table(corpus / VERDICTS)
+    mix = read_table(corpus / MIX, ["key", "kept"])
+    places = Index(texts(pairs.key)).find(texts(one(mix["key"]).filter(one(mix["kept"]))))
+    mixed = np.zeros(len(pairs), bool)
+    mixed[places[places >= 0]] = True
     return Facts(
         corpus,
         load_recipe(corpus / RECIPE),
         json.loads(manifest.read_text("utf-8")) if manifest.is_file() else {},
-        {row["key"]: row for row in read_table(corpus / VERDICTS).to_pylist()},
-        {row["key"]: row for row in read_table(corpus / MIX).to_pylist()},
+        pairs,
+        {
+            name.removeprefix("score."): one(verdicts[name])
+            for name in verdicts.column_names
+            if name.startswith("score.")
+        },
+        mixed,
     )
 
 
@@ -92,16 +112,16 @@ def render_sections(corpus: Path) -> str:
 
 def header(facts: Facts) -> str:
     """Name and totals."""
-    placed = [row for row in facts.mix.values() if row["kept"]]
-    raw = sum(row["kind"] == "raw" for row in placed)
-    stylized = len(placed) - raw
-    rows = [r for kind in ("raw", "stylized") for r in stage_rows(facts.corpus, kind)]
-    contents = {r["content"] for r in rows if r["key"] in facts.mix and facts.mix[r["key"]]["kept"]}
-    styles = {str(r["reference"]).split("--")[0] for r in rows if r["reference"]}
+    pairs, mixed = facts.pairs, facts.mixed
+    stylized = int((mixed & pairs.stylized).sum())
+    raw = int(mixed.sum()) - stylized
+    contents = np.unique(identities(pairs.content.filter(mixed)))
+    references = pairs.reference.dictionary_encode().dictionary.to_pylist()
+    styles = {style_of(reference) for reference in references if reference}
     ratio = f"{raw / stylized:.2f} : 1" if stylized else "-"
     totals = [
-        (len(rows), "pairs seen"),
-        (len(placed), "in train and val"),
+        (len(pairs), "pairs seen"),
+        (raw + stylized, "in train and val"),
         (stylized, "of them stylized"),
         (ratio, "raw : stylized"),
         (len(contents), "distinct contents"),
@@ -138,13 +158,11 @@ def funnel(facts: Facts) -> str:
 
 def histograms(facts: Facts) -> str:
     """Scores of stylized pairs, kept and dropped."""
-    rows = list(facts.verdicts.values())
-    names = [name for name in (rows[0] if rows else {}) if name.startswith("score.")]
     charts = ""
-    for name in names:
-        kept = [r[name] for r in rows if r[name] is not None and r["kept"]]
-        lost = [r[name] for r in rows if r[name] is not None and not r["kept"]]
-        charts += histogram_svg(name.removeprefix("score."), kept, lost)
+    for name, column in facts.scores.items():
+        scores = column.to_numpy(zero_copy_only=False).astype(np.float64)
+        kept, there = facts.pairs.kept, column.is_valid().to_numpy(zero_copy_only=False)
+        charts += histogram_svg(name, scores[there & kept], scores[there & ~kept])
     key = (
         '<p class="mute"><span class="swatch" style="background:var(--a)"></span> kept '
         '<span class="swatch" style="background:var(--b)"></span> dropped</p>'
@@ -154,24 +172,21 @@ def histograms(facts: Facts) -> str:
 
 def gallery(facts: Facts) -> str:
     """Per style: its references, kept pictures, dropped ones and why."""
-    references = found_references(facts.recipe)
-    by_style: dict[str, list[Pair]] = {}
-    for pair in iter_pairs(facts.corpus / "stylized"):
-        by_style.setdefault(str(pair.origin.reference).split("--")[0], []).append(pair)
-    parts = ["<h2>Styles</h2>"] if by_style else []
-    for style, pairs in sorted(by_style.items()):
-        pairs.sort(key=lambda p: p.key)
-        kept = [p for p in pairs if facts.verdicts[p.key]["kept"]]
-        lost = [p for p in pairs if not facts.verdicts[p.key]["kept"]]
-        used = {str(p.origin.reference): p.origin.reference_sha256 for p in pairs}
+    references, used = found_references(facts.recipe), used_references(facts.corpus)
+    pictures = Pictures(facts.corpus, ["stylized"])
+    parts: list[str] = []
+    for style, places in by_style(facts.pairs):
+        kept, lost = (places[facts.pairs.kept[places] == kind] for kind in (True, False))
         shown = [r for r in references if r.style == style and used.get(r.id, r.sha256) == r.sha256]
-        gone = sorted(set(used) - {r.id for r in shown})
+        gone = sorted({name for name in used if style_of(name) == style} - {r.id for r in shown})
         cells = [picture(r.image, [r.id, "reference"], "ref") for r in shown]
-        cells += [picture(p.image, described(facts, p), "") for p in kept[:KEPT_SHOWN]]
-        cells += [
-            picture(p.image, described(facts, p), "no", facts.verdicts[p.key]["reason"])
-            for p in lost[:DROPPED_SHOWN]
-        ]
+        for some, kind in ((kept[:KEPT_SHOWN], ""), (lost[:DROPPED_SHOWN], "no")):
+            for place in some.tolist():
+                pair = pictures.pair(facts.pairs.key[place].as_py())
+                reason = facts.pairs.reason.word(place) if kind else None
+                cells.append(
+                    picture(pair.image, described(facts, place, pair.caption), kind, reason)
+                )
         parts.append(
             f"<h3>{escape(style)} <span class='mute'>{len(kept)} kept, {len(lost)} dropped</span></h3>"
         )
@@ -181,7 +196,7 @@ def gallery(facts: Facts) -> str:
                 f" {escape(', '.join(gone))}</p>"
             )
         parts.append(f'<div class="pics">{"".join(cells)}</div>')
-    return "".join(parts)
+    return "".join(["<h2>Styles</h2>", *parts] if parts else [])
 
 
 def found_references(recipe: Recipe) -> list[StyleReference]:
@@ -195,14 +210,41 @@ def found_references(recipe: Recipe) -> list[StyleReference]:
     return sorted(found, key=lambda reference: reference.id)
 
 
-def described(facts: Facts, pair: Pair) -> list[str]:
+def used_references(corpus: Path) -> dict[str, str | None]:
+    """The references of the stylized pairs and their recorded hashes."""
+    used: dict[str, str | None] = {}
+    for _, table in read_tables(corpus / "stylized", ["reference", "reference_sha256"]):
+        names, hashes = (table[name].to_pylist() for name in table.column_names)
+        used.update(zip(map(str, names), hashes, strict=True))
+    return used
+
+
+def style_of(reference: str) -> str:
+    """The style that a reference shows."""
+    return reference.split("--")[0]
+
+
+def by_style(pairs: Candidates) -> Iterator[tuple[str, Places]]:
+    """Each style by name with its stylized pairs, by key."""
+    places = np.flatnonzero(pairs.stylized)
+    encoded = pairs.reference.take(places).fill_null("None").dictionary_encode()
+    names = [style_of(name) for name in encoded.dictionary.to_pylist()]
+    styles = sorted(set(names))
+    number = np.array([styles.index(name) for name in names], np.int64)[encoded.indices.to_numpy()]
+    order = np.lexsort((texts(pairs.key.take(places)), number))
+    edges = np.searchsorted(number[order], np.arange(len(styles) + 1))
+    for style, start, end in zip(styles, edges, edges[1:], strict=False):
+        yield style, places[order[start:end]]
+
+
+def described(facts: Facts, place: int, caption: str) -> list[str]:
     """Caption and scores."""
     scores = [
-        f"{name.removeprefix('score.')} {value:.2f}"
-        for name, value in facts.verdicts[pair.key].items()
-        if name.startswith("score.") and isinstance(value, float)
+        f"{name} {column[place].as_py():.2f}"
+        for name, column in facts.scores.items()
+        if column[place].is_valid
     ]
-    return [pair.caption, " · ".join(scores)]
+    return [caption, " · ".join(scores)]
 
 
 def picture(data: bytes, lines: Sequence[str], kind: str, reason: str | None = None) -> str:
@@ -262,8 +304,3 @@ def rebuild(facts: Facts) -> str:
         "<h2>Recipe</h2><p>The same bytes again: <code>stylear curate run recipe.yaml --out CORPUS</code></p>"
         f"<pre>{escape(recipe)}</pre>"
     )
-
-
-def stage_rows(corpus: Path, stage: str) -> Iterable[Mapping[str, Any]]:
-    for path in sorted((corpus / stage).glob("*.parquet")):
-        yield from read_rows(path)

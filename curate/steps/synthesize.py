@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate import shards
-from curate.copies import Copies
 from curate.ledger import ALL, Entry, Made
 from curate.mend import put_right
+from curate.pictures import Pictures
 from curate.references import StyleReference, load_references
 from curate.shards import ShardInfo
 from curate.steps import Build, Result, inside, shards_of, without
@@ -37,6 +37,10 @@ class Unit:
     index: int
     jobs: Sequence[Job]
     images: Sequence[bytes]
+
+    @classmethod
+    def of(cls, folder: Path, index: int, jobs: Sequence[Job], parents: Parents) -> Unit:
+        return cls(folder, index, jobs, [parents.image(job.parent) for job in jobs])
 
 
 def how_made(recipe: Recipe) -> Made:
@@ -82,17 +86,18 @@ def synthesize(build: Build) -> Result:
                 hint="add --redo synthesize to remove them, or give another --out",
             )
         return Result(STAGE, 0, 0, 0, 0, {})
-    rows = raw_rows(build)
     references = load_references(recipe)
-    jobs = plan([row for row, _ in rows.values()], references, recipe)
+    jobs = plan(kept_rows(build), references, recipe)
     size = min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
-    units = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    units = [slice(i, min(i + size, len(jobs))) for i in range(0, len(jobs), size)]
     mended = 0
     for entry in _shards(build):
         if not ledger.there(entry) and put_right(build.corpus, entry):
             ledger.damaged -= set(entry.files)
             mended += 1
-    hows = [Made(made.settings, made.code_version, _inputs(jobs), made.weights) for jobs in units]
+    hows = [
+        Made(made.settings, made.code_version, _inputs(jobs[unit]), made.weights) for unit in units
+    ]
     todo = [i for i, how in enumerate(hows) if not ledger.done(STAGE, shards.shard_name(i), how)]
     extra = [e for e in _shards(build) if int(e.unit) >= len(units)]
     if extra:
@@ -100,11 +105,11 @@ def synthesize(build: Build) -> Result:
             f"{folder}: {len(_shards(build))} shards lie there, the plan has {len(units)}",
             hint="add --redo synthesize to make them again, or give another --out",
         )
-    sources = ImageSource(build.corpus / "raw", {key: shard for key, (_, shard) in rows.items()})
-    work = (Unit(folder, i, units[i], [sources.read(job.parent) for job in units[i]]) for i in todo)
+    parents = Parents(build.corpus)
+    work = (Unit.of(folder, i, jobs[units[i]], parents) for i in todo)
     gpu = recipe.synthesize.backend == "instantstyle"
     with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
-        bar.advance(len(jobs) - sum(len(units[i]) for i in todo))
+        bar.advance(len(jobs) - sum(units[i].stop - units[i].start for i in todo))
         opened = partial(open_worker, recipe, references)
         results = build.map_units(opened, work, len(todo), gpu=gpu)
         for i, info in zip(todo, results, strict=True):
@@ -112,7 +117,7 @@ def synthesize(build: Build) -> Result:
                 STAGE,
                 shards.shard_name(i),
                 hows[i],
-                rows_in=len(units[i]),
+                rows_in=units[i].stop - units[i].start,
                 kept=info.kept,
                 dropped=info.dropped,
                 files=inside(build.corpus, folder, info.files),
@@ -148,25 +153,22 @@ def open_worker(
     return run
 
 
-def raw_rows(build: Build) -> dict[str, tuple[Content, str]]:
-    """Kept raw pairs, as planning knows them, with the shard that each is in."""
-    found: dict[str, tuple[Content, str]] = {}
-    names = ["key", "caption", "content", "kept"]
+def kept_rows(build: Build) -> Iterator[Content]:
+    """Kept raw pairs, as planning knows them. Raises CorpusError when there is none."""
     entries = shards_of(build, "fetch")
-    for entry in entries:
-        table = shards.read_table(build.corpus / "raw" / f"{entry.unit}.parquet", names)
-        for row in table.to_pylist():
-            if row["kept"]:
-                content = Content(row["key"], row["caption"], row["content"])
-                found[row["key"]] = (content, entry.unit)
-    if not found:
+    if not sum(entry.kept for entry in entries):
         reasons = Result.of("fetch", entries, 0).dropped
         told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         raise CorpusError(
             f"{build.corpus}: none of the raw pairs was kept ({told})",
             hint="check the sources of the recipe, then run again with --redo fetch",
         )
-    return found
+    names = ["key", "caption", "content", "kept"]
+    for entry in entries:
+        table = shards.read_table(build.corpus / "raw" / f"{entry.unit}.parquet", names)
+        for row in table.to_pylist():
+            if row["kept"]:
+                yield Content(row["key"], row["caption"], row["content"])
 
 
 def _shards(build: Build) -> list[Entry]:
@@ -178,32 +180,16 @@ def _inputs(jobs: Sequence[Job]) -> list[str]:
     return [hashlib.sha256("\n".join(job.key for job in jobs).encode()).hexdigest()]
 
 
-class ImageSource:
-    """Images of raw pairs by key, read from their tars at their offsets."""
+class Parents:
+    """Images of raw pairs by key, looked for when the first is asked for."""
 
-    def __init__(self, folder: Path, shard_of: dict[str, str]) -> None:
-        self.folder, self.shard_of = folder, shard_of
-        self._places: dict[str, dict[str, tuple[int, int]]] = {}
-        self._copies = Copies()
+    def __init__(self, corpus: Path) -> None:
+        self.corpus = corpus
+        self._pictures: Pictures | None = None
 
-    def read(self, key: str | None) -> bytes:
-        """The image of a pair; empty for no key. Raises CorpusError when its tar lacks it."""
+    def image(self, key: str | None) -> bytes:
+        """The image of a pair; empty for no key. Raises CorpusError when it is not the table's."""
         if key is None:
             return b""
-        shard = self.shard_of[key]
-        path = self.folder / f"{shard}.tar"
-        if shard not in self._places:
-            self._places[shard] = dict(_offsets(path, self._copies))
-        if key not in self._places[shard]:
-            raise CorpusError(f"{path}: expected an image of {key}, found none")
-        offset, size = self._places[shard][key]
-        return self._copies.read(path, offset, size)
-
-
-def _offsets(path: Path, copies: Copies) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Where each image of a tar begins, and its length."""
-    with copies.open(path) as file:
-        for name, offset, size in shards.member_places(path, file):
-            key, _, ext = name.partition(".")
-            if ext in shards.IMAGE_EXTS:
-                yield key, (offset, size)
+        self._pictures = self._pictures or Pictures(self.corpus, ["raw"])
+        return self._pictures.pair(key).image

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate import shards
 from curate.ledger import ALL, Made
@@ -16,6 +15,9 @@ from curate.steps.score import all_shards, ledger_stage, scorers
 from curate.storage import FileInfo, files_below, remove, remove_unfinished
 from stylear.console import say
 from stylear.errors import CorpusError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 VERSION = 2  # raise when filter, mix or pairs decide otherwise from the same input
 Counts = tuple[int, int, Mapping[str, int]]  # rows in, kept, dropped by reason
@@ -62,9 +64,7 @@ def mix_step(build: Build) -> Result:
         from curate.mix import mix_corpus
 
         mix_corpus(build.corpus, recipe)
-        table = shards.read_table(build.corpus / MIX, ["split", "reason"])
-        left_out = Counter(reason for reason in table["reason"].to_pylist() if reason is not None)
-        return table.num_rows, table.num_rows - left_out.total(), dict(sorted(left_out.items()))
+        return verdict_counts(build.corpus / MIX)
 
     return whole(build, "mix", settings, inputs, ["train", "val", MIX], run)
 
@@ -82,10 +82,11 @@ def pairs_step(build: Build) -> Result:
     }
 
     def run() -> Counts:
+        from curate.manifest import rows_in
         from curate.pairs import build_preferences
 
         build_preferences(build.corpus, recipe)
-        made = _rows(build.corpus / "preferences")
+        made = rows_in(build.corpus / "preferences")
         return made, made, {}
 
     return whole(build, "pairs", settings, inputs, ["preferences"], run)
@@ -134,18 +135,16 @@ def after(build: Build, stage: str) -> list[str]:
 
 def verdict_counts(path: Path) -> Counts:
     """Pairs, kept pairs and drops by reason, of a table of verdicts."""
-    table = shards.read_table(path, ["kept", "reason"])
-    kept = table["kept"].to_pylist()
-    dropped = Counter(
-        r or "dropped" for r, k in zip(table["reason"].to_pylist(), kept, strict=True) if not k
-    )
-    return len(kept), sum(kept), dict(sorted(dropped.items()))
+    return counts_of(shards.read_table(path, ["kept", "reason"]))
 
 
-def _rows(folder: Path) -> int:
-    return sum(
-        shards.read_table(path, ["key"]).num_rows for path in sorted(folder.glob("*.parquet"))
-    )
+def counts_of(table: pa.Table) -> Counts:
+    """The same of a table in memory."""
+    from curate.columns import Words, one
+
+    kept = one(table["kept"]).to_numpy(zero_copy_only=False)
+    lost = one(table["reason"]).fill_null("dropped").filter(~kept)
+    return len(kept), int(kept.sum()), dict(sorted(Words(lost).counts().items()))
 
 
 def _files(path: Path) -> list[Path]:

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import nsmallest
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 from curate.references import StyleReference
 from curate.split import split_of
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from curate.recipe import Recipe
 
-__all__ = ["Content", "Job", "Synthesizer", "open_synthesizer", "plan", "settings_of"]
+__all__ = ["Content", "Job", "Plan", "Synthesizer", "open_synthesizer", "plan", "settings_of"]
 
 
 class Content(NamedTuple):
@@ -50,14 +53,98 @@ def settings_of(recipe: Recipe) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
-def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: Recipe) -> list[Job]:
+class Plan(Sequence[Job]):
+    """The jobs of a recipe, each made when it is asked for: some bytes a job, and a text a content."""
+
+    def __init__(
+        self, contents: Contents, references: Sequence[StyleReference], recipe: Recipe
+    ) -> None:
+        self._contents, self._references = contents, references
+        self._backend, self._settings = recipe.synthesize.backend, settings_of(recipe)
+        self._candidates = recipe.synthesize.candidates
+        self._rows, self._styles = array("q"), array("l")  # of each group of candidates
+
+    def add(self, row: int, style: int) -> None:
+        """Plan the candidates of one content in the style of one reference."""
+        self._rows.append(row)
+        self._styles.append(style)
+
+    def __len__(self) -> int:
+        return self._candidates * len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Job: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Job]: ...
+    def __getitem__(self, at: int | slice) -> Job | list[Job]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(len(self))[at]]
+        group, candidate = divmod(range(len(self))[at], self._candidates)
+        row, reference = self._contents[self._rows[group]], self._references[self._styles[group]]
+        return Job(
+            backend=self._backend,
+            prompt=row.caption,
+            reference=reference.id,
+            reference_sha256=reference.sha256,
+            content=row.content,
+            parent=row.key,
+            candidate=candidate,
+            settings=self._settings,
+        )
+
+
+class Contents:
+    """Contents in columns: their texts and a digest, but no object for each."""
+
+    def __init__(self, rows: Iterable[Content], seed: int) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        from curate.columns import SLICE, hashed, joined
+
+        def parts() -> Iterator[dict[str, Any]]:
+            waiting = iter(rows)
+            while True:
+                part = list(islice(waiting, SLICE))
+                columns = zip(*part, strict=True) if part else ((), (), ())
+                found = {
+                    name: pa.array(column, pa.string())
+                    for name, column in zip(Content._fields, columns, strict=True)
+                }
+                draws = (digest("content", seed, row.key, row.caption) for row in part)
+                yield found | {"drawn": hashed(pa.array(draws, pa.string()), bytes.fromhex)}
+                if not part:
+                    return
+
+        self._columns = joined(parts())
+        self._order = np.argsort(self._columns["drawn"], kind="stable")
+
+    def __getitem__(self, row: int) -> Content:
+        return Content(*(self._columns[name][row].as_py() for name in Content._fields))
+
+    def choose(self, quota: int | None) -> list[int]:
+        """At most `quota` rows in seeded order, no content twice before each was taken once."""
+        import numpy as np
+
+        from curate.columns import first_of, identities
+
+        content = first_of(identities(self._columns["content"]))[self._order]
+        grouped = np.argsort(content, kind="stable")
+        ordered = content[grouped]
+        turn = np.empty(len(ordered), np.int64)
+        turn[grouped] = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+        chosen: list[int] = self._order[np.argsort(turn, kind="stable")[:quota]].tolist()
+        return chosen
+
+
+def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: Recipe) -> Plan:
     """The jobs of a recipe, the same for the same rows, references and seed.
 
     Contents are drawn in seeded order, distinct contents first; each meets the references of its
     own split that were used least so far. Raises RecipeError when no job is possible.
     """
     spec, seed, fraction = recipe.synthesize, recipe.seed, recipe.mix.val_fraction
-    settings = settings_of(recipe)
+    settings_of(recipe)  # wrong ones are told before anything is read
     if spec.prompts is not None:
         if spec.backend in NEEDS_CONTENT:
             raise RecipeError(
@@ -66,30 +153,21 @@ def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: R
                 hint="remove synthesize.prompts, or use a backend that draws them (instantstyle)",
             )
         raw = read_prompts(spec.prompts)
-    by_split: dict[str, list[StyleReference]] = {"train": [], "val": []}
-    for reference in references:
-        by_split[split_of(reference.id, seed, fraction)].append(reference)
-    rows = [row for row in raw if by_split[split_of(row.content, seed, fraction)]]
-    uses: dict[str, int] = {reference.id: 0 for reference in references}
-    jobs = []
-    for row in choose(rows, spec.contents, seed):
-        pool = by_split[split_of(row.content, seed, fraction)]
-        order = sorted(pool, key=lambda r: (uses[r.id], digest(seed, row.key, row.caption, r.id)))
-        for reference in order[: spec.references_per_content]:
-            uses[reference.id] += 1
-            jobs += [
-                Job(
-                    backend=spec.backend,
-                    prompt=row.caption,
-                    reference=reference.id,
-                    reference_sha256=reference.sha256,
-                    content=row.content,
-                    parent=row.key,
-                    candidate=candidate,
-                    settings=settings,
-                )
-                for candidate in range(spec.candidates)
-            ]
+    by_split: dict[str, list[int]] = {"train": [], "val": []}
+    for style, reference in enumerate(references):
+        by_split[split_of(reference.id, seed, fraction)].append(style)
+    contents = Contents((r for r in raw if by_split[split_of(r.content, seed, fraction)]), seed)
+    jobs = Plan(contents, references, recipe)
+    uses = [0] * len(references)
+    for place in contents.choose(spec.contents):
+        row = contents[place]
+        drawn = {
+            style: (uses[style], digest(seed, row.key, row.caption, references[style].id))
+            for style in by_split[split_of(row.content, seed, fraction)]
+        }
+        for style in nsmallest(spec.references_per_content, drawn, key=drawn.__getitem__):
+            uses[style] += 1
+            jobs.add(place, style)
     if not jobs:
         raise RecipeError(
             f"synthesize: no reference shares a split with a content ({len(references)} references,"
@@ -97,17 +175,6 @@ def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: R
             hint="add references or contents, or lower mix.val_fraction",
         )
     return jobs
-
-
-def choose(rows: Iterable[Content], quota: int | None, seed: int) -> list[Content]:
-    """At most `quota` rows in seeded order, no content twice before each was taken once."""
-    shuffled = sorted(rows, key=lambda row: digest("content", seed, row.key, row.caption))
-    seen: dict[str, int] = {}
-    ranked = []
-    for place, row in enumerate(shuffled):
-        rank = seen[row.content] = seen.get(row.content, -1) + 1
-        ranked.append((rank, place, row))
-    return [row for _, _, row in sorted(ranked)[:quota]]
 
 
 def read_prompts(path: Path) -> list[Content]:

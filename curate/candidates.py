@@ -1,0 +1,129 @@
+"""Candidates: all pairs of a corpus as the rules see them, one array a column.
+
+About 200 bytes a pair whatever its caption, URL and details are; `columns.py` says how texts are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.columns import Ids, Mask, Places, Words, identities, joined, one, repeated, texts
+from curate.shards import read_tables
+from curate.stage import KINDS
+from stylear.errors import CorpusError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STRINGS = ("key", "content", "reference", "parent", "stage", "reason")
+COMPARED = ("source", "image_sha256", "source_sha256")
+ROW = ("kind", "details", "kept", *STRINGS, *COMPARED)
+
+
+@dataclass(slots=True, eq=False)
+class Candidates:
+    """What the rules know of the pairs: their rows, their scores, and the verdicts so far."""
+
+    key: pa.StringArray
+    content: pa.StringArray
+    reference: pa.StringArray
+    parent: pa.StringArray
+    group: pa.StringArray  # candidates of one prompt, content and reference
+    source: Ids
+    image: Ids  # of the stored bytes; NONE without an image
+    source_bytes: Ids
+    stylized: Mask
+    kept: Mask
+    stage: Words
+    reason: Words
+    scores: dict[str, pa.FloatArray]
+    phash: NDArray[np.uint64]
+    colour: NDArray[np.uint8]  # (N, 12)
+    hashed: Mask
+    twin: Places  # of the pair that a duplicate repeats; -1: none
+    rank: NDArray[np.float64]  # harmonic mean of the text and the style score; NaN: none
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def drop(self, where: Mask | Places, stage: str, reason: str) -> None:
+        """Drop the pairs of a mask or of places, unless they are dropped already."""
+        chosen = np.zeros(len(self), bool)
+        chosen[where] = True
+        chosen &= self.kept
+        self.kept[chosen] = False
+        self.stage.set(chosen, stage)
+        self.reason.set(chosen, reason)
+
+    def has(self, name: str) -> Mask:
+        """Which pairs have a reference, a group, ..."""
+        found: Mask = getattr(self, name).is_valid().to_numpy(zero_copy_only=False)
+        return found
+
+
+def read_pairs(corpus: Path) -> Candidates:
+    """All pairs of a corpus without scores, raw before stylized, in shard order.
+
+    Raises CorpusError for a key that comes twice.
+    """
+    found = candidates_of(
+        columns_of(table) for kind in KINDS for _, table in read_tables(corpus / kind, ROW)
+    )
+    if twice := repeated(texts(found.key)):
+        raise CorpusError(f"{corpus}: {twice} keys come twice in raw and stylized")
+    return found
+
+
+def columns_of(table: pa.Table) -> dict[str, Any]:
+    """The columns of one shard's table, in the forms in which all pairs are kept."""
+    import pyarrow as pa
+
+    stylized = one(table["kind"]).to_numpy(zero_copy_only=False) == "stylized"
+    return {
+        **{name: one(table[name]) for name in STRINGS},
+        **{name: identities(one(table[name])) for name in COMPARED},
+        "group": pa.array(groups(table["details"].to_pylist(), stylized), pa.string()),
+        "stylized": stylized,
+        "kept": one(table["kept"]).to_numpy(zero_copy_only=False),
+    }
+
+
+def groups(details: list[str], stylized: Mask) -> Iterator[str | None]:
+    """The candidate group that the details of each stylized pair name."""
+    for text, made in zip(details, stylized, strict=True):
+        yield json.loads(text).get("group") if made else None
+
+
+def candidates_of(parts: Iterable[Mapping[str, Any]]) -> Candidates:
+    """The pairs of all parts, nothing decided or scored yet."""
+    import pyarrow as pa
+
+    empty = pa.table({name: pa.array([], pa.string()) for name in ROW}).set_column(
+        ROW.index("kept"), "kept", pa.array([], pa.bool_())
+    )
+    columns = joined(chain([columns_of(empty)], parts))
+    size = len(columns["kept"])
+    return Candidates(
+        **{name: columns[name] for name in ("key", "content", "reference", "parent", "group")},
+        source=columns["source"],
+        image=columns["image_sha256"],
+        source_bytes=columns["source_sha256"],
+        stylized=columns["stylized"],
+        kept=columns["kept"],
+        stage=Words(columns["stage"]),
+        reason=Words(columns["reason"]),
+        scores={},
+        phash=np.zeros(size, np.uint64),
+        colour=np.zeros((size, 12), np.uint8),
+        hashed=np.zeros(size, bool),
+        twin=np.full(size, -1),
+        rank=np.full(size, np.nan),
+    )

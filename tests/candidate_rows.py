@@ -1,0 +1,105 @@
+"""Pairs as a test writes them down, one object each, put through the rules that work on columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from curate import filter as rules
+from curate import mix
+from curate import pairs as preferences
+from curate.candidates import Candidates, candidates_of
+from curate.columns import identities
+from curate.recipe import Recipe
+from curate.split import Split
+
+TEXTS = ("key", "content", "reference", "parent", "stage", "reason", "group")
+COMPARED = ("source", "image_sha256", "source_sha256")
+
+
+@dataclass
+class Candidate:
+    """One pair: its row, its scores and its verdict."""
+
+    key: str
+    kind: str
+    source: str
+    content: str
+    parent: str | None
+    reference: str | None
+    group: str | None
+    image_sha256: str | None
+    source_sha256: str | None
+    kept: bool
+    stage: str | None
+    reason: str | None
+    scores: dict[str, float | None] = field(default_factory=dict)
+    phash: str | None = None
+    colour: str | None = None
+    twin: str | None = None
+    rank: float | None = None
+
+    def drop(self, reason: str) -> None:
+        self.kept, self.stage, self.reason = False, "filter", reason
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where the mix put a pair."""
+
+    key: str
+    split: Split | None
+    reason: str | None
+
+
+def columns(pairs: Iterable[Candidate]) -> Candidates:
+    """The pairs as the rules take them."""
+    pairs = list(pairs)
+    part = {n: pa.array([getattr(p, n) for p in pairs], pa.string()) for n in TEXTS}
+    part |= {n: identities(pa.array([getattr(p, n) for p in pairs], pa.string())) for n in COMPARED}
+    part["stylized"] = np.array([pair.kind == "stylized" for pair in pairs], bool)
+    part["kept"] = np.array([pair.kept for pair in pairs], bool)
+    found = candidates_of([part])
+    for name in pairs[0].scores if pairs else ():
+        found.scores[name] = pa.array([p.scores[name] for p in pairs], pa.float64())
+    found.phash = np.array([int(p.phash or "0", 16) for p in pairs], np.uint64)
+    found.colour = np.array(
+        [list(bytes.fromhex(p.colour or "00" * 12)) for p in pairs], np.uint8
+    ).reshape(-1, 12)
+    found.hashed = np.array([None not in (p.phash, p.colour) for p in pairs], bool)
+    found.rank = np.array([np.nan if p.rank is None else p.rank for p in pairs], np.float64)
+    keys = [pair.key for pair in pairs]
+    found.twin = np.array([-1 if p.twin is None else keys.index(p.twin) for p in pairs], np.int64)
+    return found
+
+
+def decide(pairs: list[Candidate], recipe: Recipe) -> list[Candidate]:
+    """The same pairs with the verdicts of the filter."""
+    found = rules.decide(columns(pairs), recipe)
+    stages, reasons = found.stage.array().to_pylist(), found.reason.array().to_pylist()
+    for number, pair in enumerate(pairs):
+        pair.kept, pair.stage, pair.reason = (
+            bool(found.kept[number]),
+            *(column[number] for column in (stages, reasons)),
+        )
+        twin = int(found.twin[number])
+        pair.twin = None if twin < 0 else pairs[twin].key
+    return pairs
+
+
+def place(pairs: list[Candidate], recipe: Recipe) -> list[Placed]:
+    """Where the mix puts every kept pair."""
+    rows = mix.place(columns(pairs), recipe).to_pylist()
+    return [Placed(row["key"], row["split"], row["reason"]) for row in rows]
+
+
+def choose_pairs(
+    pairs: list[Candidate], in_train: set[str], margin: float
+) -> list[tuple[Candidate, Candidate]]:
+    """The best and the worst of every group that gives a preference pair."""
+    train = np.array([pair.key in in_train for pair in pairs], bool)
+    best, worst = preferences.choose_pairs(columns(pairs), train, margin)
+    return [(pairs[a], pairs[b]) for a, b in zip(best, worst, strict=True)]

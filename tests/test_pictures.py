@@ -1,0 +1,55 @@
+"""Pictures by key: read from where they lie, trusted only when they are those of the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pictures_folder import raw_pair
+
+from curate.pictures import Pictures
+from curate.shards import iter_pairs, read_rows, record, tar_samples, write_shard
+from stylear.errors import CorpusError
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Two shards, one pair of each without an image."""
+    for index in (0, 1):
+        pairs = [raw_pair(4 * index + n, image=n != 1, kind="JPEG") for n in range(4)]
+        write_shard(tmp_path / "raw", index, pairs)
+    return tmp_path
+
+
+def test_every_pair_is_found_with_its_image(corpus: Path) -> None:
+    pictures = Pictures(corpus)
+    pairs = list(iter_pairs(corpus / "raw"))
+    assert len(pairs) == 8
+    assert [pictures.pair(pair.key) for pair in pairs[::-1]] == pairs[::-1]
+    with pytest.raises(CorpusError, match="expected a pair nobody, found none"):
+        pictures.pair("nobody")
+
+
+def test_the_row_in_the_tar_is_the_row_of_the_table(corpus: Path) -> None:
+    rows = {row["key"]: row for row in read_rows(corpus / "raw" / "00000.parquet")}
+    samples = dict(tar_samples(corpus / "raw" / "00000.tar"))
+    assert len(samples) == 3
+    assert all(files["json"] == record(rows[key]).encode() for key, files in samples.items())
+
+
+@pytest.mark.parametrize("what", ["image", "caption", "length"])
+def test_a_tar_that_was_changed_is_not_trusted(corpus: Path, what: str) -> None:
+    tar, pair = corpus / "raw" / "00000.tar", raw_pair(2, kind="JPEG")
+    data = tar.read_bytes()
+    changed = {
+        "image": data.replace(pair.image, pair.image[:-1] + b"\0"),
+        "caption": data.replace(b'"caption":"thing number 2', b'"caption":"thing number 3'),
+        "length": data[: data.index(pair.image) + 100],
+    }[what]
+    assert changed != data
+    tar.write_bytes(changed)
+    with pytest.raises(CorpusError, match=r"/raw(/00000\.tar)?: "):
+        Pictures(corpus).pair(pair.key)
+    assert (
+        Pictures(corpus).pair(raw_pair(6, kind="JPEG").key).image == raw_pair(6, kind="JPEG").image
+    )
