@@ -178,7 +178,9 @@ class ClipTextScore(Settings):
     name: str = Field(pattern=NAME)
     type: Literal["clip-text"]
     model: str = Field("mini-clip", description="Which CLIP: a mini model's name or a directory.")
-    batch_size: int = Field(64, ge=1, description="Images in one batch; changes no score.")
+    batch_size: int = Field(
+        64, ge=1, description="Images in one batch; decides the last digit of a score."
+    )
     device: str = Field("auto", description="torch device; auto: cuda where there is one.")
 
 
@@ -193,7 +195,9 @@ class TextureScore(Settings):
 
     name: str = Field(pattern=NAME)
     type: Literal["texture"]
-    batch_size: int = Field(64, ge=1, description="Images in one batch; changes no score.")
+    batch_size: int = Field(
+        64, ge=1, description="Images in one batch; decides the last digit of a score."
+    )
 
 
 class PhashScore(Settings):

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
-VERSION = 1  # raise when the same images give other numbers
+VERSION = 2  # raise when the same images give other numbers
 METADATA = b"stylear.scorer"
-DECIMALS = 5  # ours: what batching moves lies below
-REMEMBERED = 4096  # embeddings kept, so that two scorers of one model embed an image once
+DECIMALS = 5  # ours
+REMEMBERED = 64  # batches kept, so that two scorers of one model embed a batch once
 COLOUR = "colour"  # column beside the perceptual hash: mean RGB of the four quarters, hex
 
 
@@ -224,13 +224,17 @@ def reference_of(pair: Pair, references: dict[str, bytes]) -> bytes:
 
 
 class Embedder:
-    """One CLIP and what it embedded last."""
+    """One CLIP and the batches it embedded last.
+
+    The last bits of an embedding depend on how many are computed together. So a batch is computed
+    whole or remembered whole: what a worker happened to do before decides no score.
+    """
 
     def __init__(self, model: str, device: str) -> None:
         from stylear.encoders.clip import ClipEncoder
 
         self.clip = ClipEncoder.open(model, device)
-        self._seen: OrderedDict[str, Tensor] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
 
     def images(self, images: Sequence[bytes]) -> Tensor:
         """Embeddings (B, D) of encoded images."""
@@ -246,18 +250,15 @@ class Embedder:
     def _get(
         self, names: Sequence[str], items: Sequence[Any], embed: Callable[[list[Any]], Tensor]
     ) -> Tensor:
-        import torch
-
-        new = {n: item for n, item in zip(names, items, strict=True) if n not in self._seen}
-        found = {name: self._seen[name] for name in names if name in self._seen}
-        if new:
-            found |= dict(zip(new, embed(list(new.values())).cpu(), strict=True))
-        for name in names:
-            self._seen[name] = found[name]
-            self._seen.move_to_end(name)
+        distinct = dict(zip(names, items, strict=True))
+        batch = tuple(distinct)
+        if batch not in self._seen:
+            self._seen[batch] = embed(list(distinct.values())).cpu()
+        self._seen.move_to_end(batch)
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        return torch.stack([found[name] for name in names])
+        place = {name: row for row, name in enumerate(batch)}
+        return self._seen[batch][[place[name] for name in names]]
 
 
 _embedders: dict[tuple[str, str], Embedder] = {}  # of this worker

@@ -50,7 +50,7 @@ def ledger_stage(spec: Any) -> str:
 
 def how_made(spec: Any, fingerprint: str, inputs: Sequence[str] = ()) -> Made:
     """What decides the columns of one scorer on one shard."""
-    settings = without(spec.model_dump(mode="json"), "batch_size", "device")
+    settings = without(spec.model_dump(mode="json"), "device")
     return Made({"score": settings}, str(shards.VERSION), inputs, [fingerprint])
 
 
