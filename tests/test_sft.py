@@ -13,7 +13,7 @@ from tiny_corpus import write_tiny_corpus
 from tiny_model import write_tiny_base, write_tiny_model
 
 from stylear.errors import CorpusError, SettingsChanged, UsageError
-from stylear.model.chameleon import load_model
+from stylear.model.chameleon import StyleModel, load_model
 from train import sft
 from train.checkpoint import read_metrics
 from train.data import forward_logits, open_encoded
@@ -178,6 +178,36 @@ def test_other_settings_do_not_continue_a_run(place: Path) -> None:
 def test_corpus_without_shards_is_named(place: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="train"):
         sft.run(settings(place, "empty", corpus=[tmp_path]))
+
+
+def test_a_model_keeps_its_own_number_of_style_tokens(place: Path) -> None:
+    final = sft.run(settings(place, "own", steps=1, style_tokens=3))
+    again = sft.run(settings(place, "again", steps=1, model=str(final), style_tokens=None))
+    assert load_model(again).num_style_tokens == 3
+
+
+def test_a_run_goes_on_from_a_lora_run_and_merges_it_for_full(place: Path) -> None:
+    first = sft.run(settings(place, "first", steps=20))
+    before = weights_of(first)
+    on = sft.run(settings(place, "on", steps=1, model=str(first)))
+    adapter = "adapter_model.safetensors/"
+    names = {name for name in weights_of(on) if name.startswith(adapter)}
+    assert names == {name for name in before if name.startswith(adapter)}
+    assert names
+    assert any(not torch.equal(weights_of(on)[name], before[name]) for name in names)
+    whole = sft.run(settings(place, "whole", steps=1, model=str(first), full=True, lr=1e-9))
+    assert not (whole / "adapter_config.json").exists()
+    ids = torch.arange(6)[None]
+    merged, adapted, base = (
+        hidden_of(load_model(model), ids) for model in (whole, first, place / "model")
+    )
+    torch.testing.assert_close(merged, adapted, atol=0.01, rtol=0)  # it is stored in fp16
+    assert (adapted - base).abs().max() > 0.1
+
+
+def hidden_of(model: StyleModel, ids: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model.decoder(model.decoder.embed(ids))
 
 
 def test_number_of_style_tokens_has_to_fit(place: Path) -> None:

@@ -51,7 +51,10 @@ def sft(
     full: Full = None,
     lora_rank: Rank = None,
     style_tokens: Annotated[
-        int | None, typer.Option("--style-tokens", help="Style tokens; 0: text only.")
+        int | None,
+        typer.Option(
+            "--style-tokens", help="Style tokens; 0: text only; default: the model's own, or 16."
+        ),
     ] = None,
     sigma: Annotated[float | None, typer.Option("--sigma", help="Noise on style tokens.")] = None,
     style_from: Annotated[

@@ -20,7 +20,6 @@ from stylear.console import Bar, say
 from stylear.errors import CorpusError
 from stylear.model.chameleon import StyleModel, lineage, load_model, save_model
 from stylear.model.layout import collate
-from stylear.model.lora import apply_lora, lora_layers
 from train import checkpoint
 from train.checkpoint import Metrics
 from train.data import EncodedSet, example_of, forward_logits, open_encoded
@@ -28,7 +27,7 @@ from train.encode import decode, pixels_of
 from train.losses import preference_loss, sequence_log_probs
 from train.optim import Optimisers
 from train.settings import DpoSettings
-from train.sft import cast, final_of, made_from, pick_device, set_training, trainable
+from train.sft import adapt, cast, final_of, made_from, pick_device, set_training, trainable
 
 EXTS = ("png", "jpg", "webp")
 
@@ -111,7 +110,6 @@ def run(settings: DpoSettings) -> Path:
     device = pick_device(settings.device)
     source = final_of(settings.model)
     base = load_model(source, device)
-    adapted = next(lora_layers(base.decoder), None) is not None
     here = checkpoint.open_run("dpo", settings, str(lineage(base).get("sha256", "")))
     if here.final.is_dir():
         say(f"{here.root}: already trained")
@@ -131,8 +129,7 @@ def run(settings: DpoSettings) -> Path:
         say(f"going on from step {start}")
     else:
         model = load_model(source, device)
-        if not settings.full and not adapted:
-            apply_lora(model.decoder, settings.lora_rank, seed=settings.seed)
+        adapt(model, settings)
     model.settings = replace(model.settings, base=made_from(base, settings, model))
     optimisers = Optimisers(trainable(model, settings.full), settings)
     if found is not None:

@@ -59,7 +59,11 @@ class Settings(BaseModel):
 class SftSettings(Settings):
     """Supervised fine-tuning on image codes."""
 
-    style_tokens: int = Field(16, ge=0, description="Style tokens; 0: text only (code: 16).")
+    style_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="Style tokens; 0: text only; default: as many as the model has, else 16 (code).",
+    )
     clip: str = Field("mini-clip", description="Frozen image encoder of the style tokens.")
     resampler: dict[str, int] = Field(default_factory=dict, description="Sizes of the resampler.")
     sigma: float = Field(0.1, ge=0, description="Noise on style tokens; unreported, so ours.")

@@ -14,7 +14,7 @@ from curate.shards import file_sha256
 from stylear.console import Bar, say
 from stylear.errors import UsageError, WeightsError
 from stylear.model.chameleon import StyleModel, add_style, lineage, load_model, save_model
-from stylear.model.lora import apply_lora, lora_parameters
+from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge
 from stylear.model.style_tokens import enhance
 from train import checkpoint
 from train.checkpoint import Metrics, Run
@@ -25,6 +25,7 @@ from train.settings import Settings, SftSettings
 
 VALIDATION_BATCHES = 8
 SAMPLES = 6
+STYLE_TOKENS = 16  # code
 
 
 def run(settings: SftSettings) -> Path:
@@ -43,8 +44,7 @@ def run(settings: SftSettings) -> Path:
     start = 0
     if found is None:
         model = with_style(base, settings)
-        if not settings.full:
-            apply_lora(model.decoder, settings.lora_rank, seed=settings.seed)
+        adapt(model, settings)
     else:
         model, start = checkpoint.restore(found, device)
         say(f"going on from step {start}")
@@ -101,16 +101,17 @@ def final_of(model: str) -> str:
 
 def with_style(base: StyleModel, settings: SftSettings) -> StyleModel:
     """The base with style tokens as asked. Raises UsageError when it has another number of them."""
-    if base.num_style_tokens and base.num_style_tokens != settings.style_tokens:
+    count = settings.style_tokens
+    if count is None:
+        count = base.num_style_tokens or STYLE_TOKENS
+    if base.num_style_tokens and base.num_style_tokens != count:
         raise UsageError(
-            f"style_tokens: {base.name} has {base.num_style_tokens}, asked for {settings.style_tokens}",
-            hint=f"give --style-tokens {base.num_style_tokens}",
+            f"style_tokens: {base.name} has {base.num_style_tokens}, asked for {count}",
+            hint=f"give --style-tokens {base.num_style_tokens}, or leave it out",
         )
-    if base.num_style_tokens or settings.style_tokens == 0:
+    if base.num_style_tokens or count == 0:
         return base
-    return add_style(
-        base, settings.clip, settings.style_tokens, seed=settings.seed, sizes=settings.resampler
-    )
+    return add_style(base, settings.clip, count, seed=settings.seed, sizes=settings.resampler)
 
 
 def made_from(base: StyleModel, settings: Settings, model: StyleModel) -> dict[str, Any]:
@@ -126,6 +127,15 @@ def made_from(base: StyleModel, settings: Settings, model: StyleModel) -> dict[s
         # nothing is read from there any more: its name will do
         first["model"] = Path(str(first["model"])).name
     return {**first, "corpora": corpora, "training": settings.model_dump(mode="json", include=kept)}
+
+
+def adapt(model: StyleModel, settings: Settings) -> None:
+    """Give a model LoRA, or none for `full`; LoRA that it has goes on as it is, or is merged for `full`."""
+    adapted = next(lora_layers(model.decoder), None) is not None
+    if settings.full and adapted:
+        merge(model.decoder)
+    elif not settings.full and not adapted:
+        apply_lora(model.decoder, settings.lora_rank, seed=settings.seed)
 
 
 def trainable(model: StyleModel, full: bool) -> Iterator[tuple[str, nn.Parameter]]:
