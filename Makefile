@@ -43,7 +43,7 @@ mini-corpus: $(READY) ## rebuild the embedded corpus from the two npm packages (
 	$(BIN)/stylear curate fetch manifests/mini-corpus.yaml --out mini-build/drawings-corpus
 	rm -f stylear/mini/corpus/* && cp mini-build/drawings-corpus/raw/*.tar mini-build/drawings-corpus/raw/*.parquet stylear/mini/corpus/
 
-mini: $(READY) ## train the mini models from scratch (about 90 minutes on 2 CPU cores)
+mini: $(READY) ## train the mini models from scratch (1.5 to 2 hours on 2 CPU cores)
 	$(BIN)/python -m stylear.mini.train_clip
 	$(BIN)/python -m stylear.mini.train_vq
 	$(BIN)/python -m stylear.mini.train_ar

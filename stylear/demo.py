@@ -53,7 +53,7 @@ def run(out: Path) -> Path:
         "after SFT": str(sft / "final"),
         "after DPO": str(dpo / "final"),
     }
-    with watch.step("evaluate", "stylear evaluate --model ... --styles mini --held-out"):
+    with watch.step("evaluate", "stylear evaluate --model ... --styles ... --prompt ..."):
         evaluation = evaluate(models)
         evaluation.write(out / "evaluation")
     page = write_page(out, evaluation, watch.seconds)

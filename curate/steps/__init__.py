@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.engine import LOCAL, Engine, cores
-from curate.ledger import Entry, Ledger
+from curate.ledger import ALL, Entry, Ledger, Made
 from curate.storage import FileInfo
 from stylear.errors import CorpusError
 
@@ -115,6 +115,19 @@ def shards_of(build: Build, stage: str) -> list[Entry]:
             hint=f"run `stylear curate {stage}` or `stylear curate run` on this corpus first",
         )
     return found
+
+
+def enter(ledger: Ledger, stage: str, made: Made, result: Result) -> None:
+    """Record that all shards of a stage are there."""
+    ledger.commit(
+        stage,
+        ALL,
+        made,
+        rows_in=result.rows_in,
+        kept=result.kept,
+        dropped=result.dropped,
+        files={},
+    )
 
 
 def without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from curate.fetch import read_raw
 from curate.fetch.times import untimed, write_times
 from curate.ledger import ALL, Made
 from curate.mend import put_right
-from curate.steps import Build, Result, chunks, inside, without
+from curate.steps import Build, Result, chunks, enter, inside, without
 from curate.steps.mend import from_sources
 from curate.storage import storage, work_folder
 from stylear.console import Bar
@@ -144,15 +144,7 @@ def finish(build: Build, made: Made, new: int) -> Result:
         )
     old = build.ledger.entry(STAGE, ALL)
     if old is None or (old.kept, dict(old.dropped)) != (result.kept, dict(result.dropped)):
-        build.ledger.commit(
-            STAGE,
-            ALL,
-            made,
-            rows_in=result.rows_in,
-            kept=result.kept,
-            dropped=result.dropped,
-            files={},
-        )
+        enter(build.ledger, STAGE, made, result)
     return result
 
 

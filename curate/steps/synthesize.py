@@ -15,7 +15,7 @@ from curate.mend import put_right
 from curate.pictures import Pictures
 from curate.references import StyleReference, load_references
 from curate.shards import ShardInfo
-from curate.steps import Build, Result, inside, shards_of, without
+from curate.steps import Build, Result, enter, inside, shards_of, without
 from curate.synthesize import Content, Job, open_synthesizer, plan
 from curate.synthesize.job import VERSIONS
 from curate.synthesize.settings import PATHS
@@ -125,15 +125,7 @@ def synthesize(build: Build) -> Result:
             bar.advance(info.rows)
     result = Result.of(STAGE, _shards(build), len(todo) + mended)
     if todo or not ledger.done(STAGE, ALL, made):
-        ledger.commit(
-            STAGE,
-            ALL,
-            made,
-            rows_in=result.rows_in,
-            kept=result.kept,
-            dropped=result.dropped,
-            files={},
-        )
+        enter(ledger, STAGE, made, result)
     return result
 
 

@@ -2,7 +2,7 @@
 
     python -m stylear.mini.train_ar
 
-mini-clip and mini-vq must be trained before. Everything but the two models stays in --work.
+mini-clip and mini-vq must be trained before. Everything but the two models stays in mini-build/.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from stylear.model.layout import collate
 from stylear.models import MINI_MODELS, open_model
 from stylear.references import load_styles
 
+WORK = Path("mini-build")  # the manifests name it too
 RAW = (
     "curate run manifests/mini-raw.yaml --out mini-build/raw",
     "train sft --config manifests/train-mini-ar.yaml",
@@ -65,13 +66,13 @@ def ship(run: Path, name: str) -> Path:
     return target
 
 
-def train_ar(work: Path) -> None:
+def train_ar() -> None:
     """mini-ar: the embedded drawings from random weights."""
     started = time.monotonic()
-    module(f"stylear.mini.new_ar --out {work / 'ar-0'}")
+    module(f"stylear.mini.new_ar --out {WORK / 'ar-0'}")
     for line in RAW:
         stylear(line)
-    target = ship(work / "ar", "mini-ar")
+    target = ship(WORK / "ar", "mini-ar")
     minutes = (time.monotonic() - started) / 60
     write_card(
         target,
@@ -84,13 +85,13 @@ def train_ar(work: Path) -> None:
     )
 
 
-def train_stylear(work: Path) -> None:
+def train_stylear() -> None:
     """mini-stylear: mini-ar with style tokens, on rendered styles."""
     started = time.monotonic()
-    module(f"stylear.mini.references --variants 16 --train-only --out {work / 'references'}")
+    module(f"stylear.mini.references --variants 16 --train-only --out {WORK / 'references'}")
     for line in STYLED:
         stylear(line)
-    target = ship(work / "stylear", "mini-stylear")
+    target = ship(WORK / "stylear", "mini-stylear")
     minutes = (time.monotonic() - started) / 60
     write_card(
         target,
@@ -159,9 +160,7 @@ def style_quality() -> dict[str, float | str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train mini-ar and mini-stylear.")
-    parser.add_argument("--work", type=Path, default=Path("mini-build"))
-    work = parser.parse_args().work
+    argparse.ArgumentParser(description="Train mini-ar and mini-stylear.").parse_args()
     for name in (
         "raw",
         "ar-0",
@@ -172,9 +171,9 @@ def main() -> None:
         "stylear",
         "styles-encoded",
     ):
-        shutil.rmtree(work / name, ignore_errors=True)
-    train_ar(work)
-    train_stylear(work)
+        shutil.rmtree(WORK / name, ignore_errors=True)
+    train_ar()
+    train_stylear()
 
 
 if __name__ == "__main__":
