@@ -1,0 +1,193 @@
+"""Reading a recipe: every error names file, line and key, what was expected and what was found."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from curate.objects import corpus_path, in_store
+from curate.recipe.scores import SCORERS
+from curate.recipe.sources import SOURCES
+from curate.recipe.synthesis import REFERENCES
+from curate.recipe.whole import Recipe
+from stylear.errors import RecipeError
+
+
+def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and check a recipe; relative paths in it start at its own folder.
+
+    `overrides` maps dotted keys ("mix.val_fraction", "raw.0.limit") to values. Raises RecipeError
+    naming file, line and key, what was expected and what was found.
+    """
+    path = corpus_path(path)
+    try:
+        text = path.read_text("utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = {} if node is None else _lines(node, path)
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise RecipeError(
+            f"{path}: expected a recipe (YAML), found: {reason}", hint="check the path"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        what = getattr(error, "problem", None) or str(error)
+        raise RecipeError(f"{where}: not valid YAML: {what}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: expected keys such as name and raw, found {_found(data)}")
+    for key, value in (overrides or {}).items():
+        _override(data, key, value)
+    base = Path.cwd() if in_store(path) else path.resolve().parent
+    try:
+        return check_recipe(data, base)
+    except _KeyProblem as problem:
+        line = lines.get(problem.key) or lines.get(problem.key.rpartition(".")[0])
+        where = f"{path}:{line}" if line else str(path)
+        raise RecipeError(f"{where}: {problem.message}", hint=problem.hint) from problem
+
+
+class _KeyProblem(RecipeError):
+    """A RecipeError that still knows its key."""
+
+    def __init__(self, key: str, message: str, hint: str | None) -> None:
+        super().__init__(f"{key}: {message}" if key else message, hint=hint)
+        self.key = key
+
+
+def check_recipe(data: Mapping[str, Any], base: Path) -> Recipe:
+    """The recipe in `data`, its relative paths made absolute below `base`. Raises RecipeError."""
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise _problem(error, data) from error
+    except RecipeError as error:
+        key = error.message.partition(":")[0]
+        raise _KeyProblem(key, error.message.removeprefix(f"{key}: "), error.hint) from error
+    return recipe.placed(base)
+
+
+def _problem(error: ValidationError, data: Mapping[str, Any]) -> _KeyProblem:
+    """The first validation error in words."""
+    found_errors = error.errors(include_url=False)
+    first = next((e for e in found_errors if e["type"] == "extra_forbidden"), found_errors[0])
+    key, model = _place(first["loc"], data)
+    kind, found = first["type"], _found(first["input"])
+    if kind == "extra_forbidden":
+        name = key.rpartition(".")[2]
+        known = sorted(model.model_fields) if model is not None else []
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else None
+        return _KeyProblem(key, f"unknown key; expected one of {', '.join(known)}", hint)
+    if kind == "missing":
+        return _KeyProblem(key, "expected a value, found nothing", f"add {key} to the recipe")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        context = first.get("ctx", {})
+        given = context.get("tag", "nothing")
+        expected = ", ".join(_tag(member) for member in _MEMBERS[key.partition(".")[0]])
+        return _KeyProblem(f"{key}.type", f"expected one of {expected}, found {given}", None)
+    message = _PLAIN.get(kind, first["msg"].removeprefix("Value error, "))
+    if kind == "value_error" and not key:
+        return _KeyProblem(message.partition(":")[0], message.partition(": ")[2], None)
+    message = message.replace("Input should be", "expected")
+    return _KeyProblem(key, f"{message[0].lower()}{message[1:]}, found {found}", None)
+
+
+_PLAIN = {
+    "model_type": "expected keys and values",
+    "dict_type": "expected keys and values",
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "too_short": "expected at least one entry",
+    "string_type": "expected a text",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_parsing": "expected a number",
+}
+
+
+def _place(loc: tuple[int | str, ...], data: Any) -> tuple[str, type[BaseModel] | None]:
+    """The dotted key of a pydantic location (which also names union members), and the model it is in."""
+    parts: list[str] = []
+    model: type[BaseModel] | None = Recipe
+    for i, part in enumerate(loc):
+        last = i == len(loc) - 1
+        if isinstance(part, str) and not last and isinstance(data, Mapping) and part not in data:
+            members = [m for m in _MEMBERS.get(parts[0], ()) if m.__name__ and _tag(m) == part]
+            model = members[0] if members else model
+            continue
+        parts.append(str(part))
+        if not last and isinstance(part, str) and model is not None and part in model.model_fields:
+            inner = _model_in(model.model_fields[part].annotation)
+            model = inner if inner is not None else model
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            data = None
+    return ".".join(parts), model
+
+
+_MEMBERS: dict[str, tuple[type[BaseModel], ...]] = {
+    "raw": SOURCES,
+    "references": REFERENCES,
+    "score": SCORERS,
+}
+
+
+def _tag(model: type[BaseModel]) -> str:
+    return str(get_args(model.model_fields["type"].annotation)[0])
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings class in an annotation such as `X | None` or `tuple[X, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None
+
+
+def _found(value: Any) -> str:
+    """A value in words, short."""
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _override(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key. Raises RecipeError when the way there is no mapping or list."""
+    *way, last = key.split(".")
+    place: Any = data
+    try:
+        for part in way:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise RecipeError(f"{key}: the recipe has no such place to set") from error
+
+
+def _lines(node: yaml.Node, path: Path, prefix: str = "") -> dict[str, int]:
+    """Line of every dotted key. Raises RecipeError for a key that stands twice."""
+    found: dict[str, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen:
+                raise RecipeError(f"{path}:{line}: {prefix}{name}: the key stands twice")
+            seen.add(name)
+            found[f"{prefix}{name}"] = line
+            found |= _lines(value, path, f"{prefix}{name}.")
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            found[f"{prefix}{i}"] = value.start_mark.line + 1
+            found |= _lines(value, path, f"{prefix}{i}.")
+    return found

@@ -1,0 +1,132 @@
+"""Where raw pairs come from, and how their images are stored."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator
+
+from curate.recipe.base import Settings, under
+
+
+class ImageSettings(Settings):
+    """How every image of the corpus is stored."""
+
+    size: int = Field(64, ge=16, le=4096, description="Side in pixels of the square (ours).")
+    format: Literal["png", "jpg", "webp"] = Field("png", description="Encoding of stored images.")
+    quality: int | None = Field(
+        None, ge=1, le=100, description="Of jpg and webp; default: 95 for jpg, lossless for webp."
+    )
+    fit: Literal["crop", "pad", "source"] = Field(
+        "crop",
+        description="Cut the centre, add background, or store png, jpg and webp as they came.",
+    )
+    background: str = Field(
+        "#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", description="Behind transparency and padding."
+    )
+    min_side: int = Field(16, ge=1, description="Smaller source images are dropped (pixels).")
+    max_pixels: int = Field(
+        64_000_000,
+        ge=1,
+        le=89_000_000,
+        description="Source images with more pixels are dropped before decoding.",
+    )
+
+
+class MiniSource(Settings):
+    """The embedded captioned drawings."""
+
+    type: Literal["mini"]
+    split: Literal["train", "val"] | None = Field(None, description="Only this split of them.")
+    vendors: tuple[str, ...] | None = Field(None, description="Only these hands: noto, twemoji.")
+    categories: tuple[str, ...] | None = Field(None, description="Only these, e.g. Food & Drink.")
+    limit: int | None = Field(None, ge=1, description="At most so many, drawn with the seed.")
+
+
+class UrlsSource(Settings):
+    """A list of URLs with captions, downloaded through img2dataset behind a guard."""
+
+    type: Literal["urls"]
+    path: Path = Field(description="parquet, csv, tsv, json or jsonl; a folder or a pattern.")
+    url_column: str | None = Field(None, description="Default: url, URL, image_url, ...")
+    caption_column: str | None = Field(None, description="Default: caption, TEXT, text, ...")
+    limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
+    allow_networks: tuple[str, ...] = Field(
+        (), description="CIDRs that may be reached though they are not public, e.g. 127.0.0.0/8."
+    )
+    timeout_s: float = Field(10.0, gt=0, description="One wait for the server (img2dataset).")
+    deadline_s: float = Field(60.0, gt=0, description="One download in all (ours).")
+    max_bytes: int = Field(32_000_000, ge=1, description="Longer bodies are refused (ours).")
+    retries: int = Field(0, ge=0, le=10, description="Further tries of a failed download.")
+    threads: int = Field(16, ge=1, le=256, description="Downloads at the same time.")
+    processes: int = Field(1, ge=1, le=64, description="Processes that share the downloads.")
+    contact: str | None = Field(None, description="Web page or mail address in the user agent.")
+    host_requests_per_s: float | None = Field(
+        20.0, gt=0, description="On average, to one host; null: as fast as it goes (ours)."
+    )
+    robots: bool = Field(False, description="Ask every host for robots.txt and obey it.")
+    min_success: float = Field(
+        0.1, ge=0, le=1, description="Stop when a smaller share of downloads succeeds (ours)."
+    )
+    uids: Path | None = Field(
+        None, description="Only rows whose uid is in this DataComp subset (.npy of u8,u8)."
+    )
+    sha256_column: str | None = Field(
+        None, description="Column with the hash that the bytes must have."
+    )
+
+    @field_validator("allow_networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ipaddress.ip_network(network)
+        return networks
+
+    def placed(self, base: Path) -> Self:
+        uids = None if self.uids is None else under(base, self.uids)
+        return self.model_copy(update={"path": under(base, self.path), "uids": uids})
+
+
+class FolderSource(Settings):
+    """A folder of images with captions."""
+
+    type: Literal["folder"]
+    path: Path = Field(description="The folder; its subfolders are read too.")
+    captions: str | None = Field(
+        None,
+        description="List in the folder (image, caption); default: captions.csv, metadata.csv or"
+        " metadata.jsonl where there is one, else the .txt or .json beside each image.",
+    )
+    captions_per_image: Literal["first", "all"] = Field(
+        "first", description="Of an image with several captions: one pair, or one for each."
+    )
+    max_bytes: int = Field(64_000_000, ge=1, description="Larger files are dropped (ours).")
+    limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
+
+    def placed(self, base: Path) -> Self:
+        return self.model_copy(update={"path": under(base, self.path)})
+
+
+class ShardsSource(Settings):
+    """WebDataset shards that exist already."""
+
+    type: Literal["shards"]
+    path: str = Field(description="A tar, a folder of tars, or a pattern such as other/*.tar.")
+    max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped (ours).")
+    limit: int | None = Field(None, ge=1, description="At most so many samples, in order.")
+    uids: Path | None = Field(
+        None, description="Only samples whose uid is in this DataComp subset (.npy of u8,u8)."
+    )
+
+    def placed(self, base: Path) -> Self:
+        uids = None if self.uids is None else under(base, self.uids)
+        pattern = str(base / Path(self.path).expanduser())
+        return self.model_copy(update={"path": pattern, "uids": uids})
+
+
+SOURCES = (MiniSource, UrlsSource, FolderSource, ShardsSource)
+Source = Annotated[
+    MiniSource | UrlsSource | FolderSource | ShardsSource, Field(discriminator="type")
+]
