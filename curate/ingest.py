@@ -87,12 +87,13 @@ class Stored:
 def ingest(pair: Pair, settings: ImageSettings) -> Pair:
     """The pair with its source bytes turned into a stored image; dropped with a reason otherwise.
 
-    `origin.source_sha256` becomes the hash of the bytes as they came. A dropped pair passes
-    through without its bytes.
+    `origin.source_sha256` becomes the hash of the bytes as they came, unless the source has taken it
+    already. A dropped pair passes through without its bytes.
     """
     if not pair.kept:
         return replace(pair, image=b"")
-    origin: Origin = replace(pair.origin, source_sha256=hashlib.sha256(pair.image).hexdigest())
+    sha256 = pair.origin.source_sha256 or hashlib.sha256(pair.image).hexdigest()
+    origin: Origin = replace(pair.origin, source_sha256=sha256)
     try:
         stored = store(pair.image, settings)
     except Refusal as refusal:

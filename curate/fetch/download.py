@@ -56,6 +56,7 @@ class Download:
 
     data: bytes
     reason: str | None = None
+    sha256: str | None = None  # of the data
     evidence: Mapping[str, Scalar] = field(default_factory=dict)
 
 
@@ -263,7 +264,7 @@ class Block:
             entry = self.rows[row]
             evidence = evidence_of(entry)
             if entry["error"] is not None:
-                return Download(b"", reason_of(entry["error"]), evidence)
+                return Download(b"", reason_of(entry["error"]), None, evidence)
             self._images.seek(entry["start"])
             data = self._images.read(entry["bytes"])
             sha256 = entry["sha256"]
@@ -271,7 +272,7 @@ class Block:
             raise Damaged(f"row {row}") from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise Damaged(f"the bytes of row {row} differ from their hash")
-        return Download(data, None, evidence)
+        return Download(data, None, sha256, evidence)
 
 
 def evidence_of(entry: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, deque
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
@@ -199,6 +198,8 @@ def _with(plan: Planned, download: Download) -> Pair:
     pair = replace(plan.pair, origin=replace(plan.pair.origin, details=details))
     if download.reason is not None:
         return pair.drop(STAGE, download.reason)
-    if plan.sha256 is not None and hashlib.sha256(download.data).hexdigest() != plan.sha256:
+    if plan.sha256 is not None and download.sha256 != plan.sha256:
         return pair.drop(STAGE, "hash-mismatch")
-    return replace(pair, image=download.data)
+    return replace(
+        pair, image=download.data, origin=replace(pair.origin, source_sha256=download.sha256)
+    )
