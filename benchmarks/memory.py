@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 SHARD = 1000
+LIST = "list.parquet"
 STYLIZED = 0.25  # of all pairs; 4 candidates a group
-STAGES = ("plan", "filter", "mix", "pairs", "report", "audit")
+STAGES = ("urls", "plan", "filter", "mix", "pairs", "report", "audit")
 WHAT = {
+    "urls": "every row of a URL list as a planned pair, repeated rows found",
     "plan": "every synthesis job planned from the raw tables",
     "filter": "all rules (exact and near duplicates, two thresholds, best of n), verdicts written",
     "mix": "splits, identities and ratio placed; rows and keys of all pairs indexed",
@@ -76,6 +78,19 @@ def make(corpus: Path, rows: int) -> None:
     stylized = int(rows * STYLIZED) // 4 * 4
     parents = make_kind(corpus, "raw", rows - stylized, draw, [])
     make_kind(corpus, "stylized", stylized, draw, parents)
+    make_list(corpus / LIST, rows)
+
+
+def make_list(path: Path, rows: int) -> None:
+    """A URL list of so many rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "url": [f"https://example.org/pictures/{n}.jpg" for n in range(rows)],
+        "caption": [f"a photo of thing number {n} outside" for n in range(rows)],
+    }
+    pq.write_table(pa.table(columns), path)
 
 
 def make_kind(corpus: Path, kind: str, count: int, draw: Any, parents: list[Any]) -> list[Any]:
@@ -177,6 +192,13 @@ def make_splits(corpus: Path) -> None:
 # --- the stages -------------------------------------------------------------------------------
 
 
+def run_urls(corpus: Path) -> int:
+    from curate.fetch.urls import plans
+    from curate.recipe import UrlsSource
+
+    return sum(1 for _ in plans(UrlsSource(type="urls", path=corpus / LIST)))
+
+
 def run_plan(corpus: Path) -> int:
     from curate.references import load_references
     from curate.shards import read_tables
@@ -246,6 +268,7 @@ def run_audit(corpus: Path) -> int:
 
 
 RUN: dict[str, Callable[[Path], Any]] = {
+    "urls": run_urls,
     "plan": run_plan,
     "filter": run_filter,
     "mix": run_mix,
@@ -275,7 +298,7 @@ def measure(rows: int, corpus: Path) -> dict[str, Any]:
     script = [sys.executable, __file__]
     subprocess.run([*script, "--make", str(rows), str(corpus)], check=True)
     found = {}
-    for stage in ("plan", "filter", "mix", "splits", "pairs", "report", "audit"):
+    for stage in ("urls", "plan", "filter", "mix", "splits", "pairs", "report", "audit"):
         done = subprocess.run(
             [*script, "--child", stage, str(corpus)], check=True, stdout=subprocess.PIPE, text=True
         )
