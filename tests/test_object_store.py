@@ -117,6 +117,19 @@ def test_the_corpus_has_the_same_bytes_through_500s_slow_reads_and_dropped_conne
     assert {"manifest.json", "report/index.html", "train/00000.tar"} <= set(expected)
 
 
+def test_a_corpus_made_on_ray_has_the_same_bytes(
+    home: Path, store: ObjectPath, expected: dict[str, bytes]
+) -> None:
+    command = [sys.executable, "-m", "stylear", "curate", "run", str(home / "recipe.yaml")]
+    command += ["--out", str(store), "--engine", "ray", "--workers", "2", "--json"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=env, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    check(objects_of(cast(Path, store)), expected)
+
+
 def test_a_second_run_uploads_nothing_but_lease_manifest_and_report(
     finished: tuple[Path, dict[str, int]], recipe: Recipe, proxy: Proxy
 ) -> None:
