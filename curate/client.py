@@ -26,6 +26,7 @@ BACKOFF_S = (0.1, 10.0)  # first and longest
 TIMEOUT_S = (10, 120)  # to connect; for one request
 OBSTORE = ("s3", "gs", "az")  # one client for all three, where it is installed
 NO_BUCKET = "the store has no such bucket"
+NO_BUCKET_CODES = ("NoSuchBucket", "ContainerNotFound")  # of S3 and GCS, of Azure
 FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 FINAL_NAMES = (
     "PermissionDenied",
@@ -108,7 +109,7 @@ def attempt(place: object, call: Callable[[], T]) -> T:
             foreign = type(error).__module__ != "builtins"  # of the client's own error tree
             if not isinstance(error, OSError) and not foreign:
                 raise
-            if "NoSuchBucket" in str(error):
+            if any(code in str(error) for code in NO_BUCKET_CODES):
                 raise StoreFailed(str(place), NO_BUCKET) from error
             final = any(name in type(error).__name__ for name in FINAL_NAMES)
             if final or pause_s is None:
