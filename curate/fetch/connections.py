@@ -90,12 +90,16 @@ class Deadline(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock, self._timeout_s, self.until = sock, timeout_s, 0.0
+        self._wait_s = 0.0  # as the socket has it; to set it is a system call
 
     def _arm(self) -> None:
         left = self.until - time.monotonic()
         if left <= 0:
             raise Refused("timeout", "no end before the deadline")
-        self._sock.settimeout(min(left, self._timeout_s))
+        wait_s = min(left, self._timeout_s)
+        if wait_s != self._wait_s:
+            self._sock.settimeout(wait_s)
+            self._wait_s = wait_s
 
     def readable(self) -> bool:
         return True
