@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stylear.console import Bar, JsonOption, SeedOption, emit_json, emit_table, run_app, say
+from stylear.console import (
+    Bar,
+    DryRunOption,
+    JsonOption,
+    SeedOption,
+    emit_json,
+    emit_table,
+    run_app,
+    say,
+)
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 models_app = typer.Typer(
-    help="The models that ship with the package.", no_args_is_help=True, rich_markup_mode=None
+    help="The models that ship with the package, and published ones to fetch by name.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(models_app, name="models")
 
@@ -64,7 +75,7 @@ def generate(
     segment: Annotated[
         str | None,
         typer.Option(
-            help="Take the subject out of the style: mask.png, grabcut, or sam:CHECKPOINT."
+            help="Take the subject out of the style: mask.png, grabcut, or sam:sam-vit-b."
         ),
     ] = None,
     count: Annotated[int, typer.Option(help="Pictures of each style and prompt.", min=1)] = 1,
@@ -199,41 +210,93 @@ def evaluate(
 
 @models_app.command("list")
 def list_models(json: JsonOption = False) -> None:
-    """List the models that ship with the package: size, hash, licence.
+    """List the models that a name can mean: what for, size, licence, where.
+
+    shipped: in the package. fetched: in the models directory, $STYLEAR_MODELS or stylear/models in
+    your cache. partial: a fetch was interrupted. missing: `stylear models fetch` brings it.
+    A size with ~ is rough. --json has more: what needs a model, its source, files and terms.
 
     Example: stylear models list
     """
-    from dataclasses import asdict
+    from stylear.fetched import models_dir
+    from stylear.models import listed
 
-    from stylear.models import shipped
+    rows = listed()
+    if json:
+        emit_json(rows)
+        return
+    columns = ("name", "for", "size", "licence", "where")
+    emit_table([{column: row[column] for column in columns} for row in rows])
+    say(f"models directory: {models_dir()}")
 
-    rows = [asdict(model) for model in shipped()]
+
+@models_app.command("fetch")
+def fetch_models(
+    name: Annotated[list[str], typer.Argument(help="Names of registered models.")],
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Take what is there now, though weights.lock has another."),
+    ] = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Download registered models; every file is checked before it gets its name.
+
+    A killed fetch goes on where it was. weights.lock in the models directory records each file
+    with its sha256, and a later fetch must find the same. Models whose terms must be accepted
+    need HF_TOKEN. HF_ENDPOINT names a mirror of the hub.
+
+    Example: stylear models fetch sam-vit-b clip-vit-l-14-laion2b
+    """
+    from stylear.fetch import fetch, plan
+    from stylear.fetched import path_in
+    from stylear.registry import get, human
+
+    rows = []
+    for model in {each: get(each) for each in name}.values():
+        done = plan(model, update=update) if dry_run else fetch(model, update=update)
+        rows.append(
+            {
+                "name": model.name,
+                "files": len(done.listing.files),
+                "bytes": done.listing.bytes,
+                "to_fetch" if dry_run else "fetched": done.to_fetch,
+                "licence": model.licence,
+                "revision": done.listing.revision or None,
+                "path": str(path_in(model)),
+            }
+        )
     if json:
         emit_json(rows)
     else:
-        emit_table([{**row, "sha256": row["sha256"][:12]} for row in rows])
+        words = {"bytes": human, "to_fetch": human, "fetched": human, "revision": lambda r: r[:12]}
+        emit_table(
+            [{k: words[k](v) if v and k in words else v for k, v in row.items()} for row in rows]
+        )
 
 
 @models_app.command("verify")
 def verify_models(
     write: Annotated[
-        bool, typer.Option("--write", help="Record the files as they are now; after training anew.")
+        bool,
+        typer.Option("--write", help="Record the shipped files as they are; after training anew."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Re-hash every file of the shipped models against the recorded hashes.
+    """Re-hash the shipped models and all that was fetched against what is recorded.
 
     Example: stylear models verify
     """
+    from stylear import fetched
     from stylear.models import verify, write_hashes
 
     if write:
         say(f"recorded: {write_hashes()}")
-    count = verify()
+    counts = {"shipped": verify(), "fetched": fetched.verify()}
     if json:
-        emit_json({"files": count, "ok": True})
+        emit_json({"files": sum(counts.values()), **counts, "ok": True})
     else:
-        print(f"{count} files as recorded")
+        print(f"{counts['shipped']} shipped and {counts['fetched']} fetched files as recorded")
 
 
 def _prompts(given: list[str], file: Path | None) -> list[str]:

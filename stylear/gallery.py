@@ -26,6 +26,8 @@ from stylear.references import Reference
 from stylear.weights import sha256_of, write_bytes
 
 if TYPE_CHECKING:
+    import torch
+
     from stylear.model.chameleon import StyleModel
 
 RECORD, GRID = "generations.jsonl", "grid.png"
@@ -71,7 +73,7 @@ def write_gallery(
     drawn. `segment` is a method of `subject_masks`.
     Raises UsageError when one mask picture is given for several references.
     """
-    masks = _masks(references, segment)
+    masks = _masks(references, segment, model.device)
     sources: list[Reference | None] = [*references] or [None]
     jobs = list(product(range(len(sources)), prompts, seeds))
     for file in _earlier(out / RECORD):
@@ -111,7 +113,9 @@ def _hash(model: StyleModel) -> str | None:
     return None if model.source is None else sha256_of(model.source)
 
 
-def _masks(references: Sequence[Reference], segment: str | None) -> Sequence[Mask | None]:
+def _masks(
+    references: Sequence[Reference], segment: str | None, device: torch.device
+) -> Sequence[Mask | None]:
     if segment is None:
         return [None] * max(1, len(references))
     if not references:
@@ -119,9 +123,9 @@ def _masks(references: Sequence[Reference], segment: str | None) -> Sequence[Mas
     if len(references) > 1 and segment != "grabcut" and not segment.startswith("sam:"):
         raise UsageError(
             f"--segment {segment}: expected one style for one mask, found {len(references)}",
-            hint="give one --style, or use `grabcut` or `sam:CHECKPOINT`",
+            hint="give one --style, or use `grabcut` or `sam:sam-vit-b`",
         )
-    return subject_masks([reference.picture for reference in references], segment)
+    return subject_masks([reference.picture for reference in references], segment, device)
 
 
 def _told(reference: Reference | None) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Models: the mini family and its committed hashes, and any model opened by name."""
+"""Models: the mini family and its committed hashes, what else can be had, any model by name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ MINI_MODELS = Path(__file__).parent / "mini" / "models"
 HASHES_FILE = "hashes.json"
 FINAL = "final"  # where a training run leaves its finished model
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)
+_PURPOSE = re.compile(r"^# .*\n\n(.+?)(?: \(| of |:|\.\s)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Shipped:
     """A model that ships with the package."""
 
     name: str
+    purpose: str  # how its model card begins
     bytes: int
     sha256: str  # of its file names and contents
     licence: str  # as its model card says
@@ -35,12 +37,54 @@ def shipped(root: Path = MINI_MODELS) -> list[Shipped]:
     found = []
     for directory in _directories(root):
         card = directory / "README.md"
-        licence = _LICENCE.search(card.read_text("utf-8")) if card.is_file() else None
+        text = card.read_text("utf-8") if card.is_file() else ""
+        licence, purpose = _LICENCE.search(text), _PURPOSE.search(text)
         if licence is None:
             raise WeightsError(f"{card}: expected a model card with a licence, found none")
         size = sum(file.stat().st_size for file in _files(directory))
-        found.append(Shipped(directory.name, size, sha256_of(directory), licence[1]))
+        what = purpose[1] if purpose else ""
+        found.append(Shipped(directory.name, what, size, sha256_of(directory), licence[1]))
     return found
+
+
+def listed() -> list[dict[str, Any]]:
+    """All that a name can mean: the mini family, then the registry, with where each of them is."""
+    from stylear.fetched import path_in, read_lock, where
+    from stylear.registry import MODELS, human
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": model.name,
+            "for": model.purpose,
+            "size": human(model.bytes),
+            "licence": model.licence,
+            "where": "shipped",
+            "bytes": model.bytes,
+            "sha256": model.sha256,
+        }
+        for model in shipped()
+    ]
+    lock = read_lock()
+    for model in MODELS.values():
+        there = where(model, lock)
+        rows.append(
+            {
+                "name": model.name,
+                "for": model.purpose,
+                "size": model.size,
+                "licence": model.licence,
+                "where": there,
+                "bytes": model.bytes,
+                "exact": model.exact,
+                "needed_by": model.needed_by,
+                "source": model.source or None,
+                "revision": model.revision if model.on_hub else None,
+                "files": [file.name for file in model.files],
+                "terms": model.terms or None,
+                "path": str(path_in(model)) if there == "fetched" else None,
+            }
+        )
+    return rows
 
 
 def hash_files(root: Path = MINI_MODELS) -> dict[str, dict[str, Any]]:

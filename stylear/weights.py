@@ -10,34 +10,41 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from stylear.errors import StorageError, WeightsError
+
+if TYPE_CHECKING:  # torch is imported where tensors are: names and hashes need none
+    import torch
+    from torch import Tensor, nn
 
 MINI_MODELS = Path(__file__).parent / "mini" / "models"
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The directory or file that a model's name means: a mini model's name or a local path.
+    """The directory or file that a model's name means; nothing is ever downloaded.
 
-    Raises WeightsError for anything else; a local path wins over a mini model of the same name.
+    A local path wins over a mini model's name, that over the name of a registered model that was
+    fetched. Raises WeightsError for anything else; for a registered model that is not there with
+    its size, its licence and the command that fetches it.
     """
-    path = Path(name_or_path).expanduser()
+    from stylear import fetched, registry
+
+    name, path = str(name_or_path), Path(name_or_path).expanduser()
     if path.exists():
         return path.resolve()
-    mini = MINI_MODELS / str(name_or_path)
+    mini = MINI_MODELS / name
     if mini.parent == MINI_MODELS and mini.is_dir():
         return mini
-    names = (
-        sorted(p.name for p in MINI_MODELS.iterdir() if p.is_dir()) if MINI_MODELS.is_dir() else []
-    )
+    if name in registry.MODELS:
+        return fetched.path_of(registry.MODELS[name])
+    minis = sorted(p.name for p in MINI_MODELS.glob("*") if p.is_dir())
+    known = registry.of_hub(name)
     raise WeightsError(
-        f"{name_or_path}: expected a model directory or one of "
-        f"{', '.join(names) or 'no mini models'}, found nothing of that name",
-        hint="check the path; nothing is downloaded by name: fetch the files, give their directory",
+        f"{name}: expected a model directory or one of {', '.join(minis) or 'no mini models'}, found nothing",
+        hint=f"this hub id is registered as {', '.join(known)}"
+        if known
+        else "check the path; `stylear models list` shows the names that can be fetched",
     )
 
 
@@ -77,6 +84,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Torch files are read with weights_only=True; a `state_dict` or `model` level is unwrapped.
     Raises WeightsError when the file is missing or cannot be read.
     """
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -100,7 +108,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             found = found[level]
     if not isinstance(found, dict):
         raise WeightsError(f"{path}: expected named tensors, found {type(found).__name__}")
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    return {str(name): value for name, value in found.items() if torch.is_tensor(value)}
 
 
 def _read_sharded(index: Path) -> dict[str, Tensor]:
@@ -123,14 +131,18 @@ def load_into(
     tensors: Mapping[str, Tensor],
     *,
     what: str,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Make `tensors` the module's weights, as `dtype` on `device`; every key and shape must agree.
+    """Make `tensors` the module's weights on `device`; every key and shape must agree.
+
+    They become `dtype`, float32 when left out.
 
     Works on a module built on the meta device. Raises WeightsError naming the first key that
     differs, with the shape expected and found.
     """
+    import torch
+
     expected = module.state_dict()
     problems = [
         f"{name} expected {_shape(expected[name])}, found {_shape(tensors.get(name))}"
@@ -148,6 +160,7 @@ def load_into(
             f"{what}: weights of another model: {problems[0]}{more}",
             hint="the weights and the config beside them must belong to the same model",
         )
+    dtype = torch.float32 if dtype is None else dtype
     # ours: a copy, so that no weight shares memory with a file or with another module
     cast = {
         name: tensors[name].to(device=device, dtype=dtype, copy=True).contiguous()

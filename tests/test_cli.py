@@ -226,13 +226,18 @@ def test_models_list_shows_size_hash_and_licence(family: Path) -> None:
     assert first.sha256 != second.sha256
 
 
-def test_the_shipped_family_is_as_recorded_and_small() -> None:
+def test_the_shipped_family_is_as_recorded_and_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STYLEAR_MODELS", str(tmp_path))
     names = {model.name for model in models.shipped()}
     assert {"mini-clip", "mini-vq", "mini-ar"} <= names
     said = json.loads(stylear("models", "verify", "--json").stdout)
-    assert said == {"files": len(models.hash_files()), "ok": True}
+    count = len(models.hash_files())
+    assert said == {"files": count, "shipped": count, "fetched": 0, "ok": True}
     assert sum(model.bytes for model in models.shipped()) <= 24 * 2**20
-    assert len(json.loads(stylear("models", "list", "--json").stdout)) == len(names)
+    listed = json.loads(stylear("models", "list", "--json").stdout)
+    assert {row["name"] for row in listed if row["where"] == "shipped"} == names
 
 
 def test_an_unfinished_run_is_not_a_model(tmp_path: Path) -> None:

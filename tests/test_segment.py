@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from stylear.encoders.segment import _sam_sizes, cut_out, load_sam, subject_mask
+from stylear.encoders import segment
+from stylear.encoders.segment import Segmenter, _sam_sizes, cut_out, load_sam, subject_mask
 from stylear.errors import SourceError, UsageError, WeightsError
+from stylear.weights import sha256_of
 
 
 def disc(size: int = 64) -> Image.Image:
@@ -149,7 +152,8 @@ def test_without_a_prompt_the_largest_central_mask_with_a_free_border_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("name", "dim", "depth", "heads"), [("vit_b", 768, 12, 12), ("vit_h", 1280, 32, 16)]
+    ("name", "dim", "depth", "heads"),
+    [("vit_b", 768, 12, 12), ("vit_l", 1024, 24, 16), ("vit_h", 1280, 32, 16)],
 )
 def test_the_published_sizes_are_read_from_their_keys(
     name: str, dim: int, depth: int, heads: int
@@ -173,6 +177,47 @@ def test_the_published_sizes_are_read_from_their_keys(
         "iou_head_depth": 3,
         "iou_head_hidden_dim": 256,
     }
+
+
+def test_a_registered_sam_is_named_and_what_it_takes_is_said_when_it_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STYLEAR_MODELS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"sam-vit-b: .*375 MB, licence: Apache-2\.0") as caught:
+        subject_mask(disc(), "sam:sam-vit-b@32,32")
+    assert caught.value.hint == "fetch it: stylear models fetch sam-vit-b"
+    file = tmp_path / "sam-vit-b" / "sam_vit_b_01ec64.pth"
+    file.parent.mkdir()
+    torch.save(tiny_sam(1).state_dict(), file)
+    facts = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    lock = {"models": {"sam-vit-b": {"files": {file.name: facts}}}}
+    (tmp_path / "weights.lock").write_text(json.dumps(lock))
+    by_name = subject_mask(disc(), "sam:sam-vit-b@32,32")
+    assert np.array_equal(by_name, subject_mask(disc(), f"sam:{file}@32,32"))
+    box = "sam:sam-vit-b@8,8,56,56"
+    found = Segmenter(box)
+    masks = found([disc(), disc()])
+    assert np.array_equal(masks[0], masks[1])
+
+
+def test_a_sam_is_loaded_once_for_all_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(tiny_sam(1).state_dict(), tmp_path / "sam.pth")
+    loads: list[str | Path] = []
+    load = segment.load_sam
+    monkeypatch.setattr(segment, "load_sam", lambda path: loads.append(path) or load(path))
+    found = Segmenter(f"sam:{tmp_path / 'sam.pth'}@32,32")
+    assert loads == []
+    first, second = found([disc()]), found([disc(), disc()])
+    assert loads == [str(tmp_path / "sam.pth")]
+    assert np.array_equal(first[0], second[1])
+
+
+@pytest.mark.parametrize("prompt", ["64,1", "1,64", "9,9,9,20", "9,20,20,9", "70,1,90,20"])
+def test_a_point_or_box_off_the_picture_is_refused(prompt: str) -> None:
+    with pytest.raises(UsageError, match=f"within 64x64 pixels, found {prompt}"):
+        subject_mask(disc(), f"sam:missing.pth@{prompt}")
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_name_means_a_path_or_a_mini_model(tmp_path: Path, monkeypatch: pytest.M
     for name in ("mini-other", "../x", "org/model"):
         with pytest.raises(WeightsError, match="or one of mini-thing, found nothing") as caught:
             weights.resolve(name)
-        assert "give their directory" in (caught.value.hint or "")
+        assert "`stylear models list`" in (caught.value.hint or "")
 
 
 def test_hash_of_file_and_directory(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stylear.encoders.clip import Picture, to_rgb
 from stylear.errors import SourceError, UsageError, WeightsError
-from stylear.weights import load_into, read_tensors
+from stylear.weights import load_into, read_tensors, resolve
 
 Mask = NDArray[np.bool_]
 
@@ -30,33 +30,88 @@ DECODER_HEADS = 8  # segment_anything: the same in every published SAM; not visi
 _PROMPT = re.compile(r"^(?P<file>.+)@(?P<numbers>\d+(?:,\d+)+)$")
 
 
-def subject_mask(image: Picture, method: str) -> Mask:
-    """The subject of a picture as a bool mask (H, W), True on the subject; see `subject_masks`."""
-    return subject_masks([image], method)[0]
+def subject_mask(image: Picture, method: str, device: torch.device | str = "cpu") -> Mask:
+    """The subject of a picture as a bool mask (H, W), True on the subject; see `Segmenter`."""
+    return subject_masks([image], method, device)[0]
 
 
-def subject_masks(images: Sequence[Picture], method: str) -> list[Mask]:
-    """The subject of each picture as a bool mask (H, W), True on the subject.
+def subject_masks(
+    images: Sequence[Picture], method: str, device: torch.device | str = "cpu"
+) -> list[Mask]:
+    """The subject of each picture as a bool mask (H, W), True on the subject; see `Segmenter`."""
+    return Segmenter(method, device)(images)
 
-    `method` is the path of a mask picture (white on the subject), `grabcut`, or `sam:CHECKPOINT`
-    for any segment-anything checkpoint; `sam:CHECKPOINT@X,Y` and `sam:CHECKPOINT@X0,Y0,X1,Y1` give
-    a point on the subject or a box around it, otherwise the largest central subject is taken.
-    Raises UsageError, SourceError or WeightsError; SourceError when no subject is found.
+
+class Segmenter:
+    """Finds the subject of pictures; a SAM is loaded once, at the first call.
+
+    `method` is the path of a mask picture (white on the subject), `grabcut`, or `sam:MODEL` with a
+    registered model (`sam:sam-vit-b`) or any segment-anything checkpoint. `sam:MODEL@X,Y` and
+    `sam:MODEL@X0,Y0,X1,Y1` give a point on the subject or a box around it, in pixels; otherwise the
+    largest central subject is taken.
     """
-    pictures = [to_rgb(image) for image in images]
-    kind, _, rest = method.partition(":")
-    if method == "grabcut":
-        masks = [_grabcut(picture) for picture in pictures]
-    elif kind == "sam":
-        masks = _sam(pictures, rest)
-    else:
-        masks = [_from_file(picture, Path(method)) for picture in pictures]
-    if not all(mask.any() for mask in masks):
-        raise SourceError(
-            f"{method}: expected a subject in the picture, found none",
-            hint="draw a mask picture (white on the subject) and give its path to --segment",
+
+    def __init__(self, method: str, device: torch.device | str = "cpu") -> None:
+        self.method, self.device = method, device
+        self._predictor: Any = None
+
+    def __call__(self, images: Sequence[Picture]) -> list[Mask]:
+        """The subject of each picture as a bool mask (H, W), True on the subject.
+
+        Raises UsageError, SourceError or WeightsError; SourceError when no subject is found.
+        """
+        pictures = [to_rgb(image) for image in images]
+        kind, _, rest = self.method.partition(":")
+        if self.method == "grabcut":
+            masks = [_grabcut(picture) for picture in pictures]
+        elif kind == "sam":
+            masks = self._sam(pictures, rest)
+        else:
+            masks = [_from_file(picture, Path(self.method)) for picture in pictures]
+        if not all(mask.any() for mask in masks):
+            raise SourceError(
+                f"{self.method}: expected a subject in the picture, found none",
+                hint="draw a mask picture (white on the subject) and give its path to --segment",
+            )
+        return masks
+
+    def _sam(self, pictures: Sequence[Image.Image], spec: str) -> list[Mask]:
+        from segment_anything import SamPredictor
+
+        given = _PROMPT.match(spec)
+        numbers = [int(n) for n in given["numbers"].split(",")] if given else []
+        for picture in pictures:
+            _check_prompt(spec, numbers, picture)
+        if self._predictor is None:
+            sam = load_sam(given["file"] if given else spec)
+            self._predictor = SamPredictor(sam.to(self.device))
+        masks = []
+        for picture in pictures:
+            self._predictor.set_image(np.asarray(picture))
+            masks.append(
+                _prompted(self._predictor, numbers)
+                if numbers
+                else _central(self._predictor, picture)
+            )
+        return masks
+
+
+def _check_prompt(spec: str, numbers: Sequence[int], picture: Image.Image) -> None:
+    if len(numbers) not in (0, 2, 4):
+        raise UsageError(
+            f"sam:{spec}: expected a point X,Y or a box X0,Y0,X1,Y1 after @, "
+            f"found {len(numbers)} numbers"
         )
-    return masks
+    width, height = picture.size
+    inside = all(
+        x < width and y < height for x, y in zip(numbers[:2:2], numbers[1:2:2], strict=True)
+    )
+    ordered = len(numbers) < 4 or (numbers[0] < numbers[2] and numbers[1] < numbers[3])
+    if not inside or not ordered:
+        raise UsageError(
+            f"sam:{spec}: expected a point or a box (X0 < X1, Y0 < Y1) within {width}x{height} "
+            f"pixels, found {','.join(map(str, numbers))}"
+        )
 
 
 def cut_out(image: Picture, mask: Mask) -> Image.Image:
@@ -72,7 +127,7 @@ def _from_file(picture: Image.Image, path: Path) -> Mask:
             mask = stored.convert("L")
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: expected a mask picture, `grabcut` or `sam:CHECKPOINT`, found nothing",
+            f"{path}: expected a mask picture, `grabcut` or `sam:MODEL`, found nothing",
             hint="check the path of the mask",
         ) from None
     except (UnidentifiedImageError, OSError) as error:
@@ -97,24 +152,6 @@ def _grabcut(picture: Image.Image) -> Mask:
     cv2.grabCut(pixels, labels, box, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
     found: Mask = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
     return found
-
-
-def _sam(pictures: Sequence[Image.Image], spec: str) -> list[Mask]:
-    from segment_anything import SamPredictor
-
-    given = _PROMPT.match(spec)
-    numbers = [int(n) for n in given["numbers"].split(",")] if given else []
-    if len(numbers) not in (0, 2, 4):
-        raise UsageError(
-            f"sam:{spec}: expected a point X,Y or a box X0,Y0,X1,Y1 after @, "
-            f"found {len(numbers)} numbers"
-        )
-    predictor = SamPredictor(load_sam(given["file"] if given else spec))
-    masks = []
-    for picture in pictures:
-        predictor.set_image(np.asarray(picture))
-        masks.append(_prompted(predictor, numbers) if numbers else _central(predictor, picture))
-    return masks
 
 
 def _prompted(predictor: Any, numbers: Sequence[int]) -> Mask:
@@ -149,10 +186,10 @@ def _central(predictor: Any, picture: Image.Image) -> Mask:
 
 
 def load_sam(checkpoint: str | Path) -> Any:
-    """A segment_anything Sam from its checkpoint (.pth or .safetensors), sizes read from the keys.
+    """A segment_anything Sam from a registered name or a checkpoint (.pth or .safetensors).
 
-    vit_b, vit_l, vit_h and any other size load through this one path; nothing is unpickled but
-    tensors. Raises WeightsError when the file is not a SAM.
+    vit_b, vit_l, vit_h and any other size load through this one path: sizes are read from the
+    keys, and nothing is unpickled but tensors. Raises WeightsError when it is no SAM or not there.
     """
     from segment_anything.modeling import (
         ImageEncoderViT,
@@ -162,7 +199,7 @@ def load_sam(checkpoint: str | Path) -> Any:
         TwoWayTransformer,
     )
 
-    path = Path(checkpoint).expanduser()
+    path = resolve(checkpoint)
     tensors = read_tensors(path)
     try:
         sizes = _sam_sizes(tensors)
