@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -252,27 +252,24 @@ def fetch_models(
     from stylear.fetched import path_in
     from stylear.registry import get, human
 
-    rows = []
+    count = "to_fetch" if dry_run else "fetched"
+    rows: list[dict[str, Any]] = []
     for model in {each: get(each) for each in name}.values():
         done = plan(model, update=update) if dry_run else fetch(model, update=update)
-        rows.append(
-            {
-                "name": model.name,
-                "files": len(done.listing.files),
-                "bytes": done.listing.bytes,
-                "to_fetch" if dry_run else "fetched": done.to_fetch,
-                "licence": model.licence,
-                "revision": done.listing.revision or None,
-                "path": str(path_in(model)),
-            }
-        )
+        row: dict[str, Any] = {
+            "name": model.name,
+            "files": len(done.listing.files),
+            "bytes": done.listing.bytes,
+        }
+        row |= {count: done.to_fetch, "revision": done.listing.revision or None}
+        rows.append(row | {"licence": model.licence, "path": str(path_in(model))})
     if json:
         emit_json(rows)
-    else:
-        words = {"bytes": human, "to_fetch": human, "fetched": human, "revision": lambda r: r[:12]}
-        emit_table(
-            [{k: words[k](v) if v and k in words else v for k, v in row.items()} for row in rows]
-        )
+        return
+    for row in rows:  # for people
+        row |= {key: human(row[key]) for key in ("bytes", count)}
+        row["revision"] = row["revision"] and row["revision"][:12]
+    emit_table(rows)
 
 
 @models_app.command("verify")

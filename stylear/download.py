@@ -18,6 +18,7 @@ from stylear.errors import WeightsError
 from stylear.web import TOKEN_HINT, Passing, open_url, persist
 
 CHUNK_BYTES = 2**20
+CHANGED = "the source has changed; it is no longer what is registered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +152,20 @@ def _receive(
                 raise WeightsError(
                     f"{remote.url}: expected the bytes from {digest.count} on, found {given!r}"
                 )
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdecimal() and digest.count + int(announced) != remote.bytes:
+            raise WeightsError(
+                f"{remote.url}: expected {remote.bytes} bytes, "
+                f"found {digest.count + int(announced)} announced",
+                hint=CHANGED,
+            )
         stream.seek(digest.count)
         stream.truncate()
         while chunk := _read(response, remote):
             if digest.count + len(chunk) > remote.bytes:
                 raise WeightsError(
                     f"{remote.url}: expected {remote.bytes} bytes, found more",
-                    hint="the source has changed; it is no longer what is registered",
+                    hint=CHANGED,
                 )
             stream.write(chunk)
             digest.update(chunk)

@@ -27,6 +27,7 @@ from stylear.fetched import (
 from stylear.hub import TEXTS, Listing, listing
 from stylear.registry import Model, human
 
+LONG_BYTES = 10**9  # ours: so much takes seconds to hash
 BROKEN = (RuntimeError, ValueError, EOFError, OSError)  # what torch raises for damaged files
 
 
@@ -66,6 +67,8 @@ def plan(model: Model, *, update: bool = False) -> Plan:
     files = {name: _agreed(model, name, r, held) for name, r in found.files.items()}
     found = Listing(found.revision, files)
     there = {}
+    if read_lock().get(model.name) and found.bytes > LONG_BYTES:
+        say(f"{model.name}: hashing what is there")
     for name, remote in found.files.items():
         path = directory / name
         if path.is_file() and path.stat().st_size == remote.bytes and remote.known:

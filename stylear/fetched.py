@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from stylear.console import say
+from stylear.console import Bar, say
 from stylear.errors import WeightsError
 from stylear.hub import Listing, safe_name
 from stylear.registry import Model
@@ -130,7 +130,7 @@ def holding(name: str) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{name}: waiting for another process that fetches it")
+            say(f"{name}: waiting for another process")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -142,19 +142,23 @@ def verify() -> int:
     """
     from stylear.weights import sha256_of
 
-    problems, models, count = [], set(), 0
-    for model, entry in read_lock().items():
-        for name, file in entry["files"].items():
-            count += 1
+    lock = read_lock()
+    todo = [(m, name, file) for m, entry in lock.items() for name, file in entry["files"].items()]
+    problems, damaged = [], set()
+    total = sum(file["bytes"] for _, _, file in todo)
+    with Bar("verify", total=total // 10**6, unit="MB") if todo else nullcontext() as bar:
+        for model, name, file in todo:
             path = models_dir() / model / name
             found = sha256_of(path) if path.is_file() else "nothing"
             if found != file["sha256"]:
                 problems.append(f"{path}: expected sha256 {file['sha256']}, found {found}")
-                models.add(model)
+                damaged.add(model)
+            if bar is not None:
+                bar.advance(file["bytes"] // 10**6)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WeightsError(
             f"{problems[0]}{more}",
-            hint=f"fetch again: stylear models fetch {' '.join(sorted(models))}",
+            hint=f"fetch again: stylear models fetch {' '.join(sorted(damaged))}",
         )
-    return count
+    return len(todo)

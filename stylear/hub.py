@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from stylear.download import Remote
+from stylear.download import CHANGED, Remote
 from stylear.errors import WeightsError
 from stylear.registry import File, Model, human
 from stylear.web import TOKEN_HINT, endpoint, persist, read_json
@@ -67,7 +67,7 @@ def listing(model: Model, revision: str = "") -> Listing:
     if found.bytes > SLACK * model.bytes:
         raise WeightsError(
             f"{model.name}: expected {model.size}, found {human(found.bytes)} at {model.source}",
-            hint="the source has changed; it is no longer what is registered",
+            hint=CHANGED,
         )
     return found
 
@@ -79,12 +79,15 @@ def _entries(said: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _chosen(model: Model, file: File, there: Mapping[str, Any], commit: str) -> list[str]:
     """The names at the source that a registered name stands for; the first alternative wins."""
+    found: list[str] = []
     for pattern in file.name.split("|"):
-        if found := sorted(name for name in there if _matches(name, pattern)):
+        found = sorted(name for name in there if _matches(name, pattern))
+        if found and not (file.local and len(found) > 1):
             return [_safe(model, name) for name in found]
     raise WeightsError(
-        f"{model.name}: expected {file.name} in {model.source} at {commit[:12]}, found no such file",
-        hint="the source has changed; it is no longer what is registered",
+        f"{model.name}: expected {file.name} in {model.source} at {commit[:12]}, found "
+        f"{'more than one' if file.local and found else 'no such file'}",
+        hint=CHANGED,
     )
 
 
@@ -127,6 +130,6 @@ def _remote(model: Model, file: File, url: str, entry: Mapping[str, Any], hint: 
         if expected and found and found != expected:
             raise WeightsError(
                 f"{model.name}: {file.name}: {what} expected {expected}, found {found} at the hub",
-                hint="the source has changed; it is no longer what is registered",
+                hint=CHANGED,
             )
     return Remote(url, size, sha256 or file.sha256, git if not file.sha256 else "", hint)

@@ -97,7 +97,7 @@ def open_url(url: str, *, first: int = 0, hint: str = TOKEN_HINT) -> Any:
             location = error.headers.get("Location")
             if error.code not in REDIRECTS or not location:
                 raise _failure(url, error, hint) from None
-            url = _redirected(url, urljoin(url, location))
+            url = _redirected(url, location)
         except (URLError, http.client.HTTPException, OSError) as error:
             raise _unreached(url, error) from error
     raise WeightsError(f"{url}: expected the file, found more than {MAX_REDIRECTS} redirects")
@@ -112,7 +112,7 @@ def read_json(url: str, *, hint: str = TOKEN_HINT) -> dict[str, Any]:
             raise Passing(f"{url}: {error}") from error
     try:
         value = json.loads(data) if len(data) <= MAX_JSON_BYTES else None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise WeightsError(
@@ -137,8 +137,13 @@ def _request(url: str, first: int) -> urllib.request.Request:
     return urllib.request.Request(url, headers=headers)
 
 
-def _redirected(url: str, target: str) -> str:
-    host, other = urlsplit(url).hostname or "", urlsplit(target).hostname or ""
+def _redirected(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location)
+        _, host, _ = _origin(url)
+        _, other, _ = _origin(target)
+    except ValueError:
+        raise WeightsError(f"{url}: expected a redirect to a URL, found {location!r}") from None
     if other != host and _is_public(host) and not _is_public(other):
         raise WeightsError(
             f"{url}: redirects to {other}, which is not a public host",

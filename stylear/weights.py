@@ -184,6 +184,7 @@ def write_tensors(
 
     `metadata` stands in place of {"format": "pt"}; keep it to one key, whose order is certain.
     """
+    import torch
     from safetensors.torch import save_file
 
     path = Path(path)

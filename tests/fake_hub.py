@@ -23,7 +23,8 @@ class FakeHub(ThreadingHTTPServer):
 
     `faults[path]` are what the next requests for a path meet, first to last: a status ("500"),
     "cut N" (the connection ends after N bytes), "stall N" (N bytes, the rest when `go_on` is set),
-    "whole" (no ranges), "more" (longer than stated), "to URL" (a redirect).
+    "whole" (no ranges), "more" (announced longer than stated), "endless" (longer, without saying
+    so), "to URL" (a redirect).
     """
 
     daemon_threads = True
@@ -85,6 +86,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.head(302, 0, Location=detail)
         if data is None or fault.isdecimal():
             return self.head(int(fault) if fault else 404, 0, Retry_After=detail or "0")
+        if fault == "endless":
+            self.head(200, None)
+            while True:
+                self.body(name, data)
         start = int((self.headers["Range"] or "bytes=0-")[6:].rstrip("-"))
         if fault == "more":
             data += b"x"
@@ -103,11 +108,15 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         return None
 
-    def head(self, status: int, length: int, **headers: str) -> None:
+    def head(self, status: int, length: int | None, **headers: str) -> None:
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key.replace("_", "-"), value)
-        self.send_header("Content-Length", str(length))
+        if length is None:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(length))
         self.end_headers()
 
     def body(self, name: str, data: bytes) -> None:

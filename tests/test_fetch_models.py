@@ -20,6 +20,7 @@ from safetensors.torch import save
 
 from stylear import download, fetch, fetched, hub, registry, web, weights
 from stylear.download import Remote
+from stylear.encoders.clip import ClipEncoder
 from stylear.errors import StorageError, UsageError, WeightsError
 from stylear.registry import File, Model
 
@@ -121,10 +122,14 @@ def test_a_fetch_takes_only_what_is_named_and_under_the_name_that_is_wanted(
     site.files["org/repo/unet/m.safetensors"] = b"never asked for"
     model = on_hub("tiny", "absent.bin|w.*", "*.json")
     half = File("unet/*.fp16.safetensors", "unet/m.safetensors")
-    fetch.fetch(Model(**(asdict(model) | {"files": (*model.files, half)})))
+    model = Model(**(asdict(model) | {"files": (*model.files, half)}))
+    fetch.fetch(model)
     names = ["tiny/config.json", "tiny/unet/m.safetensors", "tiny/w.safetensors", "weights.lock"]
     assert left(place) == names
     assert site.asked("org/repo/unet/m.safetensors") == []
+    site.files["org/repo/unet/n.fp16.safetensors"] = b"a second that would fit"
+    with pytest.raises(WeightsError, match=r"expected unet/\*\.fp16.*, found more than one"):
+        fetch.plan(model)
 
 
 def test_a_dry_run_says_what_would_come_and_writes_nothing(place: Path, site: FakeHub) -> None:
@@ -173,6 +178,22 @@ def test_a_model_without_an_address_is_taken_from_its_place(place: Path, tmp_pat
     fetch.fetch(model)
     assert fetched.verify() == 1
     assert fetched.path_of(model) == place / "hand" / "v.ckpt"
+
+
+def test_a_fetched_clip_is_opened_by_its_registered_name(place: Path, site: FakeHub) -> None:
+    source = weights.MINI_MODELS / "mini-clip"
+    for path in source.iterdir():
+        site.files[f"org/repo/{path.name}"] = path.read_bytes()
+    wanted = ("open_clip_config.json", "tokenizer*.json", "none.bin|open_clip_model.safetensors")
+    registry.MODELS["clip-tiny"] = on_hub("clip-tiny", *wanted, about=10_000_000)
+    with pytest.raises(WeightsError, match="clip-tiny: expected a tiny model in") as caught:
+        ClipEncoder.open("clip-tiny")
+    assert caught.value.hint == "fetch it: stylear models fetch clip-tiny"
+    fetch.fetch(registry.get("clip-tiny"))
+    shipped, opened = ClipEncoder.open("mini-clip"), ClipEncoder.open("clip-tiny")
+    assert opened.name == "clip-tiny"
+    assert opened.weights_sha256 == shipped.weights_sha256
+    assert torch.equal(opened.embed_texts(["a cat"]), shipped.embed_texts(["a cat"]))
 
 
 # --- interrupted
@@ -290,7 +311,7 @@ def test_two_fetches_at_once_transfer_once_and_corrupt_nothing(place: Path, site
     site.go_on.set()
     results = [process.communicate(timeout=120) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], results
-    assert waiting == "tiny: waiting for another process that fetches it\n"
+    assert waiting == "tiny: waiting for another process\n"
     transferred = [json.loads(out)[0]["fetched"] for out, _ in results]
     assert transferred == [len(TENSORS) + len(CONFIG), 0]
     assert site.sent[W_PATH] == len(TENSORS)
@@ -352,10 +373,15 @@ def test_a_hub_that_states_another_hash_or_size_than_is_registered_is_refused(
 
 
 def test_a_longer_body_than_stated_is_not_read_on(place: Path, site: FakeHub) -> None:
-    site.faults[W_PATH] = ["more"]
-    with pytest.raises(WeightsError, match=f"expected {len(TENSORS)} bytes, found more"):
+    size = len(TENSORS)
+    site.faults[W_PATH] = ["more", "endless"]
+    with pytest.raises(WeightsError, match=f"expected {size} bytes, found {size + 1} announced"):
+        fetch.fetch(on_hub())
+    with pytest.raises(WeightsError, match=f"expected {size} bytes, found more"):
         fetch.fetch(on_hub())
     assert W not in [Path(name).name for name in left(place)]
+    fetch.fetch(on_hub())
+    assert fetched.verify() == 2
 
 
 def test_a_model_of_more_than_twice_its_size_is_not_begun(place: Path, site: FakeHub) -> None:
@@ -530,6 +556,13 @@ def test_a_redirect_may_not_lead_from_the_public_into_a_private_network(
             fetch.fetch(on_hub())
 
 
+@pytest.mark.parametrize("target", ["https://[bad/w", "https://host:99999/w"])
+def test_a_redirect_to_no_url_is_a_sentence(place: Path, site: FakeHub, target: str) -> None:
+    site.faults[W_PATH] = [f"to {target}"]
+    with pytest.raises(WeightsError, match="expected a redirect to a URL, found"):
+        fetch.fetch(on_hub())
+
+
 def test_redirects_without_end_are_left(place: Path, site: FakeHub) -> None:
     site.faults[W_PATH] = [f"to {site.url}/{W_PATH}"] * 9
     with pytest.raises(WeightsError, match="found more than 5 redirects"):
@@ -559,7 +592,7 @@ def test_a_name_that_does_not_resolve_is_said_at_once(
     assert "offline" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("said", [b"[]", b"<html>", b'{"sha": "main"}', b"{}"])
+@pytest.mark.parametrize("said", [b"[]", b"<html>", b"[" * 100_000, b'{"sha": "main"}', b"{}"])
 def test_an_answer_that_no_hub_gives_is_a_sentence(
     place: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
@@ -594,7 +627,7 @@ def test_the_command_shows_what_it_does(place: Path, site: FakeHub) -> None:
     assert "1 MB" in out[1]
     out, said = run("models", "fetch", "tiny")
     assert said.startswith("tiny: 1 MB from org/repo (licence: MIT)\nfetch tiny: 1001/1001 kB, ")
-    assert out[0].split() == ["name", "files", "bytes", "fetched", "licence", "revision", "path"]
+    assert out[0].split() == ["name", "files", "bytes", "fetched", "revision", "licence", "path"]
     assert str(place / "tiny") in out[1]
     _, said = run("models", "fetch", "tiny")
     assert said == "tiny: all 1 MB are there\n"

@@ -189,3 +189,12 @@ def test_a_damaged_lock_is_a_sentence(place: Path, text: str) -> None:
     (place / fetched.LOCK_FILE).write_text(text)
     with pytest.raises(WeightsError, match=r"weights\.lock: expected"):
         fetched.read_lock()
+
+
+def test_the_page_of_models_says_what_the_registry_says() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert rows == [
+        [f"`{model.name}`", model.purpose, model.size, model.licence, model.needed_by]
+        for model in MODELS.values()
+    ]
