@@ -63,7 +63,12 @@ def plan(model: Model, *, update: bool = False) -> Plan:
     if not model.source:
         found = _placed_by_hand(model, held)
     else:
-        found = listing(model, str(held.get("revision") or ""))
+        revision = str(held.get("revision") or "")
+        if revision and model.revision not in ("main", revision):
+            say(
+                f"{model.name}: kept at {revision[:12]} as in {LOCK_FILE}; --update takes the newer"
+            )
+        found = listing(model, revision)
     files = {name: _agreed(model, name, r, held) for name, r in found.files.items()}
     found = Listing(found.revision, files)
     there = {}
@@ -103,8 +108,13 @@ def _placed_by_hand(model: Model, held: Mapping[str, Any]) -> Listing:
         )
     from stylear.weights import sha256_of
 
-    file = held.get("files", {}).get(model.main)
-    sha256 = file["sha256"] if file else sha256_of(path)
+    sha256 = sha256_of(path)
+    file = held.get("files", {}).get(model.main, {"sha256": sha256})
+    if file["sha256"] != sha256:
+        raise WeightsError(
+            f"{path}: expected sha256 {file['sha256']} as in {LOCK_FILE}, found {sha256}",
+            hint=f"put the file there again; stylear models fetch {model.name} --update takes this",
+        )
     return Listing("", {model.main: Remote("", path.stat().st_size, sha256, hint=by_hand(model))})
 
 

@@ -178,6 +178,11 @@ def test_a_model_without_an_address_is_taken_from_its_place(place: Path, tmp_pat
     fetch.fetch(model)
     assert fetched.verify() == 1
     assert fetched.path_of(model) == place / "hand" / "v.ckpt"
+    (place / "hand" / "v.ckpt").write_bytes(b"other")
+    with pytest.raises(
+        WeightsError, match=r"v\.ckpt: expected sha256 .* as in weights\.lock, found"
+    ):
+        fetch.fetch(model)
 
 
 def test_a_fetched_clip_is_opened_by_its_registered_name(place: Path, site: FakeHub) -> None:
@@ -338,13 +343,21 @@ def test_another_file_than_recorded_is_refused_until_it_is_asked_for(
     assert fetched.verify() == 2
 
 
-def test_main_is_held_to_the_commit_that_was_found_first(place: Path, site: FakeHub) -> None:
+def test_a_model_is_held_to_the_commit_that_was_found_first(
+    place: Path, site: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
     fetch.fetch(on_hub())
     site.commit = "f" * 40
     with pytest.raises(WeightsError, match="the server said 404"):
         fetch.fetch(on_hub())  # asked for the old commit, which this hub has no more
     assert site.seen[-1][0].endswith(f"/revision/{COMMIT}")
     assert fetch.fetch(on_hub(), update=True).listing.revision == "f" * 40
+    capsys.readouterr()
+    fetch.fetch(on_hub(revision="e" * 40))  # a toolkit that pins another one
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "tiny: kept at ffffffffffff as in weights.lock; --update takes the newer"
+    )
 
 
 def test_a_wrong_hash_leaves_nothing(place: Path, site: FakeHub) -> None:
