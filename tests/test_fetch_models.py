@@ -614,6 +614,15 @@ def test_an_answer_that_no_hub_gives_is_a_sentence(
         fetch.fetch(on_hub())
 
 
+def test_another_commit_than_asked_for_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = json.dumps({"sha": "f" * 40, "siblings": []}).encode()
+    monkeypatch.setattr(web, "open_url", lambda url, **more: Answer(said))
+    with pytest.raises(WeightsError, match=f"expected commit {'a' * 40}, found {'f' * 40}"):
+        fetch.fetch(on_hub(revision="a" * 40))
+
+
 class Answer:
     def __init__(self, data: bytes) -> None:
         self.data = data
