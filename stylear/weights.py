@@ -48,6 +48,14 @@ def resolve(name_or_path: str | Path) -> Path:
     )
 
 
+def name_of(path: Path) -> str:
+    """What `resolve` takes for a directory: the name of a mini or fetched model, else its path."""
+    from stylear import fetched, registry
+
+    known = path.name in registry.MODELS and path.parent == fetched.models_dir()
+    return path.name if known or path.parent == MINI_MODELS else str(path)
+
+
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file, or of a directory's file names and contents, as 64 hex digits."""
     path = Path(path)

@@ -107,6 +107,15 @@ def test_a_registered_name_means_what_was_fetched(place: Path) -> None:
         weights.resolve("all")
 
 
+def test_what_is_made_from_a_model_records_its_name_where_it_has_one(
+    place: Path, tmp_path: Path
+) -> None:
+    assert weights.name_of(place / "all") == "all"
+    assert weights.name_of(weights.MINI_MODELS / "mini-ar") == "mini-ar"
+    assert weights.name_of(place / "unknown") == str(place / "unknown")
+    assert weights.name_of(tmp_path / "all") == str(tmp_path / "all")
+
+
 def test_a_missing_model_is_named_with_size_licence_and_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,9 +208,8 @@ def lineage(model: StyleModel) -> dict[str, Any]:
         return {"model": model.name}
     if (model.source / lora.CONFIG_FILE).is_file():
         return dict(model.settings.base)
-    packaged = model.source.parent == weights.MINI_MODELS
-    name = model.source.name if packaged else str(model.source)
-    return {"model": name, "sha256": weights.sha256_of(decoder_file(model.source))}
+    name, sha256 = weights.name_of(model.source), weights.sha256_of(decoder_file(model.source))
+    return {"model": name, "sha256": sha256}
 
 
 def _load_adapter(
