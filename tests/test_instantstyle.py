@@ -143,7 +143,7 @@ def test_lineage_names_everything_that_made_the_image(folder: Path) -> None:
     adapter = folder / "adapter" / "sdxl_models" / "ip-adapter_sdxl.safetensors"
     assert details["ip_adapter_sha256"] == hashlib.sha256(adapter.read_bytes()).hexdigest()
     assert details["pipeline"] == "StableDiffusionXLPipeline"
-    assert details["scheduler"] == "EulerDiscreteScheduler"
+    assert details["sampler"] == "EulerDiscreteScheduler"
     assert details["scale"] == '{"up": {"block_0": [0.0, 1.0, 0.0]}}'
     assert (details["steps"], details["guidance"], details["size"]) == (STEPS, GUIDANCE, SIZE)
     assert details["seed"] == jobs[0].seed
@@ -184,5 +184,5 @@ def test_bad_weights_name_what_is_missing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no image_encoder"):
         open_synthesizer(recipe(folder, ip_adapter=str(lonely)), REFERENCES)
     encoder = str(folder / "adapter" / "sdxl_models" / "image_encoder")
-    with pytest.raises(WeightsError, match="cannot be loaded"):
+    with pytest.raises(WeightsError, match="cannot be read"):
         open_synthesizer(recipe(folder, ip_adapter=str(lonely), image_encoder=encoder), REFERENCES)

@@ -18,7 +18,7 @@ from curate.shards import ShardInfo
 from curate.steps import Build, Result, enter, inside, shards_of, without
 from curate.synthesize import Content, Job, open_synthesizer, plan
 from curate.synthesize.job import VERSIONS
-from curate.synthesize.settings import PATHS
+from curate.synthesize.settings import NEEDS_CONTENT, BackendSettings, backend_settings
 from stylear.console import Bar
 from stylear.errors import CorpusError, SettingsChanged
 from stylear.pair import digest
@@ -46,26 +46,27 @@ class Unit:
 def how_made(recipe: Recipe) -> Made:
     """What decides the stylized shards, their contents left out."""
     spec = recipe.synthesize
+    settings = backend_settings(spec.backend, spec.settings)
     values = without(spec.model_dump(mode="json"), "settings")
     return Made(
         settings={
             "synthesize": values,
-            "synthesize.settings": without(spec.settings, "batch_size", "device"),
+            "synthesize.settings": settings.deciding(),
             "image": {n: getattr(recipe.image, n) for n in ("size", "format", "quality")},
             "seed": recipe.seed,
             "mix.val_fraction": recipe.mix.val_fraction,
             "mix.shard_pairs": recipe.mix.shard_pairs,
         },
         code_version=f"1.{VERSIONS.get(spec.backend, 1)}.{shards.VERSION}",
-        weights=[weights_state(recipe)],
+        weights=[weights_state(settings)],
     )
 
 
-def weights_state(recipe: Recipe) -> str:
+def weights_state(settings: BackendSettings) -> str:
     """A digest of the names and sizes of the backend's model files; the hashes stand in every pair."""
-    spec, found = recipe.synthesize, []
-    for name in PATHS.get(spec.backend, ()):
-        root = Path(str(spec.settings.get(name)))
+    found = []
+    for name in settings.paths:
+        root = Path(str(getattr(settings, name)))
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
         found += [f"{name} {p.name} {p.stat().st_size}" for p in files if p.is_file()]
     return digest(*found)
@@ -107,7 +108,7 @@ def synthesize(build: Build) -> Result:
         )
     parents = Parents(build.corpus)
     work = (Unit.of(folder, i, jobs[units[i]], parents) for i in todo)
-    gpu = recipe.synthesize.backend == "instantstyle"
+    gpu = recipe.synthesize.backend not in NEEDS_CONTENT
     with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
         bar.advance(len(jobs) - sum(units[i].stop - units[i].start for i in todo))
         opened = partial(open_worker, recipe, references)
