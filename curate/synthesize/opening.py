@@ -33,7 +33,7 @@ def choose_device(name: str) -> str:
     except RuntimeError as error:
         raise RecipeError(
             f"synthesize.settings.device: expected a torch device, found {name!r}",
-            hint="use auto, cpu, cuda or cuda:N",
+            hint="use auto, cpu or cuda",
         ) from error
 
 

@@ -111,7 +111,11 @@ class DiffusionSettings(BackendSettings):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU."
     )
-    device: str = Field("auto", description="torch device; auto: cuda where there is one.")
+    device: str = Field(
+        "auto",
+        pattern="^[a-z]+$",
+        description="Kind of torch device; auto: cuda where there is one. Workers get a GPU each.",
+    )
     threads: int = Field(
         1,
         ge=1,
