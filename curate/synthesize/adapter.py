@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curate.synthesize.opening import text_of
 from curate.synthesize.settings import SdxlSettings
 from stylear.errors import WeightsError
 from stylear.weights import read_tensors, resolve
@@ -118,8 +119,8 @@ def check_adapter(adapter: Adapter, unet: Any, encoder: Any, path: Path) -> None
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise WeightsError(
-            f"{path}: {wrong[0]} expected {_text(expected.get(wrong[0]))},"
-            f" found {_text(found.get(wrong[0]))}{more}",
+            f"{path}: {wrong[0]} expected {text_of(expected.get(wrong[0]))},"
+            f" found {text_of(found.get(wrong[0]))}{more}",
             hint="adapter, image encoder and pipeline must belong together; plain and plus IP-Adapters"
             " are known, those for faces are not",
         )
@@ -174,7 +175,3 @@ def plus_shapes(found: Mapping[str, Tensor], cross: int, hidden: int) -> dict[st
         shapes[f"layers.{layer}.1.1.weight"] = (4 * width, width)
         shapes[f"layers.{layer}.1.3.weight"] = (width, 4 * width)
     return shapes
-
-
-def _text(shape: Shape | None) -> str:
-    return "nothing" if shape is None else "x".join(map(str, shape))

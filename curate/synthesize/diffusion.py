@@ -59,7 +59,8 @@ class Diffusion(ABC):
         self.encoding = encoding
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device)
-        self.together = 1 if self.device == "cpu" else settings.batch_size  # halved by a full GPU
+        self.together = 1 if self.device == "cpu" else settings.batch_size
+        self.halved_from: int | None = None  # what `together` was before memory ran out
         self._references = references
         self._pictures: dict[str, Image.Image] = {}
         with one_size_of_threads(settings, self.device):
@@ -152,7 +153,8 @@ class Diffusion(ABC):
                 details = {"attempt": attempt, "retried_after": why}
                 [(job, drawn, size)] = self._drawn([replace(job, attempt=attempt)])
                 why = problem(drawn)
-            yield job, drawn, {**self.about(job), **details, "batch": size}
+            details |= {"batch": size, "batch_halved_from": self.halved_from}
+            yield job, drawn, {**self.about(job), **details}
 
     def _drawn(self, batch: Sequence[Job]) -> list[tuple[Job, Drawn | None, int]]:
         """A batch drawn, halved for as long as it does not fit into memory; with its final size."""
@@ -163,6 +165,7 @@ class Diffusion(ABC):
         if len(batch) == 1:
             return [(batch[0], None, 1)]
         half = (len(batch) + 1) // 2
+        self.halved_from = self.halved_from or self.together
         self.together = min(self.together, half)
         return [*self._drawn(batch[:half]), *self._drawn(batch[half:])]
 

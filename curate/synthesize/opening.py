@@ -120,14 +120,19 @@ def open_part(kind: Any, folder: Path, variant: str | None, dtype: torch.dtype) 
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below, by key
         )
-    for problem, found in (("missing_keys", "nothing"), ("mismatched_keys", "another shape")):
-        if keys := sorted(str(key) for key in info[problem]):
-            more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-            raise WeightsError(
-                f"{folder}: weights of another model: {keys[0]} expected, found {found}{more}",
-                hint="the weights and the config beside them must belong to the same model",
-            )
+    problems = [f"{key} expected, found nothing" for key in sorted(info["missing_keys"])]
+    problems += [
+        f"{key} expected {text_of(wanted)}, found {text_of(found)}"
+        for key, found, wanted in sorted(info["mismatched_keys"])
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise WeightsError(
+            f"{folder}: weights of another model: {problems[0]}{more}",
+            hint="the weights and the config beside them must belong to the same model",
+        )
     return module.eval()
 
 
@@ -167,6 +172,11 @@ def quiet() -> Iterator[None]:
             one.set_verbosity(verbosity)
             if bar:
                 one.enable_progress_bar()
+
+
+def text_of(shape: Sequence[int] | None) -> str:
+    """A tensor's shape for a message; None: there is no such tensor."""
+    return "nothing" if shape is None else "x".join(map(str, shape)) or "a scalar"
 
 
 def weights_in(folder: Path) -> list[Path]:

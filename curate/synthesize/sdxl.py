@@ -24,7 +24,14 @@ from curate.synthesize.adapter import (
 )
 from curate.synthesize.diffusion import Diffusion, Drawn
 from curate.synthesize.job import Job
-from curate.synthesize.opening import digest_files, files_of, loading, open_part, open_pipeline
+from curate.synthesize.opening import (
+    digest_files,
+    files_of,
+    loading,
+    open_part,
+    open_pipeline,
+    quiet,
+)
 from curate.synthesize.prompt_cache import PromptCache
 from stylear.pair import Scalar
 from stylear.weights import resolve, sha256_of
@@ -70,7 +77,10 @@ class Sdxl(Diffusion):
         )
         check_adapter(adapter, pipeline.unet, encoder, path)
         self.plus = is_plus(adapter)
-        with loading(str(path), "the adapter must belong to an SDXL pipeline of this size"):
+        with (
+            quiet(),
+            loading(str(path), "the adapter must belong to an SDXL pipeline of this size"),
+        ):
             pipeline.load_ip_adapter(adapter, subfolder="", weight_name="", local_files_only=True)
         pipeline.set_ip_adapter_scale(self.scale())
         self.prompts = PromptCache(pipeline, self.device, settings.guidance > 1)

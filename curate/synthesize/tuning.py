@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curate.synthesize.opening import loading, sampler_of
+from curate.synthesize.opening import loading, quiet, sampler_of, text_of
 from curate.synthesize.settings import DiffusionSettings
 from stylear.errors import WeightsError
 from stylear.weights import read_tensors, resolve, sha256_of
@@ -28,7 +28,8 @@ def prepare(pipeline: Any, settings: DiffusionSettings, device: str) -> dict[str
         hashes["lora_sha256"] = sha256_of(path)
         fuse_lora(pipeline, read_tensors(path), settings.lora_scale, str(path))
     pipeline.scheduler = sampler_of(pipeline.scheduler, settings.sampler, settings.sampler_options)
-    place(pipeline, settings, device)
+    with quiet():
+        place(pipeline, settings, device)
     return hashes
 
 
@@ -63,11 +64,11 @@ def fuse_lora(pipeline: Any, tensors: dict[str, Tensor], scale: float, what: str
     hint = "the LoRA must have been made for this kind of pipeline"
     if not hasattr(pipeline, "load_lora_weights"):
         raise WeightsError(f"{what}: {type(pipeline).__name__} takes no LoRA", hint="remove lora")
-    with loading(what, hint):
+    with quiet(), loading(what, hint):
         options = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {}
         renamed = pipeline.lora_state_dict(dict(tensors), **options)
     check_lora(pipeline, renamed[0] if isinstance(renamed, tuple) else renamed, what)
-    with loading(what, hint):
+    with quiet(), loading(what, hint):
         pipeline.load_lora_weights(dict(tensors))
         pipeline.fuse_lora(lora_scale=scale)
         pipeline.unload_lora_weights()
@@ -89,9 +90,11 @@ def check_lora(pipeline: Any, tensors: dict[str, Tensor], what: str) -> None:
         weight = getattr(layers[part].get(found[1]), "weight", None) if found else None
         axis = 1 if found and found[2] == "A" else 0
         if weight is None or weight.shape[axis] != tensor.shape[axis]:
-            expected = "no such layer" if weight is None else f"{weight.shape[axis]} on axis {axis}"
+            expected = (
+                "a layer of that name" if weight is None else f"{weight.shape[axis]} on axis {axis}"
+            )
             raise WeightsError(
-                f"{what}: {key}: expected {expected}, found {'x'.join(map(str, tensor.shape))}",
+                f"{what}: {key}: expected {expected}, found {text_of(tensor.shape)}",
                 hint="the LoRA must have been made for this kind of pipeline",
             )
     if not tensors:
