@@ -25,13 +25,17 @@ from drawn_jobs import (
     pixels_of,
     recipe,
 )
+from pictures_folder import make_folders, make_recipe, settings, tree
 from safetensors.torch import load_file, save_file
 from tiny_sdxl import write_lora, write_sdxl
 
+from curate import run as runner
 from curate.references import StyleReference
+from curate.shards import iter_pairs
 from curate.synthesize import Content, open_synthesizer
 from curate.synthesize.diffusion import Drawn, fit, out_of_memory
 from curate.synthesize.job import Encoding
+from curate.synthesize.opening import files_of
 from curate.synthesize.settings import InstantStyleSettings
 from curate.synthesize.tuning import place
 from stylear.errors import RecipeError, SourceError, WeightsError
@@ -40,6 +44,8 @@ from stylear.pair import Pair, seed_of
 pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns tensors into arrays
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
+
+PARTS = ("unet", "vae")
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +121,55 @@ def test_prompts_and_references_are_encoded_once(folder: Path, synthesizer: Any)
     made(synthesizer, jobs)
     assert sorted(encoded) == [["a cat"], ["an owl"], ["blurry"]]
     assert len(pictures) == len(REFERENCES)
+
+
+def test_a_corpus_has_the_same_bytes_with_any_workers_and_wherever_its_models_lie(
+    folder: Path, tmp_path: Path
+) -> None:
+    make_folders(tmp_path, pictures=6, styles=3)
+    shutil.copytree(folder, tmp_path / "models")
+    (tmp_path / "moved").mkdir()
+    shutil.copytree(folder, tmp_path / "moved" / "models")
+    for name in ("photos", "styles"):
+        shutil.copytree(tmp_path / name, tmp_path / "moved" / name)
+
+    def build(root: Path, out: str, workers: int) -> dict[str, bytes]:
+        spec = {
+            "backend": "ip-adapter",
+            "contents": 3,
+            "candidates": 2,
+            "shard_pairs": 2,
+            "settings": {
+                "model": "models/sdxl",
+                "ip_adapter": "models/adapter",
+                "ip_adapter_weight_name": "ip-adapter-plus_sdxl_vit-h.bin",
+                "size": SIZE,
+                "steps": 1,
+                "device": "cpu",
+            },
+        }
+        recipe = make_recipe(root, settings(synthesize=spec))
+        runner.run_stages(["fetch", "synthesize"], recipe, root / out, workers=workers)
+        return tree(root / out / "stylized")
+
+    one = build(tmp_path, "one", 1)
+    assert sorted(one) == [f"{i:05d}.{end}" for i in range(3) for end in ("parquet", "tar")]
+    assert build(tmp_path, "two", 2) == one
+    assert build(tmp_path / "moved", "one", 1) == one
+    pairs = list(iter_pairs(tmp_path / "one" / "stylized"))
+    assert [pair.kept for pair in pairs] == [True] * 6
+    assert {pair.origin.details["adapter"] for pair in pairs} == {"plus"}
+
+
+def test_models_that_are_not_there_are_told_before_anything_is_drawn(
+    folder: Path, tmp_path: Path
+) -> None:
+    make_folders(tmp_path, pictures=3, styles=2)
+    spec = {"backend": "ip-adapter", "settings": {"model": "none", "ip_adapter": "none"}}
+    recipe = make_recipe(tmp_path, settings(synthesize=spec))
+    with pytest.raises(WeightsError, match="none: expected a model directory"):
+        runner.run_stages(["fetch", "synthesize"], recipe, tmp_path / "corpus", workers=1)
+    assert not (tmp_path / "corpus" / "stylized").exists()
 
 
 # --- what can happen to a batch ---------------------------------------------------------------
@@ -410,6 +465,21 @@ def test_text_encoders_with_the_keys_of_their_release_are_read(
     _, released = draw(recipe(folder, model=str(model)), 2)
     _, usual = draw(recipe(folder), 2)
     assert [pair.image for pair in released] == [pair.image for pair in usual]
+
+
+def test_a_variant_is_read_where_there_is_one(
+    folder: Path, tmp_path: Path, synthesizer: Any
+) -> None:
+    model = changed_pipeline(folder, tmp_path)
+    usual = {part: sorted(file.name for file in files_of(model / part, None)) for part in PARTS}
+    synthesizer.pipeline.unet.save_pretrained(model / "unet", variant="fp16", max_shard_size="9KB")
+    assert {p: sorted(f.name for f in files_of(model / p, None)) for p in PARTS} == usual
+    assert {f.name for f in files_of(model / "vae", "fp16")} == set(usual["vae"])
+    chosen = [file.name for file in files_of(model / "unet", "fp16")]
+    assert len(chosen) > 3
+    assert all("fp16" in name for name in chosen if name != "config.json")
+    (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    made(open_synthesizer(recipe(folder, model=str(model), variant="fp16"), REFERENCES), [])
 
 
 def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path) -> None:

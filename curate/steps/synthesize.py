@@ -63,10 +63,17 @@ def how_made(recipe: Recipe) -> Made:
 
 
 def weights_state(settings: BackendSettings) -> str:
-    """A digest of the names and sizes of the backend's model files; the hashes stand in every pair."""
+    """A digest of the names and sizes of the backend's model files; the hashes stand in every pair.
+
+    Raises WeightsError for a model that is not there.
+    """
+    if not (named := [name for name in settings.paths if getattr(settings, name) is not None]):
+        return digest()
+    from stylear.weights import resolve
+
     found = []
-    for name in settings.paths:
-        root = Path(str(getattr(settings, name)))
+    for name in named:
+        root = resolve(getattr(settings, name))
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
         found += [f"{name} {p.name} {p.stat().st_size}" for p in files if p.is_file()]
     return digest(*found)
