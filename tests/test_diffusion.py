@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,7 @@ from curate.synthesize import Content, open_synthesizer
 from curate.synthesize.diffusion import Drawn, fit, out_of_memory
 from curate.synthesize.job import Encoding
 from curate.synthesize.opening import files_of
+from curate.synthesize.remembered import Remembered
 from curate.synthesize.settings import InstantStyleSettings
 from curate.synthesize.tuning import place
 from stylear.errors import RecipeError, SourceError, WeightsError
@@ -170,6 +172,39 @@ def test_models_that_are_not_there_are_told_before_anything_is_drawn(
     with pytest.raises(WeightsError, match="none: expected a model directory"):
         runner.run_stages(["fetch", "synthesize"], recipe, tmp_path / "corpus", workers=1)
     assert not (tmp_path / "corpus" / "stylized").exists()
+
+
+def test_only_the_latest_things_are_remembered() -> None:
+    made_now: list[str] = []
+
+    def make(name: str) -> str:
+        made_now.append(name)
+        return name.upper()
+
+    known = Remembered[str](2)
+    names = ["a", "b", "a", "c", "a", "b"]
+    assert [known.get(name, partial(make, name)) for name in names] == [
+        "A",
+        "B",
+        "A",
+        "C",
+        "A",
+        "B",
+    ]
+    assert made_now == ["a", "b", "c", "b"]
+    assert ("a" in known, "b" in known, "c" in known) == (True, True, False)
+
+
+def test_a_batch_of_more_prompts_than_are_remembered_is_whole(
+    synthesizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = synthesizer.prompts
+    one, two = (cache.embeddings([prompt], "blurry") for prompt in ("a cat", "an owl"))
+    monkeypatch.setattr(cache, "_known", Remembered[Any](1))
+    both = cache.embeddings(["a cat", "an owl", "a cat"], "blurry")
+    assert sorted(both) == sorted(one)
+    for name, value in both.items():
+        assert torch.equal(value, torch.cat([one[name], two[name], one[name]]))
 
 
 # --- what can happen to a batch ---------------------------------------------------------------
@@ -349,7 +384,10 @@ def test_lineage_has_the_sampler_and_all_its_settings(folder: Path) -> None:
     assert usual[0].image != pairs[0].image
 
 
-def test_a_few_step_lora_is_fused_as_diffusers_does(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["peft", "diffusers", "kohya"])
+def test_a_few_step_lora_is_fused_as_diffusers_does(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
     from diffusers import LCMScheduler, StableDiffusionXLPipeline
 
     plain = StableDiffusionXLPipeline.from_pretrained(folder / "sdxl", add_watermarker=False)
@@ -357,7 +395,7 @@ def test_a_few_step_lora_is_fused_as_diffusers_does(folder: Path, tmp_path: Path
         str(folder / "adapter"), subfolder="sdxl_models", weight_name="ip-adapter_sdxl.bin"
     )
     plain.set_ip_adapter_scale({"up": {"block_0": [0.0, 1.0, 0.0]}})
-    lora = write_lora(tmp_path / "lcm.safetensors", plain.unet)
+    lora = write_lora(tmp_path / "lcm.safetensors", plain.unet, kind=kind)
     spec = recipe(
         folder, lora=str(lora), lora_scale=0.5, sampler="LCMScheduler", guidance=1.0, steps=3
     )
@@ -398,7 +436,15 @@ def test_impossible_settings_are_refused_by_name(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: {"weight": torch.zeros(2)}, "weight: expected a layer of that name, found 2"),
+        (
+            lambda t: {**t, "unet.up.weight": torch.zeros(2)},
+            "unet.up.weight: expected a layer of that name, found 2",
+        ),
+        (
+            lambda t: {**t, **{f"prior.to_q.lora_{x}.weight": torch.zeros(2, 2) for x in "AB"}},
+            "expected a place for 45 layers of a LoRA, found 44",
+        ),
+        (lambda t: {"weight": torch.zeros(2)}, "cannot be loaded: Invalid LoRA checkpoint"),
         (lambda t: {f"{k.replace('to_q', 'to_z')}": v for k, v in t.items()}, "to_z.lora_A.weight"),
         (
             lambda t: {k: v[:, :3].contiguous() for k, v in t.items()},

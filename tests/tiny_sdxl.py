@@ -184,13 +184,22 @@ def attention_matrices(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_lora(path: Path, unet: UNet2DConditionModel, rank: int = 2) -> Path:
-    """A LoRA over the UNet's attention, with the keys that the LCM and Lightning releases have."""
+def write_lora(path: Path, unet: UNet2DConditionModel, rank: int = 2, kind: str = "peft") -> Path:
+    """A LoRA over the UNet's attention, in one of the three ways in which releases name its keys."""
+    torch.manual_seed(1)
     tensors = {}
     for name, module in unet.named_modules():
-        if name.endswith(("to_q", "to_v")) and isinstance(module, torch.nn.Linear):
-            key = f"unet.{name}"
-            tensors[f"{key}.lora_A.weight"] = torch.randn(rank, module.in_features) * 0.3
-            tensors[f"{key}.lora_B.weight"] = torch.randn(module.out_features, rank) * 0.3
+        if name.endswith(("to_q", "to_out.0")) and isinstance(module, torch.nn.Linear):
+            down = torch.randn(rank, module.in_features) * 0.3
+            up = torch.randn(module.out_features, rank) * 0.3
+            if kind == "peft":
+                both = (f"unet.{name}.lora_A.weight", f"unet.{name}.lora_B.weight")
+            elif kind == "diffusers":
+                both = (f"unet.{name}.lora.down.weight", f"unet.{name}.lora.up.weight")
+            else:  # kohya, as the LCM and Lightning releases
+                flat = f"lora_unet_{name.replace('.', '_')}"
+                both = (f"{flat}.lora_down.weight", f"{flat}.lora_up.weight")
+                tensors[f"{flat}.alpha"] = torch.tensor(float(rank))
+            tensors |= zip(both, (down, up), strict=True)
     save_file(tensors, path)
     return path

@@ -24,12 +24,14 @@ from PIL import Image
 from curate.references import StyleReference
 from curate.synthesize.job import Encoding, Job, Pixels, picture, stylized_pair
 from curate.synthesize.opening import choose_device, choose_dtype
+from curate.synthesize.remembered import Remembered
 from curate.synthesize.settings import DiffusionSettings
 from curate.synthesize.tuning import prepare
 from stylear.errors import SourceError
 from stylear.pair import Pair, Scalar
 
 ENCODERS = 2  # threads that encode images (ours)
+PICTURES = 16  # references that are kept as pixels (ours)
 
 
 class Drawn(NamedTuple):
@@ -62,7 +64,7 @@ class Diffusion(ABC):
         self.together = 1 if self.device == "cpu" else settings.batch_size
         self.halved_from: int | None = None  # what `together` was before memory ran out
         self._references = references
-        self._pictures: dict[str, Image.Image] = {}
+        self._pictures = Remembered[Image.Image](PICTURES)
         with one_size_of_threads(settings, self.device):
             self.pipeline, hashes = self.open()
             hashes |= prepare(self.pipeline, settings, self.device)
@@ -92,17 +94,19 @@ class Diffusion(ABC):
         return [torch.Generator("cpu").manual_seed(job.seed) for job in batch]
 
     def picture(self, reference: str) -> Image.Image:
-        """A reference as an image, upright and in sRGB, read once. Raises SourceError."""
-        if reference not in self._pictures:
+        """A reference as an image, upright and in sRGB. Raises SourceError."""
+
+        def read() -> Image.Image:
             found = self._references[reference]
             try:
-                self._pictures[reference] = picture(found.image)
+                return picture(found.image)
             except OSError as error:
                 raise SourceError(
                     f"style reference {found.path} is not a readable image: {error}",
                     hint="replace or remove the file",
                 ) from error
-        return self._pictures[reference]
+
+        return self._pictures.get(reference, read)
 
     def run(self, **arguments: Any) -> list[Drawn]:
         """The images that one call of the pipeline gives."""

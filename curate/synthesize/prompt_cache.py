@@ -5,7 +5,6 @@ Axes: B prompts, T tokens, D embedding.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from curate.synthesize.opening import quiet
+from curate.synthesize.remembered import Remembered
 from stylear.pair import Scalar
 
 REMEMBERED = 256  # prompts; 80 MB of SDXL in bfloat16 (ours)
@@ -24,7 +24,7 @@ class PromptCache:
 
     def __init__(self, pipeline: Any, device: str, guided: bool) -> None:
         self._pipeline, self._device, self._guided = pipeline, device, guided
-        self._known: OrderedDict[str, Encoded] = OrderedDict()
+        self._known = Remembered[Encoded](REMEMBERED)
 
     def embeddings(self, prompts: Sequence[str], negative: str) -> dict[str, Tensor]:
         """The arguments that tell an SDXL pipeline about B prompts, and what to stay away from."""
@@ -46,21 +46,16 @@ class PromptCache:
 
     def _all(self, prompts: Sequence[str]) -> Encoded:
         """(B, T, D) and (B, D). New ones go through the encoders together; on a CPU one by one."""
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        distinct = list(dict.fromkeys(prompts))
+        found = {prompt: self._known[prompt] for prompt in distinct if prompt in self._known}
+        new = [prompt for prompt in distinct if prompt not in found]
         size = 1 if self._device == "cpu" else max(1, len(new))
         for start in range(0, len(new), size):
             part = new[start : start + size]
             for prompt, embeds, pooled in zip(part, *self._encode(part), strict=True):
-                self._known[prompt] = (embeds[None], pooled[None])
-        found = []
-        for prompt in prompts:
-            self._known.move_to_end(prompt)
-            found.append(self._known[prompt])
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return torch.cat([embeds for embeds, _ in found]), torch.cat(
-            [pooled for _, pooled in found]
-        )
+                found[prompt] = self._known[prompt] = (embeds[None], pooled[None])
+        both = [found[prompt] for prompt in prompts]
+        return torch.cat([embeds for embeds, _ in both]), torch.cat([pooled for _, pooled in both])
 
     def _encode(self, prompts: list[str]) -> Encoded:
         with quiet():

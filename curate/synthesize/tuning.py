@@ -14,7 +14,11 @@ from stylear.errors import WeightsError
 from stylear.weights import read_tensors, resolve, sha256_of
 
 DENOISERS = ("unet", "transformer")
-LORA_KEY = re.compile(r"(.+?)\.lora_([AB])(?:\.\w+)?\.weight")
+# the tensors of a LoRA as PEFT, diffusers and diffusers' attention processors name them
+LORA_KEY = re.compile(
+    r"(.+?)(?:\.lora_([AB])(?:\.\w+)?|\.lora(?:_linear_layer)?\.(down|up)|_lora\.(down|up))\.weight"
+)
+LORA_HINT = "the LoRA must have been made for this kind of pipeline"
 
 
 def prepare(pipeline: Any, settings: DiffusionSettings, device: str) -> dict[str, str]:
@@ -61,41 +65,59 @@ def fuse_lora(pipeline: Any, tensors: dict[str, Tensor], scale: float, what: str
 
     Raises WeightsError naming the first key that has no place in the pipeline, or another shape.
     """
-    hint = "the LoRA must have been made for this kind of pipeline"
     if not hasattr(pipeline, "load_lora_weights"):
         raise WeightsError(f"{what}: {type(pipeline).__name__} takes no LoRA", hint="remove lora")
-    with quiet(), loading(what, hint):
+    if not tensors:
+        raise WeightsError(f"{what}: expected tensors of a LoRA, found none", hint=LORA_HINT)
+    with quiet(), loading(what, LORA_HINT):
         options = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {}
-        renamed = pipeline.lora_state_dict(dict(tensors), **options)
-    check_lora(pipeline, renamed[0] if isinstance(renamed, tuple) else renamed, what)
-    with quiet(), loading(what, hint):
+        found = pipeline.lora_state_dict(dict(tensors), **options)
+    renamed: dict[str, Tensor] = found[0] if isinstance(found, tuple) else found
+    for name in DENOISERS:
+        if hasattr(pipeline, name):
+            check_lora(getattr(pipeline, name), name, renamed, what)
+    with quiet(), loading(what, LORA_HINT):
         pipeline.load_lora_weights(dict(tensors))
+    wanted = sum(side_of(key) == "A" for key in renamed)
+    taken = sum(
+        ".lora_A." in name
+        for part in pipeline.components.values()
+        if isinstance(part, torch.nn.Module)
+        for name, _ in part.named_parameters()
+    )
+    if taken != wanted:
+        raise WeightsError(
+            f"{what}: expected a place for {wanted} layers of a LoRA, found {taken}", hint=LORA_HINT
+        )
+    with quiet(), loading(what, LORA_HINT):
         pipeline.fuse_lora(lora_scale=scale)
         pipeline.unload_lora_weights()
 
 
-def check_lora(pipeline: Any, tensors: dict[str, Tensor], what: str) -> None:
-    """Raise WeightsError for the first tensor of a LoRA that fits no layer of the pipeline."""
-    layers: dict[str, dict[str, torch.nn.Module]] = {}
+def side_of(key: str) -> str | None:
+    """A for the tensor of a LoRA that its input meets first, B for the other, None for neither."""
+    found = LORA_KEY.fullmatch(key)
+    if found is None:
+        return None
+    return "A" if {"A", "down"} & set(found.groups()[1:]) else "B"
+
+
+def check_lora(module: torch.nn.Module, part: str, tensors: dict[str, Tensor], what: str) -> None:
+    """Raise WeightsError for the first tensor of a LoRA that fits no layer of its part."""
+    layers = dict(module.named_modules())
     for key, tensor in sorted(tensors.items()):
-        part, _, inner = key.partition(".")
-        module = getattr(pipeline, part, None)
-        if part not in layers:
-            layers[part] = (
-                dict(module.named_modules()) if isinstance(module, torch.nn.Module) else {}
-            )
-        if key.endswith(".alpha") or "dora_scale" in key:
+        if not key.startswith(f"{part}.") or key.endswith(".alpha") or "dora_scale" in key:
             continue
-        found = LORA_KEY.fullmatch(inner)
-        weight = getattr(layers[part].get(found[1]), "weight", None) if found else None
-        axis = 1 if found and found[2] == "A" else 0
+        weight = None
+        if found := LORA_KEY.fullmatch(key.removeprefix(f"{part}.")):
+            name = found[1].replace(".processor.", ".")
+            name += ".0" if found[4] and name.endswith(".to_out") else ""
+            weight = getattr(layers.get(name), "weight", None)
+        axis = 1 if side_of(key) == "A" else 0
         if weight is None or weight.shape[axis] != tensor.shape[axis]:
             expected = (
                 "a layer of that name" if weight is None else f"{weight.shape[axis]} on axis {axis}"
             )
             raise WeightsError(
-                f"{what}: {key}: expected {expected}, found {text_of(tensor.shape)}",
-                hint="the LoRA must have been made for this kind of pipeline",
+                f"{what}: {key}: expected {expected}, found {text_of(tensor.shape)}", hint=LORA_HINT
             )
-    if not tensors:
-        raise WeightsError(f"{what}: expected tensors of a LoRA, found none")
