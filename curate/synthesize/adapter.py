@@ -129,7 +129,7 @@ def check_adapter(adapter: Adapter, unet: Any, encoder: Any, path: Path) -> None
 def attention_shapes(unet: Any) -> dict[str, Shape]:
     """The keys of the `ip_adapter` part for a UNet: two matrices (width, C) a cross attention."""
     widths = unet.config.block_out_channels
-    shapes = {}
+    shapes: dict[str, Shape] = {}
     for place, name in enumerate(unet.attn_processors):
         if name.endswith("attn2.processor"):
             block, number = name.split(".")[:2]

@@ -218,13 +218,13 @@ def sampler_of(current: Any, name: str | None, options: Mapping[str, Any]) -> An
 
     if name is None and not options:
         return current
-    kind = type(current) if name is None else getattr(diffusers, name, None)
+    kind: Any = type(current) if name is None else getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         raise RecipeError(
             f"synthesize.settings.sampler: expected a scheduler of diffusers, found {name!r}",
             hint="for example EulerDiscreteScheduler, DPMSolverMultistepScheduler, LCMScheduler",
         )
-    known = list(inspect.signature(kind.__init__).parameters)[1:]
+    known = list(inspect.signature(kind).parameters)
     for option in options:
         if option not in known:
             raise RecipeError(

@@ -22,9 +22,11 @@ Encoded = tuple[Tensor, Tensor]  # of one prompt: (1, T, D) of all tokens, (1, D
 class PromptCache:
     """Prompts as a pipeline's text encoders read them; the latest ones stay."""
 
-    def __init__(self, pipeline: Any, device: str, guided: bool) -> None:
+    def __init__(
+        self, pipeline: Any, device: str, guided: bool, remembered: int = REMEMBERED
+    ) -> None:
         self._pipeline, self._device, self._guided = pipeline, device, guided
-        self._known = Remembered[Encoded](REMEMBERED)
+        self._known = Remembered[Encoded](remembered)
 
     def embeddings(self, prompts: Sequence[str], negative: str) -> dict[str, Tensor]:
         """The arguments that tell an SDXL pipeline about B prompts, and what to stay away from."""
