@@ -33,6 +33,7 @@ from tiny_sdxl import write_lora, write_sdxl
 from curate import run as runner
 from curate.references import StyleReference
 from curate.shards import iter_pairs
+from curate.steps.synthesize import Parents
 from curate.synthesize import Content, open_synthesizer
 from curate.synthesize.diffusion import Drawn, fit, out_of_memory
 from curate.synthesize.job import Encoding
@@ -126,8 +127,9 @@ def test_prompts_and_references_are_encoded_once(folder: Path, synthesizer: Any)
 
 
 def test_a_corpus_has_the_same_bytes_with_any_workers_and_wherever_its_models_lie(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Parents, "image", None)  # no picture is read for what draws prompts
     make_folders(tmp_path, pictures=6, styles=3)
     shutil.copytree(folder, tmp_path / "models")
     (tmp_path / "moved").mkdir()
@@ -566,6 +568,11 @@ def test_a_reference_that_is_no_image_is_named(folder: Path) -> None:
     bad = StyleReference("red", b"no image", REFERENCES[0].sha256, Path("styles/red.png"), False)
     with pytest.raises(SourceError, match=r"styles/red\.png is not a readable image"):
         made(open_synthesizer(spec, [bad, REFERENCES[1]]), jobs_of(spec))
+
+
+def test_attention_runs_in_torchs_fused_kernel(synthesizer: Any) -> None:
+    kinds = {type(one).__name__ for one in synthesizer.pipeline.unet.attn_processors.values()}
+    assert kinds == {"AttnProcessor2_0", "IPAdapterAttnProcessor2_0"}
 
 
 # --- modes ------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ STAGE = "synthesize"
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One shard to synthesise: its jobs and the content image of each."""
+    """One shard to synthesise: its jobs, and the content image of each where it is looked at."""
 
     folder: Path
     index: int
@@ -39,7 +39,9 @@ class Unit:
     images: Sequence[bytes]
 
     @classmethod
-    def of(cls, folder: Path, index: int, jobs: Sequence[Job], parents: Parents) -> Unit:
+    def of(cls, folder: Path, index: int, jobs: Sequence[Job], parents: Parents | None) -> Unit:
+        if parents is None:
+            return cls(folder, index, jobs, [b""] * len(jobs))
         return cls(folder, index, jobs, [parents.image(job.parent) for job in jobs])
 
 
@@ -113,13 +115,13 @@ def synthesize(build: Build) -> Result:
             f"{folder}: {len(_shards(build))} shards lie there, the plan has {len(units)}",
             hint="add --redo synthesize to make them again, or give another --out",
         )
-    parents = Parents(build.corpus)
+    draws = recipe.synthesize.backend not in NEEDS_CONTENT
+    parents = None if draws else Parents(build.corpus)
     work = (Unit.of(folder, i, jobs[units[i]], parents) for i in todo)
-    gpu = recipe.synthesize.backend not in NEEDS_CONTENT
     with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
         bar.advance(len(jobs) - sum(units[i].stop - units[i].start for i in todo))
         opened = partial(open_worker, recipe, references)
-        results = build.map_units(opened, work, len(todo), gpu=gpu)
+        results = build.map_units(opened, work, len(todo), gpu=draws)
         for i, info in zip(todo, results, strict=True):
             ledger.commit(
                 STAGE,

@@ -219,7 +219,8 @@ def sampler_of(current: Any, name: str | None, options: Mapping[str, Any]) -> An
     if name is None and not options:
         return current
     kind: Any = type(current) if name is None else getattr(diffusers, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+    schedules = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
+    if not schedules:
         raise RecipeError(
             f"synthesize.settings.sampler: expected a scheduler of diffusers, found {name!r}",
             hint="for example EulerDiscreteScheduler, DPMSolverMultistepScheduler, LCMScheduler",
