@@ -163,6 +163,11 @@ def test_a_corpus_has_the_same_bytes_with_any_workers_and_wherever_its_models_li
     pairs = list(iter_pairs(tmp_path / "one" / "stylized"))
     assert [pair.kept for pair in pairs] == [True] * 6
     assert {pair.origin.details["adapter"] for pair in pairs} == {"plus"}
+    shutil.rmtree(tmp_path / "models")
+    assert build(tmp_path, "one", 1) == one  # what is finished needs no model
+    (tmp_path / "one" / "stylized" / "00001.tar").unlink()
+    with pytest.raises(WeightsError, match="models/adapter: expected a model directory"):
+        build(tmp_path, "one", 1)
 
 
 def test_models_that_are_not_there_are_told_before_anything_is_drawn(

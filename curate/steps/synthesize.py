@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate import shards
-from curate.ledger import ALL, Entry, Made
+from curate.ledger import ALL, Entry, Ledger, Made
 from curate.mend import put_right
 from curate.pictures import Pictures
 from curate.references import StyleReference, load_references
@@ -20,7 +20,7 @@ from curate.synthesize import Content, Job, open_synthesizer, plan
 from curate.synthesize.job import VERSIONS
 from curate.synthesize.settings import NEEDS_CONTENT, BackendSettings, backend_settings
 from stylear.console import Bar
-from stylear.errors import CorpusError, SettingsChanged
+from stylear.errors import CorpusError, SettingsChanged, WeightsError
 from stylear.pair import digest
 
 if TYPE_CHECKING:
@@ -45,11 +45,21 @@ class Unit:
         return cls(folder, index, jobs, [parents.image(job.parent) for job in jobs])
 
 
-def how_made(recipe: Recipe) -> Made:
-    """What decides the stylized shards, their contents left out."""
+def how_made(recipe: Recipe, ledger: Ledger) -> Made:
+    """What decides the stylized shards, their contents left out.
+
+    Where a model is gone, what the ledger says of it stands: only what is still to be drawn needs it.
+    """
     spec = recipe.synthesize
     settings = backend_settings(spec.backend, spec.settings)
     values = without(spec.model_dump(mode="json"), "settings")
+    weights: Sequence[str]
+    try:
+        weights = [weights_state(settings)]
+    except WeightsError:
+        if not (entries := ledger.entries(STAGE)):
+            raise
+        weights = entries[0].weights
     return Made(
         settings={
             "synthesize": values,
@@ -60,7 +70,7 @@ def how_made(recipe: Recipe) -> Made:
             "mix.shard_pairs": recipe.mix.shard_pairs,
         },
         code_version=f"1.{VERSIONS.get(spec.backend, 1)}.{shards.VERSION}",
-        weights=[weights_state(settings)],
+        weights=weights,
     )
 
 
@@ -88,7 +98,7 @@ def synthesize(build: Build) -> Result:
     finished or kept nothing.
     """
     ledger, recipe, folder = build.ledger, build.recipe, build.corpus / "stylized"
-    made = how_made(recipe)
+    made = how_made(recipe, ledger)
     if not recipe.references:
         if ledger.entries(STAGE):
             raise SettingsChanged(

@@ -6,7 +6,6 @@ Images are resized and encoded in a thread, so that the next batch does not wait
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +15,13 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any, ClassVar, NamedTuple
 
-import diffusers
 import numpy as np
 import torch
 from PIL import Image
 
 from curate.references import StyleReference
 from curate.synthesize.job import Encoding, Job, Pixels, picture, stylized_pair
+from curate.synthesize.lineage import lineage
 from curate.synthesize.opening import choose_device, choose_dtype
 from curate.synthesize.remembered import Remembered
 from curate.synthesize.settings import DiffusionSettings
@@ -68,7 +67,8 @@ class Diffusion(ABC):
         with one_size_of_threads(settings, self.device):
             self.pipeline, hashes = self.open()
             hashes |= prepare(self.pipeline, settings, self.device)
-        self.details = self._lineage(hashes)
+        shared = lineage(self.pipeline, settings, hashes, self.dtype, self.device)
+        self.details: dict[str, Scalar] = {**shared, **self.told()}
 
     @abstractmethod
     def open(self) -> tuple[Any, dict[str, str]]:
@@ -199,29 +199,6 @@ class Diffusion(ABC):
             return stylized_pair(job, None, self.encoding, details, "unsafe")
         return stylized_pair(job, fit(drawn.pixels, self.encoding.size), self.encoding, details)
 
-    def _lineage(self, hashes: Mapping[str, str]) -> dict[str, Scalar]:
-        """What is the same for all images: settings, hashes, sampler, libraries, device."""
-        settings: DiffusionSettings = self.settings
-        sampler = self.pipeline.scheduler
-        checker = getattr(self.pipeline, "safety_checker", None)
-        place = torch.cuda.get_device_name(self.device) if "cuda" in self.device else self.device
-        details: dict[str, Scalar] = {
-            name: value if isinstance(value, Scalar) else plain_json(value)
-            for name, value in settings.deciding().items()
-        }
-        return {
-            **details,
-            "pipeline": type(self.pipeline).__name__,
-            **hashes,
-            "sampler": type(sampler).__name__,
-            "sampler_options": plain_json(settings_of_sampler(sampler)),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "safety": "no checker" if checker is None else "not checked",
-            "device": place,
-            "libraries": f"diffusers {diffusers.__version__}, torch {torch.__version__}",
-            **self.told(),
-        }
-
 
 @contextmanager
 def one_size_of_threads(settings: DiffusionSettings, device: str) -> Iterator[None]:
@@ -250,16 +227,6 @@ def problem(drawn: Drawn | None) -> str | None:
     if drawn.unsafe:
         return "unsafe"
     return None if np.isfinite(drawn.pixels).all() else "not-finite"
-
-
-def settings_of_sampler(sampler: Any) -> dict[str, Any]:
-    """A scheduler's configuration without what diffusers notes beside it."""
-    return {name: value for name, value in sampler.config.items() if not name.startswith("_")}
-
-
-def plain_json(value: Any) -> str:
-    """JSON of settings; what JSON has no word for as its text."""
-    return json.dumps(value, sort_keys=True, default=str)
 
 
 def fit(pixels: Pixels, size: int) -> Pixels:
