@@ -37,7 +37,8 @@ from curate.steps.synthesize import Parents
 from curate.synthesize import Content, open_synthesizer
 from curate.synthesize.diffusion import Drawn, fit, out_of_memory
 from curate.synthesize.job import Encoding
-from curate.synthesize.opening import files_of
+from curate.synthesize.opening import choose_device, choose_dtype, files_of
+from curate.synthesize.prompt_cache import PromptCache
 from curate.synthesize.remembered import Remembered
 from curate.synthesize.settings import InstantStyleSettings
 from curate.synthesize.tuning import place
@@ -578,6 +579,33 @@ def test_a_reference_that_is_no_image_is_named(folder: Path) -> None:
 def test_attention_runs_in_torchs_fused_kernel(synthesizer: Any) -> None:
     kinds = {type(one).__name__ for one in synthesizer.pipeline.unet.attn_processors.values()}
     assert kinds == {"AttnProcessor2_0", "IPAdapterAttnProcessor2_0"}
+
+
+def test_a_gpu_encodes_the_new_prompts_of_a_batch_together() -> None:
+    asked: list[list[str]] = []
+
+    def encode_prompt(prompt: list[str], **_: Any) -> Any:
+        asked.append(prompt)
+        told = torch.arange(float(len(prompt)))
+        return told[:, None, None].expand(-1, 3, 2), None, told[:, None].expand(-1, 4), None
+
+    cache = PromptCache(SimpleNamespace(encode_prompt=encode_prompt), "cuda", guided=True)
+    first = cache.embeddings(["a", "b", "a"], "no")
+    assert asked == [["a", "b"], ["no"]]
+    assert first["prompt_embeds"][:, 0, 0].tolist() == [0, 1, 0]
+    assert first["negative_pooled_prompt_embeds"].shape == (3, 4)
+    cache.embeddings(["b", "c"], "no")
+    assert asked[2:] == [["c"]]
+
+
+def test_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert choose_device("auto") == "cuda"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_device("auto") == "cpu"
+    assert choose_dtype("auto", "cuda") == torch.bfloat16
+    assert choose_dtype("auto", "cpu") == torch.float32
+    assert choose_dtype("float16", "cuda") == torch.float16
 
 
 # --- modes ------------------------------------------------------------------------------------

@@ -48,9 +48,9 @@ def map_units(
         return
     context = get_context("spawn")
     places = context.SimpleQueue() if gpus else None
-    for gpu in gpus[:workers]:
+    for number in range(workers if gpus else 0):
         assert places is not None
-        places.put(gpu)
+        places.put(gpus[number % len(gpus)])
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start, initargs=(os.getpid(), places)
     )
