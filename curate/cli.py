@@ -39,7 +39,7 @@ CorpusArgument = Annotated[
     typer.Argument(parser=corpus_path, metavar="CORPUS", help="The corpus: a folder or a URL."),
 ]
 WorkersOption = Annotated[
-    int, typer.Option("--workers", min=0, help="Processes at work; 0: one for each core.")
+    int, typer.Option("--workers", min=0, help="Processes at work; 0: one for each core, or GPU.")
 ]
 EngineOption = Annotated[
     str, typer.Option("--engine", help="Where the work runs: local (processes here) or ray.")

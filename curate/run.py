@@ -234,7 +234,7 @@ def expensive(recipe: Recipe, ledger: Ledger) -> dict[str, Made]:
     if "synthesize" in stages and recipe.references:
         from curate.steps import synthesize
 
-        found["synthesize"] = synthesize.how_made(recipe)
+        found["synthesize"] = synthesize.how_made(recipe, ledger)
     if any(family(stage) == "score" for stage in stages):
         from curate.score import scorer_fingerprint
         from curate.steps import score

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -171,3 +172,49 @@ def test_without_a_number_there_is_a_worker_for_each_core() -> None:
     assert cores() >= 1
     assert list(Engine().map_units(lambda: abs, iter([-1, 2]), 2, workers=1)) == [1, 2]
     assert list(Engine().map_units(lambda: abs, iter([-1, 2]), 2, gpu=True)) == [1, 2]
+
+
+def seen_gpu(folder: Path, number: int) -> tuple[int, str | None]:
+    """The GPU that this worker sees, once two workers have told theirs."""
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+    (folder / str(gpu)).touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return number, gpu
+
+
+def build_seen_gpu(folder: Path) -> Callable[[int], tuple[int, str | None]]:
+    return partial(seen_gpu, folder)
+
+
+def fake_gpus(monkeypatch: pytest.MonkeyPatch, count: int, visible: str | None = None) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+
+def test_each_worker_sees_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpus(monkeypatch, 2, "5, 7")
+    build = partial(build_seen_gpu, tmp_path)
+    found = list(Engine().map_units(build, iter(range(6)), 6, gpu=True))
+    assert [number for number, _ in found] == list(range(6))
+    assert {gpu for _, gpu in found} == {"5", "7"}
+
+
+def test_gpus_are_as_many_as_there_are_and_as_many_as_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, list[str]]] = []
+
+    def told(build: Any, units: Any, workers: int, gpus: list[str]) -> list[None]:
+        asked.append((workers, gpus))
+        return []
+
+    monkeypatch.setattr("curate.engine.local.map_units", told)
+    for gpus, workers, units in [(3, 0, 9), (3, 2, 9), (2, 8, 9), (3, 0, 2), (0, 0, 9), (0, 2, 9)]:
+        fake_gpus(monkeypatch, gpus)
+        Engine().map_units(build_die, iter([]), units, workers, gpu=True)
+    names = [str(number) for number in range(3)]
+    assert asked == [(3, names), (2, names), (2, names[:2]), (2, names), (1, []), (2, [])]

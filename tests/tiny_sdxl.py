@@ -97,23 +97,80 @@ def write_sdxl(folder: Path) -> Path:
 
 
 def write_adapter(folder: Path, unet: UNet2DConditionModel) -> None:
-    """The IP-Adapter's release: sdxl_models/ip-adapter_sdxl.safetensors and image_encoder/."""
+    """The IP-Adapter's release: plain and plus adapters, each as flat keys (.safetensors) and as
+    nested ones (.bin), and two image encoders; the `vit-h` adapters use that of models/."""
+    large, huge = 24, 20  # embeddings of the encoder beside the adapters, of that of models/
+    write_encoder(folder / "sdxl_models" / "image_encoder", hidden=16, embedding=large)
+    write_encoder(folder / "models" / "image_encoder", hidden=8, embedding=huge)
+    kinds = {
+        "ip-adapter_sdxl": plain_projection(large),
+        "ip-adapter_sdxl_vit-h": plain_projection(huge),
+        "ip-adapter-plus_sdxl_vit-h": plus_projection(hidden=8),
+    }
+    for name, projection in kinds.items():
+        parts = {"image_proj": projection, "ip_adapter": attention_matrices(unet)}
+        flat = {f"{part}.{key}": value for part in parts for key, value in parts[part].items()}
+        save_file(flat, folder / "sdxl_models" / f"{name}.safetensors")
+        torch.save(parts, folder / "sdxl_models" / f"{name}.bin")
+
+
+def write_encoder(folder: Path, hidden: int, embedding: int) -> None:
     vision = CLIPVisionConfig(
-        hidden_size=16,
+        hidden_size=hidden,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         image_size=32,
         patch_size=8,
-        projection_dim=24,
+        projection_dim=embedding,
     )
-    CLIPVisionModelWithProjection(vision).save_pretrained(folder / "sdxl_models" / "image_encoder")
-    tensors = {
-        "image_proj.proj.weight": torch.randn(4 * CROSS, 24),
-        "image_proj.proj.bias": torch.zeros(4 * CROSS),
-        "image_proj.norm.weight": torch.ones(CROSS),
-        "image_proj.norm.bias": torch.zeros(CROSS),
+    CLIPVisionModelWithProjection(vision).save_pretrained(folder)
+
+
+def plain_projection(embedding: int) -> dict[str, torch.Tensor]:
+    """image_proj of a plain adapter: 4 tokens of an image embedding."""
+    return {
+        "proj.weight": torch.randn(4 * CROSS, embedding),
+        "proj.bias": torch.zeros(4 * CROSS),
+        "norm.weight": torch.ones(CROSS),
+        "norm.bias": torch.zeros(CROSS),
     }
+
+
+def plus_projection(
+    hidden: int, width: int = 16, queries: int = 3, heads: int = 2
+) -> dict[str, torch.Tensor]:
+    """image_proj of a plus adapter: a resampler of 4 layers over hidden states."""
+    inner = 64 * heads
+    tensors = {
+        "latents": torch.randn(1, queries, width),
+        "proj_in.weight": torch.randn(width, hidden),
+        "proj_in.bias": torch.randn(width),
+        "proj_out.weight": torch.randn(CROSS, width),
+        "proj_out.bias": torch.randn(CROSS),
+        "norm_out.weight": torch.ones(CROSS),
+        "norm_out.bias": torch.zeros(CROSS),
+    }
+    for layer in range(4):
+        tensors |= {
+            f"layers.{layer}.0.norm1.weight": torch.ones(width),
+            f"layers.{layer}.0.norm1.bias": torch.randn(width),
+            f"layers.{layer}.0.norm2.weight": torch.ones(width),
+            f"layers.{layer}.0.norm2.bias": torch.randn(width),
+            f"layers.{layer}.0.to_q.weight": torch.randn(inner, width),
+            f"layers.{layer}.0.to_kv.weight": torch.randn(2 * inner, width),
+            f"layers.{layer}.0.to_out.weight": torch.randn(width, inner),
+            f"layers.{layer}.1.0.weight": torch.ones(width),
+            f"layers.{layer}.1.0.bias": torch.zeros(width),
+            f"layers.{layer}.1.1.weight": torch.randn(4 * width, width),
+            f"layers.{layer}.1.3.weight": torch.randn(width, 4 * width),
+        }
+    return tensors
+
+
+def attention_matrices(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+    """The ip_adapter part: keys and values of every cross attention, numbered as processors are."""
+    tensors = {}
     for place, name in enumerate(unet.attn_processors):
         if name.endswith("attn2.processor"):
             block, number = name.split(".")[:2]
@@ -122,6 +179,27 @@ def write_adapter(folder: Path, unet: UNet2DConditionModel) -> None:
                 width = widths[::-1][int(number)]
             else:
                 width = widths[-1] if block == "mid_block" else widths[int(number)]
-            tensors[f"ip_adapter.{place}.to_k_ip.weight"] = torch.randn(width, CROSS)
-            tensors[f"ip_adapter.{place}.to_v_ip.weight"] = torch.randn(width, CROSS)
-    save_file(tensors, folder / "sdxl_models" / "ip-adapter_sdxl.safetensors")
+            tensors[f"{place}.to_k_ip.weight"] = torch.randn(width, CROSS)
+            tensors[f"{place}.to_v_ip.weight"] = torch.randn(width, CROSS)
+    return tensors
+
+
+def write_lora(path: Path, unet: UNet2DConditionModel, rank: int = 2, kind: str = "peft") -> Path:
+    """A LoRA over the UNet's attention, in one of the three ways in which releases name its keys."""
+    torch.manual_seed(1)
+    tensors = {}
+    for name, module in unet.named_modules():
+        if name.endswith(("to_q", "to_out.0")) and isinstance(module, torch.nn.Linear):
+            down = torch.randn(rank, module.in_features) * 0.3
+            up = torch.randn(module.out_features, rank) * 0.3
+            if kind == "peft":
+                both = (f"unet.{name}.lora_A.weight", f"unet.{name}.lora_B.weight")
+            elif kind == "diffusers":
+                both = (f"unet.{name}.lora.down.weight", f"unet.{name}.lora.up.weight")
+            else:  # kohya, as the LCM and Lightning releases
+                flat = f"lora_unet_{name.replace('.', '_')}"
+                both = (f"{flat}.lora_down.weight", f"{flat}.lora_up.weight")
+                tensors[f"{flat}.alpha"] = torch.tensor(float(rank))
+            tensors |= zip(both, (down, up), strict=True)
+    save_file(tensors, path)
+    return path

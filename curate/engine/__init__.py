@@ -43,16 +43,21 @@ class Engine:
         """`build()` once a worker, then what it gave on each of `count` units; results in their order.
 
         With `workers` of 0 there is one for each core, here or of the cluster; for work on a GPU one
-        here, and one for each GPU of the cluster. Raises what a unit raises, and StylearError when
-        workers die: at once here, after retries on a cluster.
+        for each GPU, which is the only one that it sees, and one where there is none. Raises what a
+        unit raises, and StylearError when workers die: at once here, after retries on a cluster.
         """
         if self.name == "ray":
             from curate.engine import ray
 
             return ray.map_units(build, units, count, workers, gpu=gpu, address=self.ray_address)
-        from curate.engine import local
+        from curate.engine import gpus, local
 
-        return local.map_units(build, units, 1 if gpu else min(workers or cores(), count))
+        if not gpu:
+            return local.map_units(build, units, min(workers or cores(), count))
+        there = gpus.visible_gpus()
+        wanted = workers or len(there) or 1
+        several = min(wanted, count, len(there) or wanted)
+        return local.map_units(build, units, several, there)
 
 
 LOCAL = Engine()

@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from curate.engine.gpus import take_gpu
 from stylear.errors import StylearError
 
 T = TypeVar("T")
@@ -28,12 +29,16 @@ _function: Callable[[Any], Any] | None = None  # of this worker
 
 
 def map_units(
-    build: Callable[[], Callable[[T], R]], units: Iterable[T], workers: int = 1
+    build: Callable[[], Callable[[T], R]],
+    units: Iterable[T],
+    workers: int = 1,
+    gpus: Sequence[str] = (),
 ) -> Iterator[R]:
     """`build()` once a worker, then what it gave on every unit; results in the order of `units`.
 
     With one worker everything happens in this process. With more, `build` and the units must be
-    picklable. Raises what a unit raises, and StylearError when a worker dies.
+    picklable, and each worker sees one of `gpus` only, where there are any. Raises what a unit
+    raises, and StylearError when a worker dies.
     """
     if workers <= 1:
         function: Callable[[T], R] | None = None
@@ -41,8 +46,13 @@ def map_units(
             function = function or build()
             yield function(unit)
         return
+    context = get_context("spawn")
+    places = context.SimpleQueue() if gpus else None
+    for number in range(workers if gpus else 0):
+        assert places is not None
+        places.put(gpus[number % len(gpus)])
     pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start, initargs=(os.getpid(),)
+        workers, mp_context=context, initializer=_start, initargs=(os.getpid(), places)
     )
     waiting: deque[Future[R]] = deque()
     try:
@@ -66,8 +76,9 @@ def map_units(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start(parent: int) -> None:
-    """Set a worker up: Ctrl-C is the parent's business, and the parent's end is ours."""
+def _start(parent: int, gpus: Any) -> None:
+    """Set a worker up: Ctrl-C is the parent's business, the parent's end is ours, and so is one GPU."""
+    take_gpu(gpus)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         import ctypes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate import shards
-from curate.ledger import ALL, Entry, Made
+from curate.ledger import ALL, Entry, Ledger, Made
 from curate.mend import put_right
 from curate.pictures import Pictures
 from curate.references import StyleReference, load_references
@@ -18,9 +18,9 @@ from curate.shards import ShardInfo
 from curate.steps import Build, Result, enter, inside, shards_of, without
 from curate.synthesize import Content, Job, open_synthesizer, plan
 from curate.synthesize.job import VERSIONS
-from curate.synthesize.settings import PATHS
+from curate.synthesize.settings import NEEDS_CONTENT, BackendSettings, backend_settings
 from stylear.console import Bar
-from stylear.errors import CorpusError, SettingsChanged
+from stylear.errors import CorpusError, SettingsChanged, WeightsError
 from stylear.pair import digest
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ STAGE = "synthesize"
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One shard to synthesise: its jobs and the content image of each."""
+    """One shard to synthesise: its jobs, and the content image of each where it is looked at."""
 
     folder: Path
     index: int
@@ -39,33 +39,53 @@ class Unit:
     images: Sequence[bytes]
 
     @classmethod
-    def of(cls, folder: Path, index: int, jobs: Sequence[Job], parents: Parents) -> Unit:
+    def of(cls, folder: Path, index: int, jobs: Sequence[Job], parents: Parents | None) -> Unit:
+        if parents is None:
+            return cls(folder, index, jobs, [b""] * len(jobs))
         return cls(folder, index, jobs, [parents.image(job.parent) for job in jobs])
 
 
-def how_made(recipe: Recipe) -> Made:
-    """What decides the stylized shards, their contents left out."""
+def how_made(recipe: Recipe, ledger: Ledger) -> Made:
+    """What decides the stylized shards, their contents left out.
+
+    Where a model is gone, what the ledger says of it stands: only what is still to be drawn needs it.
+    """
     spec = recipe.synthesize
+    settings = backend_settings(spec.backend, spec.settings)
     values = without(spec.model_dump(mode="json"), "settings")
+    weights: Sequence[str]
+    try:
+        weights = [weights_state(settings)]
+    except WeightsError:
+        if not (entries := ledger.entries(STAGE)):
+            raise
+        weights = entries[0].weights
     return Made(
         settings={
             "synthesize": values,
-            "synthesize.settings": without(spec.settings, "batch_size", "device"),
+            "synthesize.settings": settings.deciding(),
             "image": {n: getattr(recipe.image, n) for n in ("size", "format", "quality")},
             "seed": recipe.seed,
             "mix.val_fraction": recipe.mix.val_fraction,
             "mix.shard_pairs": recipe.mix.shard_pairs,
         },
         code_version=f"1.{VERSIONS.get(spec.backend, 1)}.{shards.VERSION}",
-        weights=[weights_state(recipe)],
+        weights=weights,
     )
 
 
-def weights_state(recipe: Recipe) -> str:
-    """A digest of the names and sizes of the backend's model files; the hashes stand in every pair."""
-    spec, found = recipe.synthesize, []
-    for name in PATHS.get(spec.backend, ()):
-        root = Path(str(spec.settings.get(name)))
+def weights_state(settings: BackendSettings) -> str:
+    """A digest of the names and sizes of the backend's model files; the hashes stand in every pair.
+
+    Raises WeightsError for a model that is not there.
+    """
+    if not (named := [name for name in settings.paths if getattr(settings, name) is not None]):
+        return digest()
+    from stylear.weights import resolve
+
+    found = []
+    for name in named:
+        root = resolve(getattr(settings, name))
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
         found += [f"{name} {p.name} {p.stat().st_size}" for p in files if p.is_file()]
     return digest(*found)
@@ -78,7 +98,7 @@ def synthesize(build: Build) -> Result:
     finished or kept nothing.
     """
     ledger, recipe, folder = build.ledger, build.recipe, build.corpus / "stylized"
-    made = how_made(recipe)
+    made = how_made(recipe, ledger)
     if not recipe.references:
         if ledger.entries(STAGE):
             raise SettingsChanged(
@@ -105,13 +125,13 @@ def synthesize(build: Build) -> Result:
             f"{folder}: {len(_shards(build))} shards lie there, the plan has {len(units)}",
             hint="add --redo synthesize to make them again, or give another --out",
         )
-    parents = Parents(build.corpus)
+    draws = recipe.synthesize.backend not in NEEDS_CONTENT
+    parents = None if draws else Parents(build.corpus)
     work = (Unit.of(folder, i, jobs[units[i]], parents) for i in todo)
-    gpu = recipe.synthesize.backend == "instantstyle"
     with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
         bar.advance(len(jobs) - sum(units[i].stop - units[i].start for i in todo))
         opened = partial(open_worker, recipe, references)
-        results = build.map_units(opened, work, len(todo), gpu=gpu)
+        results = build.map_units(opened, work, len(todo), gpu=draws)
         for i, info in zip(todo, results, strict=True):
             ledger.commit(
                 STAGE,

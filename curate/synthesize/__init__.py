@@ -8,13 +8,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
+from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 from curate.references import StyleReference
 from curate.split import split_of
 from curate.synthesize.job import Encoding, Job
-from curate.synthesize.settings import NEEDS_CONTENT, InstantStyleSettings, backend_settings
+from curate.synthesize.settings import NEEDS_CONTENT, backend_settings
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import Pair, content_id, digest
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from curate.recipe import Recipe
 
 __all__ = ["Content", "Job", "Plan", "Synthesizer", "open_synthesizer", "plan", "settings_of"]
+
+DRAWING = {  # the synthesisers that draw a prompt: module and class
+    "instantstyle": "instantstyle:InstantStyle",
+    "ip-adapter": "ip_adapter:IpAdapter",
+}
 
 
 class Content(NamedTuple):
@@ -37,8 +43,6 @@ class Content(NamedTuple):
 class Synthesizer(Protocol):
     """Makes the pairs of jobs; loaded once per worker."""
 
-    fingerprint: str  # changes when the same job would give another image
-
     def __call__(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Pair]:
         """One pair a job, in order. The bytes are the parent's image (b"" where none is needed)."""
         ...
@@ -49,8 +53,7 @@ def settings_of(recipe: Recipe) -> str:
     import json
 
     settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
-    values = settings.model_dump(mode="json", exclude={"batch_size", "device"})
-    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return json.dumps(settings.deciding(), sort_keys=True, separators=(",", ":"))
 
 
 class Plan(Sequence[Job]):
@@ -199,10 +202,11 @@ def open_synthesizer(recipe: Recipe, references: Sequence[StyleReference]) -> Sy
     settings = backend_settings(spec.backend, spec.settings)
     encoding = Encoding(image.size, image.format, image.quality)
     by_id: Mapping[str, StyleReference] = {reference.id: reference for reference in references}
-    if isinstance(settings, InstantStyleSettings):
-        from curate.synthesize.instantstyle import InstantStyle
-
-        return InstantStyle(settings, by_id, encoding)
+    if spec.backend in DRAWING:
+        module, name = DRAWING[spec.backend].split(":")
+        opener = getattr(import_module(f"curate.synthesize.{module}"), name)
+        opened: Synthesizer = opener(settings, by_id, encoding)
+        return opened
     from curate.synthesize.pictures import PictureSynthesizer
 
     return PictureSynthesizer(spec.backend, settings, by_id, encoding)

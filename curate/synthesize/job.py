@@ -33,6 +33,7 @@ class Job:
     parent: str | None  # key of the raw pair; None when the prompt comes from a list
     candidate: int  # 0-based within the group
     settings: str  # canonical JSON of the backend's settings
+    attempt: int = 0  # of drawing it; changes the seed, not the key
     group: str = field(init=False)
     key: str = field(init=False)
 
@@ -50,8 +51,8 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """The seed of this image; depends on the key alone."""
-        return seed_of(self.key)
+        """The seed of this image; depends on the key alone, and on which attempt it is."""
+        return seed_of(f"{self.key}:{self.attempt}" if self.attempt else self.key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from curate.synthesize.settings import (
     RenderSettings,
     StatisticsSettings,
 )
-from stylear.pair import Pair, Scalar, digest
+from stylear.pair import Pair, Scalar
 
 
 class PictureSynthesizer:
@@ -37,9 +37,6 @@ class PictureSynthesizer:
             "version": VERSIONS[backend],
             **settings.model_dump(mode="json", exclude={"batch_size"}),
         }
-        self.fingerprint = digest(
-            backend, VERSIONS[backend], settings.model_dump_json(exclude={"batch_size"})
-        )
         self._references = references
         self._pixels: dict[str, Tensor] = {}
 

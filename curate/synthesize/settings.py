@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,7 +16,15 @@ class BackendSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    paths: ClassVar[tuple[str, ...]] = ()  # settings that name model files
+    speed: ClassVar[frozenset[str]] = frozenset({"batch_size"})  # settings that change no image
+
     batch_size: int = Field(16, ge=1, description="Images in one batch; changes no image.")
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides an image: no speed settings, and of model files the name, not the place."""
+        values = self.model_dump(mode="json", exclude=set(self.speed))
+        return values | {k: Path(values[k]).name for k in self.paths if values[k] is not None}
 
 
 class PictureSettings(BackendSettings):
@@ -72,12 +80,65 @@ class RenderSettings(BackendSettings):
     """The procedural style that drew a mini reference, drawn over the content: for the mini family."""
 
 
-class InstantStyleSettings(BackendSettings):
-    """SDXL + IP-Adapter on the style block; paths are local, in the layout of their releases."""
+class DiffusionSettings(BackendSettings):
+    """Settings of the synthesisers that run a diffusers pipeline; paths are local."""
 
-    batch_size: int = Field(4, ge=1, description="Images drawn in one batch.")
-    model: str = Field(description="Directory of an SDXL pipeline (model_index.json inside).")
+    paths: ClassVar[tuple[str, ...]] = ("model", "lora")
+    speed: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "device", "offload", "compile", "vae_slicing"}
+    )
+
+    batch_size: int = Field(4, ge=1, description="Images drawn in one batch; a CPU draws singly.")
+    model: str = Field(description="Directory of a pipeline (model_index.json inside).")
     variant: str | None = Field(None, description="Weights variant, e.g. fp16.")
+    size: int = Field(1024, ge=16, multiple_of=8, description="Pixels a side while drawing.")
+    lora: str | None = Field(
+        None, description="LoRA file that is fused in, e.g. of Lightning, Hyper-SD or LCM."
+    )
+    lora_scale: float = Field(1.0, ge=-4, le=4, description="How much of it.")
+    sampler: str | None = Field(
+        None, description="diffusers scheduler in place of the model's, e.g. LCMScheduler."
+    )
+    sampler_options: dict[str, bool | int | float | str | None] = Field(
+        default_factory=dict, description="Its options, e.g. timestep_spacing: trailing."
+    )
+    retries: int = Field(
+        1,
+        ge=0,
+        le=10,
+        description="Seeds tried after an image that is not finite or unsafe (ours).",
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU."
+    )
+    device: str = Field(
+        "auto",
+        pattern="^[a-z]+$",
+        description="Kind of torch device; auto: cuda where there is one. Workers get a GPU each.",
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        le=512,
+        description="torch threads on a CPU; they decide an image's last bits (ours).",
+    )
+    offload: Literal["none", "model", "sequential"] = Field(
+        "none", description="What waits in main memory: whole parts, or every layer (small GPUs)."
+    )
+    compile: bool = Field(
+        False, description="torch.compile the denoiser: minutes once, then faster."
+    )
+    vae_slicing: bool = Field(True, description="Decode one image at a time: less memory.")
+    vae_tiling: bool = Field(
+        False, description="Decode in overlapping tiles: less memory still, changes the image."
+    )
+
+
+class SdxlSettings(DiffusionSettings):
+    """SDXL with an IP-Adapter, in the layout of their releases."""
+
+    paths: ClassVar[tuple[str, ...]] = (*DiffusionSettings.paths, "ip_adapter", "image_encoder")
+
     ip_adapter: str = Field(description="IP-Adapter weights file, or the directory of its release.")
     ip_adapter_subfolder: str = Field("sdxl_models", description="Where in that directory.")
     ip_adapter_weight_name: str = Field(
@@ -86,8 +147,6 @@ class InstantStyleSettings(BackendSettings):
     image_encoder: str | None = Field(
         None, description="CLIP image encoder; default: in the model, or beside the adapter."
     )
-    style_scale: float = Field(1.0, ge=0, le=2, description="Style block (InstantStyle).")
-    layout_scale: float = Field(0.0, ge=0, le=2, description="Layout block, 0 = off (paper).")
     steps: int = Field(30, ge=1, le=1000, description="Denoising steps (InstantStyle).")
     guidance: float = Field(5.0, ge=0, le=50, description="Guidance scale (InstantStyle).")
     negative_prompt: str = Field(
@@ -95,11 +154,21 @@ class InstantStyleSettings(BackendSettings):
         " noisy, saturation, blurry",
         description="What to stay away from (InstantStyle).",
     )
-    size: int = Field(1024, ge=16, multiple_of=8, description="Pixels a side while drawing (SDXL).")
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="auto: float16 on a GPU, float32 on a CPU."
+
+
+class InstantStyleSettings(SdxlSettings):
+    """The adapter speaks to the style block only, or to the layout block too."""
+
+    style_scale: float = Field(1.0, ge=0, le=2, description="Style block (InstantStyle).")
+    layout_scale: float = Field(0.0, ge=0, le=2, description="Layout block, 0 = off (paper).")
+
+
+class IpAdapterSettings(SdxlSettings):
+    """The adapter, plain or plus, speaks to every block alike."""
+
+    scale: float = Field(
+        0.6, ge=0, le=2, description="Of all blocks (ours; 1.0 of IP-Adapter copies the reference)."
     )
-    device: str = Field("auto", description="torch device; auto: cuda where there is one.")
 
 
 BACKENDS: dict[str, type[BackendSettings]] = {
@@ -107,8 +176,8 @@ BACKENDS: dict[str, type[BackendSettings]] = {
     "statistics": StatisticsSettings,
     "render": RenderSettings,
     "instantstyle": InstantStyleSettings,
+    "ip-adapter": IpAdapterSettings,
 }
-PATHS = {"instantstyle": ("model", "ip_adapter", "image_encoder")}
 NEEDS_CONTENT = frozenset(
     {"patch", "statistics", "render"}
 )  # these stylise a picture; others draw a prompt
@@ -139,7 +208,7 @@ def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings
 def absolute_paths(backend: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The settings with paths that lie below `base` (the recipe's folder) made absolute."""
     resolved = dict(values)
-    for key in PATHS.get(backend, ()):
+    for key in BACKENDS[backend].paths:
         value = resolved.get(key)
         if isinstance(value, str) and (base / value).exists():
             resolved[key] = str((base / value).resolve())
