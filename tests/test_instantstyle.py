@@ -15,8 +15,11 @@ import torch
 from PIL import Image
 from tiny_sdxl import write_sdxl
 
+from curate.recipe.synthesis import SynthesizeSettings
 from curate.references import StyleReference
-from curate.synthesize import Content, open_synthesizer, plan
+from curate.synthesize import open_synthesizer
+from curate.synthesize.plan import plan
+from curate.synthesize.prompts import Content
 from stylear.errors import WeightsError
 from stylear.pair import Pair
 
@@ -59,13 +62,8 @@ def recipe(folder: Path, **settings: Any) -> Any:
         seed=0,
         image=SimpleNamespace(size=SIZE, format="png", quality=95),
         mix=SimpleNamespace(val_fraction=0.0),
-        synthesize=SimpleNamespace(
-            backend="instantstyle",
-            contents=None,
-            references_per_content=2,
-            candidates=2,
-            prompts=None,
-            settings=values,
+        synthesize=SynthesizeSettings(
+            backend="instantstyle", references_per_content=2, candidates=2, settings=values
         ),
     )
 

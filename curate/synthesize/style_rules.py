@@ -10,20 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from curate.synthesize.style_words import Phrases, StyleWords, Token, style_words
+from curate.synthesize.style_words import StyleWords, Token, style_words
 
 ARTICLES = ("a", "an")
 LINKS = ("of", "depicting", "showing", "portraying", "featuring", "illustrating")
 TELLS = ("shows", "depicts", "features", "portrays", "captures", "displays")
 CLAUSES = ("that", "who", "which", "whose", "while", "as", "where", "when", "because", "and")
-ENDS = frozenset(
-    "with on at in under over near by behind beside next while that which who is are was were"
-    " from into onto against above below through".split()
+ENDS = (  # of "in the style of <anything>"
+    *("with", "on", "at", "in", "under", "over", "near", "by", "behind", "beside", "next", "from"),
+    *("into", "onto", "against", "above", "below", "through", "is", "are", "was", "were"),
+    *("that", "which", "who", "while"),
 )
-MADE = frozenset("done painted drawn rendered illustrated created depicted made sketched".split())
-NOT_AS = frozenset("dressed used known such same disguised serves served".split())
-NOT_IN = frozenset(
-    "class classes course courses lesson lessons degree interest student students".split()
+MADE = (
+    *("done", "painted", "drawn", "rendered", "illustrated", "created", "depicted", "made"),
+    "sketched",
+)
+NOT_AS = ("dressed", "used", "known", "such", "same", "disguised", "serves", "served")
+NOT_IN = (
+    *("class", "classes", "course", "courses", "lesson", "lessons", "degree", "interest"),
+    *("student", "students"),
 )
 NOT_ALONE = ("exhibition", "gallery", "class", "show", "game", "video", "museum", "book", "style")
 
@@ -132,9 +137,9 @@ def _names(text: Sequence[Token], place: int, words: StyleWords) -> tuple[int, b
     while at < len(text):
         if length := words.artists.at(text, at):
             known, at = True, at + length
-        elif not known and _is_name(text, at, words):
-            at += 1
-        elif text[at].word == "and" and at > place and _is_name(text, at + 1, words):
+        elif (not known and _is_name(text, at, words)) or (
+            text[at].word == "and" and at > place and _is_name(text, at + 1, words)
+        ):
             at += 1
         else:
             break
