@@ -63,6 +63,11 @@ def how_made(recipe: Recipe) -> Made:
     )
 
 
+def shard_pairs(recipe: Recipe) -> int:
+    """Images in a stylized shard."""
+    return min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
+
+
 def weights_state(recipe: Recipe) -> str:
     """A digest of the names and sizes of the backend's model files; the hashes stand in every pair."""
     spec, found = recipe.synthesize, []
@@ -92,7 +97,7 @@ def synthesize(build: Build) -> Result:
     jobs = plan(kept_rows(build), references, recipe)
     for reason, count in sorted(jobs.skipped.items()):
         say(f"synthesize: {count} prompts left out: {reason}")
-    size = min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
+    size = shard_pairs(recipe)
     units = [slice(i, min(i + size, len(jobs))) for i in range(0, len(jobs), size)]
     mended = 0
     for entry in _shards(build):

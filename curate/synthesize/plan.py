@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from curate.references import StyleReference
 from curate.split import Split, split_of
 from curate.synthesize import settings_of
@@ -44,6 +47,18 @@ class Plan(Sequence[Job]):
         """Plan the candidates of one content in the style of one reference."""
         self._rows.append(row)
         self._styles.append(style)
+
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The place of the content and of the reference of each group of candidates."""
+        return np.array(self._rows, np.int64), np.array(self._styles, np.int64)
+
+    def per_style(self) -> dict[str, int]:
+        """How many contents each style meets, by style."""
+        uses = np.bincount(self.columns()[1], minlength=len(self._references))
+        found = Counter[str]()
+        for reference, count in zip(self._references, uses.tolist(), strict=True):
+            found[reference.style] += count
+        return dict(sorted(found.items()))
 
     def groups(self) -> Iterator[tuple[Content, StyleReference]]:
         """The content and the reference of each group of candidates, in order."""

@@ -30,6 +30,7 @@ NOT_IN = (
     *("class", "classes", "course", "courses", "lesson", "lessons", "degree", "interest"),
     *("student", "students"),
 )
+STATES = ("hanging", "sitting", "lying", "laying", "leaning", "standing", "resting", "being")
 NOT_ALONE = ("exhibition", "gallery", "class", "show", "game", "video", "museum", "book", "style")
 
 
@@ -95,8 +96,9 @@ def _described(text: Sequence[Token], place: int, words: StyleWords) -> _Describ
             rest = _described(text, place + length, words)
             if not rest.medium:  # the framing is a noun of its own here
                 break
-            framing = words.framed[tuple(token.word for token in text[place : place + length])]
-            return _Described(rest.end, True, rest.photograph, False, rest.framing or framing)
+            key = tuple(token.word for token in text[place : place + length])
+            framing = rest.framing or words.framed.get(key, "")
+            return _Described(rest.end, True, rest.photograph, False, framing)
         elif text[place].word in ("style", "styled") and place > start:
             length = 1
         else:
@@ -117,8 +119,10 @@ def _is_thing(rest: Sequence[Token], words: StyleWords, *, drawn: bool) -> bool:
     if words.objects.within(rest):
         return True
     clause = next((i for i, token in enumerate(rest) if token.word in CLAUSES), len(rest))
-    if words.verbs.within(rest[:clause]):
-        return True
+    for place in range(clause):
+        after = rest[place + 1].word if place + 1 < len(rest) else ""
+        if words.verbs.at(rest, place) and (not after.endswith("ing") or after in STATES):
+            return True
     on = [i for i, token in enumerate(rest) if token.word in ("on", "across")]
     return drawn and any(words.surfaces.within(rest[i + 1 : i + 5]) for i in on)
 
