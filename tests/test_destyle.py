@@ -8,7 +8,7 @@ import re
 import pytest
 
 from curate.synthesize.destyle import destyle
-from curate.synthesize.style_words import FILE, SECTIONS, style_words
+from curate.synthesize.destyle.words import FILE, SECTIONS, style_words
 
 CHANGED = {
     # a medium at the beginning
@@ -176,7 +176,7 @@ def test_random_captions_are_done_in_one_go() -> None:
     "part", ["photo of ", "a and A ", "by A and ", "oil pastel ", "in the style of ", "(a", "side "]
 )
 def test_a_hostile_caption_takes_few_steps(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate.synthesize.style_words import Phrases
+    from curate.synthesize.destyle.words import Phrases
 
     steps, real = 0, Phrases.at
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from curate.recipe.synthesis import SynthesizeSettings
+from curate.synthesize.destyle import destyle
 from curate.synthesize.templates import fill, parse_template, shuffled
 from stylear.errors import RecipeError, SourceError
 
+MANIFESTS = Path(__file__).parent.parent / "manifests"
 ANIMALS, PLACES = ["a cat", "a dog", "an owl"], ["a hill", "the sea"]
 
 
@@ -137,3 +139,11 @@ def test_prompts_are_safe_to_store() -> None:
     assert sorted(fill(spec("{animal}", words=words), 0)) == ["a cat", "a dog"]
     with pytest.raises(RecipeError, match="at most 1000 characters"):
         list(fill(spec("{animal}" * 20, words={"animal": ["x" * 60]}), 0))
+
+
+def test_the_word_lists_that_are_shipped_hold_no_words_of_style() -> None:
+    words = {name: f"words/{name}s.txt" for name in ("subject", "place", "moment")}
+    asked = spec("{subject} {place}", "{subject} {place} {moment}", words=words).placed(MANIFESTS)
+    prompts = list(fill(asked, 0))
+    assert len(prompts) == len(set(prompts)) == 54 * 28 * (1 + 12)
+    assert [prompt for prompt in prompts[:3000] if destyle(prompt).removed] == []

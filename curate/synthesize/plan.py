@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from curate.references import StyleReference
 from curate.split import Split, split_of
 from curate.synthesize import settings_of
+from curate.synthesize.contents import Contents
 from curate.synthesize.destyle import destyle
 from curate.synthesize.job import Job
 from curate.synthesize.prompts import Content, prompts_of
@@ -25,23 +26,21 @@ if TYPE_CHECKING:
     from curate.recipe import Recipe
 
 
-class Rows(Protocol):
-    """Contents by their place."""
-
-    def __getitem__(self, row: int) -> Content: ...
-
-
 class Plan(Sequence[Job]):
     """The jobs of a recipe, each made when it is asked for: some bytes a job, and a text a content."""
 
     def __init__(
-        self, contents: Rows, references: Sequence[StyleReference], recipe: Recipe
+        self,
+        contents: Contents,
+        references: Sequence[StyleReference],
+        recipe: Recipe,
+        skipped: Counter[str],
     ) -> None:
         self._contents, self._references = contents, references
+        self.skipped = skipped  # prompts that were left out, by reason
         self._backend, self._settings = recipe.synthesize.backend, settings_of(recipe)
         self._candidates = recipe.synthesize.candidates
         self._rows, self._styles = array("q"), array("l")  # of each group of candidates
-        self.skipped: Counter[str] = Counter()  # prompts that were left out, by reason
 
     def add(self, row: int, style: int) -> None:
         """Plan the candidates of one content in the style of one reference."""
@@ -109,8 +108,6 @@ def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: R
     `per_style` the contents are gone through again until each style has met as many. Raises
     RecipeError when no job is possible, or a style gets fewer than `per_style_min`.
     """
-    from curate.synthesize.contents import Contents
-
     spec, seed, fraction = recipe.synthesize, recipe.seed, recipe.mix.val_fraction
     settings_of(recipe)  # wrong ones are told before anything is read
     quotas = Quotas(references, spec, seed)
@@ -127,8 +124,7 @@ def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: R
     if spec.templates:
         rows = islice(rows, spec.contents)
     contents = Contents(rows, seed, split, skipped)
-    jobs = Plan(contents, references, recipe)
-    jobs.skipped = skipped
+    jobs = Plan(contents, references, recipe, skipped)
     chosen = contents.choose(spec.contents)
     places = [by_split[split(contents[row].content)] for row in chosen]
     assign(jobs, contents, chosen, places, quotas, again=spec.per_style is not None)
@@ -144,7 +140,7 @@ def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: R
 
 def assign(
     jobs: Plan,
-    contents: Rows,
+    contents: Contents,
     chosen: Sequence[int],
     places: Sequence[Sequence[int]],
     quotas: Quotas,

@@ -1,4 +1,4 @@
-"""The words of style, from style_words.txt, and finding them in a caption, the longest first."""
+"""The words of style, from words.txt, and finding them in a caption, the longest first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-FILE = Path(__file__).with_name("style_words.txt")
+FILE = Path(__file__).with_name("words.txt")
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 SECTIONS = (
     *("media", "photographs", "techniques", "qualities", "degrees", "framings", "adjectives"),
@@ -70,7 +70,7 @@ class Phrases:
 
 
 class StyleWords(NamedTuple):
-    """The sections of style_words.txt, each explained there."""
+    """The sections of words.txt, each explained there."""
 
     media: Phrases
     photographs: Phrases

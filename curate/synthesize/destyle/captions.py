@@ -1,7 +1,9 @@
 """De-stylising: a caption without the words of style, so that style comes from the image alone.
 
 As StyleShot does with its training captions: "an oil painting of a dog, 8k" becomes "a dog". The words
-are in style_words.txt, the rules in style_rules.py; what they do not know is left alone.
+are in words.txt, the rules in heads.py, phrases.py and tags.py. What is meant as a thing in the scene
+("a man drawing a picture", "a painting of a dog hangs on a wall") has to stay, and what the list does not
+know is left alone.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from curate.synthesize.style_rules import Cut, head_of, inside, kind_of
-from curate.synthesize.style_words import style_words, tokens
+from curate.synthesize.destyle.heads import head_of
+from curate.synthesize.destyle.phrases import inside
+from curate.synthesize.destyle.pieces import Cut
+from curate.synthesize.destyle.tags import kind_of
+from curate.synthesize.destyle.words import style_words, tokens
 
 # between the parts of a caption: commas, sentence ends, dashes with spaces around them
 BETWEEN = re.compile(r"( ?(?:(?<!\d),|,(?!\d)|[;|]|\.(?= |$)|:(?= )| [-–—](?= )) ?)")
