@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +26,10 @@ class Token(NamedTuple):
     name: bool  # begins with a capital
 
 
-def tokens(text: str) -> list[Token]:
+@lru_cache(maxsize=64)  # each rule asks for the same parts of a caption
+def tokens(text: str) -> tuple[Token, ...]:
     """The words of a text; what stands between them (spaces, hyphens) does not count."""
-    return [Token(*m.span(), fold(m[0]), m[0][0].isupper()) for m in WORD.finditer(text)]
+    return tuple(Token(*m.span(), fold(m[0]), m[0][0].isupper()) for m in WORD.finditer(text))
 
 
 def fold(word: str) -> str:
@@ -54,14 +55,18 @@ class Phrases:
         """How many words the longest phrase has that begins at `place`; 0 for none."""
         if place >= len(text):
             return 0
-        word = text[place].word
-        for words in self._by_first.get(word) or self._by_first.get(word.removesuffix("'s"), ()):
-            if len(words) <= len(text) - place and all(
-                text[place + i].word == word for i, word in enumerate(words[:-1])
+        first = text[place].word
+        same = self._by_first.get(first)
+        if same is None:
+            same = self._by_first.get(first[:-2], []) if first.endswith("'s") else []
+        for words in same:
+            last = place + len(words) - 1
+            if (
+                last < len(text)
+                and text[last].word in (words[-1], f"{words[-1]}'s")
+                and all(text[place + i].word == word for i, word in enumerate(words[:-1]))
             ):
-                last = text[place + len(words) - 1].word
-                if last == words[-1] or last == f"{words[-1]}'s":
-                    return len(words)
+                return len(words)
         return 0
 
     def within(self, text: Sequence[Token]) -> bool:
