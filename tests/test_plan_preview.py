@@ -11,6 +11,7 @@ from pictures_folder import make_folders, settings, tree, write_recipe
 from typer.testing import CliRunner, Result
 
 from curate.cli import app
+from curate.shards import iter_pairs
 from stylear.errors import CorpusError
 
 PER_STYLE = {"contents": 10, "candidates": 3, "per_style": 2, "destyle": True}
@@ -63,11 +64,21 @@ def test_a_dry_run_counts_what_would_be_made_and_writes_nothing(corpus: Path) ->
         assert example["removed"] == ["an oil painting of"]
 
 
-def test_a_dry_run_is_what_is_made(corpus: Path, tmp_path: Path) -> None:
+def test_a_dry_run_is_what_is_made(corpus: Path) -> None:
     found = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json").stdout)
-    made = json.loads(call("synthesize", "--out", corpus, "--json").stdout)
+    done = call("synthesize", "--out", corpus, "--json")
+    assert "synthesize: 8 prompts left out: no-content" in done.stderr.splitlines()
+    made = json.loads(done.stdout)
     assert made[0]["kept"] == found["images"] == 36
     assert made[0]["units"] == found["shards"] == 6
+    pairs = list(iter_pairs(corpus / "stylized"))
+    styled = [pair for pair in pairs if "style_removed" in pair.origin.details]
+    assert len(pairs) == 36
+    assert {pair.origin.details["style_removed"] for pair in styled} == {"an oil painting of"}
+    assert {pair.caption.split()[0] for pair in pairs} == {"thing"}
+    for pair in styled:
+        assert pair.caption == pair.origin.details["prompt"]
+        assert pair.origin.parent is not None
 
 
 def test_a_dry_run_reads_as_tables(corpus: Path) -> None:
