@@ -63,6 +63,11 @@ CHANGED = {
     "portrait of a woman, intricate, highly detailed, digital painting, artstation, sharp focus,"
     " illustration, art by artgerm and greg rutkowski": "portrait of a woman",
     "a photo of dog, cat and bird, 8k": "dog, cat and bird",
+    "a bright, colorful, abstract painting of birds": "birds",
+    "Portrait of a Woman by Leonardo da Vinci | Art Print": "Portrait of a Woman",
+    "Blue Dog - Original Oil Painting by John Doe": "Blue Dog",
+    "two cats, photo by Anna": "two cats",
+    '"a photo of a fox"': '"a fox"',
 }
 
 KEPT = [
@@ -123,6 +128,14 @@ KEPT = [
     "Crayon",
     "golden ratio",
     "a dog,, and  a   cat ;",
+    "Picture of the day: a heron",
+    '"photo of the week", by Nikon',
+    "Close up of a painting by Van Gogh",
+    "a wall with a painting in cubist style",
+    "photo courtesy of NASA",
+    "living room with wallpaper, light, and shadows",
+    "a man with a film camera",
+    "Concept Art for a game",
 ]
 
 

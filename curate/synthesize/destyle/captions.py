@@ -20,6 +20,7 @@ from curate.synthesize.destyle.words import style_words, tokens
 # between the parts of a caption: commas, sentence ends, dashes with spaces around them
 BETWEEN = re.compile(r"( ?(?:(?<!\d),|,(?!\d)|[;|]|\.(?= |$)|:(?= )| [-–—](?= )) ?)")
 BRACKETS = re.compile(r" ?[(\[]([^()\[\]]*)[)\]]")
+OPENING = ('"', "'", "“", "‘", "«", "(", "[")
 WEIGHT = re.compile(r":[0-9.]+$")  # "(masterpiece:1.2)"
 MAX_PASSES = 8  # each takes at least one word out; what needs more is no caption
 
@@ -75,7 +76,7 @@ def _once(text: str, removed: list[str]) -> str:
     kept: list[_Part] = []
     stronger = ""  # of the separators before what was removed
     for i, part in enumerate(parts):
-        if i in runs and _removable(parts, kinds, runs[i], evidence=headed):
+        if i in runs and _removable(parts, kinds, runs[i], headed=first if headed else None):
             removed.append(part.text)
             stronger = stronger or (part.separator if "." in part.separator else "")
             continue
@@ -123,14 +124,19 @@ def _runs(kinds: list[str]) -> dict[int, range]:
     return found
 
 
-def _removable(parts: list[_Part], kinds: list[str], run: range, *, evidence: bool) -> bool:
-    """Whether a run holds style beyond doubt, and is no enumeration that goes on with "and"."""
+def _removable(parts: list[_Part], kinds: list[str], run: range, *, headed: int | None) -> bool:
+    """Whether a run holds style beyond doubt, and is no enumeration that goes on with "and".
+
+    `headed`: the part that lost a head such as "a photo of", which speaks for a run before it
+    ("a bright, abstract painting of") and one at the end.
+    """
     at_end = run.stop == len(parts)
     if not at_end and "," in parts[run.stop].separator:
         words = parts[run.stop].text.split(" ", 1)
         if words[0].lower() in ("and", "or"):
             return False
-    return any(kinds[i] == "style" for i in run) or (at_end and evidence)
+    evident = headed is not None and (at_end or run.stop == headed)
+    return evident or any(kinds[i] == "style" for i in run)
 
 
 def _cut(text: str, *, head: bool) -> tuple[str, list[str]]:
@@ -162,8 +168,8 @@ def _join(before: str, cut: Cut, after: str) -> str:
     if article and following:
         an = "n" if following[0].lower() in "aeiou" else ""
         before = f"{before[: article.start()]}{article[1]}{an} "
-    joined = f"{before.rstrip()} {following}" if before.strip() else following
-    return joined.rstrip()
+    gap = "" if before.rstrip().endswith(OPENING) or not before.strip() else " "
+    return f"{before.rstrip()}{gap}{following}".rstrip()
 
 
 def _without_bracket(found: re.Match[str], removed: list[str]) -> str:

@@ -13,6 +13,7 @@ CLAUSES = ("that", "who", "which", "whose", "while", "as", "where", "when", "bec
 TELLS = ("shows", "depicts", "features", "portrays", "captures", "displays")
 # what a picture does; "a photo of a dog is running" speaks of the dog
 STATES = ("hanging", "sitting", "lying", "laying", "leaning", "standing", "resting", "being")
+OF_THE = [["the", period] for period in ("day", "week", "month", "year")]  # "picture of the day"
 # "a pixel art exhibition"
 NOT_ALONE = ("exhibition", "gallery", "class", "show", "game", "video", "museum", "book", "style")
 
@@ -32,6 +33,8 @@ def head_of(text: Sequence[Token]) -> Cut | None:
     if determiner in ("the", "this"):
         return None
     if found.medium and (link := _link(text, after, words)):
+        if [token.word for token in text[link : link + 2]] in OF_THE:
+            return None
         if _is_thing(text[link:], words, drawn=not found.photograph):
             return None
         end = text[link].start if link < len(text) else text[-1].end

@@ -20,13 +20,17 @@ NOT_IN = (
 
 
 def inside(text: Sequence[Token]) -> Cut | None:
-    """The first phrase of style after the first word of a text: "in the style of", "by Monet"."""
+    """The first phrase of style after the first word of a text: "in the style of", "by Monet".
+
+    After a medium it is the style of a picture in the scene ("a wall with a painting by Monet").
+    """
     words = style_words()
     for place in range(1, len(text)):
         word, end = text[place].word, 0
-        if word == "in":  # a picture in the scene may have a style
-            end = 0 if words.media.within(text[:place]) else style_of(text, place, words)
-            end = end or _in_style(text, place, words)
+        if words.media.at(text, place - 1):
+            return None
+        if word == "in":
+            end = style_of(text, place, words) or _in_style(text, place, words)
         elif word == "by":
             named, known = names(text, place + 1, words)
             end = named if known else 0

@@ -16,7 +16,7 @@ def kind_of(text: Sequence[Token], *, listed: bool, alone: bool) -> Kind:
 
     `listed`: it is an entry between commas. `alone`: it is a sentence of its own ("Oil painting.").
     """
-    words, place, seen = style_words(), 0, 0
+    words, place, seen, after_medium = style_words(), 0, 0, False
     article = bool(text) and text[0].word in ARTICLES and listed
     style = words.tags.at(text, 0) == len(text) > 0
     while place < len(text):
@@ -28,9 +28,10 @@ def kind_of(text: Sequence[Token], *, listed: bool, alone: bool) -> Kind:
         others = (words.hints, words.techniques, words.qualities, words.artists)
         length = max(medium, tag, *(phrases.at(text, place) for phrases in others))
         if named > place + 1:
-            length, style, seen = named - place, style or known, seen + 1
+            length, seen = named - place, seen + 1
+            style = style or (not article and (known or after_medium))
         elif length:
-            seen += 1
+            seen, after_medium = seen + 1, medium > 0
             style = style or (tag == length > 1)
             style = style or (medium > 0 and (seen > 1 or medium > 1) and not article)
         elif word in ("style", "styled") and seen:
