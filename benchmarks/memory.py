@@ -202,7 +202,8 @@ def run_urls(corpus: Path) -> int:
 def run_plan(corpus: Path) -> int:
     from curate.references import load_references
     from curate.shards import read_tables
-    from curate.synthesize import Content, plan
+    from curate.synthesize.plan import plan
+    from curate.synthesize.prompts import Content
 
     asked = recipe()
     kept = (

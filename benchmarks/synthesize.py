@@ -35,7 +35,9 @@ from transformers import CLIPVisionModelWithProjection
 from curate.recipe import check_recipe
 from curate.references import StyleReference
 from curate.shards import write_shard
-from curate.synthesize import Content, Job, open_synthesizer, plan
+from curate.synthesize import Job, open_synthesizer
+from curate.synthesize.plan import plan
+from curate.synthesize.prompts import Content
 from stylear.pair import Pair, content_id
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curate.objects import corpus_path
-from stylear.console import DryRunOption, JsonOption, emit_json, emit_table
+from stylear.console import DryRunOption, JsonOption, emit_json, emit_table, emit_tables
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
@@ -202,14 +202,31 @@ def synthesize(
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
     redo: Annotated[bool, typer.Option("--redo", help="Synthesize again, from nothing.")] = False,
+    dry_run: DryRunOption = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Synthesize stylized pairs from raw pairs and style references into stylized/.
+    """Synthesize stylized pairs from prompts and style references into stylized/.
+
+    With --dry-run it shows the plan: how many prompts, styles and images in each split, prompts
+    before and after de-stylising, and which models are missing.
 
     Example: stylear curate synthesize manifests/demo.yaml --out corpus
     """
+    if dry_run:
+        from curate import run as runner
+        from curate.steps import Build
+        from curate.synthesize.preview import preview_plan, tables
+
+        place = recipe if recipe is not None else runner.recipe_path(out)
+        runner.check_place(out)
+        found = preview_plan(Build(out, _load(place, set_)))
+        if json:
+            emit_json(found)
+        else:
+            emit_tables(tables(found))
+        return
     _stage("synthesize", recipe, out, workers, set_, redo, json, engine, ray_address)
 
 

@@ -47,6 +47,14 @@ def emit_table(rows: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
+def emit_tables(tables: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    """Several tables, a blank line between two; empty ones are left out."""
+    for number, rows in enumerate(rows for rows in tables if rows):
+        if number:
+            print()
+        emit_table(rows)
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from curate.recipe.synthesis import SynthesizeSettings
 from curate.references import StyleReference
-from curate.synthesize import Content, Job, open_synthesizer, plan
+from curate.synthesize import Job, open_synthesizer
+from curate.synthesize.plan import plan
+from curate.synthesize.prompts import Content
 from stylear.pair import Pair
 
 SIZE, STEPS, GUIDANCE = 32, 2, 5.0
@@ -46,13 +49,8 @@ def recipe(folder: Path, backend: str = "instantstyle", **settings: Any) -> Any:
         seed=0,
         image=SimpleNamespace(size=SIZE, format="png", quality=95),
         mix=SimpleNamespace(val_fraction=0.0),
-        synthesize=SimpleNamespace(
-            backend=backend,
-            contents=None,
-            references_per_content=2,
-            candidates=2,
-            prompts=None,
-            settings=values,
+        synthesize=SynthesizeSettings(
+            backend=backend, references_per_content=2, candidates=2, settings=values
         ),
     )
 

@@ -34,11 +34,12 @@ from curate import run as runner
 from curate.references import StyleReference
 from curate.shards import iter_pairs
 from curate.steps.synthesize import Parents
-from curate.synthesize import Content, open_synthesizer
+from curate.synthesize import open_synthesizer
 from curate.synthesize.diffusion import Drawn, fit, out_of_memory
 from curate.synthesize.job import Encoding
 from curate.synthesize.opening import choose_device, choose_dtype, files_of
 from curate.synthesize.prompt_cache import PromptCache
+from curate.synthesize.prompts import Content
 from curate.synthesize.remembered import Remembered
 from curate.synthesize.settings import InstantStyleSettings
 from curate.synthesize.tuning import place

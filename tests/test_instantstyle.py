@@ -22,7 +22,8 @@ from drawn_jobs import (
 )
 from tiny_sdxl import write_sdxl
 
-from curate.synthesize import open_synthesizer, plan
+from curate.synthesize import open_synthesizer
+from curate.synthesize.plan import plan
 from stylear.errors import WeightsError
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns tensors into arrays

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +14,14 @@ import torch
 from PIL import Image, ImageDraw
 
 import curate.references
+from curate.recipe.synthesis import SynthesizeSettings
 from curate.references import StyleReference, load_references
-from curate.split import split_of
-from curate.synthesize import Content, Job, open_synthesizer, plan, settings_of
+from curate.synthesize import Job, open_synthesizer, settings_of
 from curate.synthesize.guide import blur, guide, luma
 from curate.synthesize.job import Encoding, decode, stylized_pair
 from curate.synthesize.patch import content_weight, stylize
+from curate.synthesize.plan import plan
+from curate.synthesize.prompts import Content
 from curate.synthesize.settings import PatchSettings, absolute_paths
 from curate.synthesize.statistics import rotations, transport
 from stylear.errors import RecipeError, SourceError
@@ -62,11 +63,9 @@ STYLES = [style("rows", stripes(0)), style("columns", stripes(1))]
 
 def recipe(backend: str = "patch", **changes: Any) -> Any:
     spec = {
+        **SynthesizeSettings().model_dump(),
         "backend": backend,
-        "contents": None,
         "references_per_content": 2,
-        "candidates": 2,
-        "prompts": None,
         "settings": {},
         **changes,
     }
@@ -95,84 +94,7 @@ def job(settings: Any, reference: StyleReference = STYLES[0], candidate: int = 0
     )
 
 
-# --- planning ---------------------------------------------------------------------------------
-
-
-def test_plan_is_the_same_whatever_the_order_of_rows() -> None:
-    jobs = plan(rows(9), STYLES, recipe(contents=5, references_per_content=1))
-    again = plan(rows(9)[::-1], STYLES, recipe(contents=5, references_per_content=1))
-    assert list(jobs) == list(again)
-    assert [j.key for j in jobs] == [j.key for j in again]
-    other = plan(rows(9), STYLES, recipe(contents=5, references_per_content=1, seed=1))
-    assert {j.parent for j in jobs} != {j.parent for j in other}
-
-
-def test_plan_meets_its_quotas_and_uses_references_evenly() -> None:
-    spec = recipe(contents=6, references_per_content=1, candidates=3)
-    jobs = plan(rows(20), STYLES, spec)
-    assert len(jobs) == 6 * 1 * 3
-    assert len({j.key for j in jobs}) == 18
-    assert set(Counter(j.group for j in jobs).values()) == {3}
-    assert Counter(j.reference for j in jobs) == {"rows": 9, "columns": 9}
-    assert {j.candidate for j in jobs} == {0, 1, 2}
-
-
-def test_plan_takes_distinct_contents_before_second_hands() -> None:
-    doubled = [
-        Content(f"{row.key}{hand}", row.caption, row.content) for row in rows(4) for hand in "ab"
-    ]
-    jobs = plan(doubled, STYLES, recipe(contents=4))
-    assert len({j.content for j in jobs}) == 4
-    assert len({j.parent for j in plan(doubled, STYLES, recipe(contents=6))}) == 6
-
-
-def test_plan_never_crosses_a_split() -> None:
-    many = [style(f"style{i}", stripes(0)) for i in range(12)]
-    jobs = plan(rows(40), many, recipe(val_fraction=0.3))
-    pairs = {(split_of(j.content, 0, 0.3), split_of(j.reference, 0, 0.3)) for j in jobs}
-    assert pairs == {("train", "train"), ("val", "val")}
-
-
-def test_a_plan_makes_the_same_job_each_time_it_is_asked() -> None:
-    jobs = plan(rows(5), STYLES, recipe(contents=4, candidates=3))
-    assert len(jobs) == 4 * 2 * 3 == len(list(jobs))
-    assert jobs[7] == list(jobs)[7]
-    assert jobs[-1] == jobs[23]
-    assert jobs[5:8] == [jobs[5], jobs[6], jobs[7]]
-    assert jobs[20:99] == [jobs[n] for n in range(20, 24)]
-    with pytest.raises(IndexError):
-        jobs[24]
-
-
-def test_keys_follow_the_settings_that_decide_an_image() -> None:
-    base = plan(rows(1), STYLES, recipe())
-    same = plan(rows(1), STYLES, recipe(settings={"batch_size": 3, "content": 0.6}))
-    changed = plan(rows(1), STYLES, recipe(settings={"content": 0.5}))
-    assert [j.key for j in base] == [j.key for j in same]
-    assert not {j.key for j in base} & {j.key for j in changed}
-
-
-def test_prompts_come_from_a_file_for_backends_that_draw(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.txt"
-    path.write_text("# two prompts\na red cat\n\na blue boat\na red cat\n")
-    settings = {"model": "m", "ip_adapter": "a"}
-    jobs = plan([], STYLES, recipe("instantstyle", prompts=path, settings=settings))
-    assert {j.prompt for j in jobs} == {"a red cat", "a blue boat"}
-    assert {j.parent for j in jobs} == {None}
-    assert {j.content for j in jobs} == {content_id("a red cat"), content_id("a blue boat")}
-    with pytest.raises(RecipeError, match=r"synthesize\.prompts: backend patch"):
-        plan([], STYLES, recipe(prompts=path))
-    path.write_text("\n# nothing\n")
-    with pytest.raises(SourceError, match="holds no prompt"):
-        plan([], STYLES, recipe("instantstyle", prompts=path, settings=settings))
-    absent = tmp_path / "absent.txt"
-    with pytest.raises(SourceError, match="cannot read"):
-        plan([], STYLES, recipe("instantstyle", prompts=absent, settings=settings))
-
-
-def test_a_plan_without_jobs_is_an_error() -> None:
-    with pytest.raises(RecipeError, match="no reference shares a split"):
-        plan(rows(3), [], recipe())
+# --- settings ---------------------------------------------------------------------------------
 
 
 def test_wrong_settings_name_the_key() -> None:

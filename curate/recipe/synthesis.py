@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from curate.recipe.base import Settings, under
 from curate.synthesize.settings import absolute_paths, backend_settings
+from curate.synthesize.templates import parse_all
+from stylear.errors import RecipeError
 
 
 class MiniReferences(Settings):
@@ -36,23 +38,72 @@ class SynthesizeSettings(Settings):
     """What is synthesised: contents x references x candidates."""
 
     backend: Literal["patch", "statistics", "render", "instantstyle", "ip-adapter"] = "patch"
-    contents: int | None = Field(None, ge=1, description="Raw pairs to stylise; default: all.")
-    references_per_content: int = Field(1, ge=1, description="References that each content meets.")
+    contents: int | None = Field(
+        None, ge=1, description="Raw pairs or prompts in use, at most; default: all."
+    )
+    references_per_content: int = Field(
+        1, ge=1, description="References that a content meets before the next one comes."
+    )
     shard_pairs: int = Field(
         64, ge=1, le=100_000, description="Images in a shard: what a kill can cost (ours)."
     )
     candidates: int = Field(2, ge=1, le=64, description="Images of one (content, reference).")
     prompts: Path | None = Field(None, description="Prompts, one a line, for backends that draw.")
+    templates: tuple[str, ...] = Field(
+        (), description='Prompts with placeholders, e.g. "{animal} on {place}"; instead of prompts.'
+    )
+    words: dict[str, Path | tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Words of each placeholder: a list, or a file with one a line.",
+    )
+    destyle: bool = Field(
+        False, description="Take words of style out of prompts, as StyleShot does with captions."
+    )
+    per_style: int | None = Field(
+        None, ge=1, description="Contents that each style meets (paper: 200); default: any number."
+    )
+    per_style_min: int = Field(
+        0, ge=0, description="Stop when a style meets fewer contents than this."
+    )
+    styles: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="In place of per_style for single styles; 0 leaves a style out.",
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="The backend's own.")
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _words(cls, given: Any) -> Any:
+        for name, words in given.items() if isinstance(given, dict) else ():
+            listed = isinstance(words, list | tuple) and all(isinstance(w, str) for w in words)
+            if not isinstance(words, str | Path) and not (words and listed):
+                raise RecipeError(
+                    f"synthesize.words.{name}: expected a list of words, or a file with one a line,"
+                    f" found {words!r}"
+                )
+        return given
 
     @model_validator(mode="after")
     def _resolve(self) -> SynthesizeSettings:
         resolved = backend_settings(self.backend, self.settings).model_dump(mode="json")
         self.settings.clear()
         self.settings.update(resolved)
+        parse_all(self.templates, self.words)
+        if self.templates and self.prompts is not None:
+            raise RecipeError(
+                "synthesize.templates: expected prompts or templates, found both",
+                hint="remove one of them",
+            )
         return self
 
     def placed(self, base: Path) -> Self:
-        prompts = None if self.prompts is None else under(base, self.prompts)
-        settings = absolute_paths(self.backend, self.settings, base)
-        return self.model_copy(update={"prompts": prompts, "settings": settings})
+        words = {
+            name: under(base, given) if isinstance(given, Path) else given
+            for name, given in self.words.items()
+        }
+        update = {
+            "prompts": None if self.prompts is None else under(base, self.prompts),
+            "words": words,
+            "settings": absolute_paths(self.backend, self.settings, base),
+        }
+        return self.model_copy(update=update)

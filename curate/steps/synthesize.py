@@ -16,10 +16,12 @@ from curate.pictures import Pictures
 from curate.references import StyleReference, load_references
 from curate.shards import ShardInfo
 from curate.steps import Build, Result, enter, inside, shards_of, without
-from curate.synthesize import Content, Job, open_synthesizer, plan
+from curate.synthesize import Job, open_synthesizer
 from curate.synthesize.job import VERSIONS
+from curate.synthesize.plan import plan
+from curate.synthesize.prompts import Content
 from curate.synthesize.settings import NEEDS_CONTENT, BackendSettings, backend_settings
-from stylear.console import Bar
+from stylear.console import Bar, say
 from stylear.errors import CorpusError, SettingsChanged, WeightsError
 from stylear.pair import digest
 
@@ -74,6 +76,11 @@ def how_made(recipe: Recipe, ledger: Ledger) -> Made:
     )
 
 
+def shard_pairs(recipe: Recipe) -> int:
+    """Images in a stylized shard."""
+    return min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
+
+
 def weights_state(settings: BackendSettings) -> str:
     """A digest of the names and sizes of the backend's model files; the hashes stand in every pair.
 
@@ -108,7 +115,9 @@ def synthesize(build: Build) -> Result:
         return Result(STAGE, 0, 0, 0, 0, {})
     references = load_references(recipe)
     jobs = plan(kept_rows(build), references, recipe)
-    size = min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
+    for reason, count in sorted(jobs.skipped.items()):
+        say(f"synthesize: {count} prompts left out: {reason}")
+    size = shard_pairs(recipe)
     units = [slice(i, min(i + size, len(jobs))) for i in range(0, len(jobs), size)]
     mended = 0
     for entry in _shards(build):

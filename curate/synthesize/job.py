@@ -33,6 +33,9 @@ class Job:
     parent: str | None  # key of the raw pair; None when the prompt comes from a list
     candidate: int  # 0-based within the group
     settings: str  # canonical JSON of the backend's settings
+    told: Mapping[str, Scalar] = field(
+        default_factory=dict
+    )  # lineage of the prompt; changes no key
     attempt: int = 0  # of drawing it; changes the seed, not the key
     group: str = field(init=False)
     key: str = field(init=False)
@@ -107,6 +110,7 @@ def stylized_pair(
         "candidate": job.candidate,
         "group": job.group,
         "seed": job.seed,
+        **job.told,
         **details,
     }
     finite = pixels is not None and bool(np.isfinite(pixels).all())
