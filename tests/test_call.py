@@ -63,7 +63,7 @@ def test_a_class_almost_right_is_suggested() -> None:
         ({"output_type": "latent"}, "output_type: is set by the synthesiser"),
         ({"callback_on_step_end": "print"}, "callback_on_step_end: is set by the synthesiser"),
         ({"num_images_per_prompt": 4}, "num_images_per_prompt: is set by the synthesiser"),
-        ({"__init__": 1}, "__init__: expected the name of a call argument"),
+        ({"__init__": 1}, "__init__: expected the name of an argument"),
         ({"_x": 1}, "_x: expected the name"),
         ({"a__b": 1}, "a__b: expected the name"),
         ({"extra": {"__class__": 1}}, "extra: expected plain keys, found '__class__'"),

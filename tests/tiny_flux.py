@@ -89,7 +89,7 @@ def write_pieces() -> T5TokenizerFast:
     return T5TokenizerFast(vocab=[*pieces, *((letter, -3.0) for letter in letters)], extra_ids=0)
 
 
-def write_redux(folder: Path) -> None:
+def write_redux(folder: Path, width: int = JOINT) -> Path:
     """The Redux release: image_encoder, feature_extractor and image_embedder, no text encoders."""
     torch.manual_seed(1)
     vision = SiglipVisionConfig(
@@ -103,5 +103,6 @@ def write_redux(folder: Path) -> None:
     FluxPriorReduxPipeline(
         image_encoder=SiglipVisionModel(vision),
         feature_extractor=SiglipImageProcessor(size={"height": 28, "width": 28}),
-        image_embedder=ReduxImageEncoder(redux_dim=16, txt_in_features=JOINT),
+        image_embedder=ReduxImageEncoder(redux_dim=16, txt_in_features=width),
     ).save_pretrained(folder)
+    return folder

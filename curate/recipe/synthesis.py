@@ -35,7 +35,16 @@ References = Annotated[MiniReferences | FolderReferences, Field(discriminator="t
 class SynthesizeSettings(Settings):
     """What is synthesised: contents x references x candidates."""
 
-    backend: Literal["patch", "statistics", "render", "instantstyle", "ip-adapter"] = "patch"
+    backend: Literal[
+        "patch",
+        "statistics",
+        "render",
+        "instantstyle",
+        "ip-adapter",
+        "style-aligned",
+        "flux-redux",
+        "pipeline",
+    ] = "patch"
     contents: int | None = Field(None, ge=1, description="Raw pairs to stylise; default: all.")
     references_per_content: int = Field(1, ge=1, description="References that each content meets.")
     shard_pairs: int = Field(

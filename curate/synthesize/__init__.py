@@ -29,6 +29,9 @@ __all__ = ["Content", "Job", "Plan", "Synthesizer", "open_synthesizer", "plan", 
 DRAWING = {  # the synthesisers that draw a prompt: module and class
     "instantstyle": "instantstyle:InstantStyle",
     "ip-adapter": "ip_adapter:IpAdapter",
+    "style-aligned": "style_aligned:StyleAligned",
+    "flux-redux": "flux_redux:FluxRedux",
+    "pipeline": "any_pipeline:AnyPipeline",
 }
 
 

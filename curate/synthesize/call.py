@@ -47,6 +47,7 @@ def check_class(name: str) -> str:
         raise ValueError(
             "expected a pipeline class that the installed diffusers exports"
             + (f" ({', '.join(near)}?)" if near else "")
+            + f", found {name!r}"
         )
     return name
 
@@ -55,17 +56,17 @@ def check_call(call: Mapping[str, Any]) -> None:
     """Raises ValueError for a call that could not be made safely or would lose an image's lineage."""
     for name in call:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or "__" in name:
-            raise ValueError(f"{name}: expected the name of a call argument")
+            raise ValueError(f"call.{name}: expected the name of an argument")
         if name in OURS or name.startswith("callback"):
-            raise ValueError(f"{name}: is set by the synthesiser, remove it")
+            raise ValueError(f"call.{name}: is set by the synthesiser, remove it")
     used = set[str]()
     for name, value in call.items():
-        _check(name, value, used)
+        _check(f"call.{name}", value, used)
     if "prompt" not in used:
-        raise ValueError("no argument holds {prompt}, so every image would be of the same")
+        raise ValueError("call: no argument holds {prompt}, so every image would be of the same")
     if not used & {"style", "reference"}:
         raise ValueError(
-            "no argument holds {reference} or {style}, so no image would be in a style"
+            "call: no argument holds {reference} or {style}, so no image would be in a style"
         )
 
 
@@ -98,8 +99,17 @@ def _check_text(where: str, text: str, used: set[str]) -> None:
         raise ValueError(f"{where}: a brace without its other one in {text!r}")
     if LOCATION.search(text):
         raise ValueError(f"{where}: expected no path and no URL, found {text!r}")
-    if "image" in where.split(".")[0] and text != "{reference}":
+    if "image" in where.split(".")[1] and text != "{reference}":
         raise ValueError(f"{where}: the only picture is {{reference}}, found {text!r}")
+
+
+def varies(value: Any) -> bool:
+    """Whether a value of a call differs between the images of one reference."""
+    if isinstance(value, Mapping):
+        return any(varies(part) for part in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(varies(part) for part in value)
+    return isinstance(value, str) and not {"prompt", "seed"}.isdisjoint(PLACE.findall(value))
 
 
 def fill(value: Any, places: Mapping[str, Any]) -> Any:

@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from curate.synthesize.job import Pixels
+from curate.synthesize.opening import quiet
 
 
 def ddim(pipeline: Any) -> Any:
     """A deterministic DDIM sampler with the pipeline's noise schedule (code: nothing is clipped)."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler.from_config(
-        pipeline.scheduler.config,
-        clip_sample=False,
-        set_alpha_to_one=False,
-        timestep_spacing="leading",
-    )
+    with quiet():  # of options that only the pipeline's own sampler has
+        return DDIMScheduler.from_config(
+            pipeline.scheduler.config,
+            clip_sample=False,
+            set_alpha_to_one=False,
+            timestep_spacing="leading",
+        )
 
 
 def encode_image(pipeline: Any, pixels: Pixels) -> Tensor:
@@ -54,7 +56,8 @@ def invert(pipeline: Any, latents: Tensor, *, steps: int, **call: Any) -> Tensor
         return values
 
     forward = pipeline.scheduler
-    pipeline.scheduler = DDIMInverseScheduler.from_config(forward.config)
+    with quiet():
+        pipeline.scheduler = DDIMInverseScheduler.from_config(forward.config)
     try:
         pipeline(
             latents=latents,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from curate.synthesize.call import check_call, check_class, varies
 from stylear.errors import RecipeError
 
 
@@ -171,12 +180,103 @@ class IpAdapterSettings(SdxlSettings):
     )
 
 
+class StyleAlignedSettings(DiffusionSettings):
+    """SDXL whose self-attention looks at the reference too; no adapter (defaults: the authors' code)."""
+
+    steps: int = Field(50, ge=1, le=1000, description="Steps of DDIM, there and back (code).")
+    guidance: float = Field(10.0, ge=0, le=50, description="Guidance scale (code).")
+    negative_prompt: str = Field("", description="What to stay away from; empty: none (code).")
+    reference_prompt: str = Field(
+        "", description="What the inversion is told of the reference; {style} is its style's name."
+    )
+    inversion_guidance: float = Field(
+        2.0, ge=0, le=50, description="Guidance of the inversion; none where there is none (code)."
+    )
+    inversion_skip: int = Field(
+        5, ge=0, description="Noisiest steps of the inversion that are passed over (code)."
+    )
+    shared_layers: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Part of the self-attention layers; 0 is plain SDXL (paper: 1).",
+    )
+    reference_scale: float = Field(
+        1.0, ge=0, le=4, description="Of the reference's keys; lower for famous pictures (code)."
+    )
+    reference_shift: float = Field(
+        0.6931, ge=-10, le=10, description="Added to the reference's logits (code: ln 2; paper: 0)."
+    )
+    share_group_norm: bool = Field(
+        True, description="Group norms see image and reference together (code; not in the paper)."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> StyleAlignedSettings:
+        if self.sampler is not None or self.sampler_options:
+            raise ValueError("sampler and sampler_options: style-aligned samples with DDIM")
+        if self.inversion_skip >= self.steps:
+            raise ValueError(f"inversion_skip: expected less than steps ({self.steps})")
+        if re.search(r"[{}]", self.reference_prompt.replace("{style}", "")):
+            raise ValueError("reference_prompt: the only place is {style}")
+        return self
+
+
+class FluxReduxSettings(DiffusionSettings):
+    """FLUX that reads the reference as tokens beside the prompt's (defaults: the Redux release)."""
+
+    paths: ClassVar[tuple[str, ...]] = (*DiffusionSettings.paths, "redux")
+
+    redux: str = Field(description="Directory of a FLUX Redux prior.")
+    steps: int = Field(50, ge=1, le=1000, description="Denoising steps (code).")
+    guidance: float = Field(2.5, ge=0, le=50, description="Guidance the model was taught (code).")
+    prompt_tokens: int = Field(
+        512, ge=1, le=512, description="Longest prompt in T5 tokens; FLUX.1 schnell takes 256."
+    )
+    reference_grid: int | None = Field(
+        None,
+        ge=1,
+        description="Side to which the reference's grid of tokens is averaged: fewer tell less of what"
+        " it shows (ours); default: as it is.",
+    )
+    reference_scale: float = Field(
+        1.0, ge=0, le=4, description="Factor on the reference's tokens (ours)."
+    )
+
+
+class PipelineSettings(DiffusionSettings):
+    """Any pipeline of diffusers, told what `call` says."""
+
+    batch_size: int = Field(1, ge=1, description="Images in one call; 1 suits every pipeline.")
+    pipeline: str = Field(description="Its class, e.g. FluxKontextPipeline.")
+    call: dict[str, Any] = Field(
+        description="Its arguments; {prompt}, {style}, {reference}, {size}, {seed} are filled in."
+    )
+
+    @field_validator("pipeline")
+    @classmethod
+    def _exported(cls, name: str) -> str:
+        return check_class(name)
+
+    @model_validator(mode="after")
+    def _possible(self) -> PipelineSettings:
+        check_call(self.call)
+        if self.batch_size > 1:
+            for name, value in self.call.items():
+                if varies(value) and not isinstance(value, str):
+                    raise ValueError(f"call.{name}: only a text can differ by image in one batch")
+        return self
+
+
 BACKENDS: dict[str, type[BackendSettings]] = {
     "patch": PatchSettings,
     "statistics": StatisticsSettings,
     "render": RenderSettings,
     "instantstyle": InstantStyleSettings,
     "ip-adapter": IpAdapterSettings,
+    "style-aligned": StyleAlignedSettings,
+    "flux-redux": FluxReduxSettings,
+    "pipeline": PipelineSettings,
 }
 NEEDS_CONTENT = frozenset(
     {"patch", "statistics", "render"}
@@ -199,10 +299,10 @@ def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings
         key = ".".join(["synthesize", "settings", *(str(part) for part in first["loc"])])
         known = ", ".join(model.model_fields)
         found = "nothing" if first["type"] == "missing" else repr(first["input"])
-        raise RecipeError(
-            f"{key}: {first['msg'].lower()}, found {found}",
-            hint=f"settings of backend {backend}: {known}",
-        ) from error
+        message = f"{key}: {first['msg'].lower()}, found {found}"
+        if first["type"] == "value_error":  # of a check of ours, which says what it found
+            message = f"{key}: {first['ctx']['error']}"
+        raise RecipeError(message, hint=f"settings of backend {backend}: {known}") from error
 
 
 def absolute_paths(backend: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
