@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image, ImageOps
 
 from curate.synthesize.call import fill, varies
-from curate.synthesize.diffusion import Diffusion, Drawn
+from curate.synthesize.diffusion import Diffusion, Drawn, out_of_memory
 from curate.synthesize.job import Job
 from curate.synthesize.opening import open_pipeline, quiet
 from stylear.errors import RecipeError
@@ -70,7 +70,9 @@ class AnyPipeline(Diffusion):
         settings = self.settings
         try:
             drawn = self.run(**call)
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RecipeError(
                 f"synthesize.settings.call: {settings.pipeline} refused it: {lines[0]}",
