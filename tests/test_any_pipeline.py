@@ -12,12 +12,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from drawing import REFERENCES, ROWS, SIZE, SQUARES, draw, recipe, worst
+from drawn_jobs import PICTURES, REFERENCES, SIZE, bare_recipe, draw, jobs_of, worst
+from PIL import Image
 from tiny_flux import write_flux
 from tiny_sdxl import write_sdxl
 
 from curate.recipe import load_recipe
-from curate.synthesize import open_synthesizer, plan
+from curate.synthesize import open_synthesizer
 from stylear.errors import RecipeError, StylearError, WeightsError
 
 pytestmark = [
@@ -71,7 +72,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
 def spec(folder: Path, place: int = 0, **settings: Any) -> Any:
     name, model, call = CALLS[place]
     values = {"pipeline": name, "model": str(folder / model), "call": call, **settings}
-    return recipe("pipeline", **values)
+    return bare_recipe("pipeline", **values)
 
 
 @pytest.mark.parametrize("place", range(len(CALLS)))
@@ -82,9 +83,11 @@ def test_images_equal_those_of_the_plain_call(folder: Path, place: int) -> None:
     pipeline.set_progress_bar_config(disable=True)
     expected = []
     for job in jobs:
-        styled = f"{job.prompt}, {'red' if job.reference == 'red--1' else 'blue'} style"
+        styled = f"{job.prompt}, {'red' if job.reference == 'red' else 'blue'} style"
         filled = {
-            name: SQUARES[job.reference] if value == "{reference}" else value
+            name: PICTURES[job.reference].resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+            if value == "{reference}"
+            else value
             for name, value in {"height": SIZE, "width": SIZE, **call}.items()
         }
         filled |= {name: styled for name, value in call.items() if value == STYLED}
@@ -107,7 +110,7 @@ def test_images_equal_those_of_the_plain_call(folder: Path, place: int) -> None:
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_batch_is_what_each_would_be(folder: Path, place: int) -> None:
     synthesizer: Any = open_synthesizer(spec(folder, place, batch_size=4), REFERENCES)
-    jobs = [j for j in plan(ROWS, REFERENCES, spec(folder, place)) if j.reference == "blue"]
+    jobs = [j for j in jobs_of(spec(folder, place)) if j.reference == "blue"]
     assert len({job.prompt for job in jobs}) == 2
     with torch.inference_mode():
         together = synthesizer.draw(jobs)
@@ -119,7 +122,7 @@ def test_a_batch_is_what_each_would_be(folder: Path, place: int) -> None:
 
 
 def test_batch_size_and_order_change_no_image_on_a_cpu(folder: Path) -> None:
-    jobs = list(plan(ROWS, REFERENCES, spec(folder)))
+    jobs = jobs_of(spec(folder))
     drawn: dict[str, set[bytes]] = {}
     for size in (1, 4):
         synthesizer = open_synthesizer(spec(folder, batch_size=size), REFERENCES)
@@ -135,8 +138,7 @@ def test_lineage_holds_the_call_and_what_was_cut_off(folder: Path) -> None:
     details = pairs[0].origin.details
     assert details["pipeline"] == "StableDiffusionXLPipeline"
     assert json.loads(str(details["call"])) == long
-    style = "red" if jobs[0].reference == "red--1" else "blue"
-    letters = len(style) + len("style") + (5 if jobs[0].prompt == "an owl" else 4)
+    letters = len(jobs[0].reference) + len("style") + (5 if jobs[0].prompt == "an owl" else 4)
     assert details["prompt_tokens"] == letters - (jobs[0].prompt == "an owl") + 1 + 80 + 2
     assert details["prompt_truncated_at"] == 77
     assert pairs[0].kept
@@ -144,7 +146,7 @@ def test_lineage_holds_the_call_and_what_was_cut_off(folder: Path) -> None:
 
 def test_t5_is_cut_off_where_the_call_says(folder: Path) -> None:
     synthesizer: Any = open_synthesizer(spec(folder, 2), REFERENCES)
-    [job] = plan(ROWS, REFERENCES, spec(folder, 2))[:1]
+    [job] = jobs_of(spec(folder, 2))[:1]
     assert synthesizer.about(job)["prompt_truncated_at"] is None
     call = CALLS[2][2] | {"max_sequence_length": 4}
     synthesizer = open_synthesizer(spec(folder, 2, call=call), REFERENCES)
@@ -227,7 +229,7 @@ def test_a_pipeline_that_gives_no_image_is_told(
         (SimpleNamespace(images=np.zeros((0, 4, 4, 3))), r"found 0 of shape \(\)"),
     ]
     synthesizer = open_synthesizer(spec(folder, 1), REFERENCES)
-    [job] = plan(ROWS, REFERENCES, spec(folder, 1))[:1]
+    [job] = jobs_of(spec(folder, 1))[:1]
     for result, message in results:
         monkeypatch.setattr(kind, "__call__", lambda *_, found=result, **__: found)
         with pytest.raises(RecipeError, match=message):

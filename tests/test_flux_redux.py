@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline, FluxPriorReduxPipeline
-from drawing import PICTURES, REFERENCES, ROWS, SIZE, draw, recipe, worst
+from drawn_jobs import PICTURES, REFERENCES, SIZE, bare_recipe, draw, jobs_of, worst
 from safetensors.torch import load_file, save_file
 from tiny_flux import JOINT, write_flux, write_redux
 
-from curate.synthesize import open_synthesizer, plan
+from curate.synthesize import open_synthesizer
 from curate.synthesize.flux_redux import pooled
 from stylear.errors import WeightsError
 
@@ -35,7 +35,7 @@ def spec(folder: Path, **settings: Any) -> Any:
         "prompt_tokens": 512,
         **settings,
     }
-    return recipe("flux-redux", **values)
+    return bare_recipe("flux-redux", **values)
 
 
 def plain(folder: Path) -> tuple[Any, Any]:
@@ -72,7 +72,7 @@ def test_images_equal_those_of_plain_diffusers(folder: Path) -> None:
 
 
 def test_batch_size_and_order_change_no_image_on_a_cpu(folder: Path) -> None:
-    jobs = list(plan(ROWS, REFERENCES, spec(folder)))
+    jobs = jobs_of(spec(folder))
     drawn: dict[str, set[bytes]] = {}
     for size in (1, 4):
         synthesizer = open_synthesizer(spec(folder, batch_size=size), REFERENCES)
@@ -84,7 +84,7 @@ def test_batch_size_and_order_change_no_image_on_a_cpu(folder: Path) -> None:
 
 def test_a_batch_of_several_references_is_what_each_would_be(folder: Path) -> None:
     synthesizer: Any = open_synthesizer(spec(folder), REFERENCES)
-    jobs = plan(ROWS, REFERENCES, spec(folder))[:4]
+    jobs = jobs_of(spec(folder))[:4]
     assert len({job.reference for job in jobs}) == 2
     with torch.inference_mode():
         together = synthesizer.draw(jobs)
@@ -116,7 +116,7 @@ def test_the_prior_reads_a_reference_once(folder: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(FluxPriorReduxPipeline, "encode_image", counted)
     draw(spec(folder))
-    assert seen == [(40, 48)] * 2
+    assert seen == [(40, 40)] * 2
 
 
 def test_lineage_tells_what_was_cut_off_and_what_was_loaded(folder: Path) -> None:

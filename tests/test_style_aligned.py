@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from drawing import REFERENCES, ROWS, SIZE, SQUARES, draw, recipe, worst
+from drawn_jobs import PICTURES, REFERENCES, SIZE, bare_recipe, draw, jobs_of, worst
+from PIL import Image
 from tiny_sdxl import write_sdxl
 
-from curate.synthesize import open_synthesizer, plan
+from curate.synthesize import open_synthesizer
 from curate.synthesize.inversion import ddim, encode_image, invert
 from curate.synthesize.settings import backend_settings
 from curate.synthesize.shared_attention import SharedAttention, share
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spec(folder: Path, **settings: Any) -> Any:
     values = {"steps": STEPS, "guidance": GUIDANCE, "inversion_skip": 0, **settings}
-    return recipe("style-aligned", model=str(folder / "sdxl"), **values)
+    return bare_recipe("style-aligned", model=str(folder / "sdxl"), **values)
 
 
 def plain(folder: Path) -> Any:
@@ -73,13 +74,14 @@ def by_hand(folder: Path, jobs: list[Any], **share_options: Any) -> list[np.ndar
     pipeline = plain(folder)
     share(pipeline.unet, 2, **share_options)
     trails = {}
-    for name, square in SQUARES.items():
+    for name, image in PICTURES.items():
+        square = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
         latents = encode_image(pipeline, np.asarray(square, np.float32) / np.float32(255))
         trails[name] = invert(
             pipeline,
             latents,
             steps=STEPS,
-            prompt=f"{name.split('--')[0]} drawing",
+            prompt=f"{name} drawing",
             guidance_scale=2.0,
             height=SIZE,
             width=SIZE,
@@ -98,7 +100,7 @@ def by_hand(folder: Path, jobs: list[Any], **share_options: Any) -> list[np.ndar
             return values
 
         both = pipeline(
-            [f"{job.reference.split('--')[0]} drawing", job.prompt],
+            [f"{job.reference} drawing", job.prompt],
             latents=torch.cat([trail[:1], noise]),
             num_inference_steps=STEPS,
             guidance_scale=GUIDANCE,
@@ -123,13 +125,13 @@ def test_an_image_is_drawn_beside_its_reference(folder: Path, options: dict[str,
     }
     settings = {told[name]: value for name, value in options.items()}
     jobs, pairs = draw(spec(folder, reference_prompt="{style} drawing", **settings))
-    assert {job.reference for job in jobs} == {"red--1", "blue"}
+    assert {job.reference for job in jobs} == {"red", "blue"}
     expected = by_hand(folder, list(jobs), **{"shift": 0.6931, "group_norm": True, **options})
     assert worst(pairs, expected) <= 1
 
 
 def test_batch_size_order_and_neighbours_change_no_image_on_a_cpu(folder: Path) -> None:
-    jobs = list(plan(ROWS, REFERENCES, spec(folder)))
+    jobs = jobs_of(spec(folder))
     drawn = {}
     for size in (1, 4):
         synthesizer = open_synthesizer(spec(folder, batch_size=size), REFERENCES)
@@ -142,7 +144,7 @@ def test_batch_size_order_and_neighbours_change_no_image_on_a_cpu(folder: Path) 
 
 def test_images_of_one_batch_are_those_drawn_alone(folder: Path) -> None:
     synthesizer: Any = open_synthesizer(spec(folder), REFERENCES)
-    jobs = [j for j in plan(ROWS, REFERENCES, spec(folder)) if j.reference == "blue"]
+    jobs = [j for j in jobs_of(spec(folder)) if j.reference == "blue"]
     assert len(jobs) == 4
     with torch.inference_mode():
         together = synthesizer.draw(jobs)
@@ -152,8 +154,8 @@ def test_images_of_one_batch_are_those_drawn_alone(folder: Path) -> None:
 
 
 def test_what_an_image_is_told_of_the_reference_decides_it(folder: Path) -> None:
-    [job] = plan(ROWS, REFERENCES, spec(folder))[:1]
-    other = replace(job, reference="blue" if job.reference == "red--1" else "red--1")
+    [job] = jobs_of(spec(folder))[:1]
+    other = replace(job, reference="blue" if job.reference == "red" else "red")
     assert other.seed == job.seed  # the same noise beside another reference
     changes: list[dict[str, Any]] = [
         {},
@@ -196,7 +198,7 @@ def test_lineage_tells_how_the_reference_was_read(folder: Path) -> None:
         assert details["sampler"] == "DDIMScheduler"
         assert json.loads(str(details["sampler_options"]))["clip_sample"] is False
         assert details["shared_attention_layers"] == count
-        assert details["reference_prompt"] == job.reference.split("--")[0]
+        assert details["reference_prompt"] == job.reference
         assert details["prompt_tokens"] == 6  # start, "a" and "cat" by letters, end; "an" is one
         assert details["seed"] == job.seed
         assert details["model_sha256"] == synthesizer.details["model_sha256"]
@@ -222,4 +224,4 @@ def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) 
 
 def test_a_missing_model_is_named(folder: Path) -> None:
     with pytest.raises(WeightsError, match="nowhere"):
-        open_synthesizer(recipe("style-aligned", model=str(folder / "nowhere")), REFERENCES)
+        open_synthesizer(bare_recipe("style-aligned", model=str(folder / "nowhere")), REFERENCES)
