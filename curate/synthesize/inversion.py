@@ -31,9 +31,11 @@ def ddim(pipeline: Any) -> Any:
 def encode_image(pipeline: Any, pixels: Pixels) -> Tensor:
     """The latents (1, c, h, w) of an image (H, W, 3) in [0, 1]: the mean, nothing is drawn."""
     vae = pipeline.vae
-    kept, dtype = vae.dtype, torch.float32 if vae.config.force_upcast else vae.dtype
+    kept = dtype = vae.dtype
+    if kept == torch.float16 and vae.config.force_upcast:  # SDXL's VAE overflows
+        dtype = torch.float32
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(pipeline._execution_device, dtype)
-    if dtype != kept:  # SDXL's VAE overflows in half precision
+    if dtype != kept:
         vae.to(dtype=dtype)
     latents: Tensor = vae.encode(image * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
     if dtype != kept:

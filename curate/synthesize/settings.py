@@ -228,6 +228,7 @@ class FluxReduxSettings(DiffusionSettings):
     paths: ClassVar[tuple[str, ...]] = (*DiffusionSettings.paths, "redux")
 
     redux: str = Field(description="Directory of a FLUX Redux prior.")
+    size: int = Field(1024, ge=16, multiple_of=16, description="Pixels a side while drawing.")
     steps: int = Field(50, ge=1, le=1000, description="Denoising steps (code).")
     guidance: float = Field(2.5, ge=0, le=50, description="Guidance the model was taught (code).")
     prompt_tokens: int = Field(
