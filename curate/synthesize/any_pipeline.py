@@ -37,7 +37,6 @@ class AnyPipeline(Diffusion):
         options = {"add_watermarker": False}
         options = {n: v for n, v in options.items() if n in inspect.signature(kind).parameters}
         pipeline, sha256 = open_pipeline(kind, settings, self.dtype, **options)
-        self._squares: dict[str, Image.Image] = {}
         return pipeline, {"model_sha256": sha256}
 
     def about(self, job: Job) -> dict[str, Scalar]:
@@ -105,12 +104,8 @@ class AnyPipeline(Diffusion):
 
     def _square(self, reference: str) -> Image.Image:
         """A reference as the pipeline is given it: its middle, a square of the size drawn."""
-        if reference not in self._squares:
-            side = (self.settings.size, self.settings.size)
-            self._squares[reference] = ImageOps.fit(
-                self.picture(reference), side, Image.Resampling.LANCZOS
-            )
-        return self._squares[reference]
+        side = (self.settings.size, self.settings.size)
+        return ImageOps.fit(self.picture(reference), side, Image.Resampling.LANCZOS)
 
     def _limit(self, tokenizer: Any) -> int:
         """At how many tokens a prompt is cut off: CLIP has a length, others are told one."""
