@@ -174,11 +174,11 @@ def test_a_recipe_with_a_hostile_pipeline_is_refused(
 ) -> None:
     values = {"pipeline": "StableDiffusionXLPipeline", "model": "m", "call": {"prompt": STYLED}}
     text = {"name": "x", "raw": [{"type": "mini"}], "references": [{"type": "mini"}]}
-    text["synthesize"] = {"backend": "pipeline", "settings": values}  # type: ignore[assignment]
+    text["synthesize"] = {"backend": "pipeline", "settings": values}
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(text), "utf-8")
     assert load_recipe(path).synthesize.backend == "pipeline"
-    text["synthesize"] = {"backend": "pipeline", "settings": values | settings}  # type: ignore[assignment]
+    text["synthesize"] = {"backend": "pipeline", "settings": values | settings}
     path.write_text(json.dumps(text), "utf-8")
     with pytest.raises(RecipeError, match=message):
         load_recipe(path)

@@ -42,13 +42,15 @@ class AnyPipeline(Diffusion):
     def about(self, job: Job) -> dict[str, Scalar]:
         """Tokens of the prompt, most of any text encoder, and the least at which one cuts it off."""
         prompt = fill(self.settings.call.get("prompt", "{prompt}"), self._places(job))
-        tokens, cuts = 0, []
+        tokens, cuts = 0, list[int]()
         for tokenizer in (getattr(self.pipeline, name, None) for name in TOKENIZERS):
             if tokenizer is not None and isinstance(prompt, str):
                 with quiet():
                     count = len(tokenizer(prompt).input_ids)
                 limit = self._limit(tokenizer)
-                tokens, cuts = max(tokens, count), [*cuts, *([limit] if count > limit else [])]
+                tokens = max(tokens, count)
+                if count > limit:
+                    cuts.append(limit)
         return {"prompt_tokens": tokens, "prompt_truncated_at": min(cuts, default=None)}
 
     def draw(self, batch: Sequence[Job]) -> list[Drawn]:
@@ -118,13 +120,13 @@ class AnyPipeline(Diffusion):
 
 def pipeline_class(name: str) -> Any:
     """The class of diffusers that a recipe names. Raises RecipeError where it cannot be used here."""
-    kind = getattr(diffusers, name, None)
+    kind: Any = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
         raise RecipeError(
             f"synthesize.settings.pipeline: {name} needs a library that is not installed",
             hint=f"run python -c 'from diffusers import {name}; {name}()' to see which",
         )
-    if kind._load_connected_pipes:
+    if getattr(kind, "_load_connected_pipes", False):
         raise RecipeError(
             f"synthesize.settings.pipeline: {name} fetches a second model by the first one's words",
             hint="name the pipeline of one model",

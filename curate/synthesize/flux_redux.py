@@ -113,11 +113,12 @@ class FluxRedux(Diffusion):
         tokens: Tensor = self.prior.image_embedder(seen).image_embeds
         if self.settings.reference_grid is not None:
             tokens = pooled(tokens, self.settings.reference_grid)
-        return (self.settings.reference_scale * tokens).to(self.device)
+        tokens = self.settings.reference_scale * tokens
+        return tokens.to(self.device)
 
 
 def pooled(tokens: Tensor, side: int) -> Tensor:
     """Tokens (B, n n, D) of a grid, averaged to (B, m m, D), m at most `side`."""
     across = round(tokens.shape[1] ** 0.5)
-    grid = tokens.transpose(1, 2).unflatten(2, (across, across))
+    grid = tokens.transpose(1, 2).reshape(len(tokens), -1, across, across)
     return adaptive_avg_pool2d(grid, min(side, across)).flatten(2).transpose(1, 2)

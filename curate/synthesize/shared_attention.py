@@ -37,9 +37,9 @@ class SharedAttention:
         if hidden_states.shape[0] <= self.halves:
             plain: Tensor = self._plain(attn, hidden_states, *args, **kwargs)
             return plain
-        tokens = hidden_states.unflatten(0, (self.halves, -1))  # (G, N, T, C)
+        tokens = hidden_states.reshape(self.halves, -1, *hidden_states.shape[1:])  # (G, N, T, C)
         query, key, value = (
-            part(tokens).unflatten(-1, (attn.heads, -1)).transpose(2, 3)  # (G, N, H, T, D)
+            part(tokens).view(*tokens.shape[:3], attn.heads, -1).transpose(2, 3)  # (G, N, H, T, D)
             for part in (attn.to_q, attn.to_k, attn.to_v)
         )
         mixed = torch.cat([self._reference(query, key, value), self._rest(query, key, value)], 1)
@@ -48,8 +48,7 @@ class SharedAttention:
 
     def _reference(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """What the reference reads of itself, (G, 1, H, T, D)."""
-        first = [part[:, 0] for part in (query, key, value)]
-        return scaled_dot_product_attention(*first).unsqueeze(1)
+        return scaled_dot_product_attention(query[:, 0], key[:, 0], value[:, 0])[:, None]
 
     def _rest(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """What the other images read of themselves and of the reference, (G, N - 1, H, T, D)."""
@@ -61,8 +60,10 @@ class SharedAttention:
         bias = None
         if self.shift:
             bias = pad(queries.new_zeros(shape[-2]), (0, shape[-2]), value=self.shift)[None]
-        flat = (part.flatten(0, 1) for part in (queries, keys, values))
-        return scaled_dot_product_attention(*flat, attn_mask=bias).unflatten(0, shape[:2])
+        read = scaled_dot_product_attention(
+            queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), attn_mask=bias
+        )
+        return read.view(shape)
 
 
 class SharedGroupNorm(nn.Module):
@@ -81,13 +82,12 @@ class SharedGroupNorm(nn.Module):
         if features.shape[0] <= self.halves:
             plain: Tensor = self.norm(features)
             return plain
-        parts = features.unflatten(0, (self.halves, -1))  # (G, N, C, h, w)
+        parts = features.reshape(self.halves, -1, *features.shape[1:])  # (G, N, C, h, w)
         first, rest = parts[:, :1], parts[:, 1:]
         joined = torch.cat([rest, first.expand_as(rest)], -2)
         normed = self.norm(joined.flatten(0, 1))[..., : features.shape[-2], :]
-        return torch.cat(
-            [self.norm(first[:, 0]).unsqueeze(1), normed.unflatten(0, rest.shape[:2])], 1
-        ).flatten(0, 1)
+        both = [self.norm(first[:, 0])[:, None], normed.reshape(rest.shape)]
+        return torch.cat(both, 1).flatten(0, 1)
 
 
 def adain(features: Tensor, reference: Tensor) -> Tensor:
