@@ -30,27 +30,34 @@ def reference(name: str, seed: int) -> StyleReference:
 
 
 REFERENCES = [reference("red", 1), reference("blue", 2)]
+PICTURES = {r.id: Image.open(io.BytesIO(r.image)).convert("RGB") for r in REFERENCES}
 ROWS = [Content(f"key{i}", caption, f"c{i}") for i, caption in enumerate(["a cat", "an owl"])]
 
 
 def recipe(folder: Path, backend: str = "instantstyle", **settings: Any) -> Any:
-    """What a synthesiser reads of a recipe; 2 contents x 2 references x 2 candidates."""
+    """A recipe of SDXL with an adapter."""
     values = {
         "model": str(folder / "sdxl"),
         "ip_adapter": str(folder / "adapter"),
         "steps": STEPS,
-        "size": SIZE,
-        "device": "cpu",
         "batch_size": 4,
         "negative_prompt": "blurry",
         **settings,
     }
+    return bare_recipe(backend, **values)
+
+
+def bare_recipe(backend: str, **settings: Any) -> Any:
+    """What a synthesiser reads of a recipe; 2 contents x 2 references x 2 candidates."""
     return SimpleNamespace(
         seed=0,
         image=SimpleNamespace(size=SIZE, format="png", quality=95),
         mix=SimpleNamespace(val_fraction=0.0),
         synthesize=SynthesizeSettings(
-            backend=backend, references_per_content=2, candidates=2, settings=values
+            backend=backend,
+            references_per_content=2,
+            candidates=2,
+            settings={"size": SIZE, "device": "cpu", **settings},
         ),
     )
 
@@ -69,12 +76,19 @@ def pixels_of(pair: Pair) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(pair.image))).astype(int)
 
 
+def worst(pairs: list[Pair], expected: list[np.ndarray]) -> int:
+    """The largest difference of a level between images and pixels in [0, 1]."""
+    return max(
+        int(np.abs(pixels_of(pair) - np.rint(np.clip(pixels, 0, 1) * 255).astype(int)).max())
+        for pair, pixels in zip(pairs, expected, strict=True)
+    )
+
+
 def drawn_plainly(pipeline: Any, jobs: list[Job], **options: Any) -> list[np.ndarray]:
     """The images of jobs as a user of diffusers would draw them, one call each."""
     import torch
 
     pipeline.set_progress_bar_config(disable=True)
-    images = {r.id: Image.open(io.BytesIO(r.image)).convert("RGB") for r in REFERENCES}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, **options}
@@ -82,7 +96,7 @@ def drawn_plainly(pipeline: Any, jobs: list[Job], **options: Any) -> list[np.nda
         pipeline(
             prompt=job.prompt,
             negative_prompt="blurry",
-            ip_adapter_image=images[job.reference],
+            ip_adapter_image=PICTURES[job.reference],
             generator=torch.Generator("cpu").manual_seed(job.seed),
             height=SIZE,
             width=SIZE,

@@ -37,7 +37,16 @@ References = Annotated[MiniReferences | FolderReferences, Field(discriminator="t
 class SynthesizeSettings(Settings):
     """What is synthesised: contents x references x candidates."""
 
-    backend: Literal["patch", "statistics", "render", "instantstyle", "ip-adapter"] = "patch"
+    backend: Literal[
+        "patch",
+        "statistics",
+        "render",
+        "instantstyle",
+        "ip-adapter",
+        "style-aligned",
+        "flux-redux",
+        "pipeline",
+    ] = "patch"
     contents: int | None = Field(
         None, ge=1, description="Raw pairs or prompts in use, at most; default: all."
     )

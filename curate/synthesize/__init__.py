@@ -22,6 +22,9 @@ __all__ = ["Job", "Synthesizer", "open_synthesizer", "settings_of"]
 DRAWING = {  # the synthesisers that draw a prompt: module and class
     "instantstyle": "instantstyle:InstantStyle",
     "ip-adapter": "ip_adapter:IpAdapter",
+    "style-aligned": "style_aligned:StyleAligned",
+    "flux-redux": "flux_redux:FluxRedux",
+    "pipeline": "any_pipeline:AnyPipeline",
 }
 
 
