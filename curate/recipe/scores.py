@@ -9,28 +9,42 @@ from pydantic import Field
 
 from curate.recipe.base import NAME, Settings, under
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+RENAMED = {"clip-style": "clip-image"}  # old type -> what it is called now
+
 
 class ClipTextScore(Settings):
     """Cosine of the image and its caption."""
 
     name: str = Field(pattern=NAME)
     type: Literal["clip-text"]
-    model: str = Field("mini-clip", description="Which CLIP: a mini model's name or a directory.")
+    model: str = Field(
+        "mini-clip",
+        description="Which CLIP: a mini model, a directory in open_clip's layout, or ARCH/CHECKPOINT.",
+    )
     batch_size: int = Field(
         64, ge=1, description="Images in one batch; decides the last digit of a score."
     )
     device: str = Field("auto", description="torch device; auto: cuda where there is one.")
+    dtype: Dtype = Field(
+        "auto", description="Precision; auto: float32 on a CPU, bfloat16 on a GPU (ours)."
+    )
 
     def placed(self, base: Path) -> Self:
-        if not (base / self.model).exists():  # a model's name
+        arch, _, checkpoint = self.model.partition("/")
+        if (base / self.model).exists():
+            model = str(under(base, self.model))
+        elif checkpoint and arch and (base / checkpoint).is_file():
+            model = f"{arch}/{under(base, checkpoint)}"
+        else:  # a model's name
             return self
-        return self.model_copy(update={"model": str(under(base, self.model))})
+        return self.model_copy(update={"model": model})
 
 
-class ClipStyleScore(ClipTextScore):
-    """Cosine of the image and its style reference."""
+class ClipImageScore(ClipTextScore):
+    """Cosine of the image and its style reference (CLIP-I)."""
 
-    type: Literal["clip-style"]  # type: ignore[assignment]
+    type: Literal["clip-image"]  # type: ignore[assignment]
 
 
 class TextureScore(Settings):
@@ -38,9 +52,6 @@ class TextureScore(Settings):
 
     name: str = Field(pattern=NAME)
     type: Literal["texture"]
-    batch_size: int = Field(
-        64, ge=1, description="Images in one batch; decides the last digit of a score."
-    )
 
 
 class PhashScore(Settings):
@@ -50,7 +61,7 @@ class PhashScore(Settings):
     type: Literal["phash"]
 
 
-SCORERS = (ClipTextScore, ClipStyleScore, TextureScore, PhashScore)
+SCORERS = (ClipTextScore, ClipImageScore, TextureScore, PhashScore)
 Score = Annotated[
-    ClipTextScore | ClipStyleScore | TextureScore | PhashScore, Field(discriminator="type")
+    ClipTextScore | ClipImageScore | TextureScore | PhashScore, Field(discriminator="type")
 ]
