@@ -60,7 +60,8 @@ class ClipScorer(Scorer):
 
     @classmethod
     def identity(cls, spec: Any) -> tuple[str, ...]:
-        return (model_sha256(spec.model),)
+        arch = spec.model.partition("/")[0]  # of ARCH/CHECKPOINT; the settings hold the rest
+        return (arch, model_sha256(spec.model))
 
     def told(self) -> dict[str, Any]:
         return {

@@ -30,8 +30,13 @@ T = TypeVar("T")
 class Feature(Protocol):
     """What is measured of an image."""
 
-    name: Hashable  # features of one name give the same numbers
-    batch_size: int
+    @property
+    def name(self) -> Hashable:
+        """Features of one name give the same numbers."""
+        ...
+
+    @property
+    def batch_size(self) -> int: ...
 
     def prepare(self, image: Image.Image) -> Any:
         """Of an RGB image, what `measure` takes. Runs in threads, beside the model."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 METADATA = b"stylear.scorer"
 DECIMALS = 5  # ours
+PER_SHARD = ("captions_cut", "halved_to")
 COLOUR = "colour"  # column beside the perceptual hash: mean RGB of the four quarters, hex
 
 
@@ -53,3 +54,8 @@ def told_of(table: pa.Table) -> dict[str, Any]:
     """
     found: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
     return found
+
+
+def measured_with(table: pa.Table) -> dict[str, Any]:
+    """The same without what differs from shard to shard: equal for all tables of one column."""
+    return {name: value for name, value in told_of(table).items() if name not in PER_SHARD}

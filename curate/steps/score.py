@@ -106,9 +106,11 @@ def score(build: Build) -> Result:
                         note=note,
                     )
                 bar.advance(work.rows * len(work.missing), work.unit)
-    entries = [entry for spec in specs for entry in ledger.entries(ledger_stage(spec))]
-    tell_cut(entries)
-    return Result.of(STAGE, entries, sum(len(work.missing) for work in works))
+    shards_there = [f"{kind}-{entry.unit}" for kind, entry in all_shards(build)]
+    entries = [ledger.entry(ledger_stage(spec), unit) for spec in specs for unit in shards_there]
+    committed = [entry for entry in entries if entry is not None]
+    tell_cut(committed)
+    return Result.of(STAGE, committed, sum(len(work.missing) for work in works))
 
 
 def plan(build: Build, specs: Sequence[Any], references: Sequence[StyleReference]) -> list[Work]:

@@ -42,7 +42,13 @@ class ClipEncoder:
     """A frozen CLIP: images and texts to unit vectors, images to the tower's patch features."""
 
     def __init__(
-        self, name: str, weights: Path, model: nn.Module, transform: Any, tokenizer: Any
+        self,
+        name: str,
+        weights: Path,
+        model: nn.Module,
+        transform: Any,
+        tokenizer: Any,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.name = name
         self.weights_sha256 = sha256_of(weights)
@@ -63,8 +69,10 @@ class ClipEncoder:
         grid = getattr(visual, "grid_size", (0, 0))
         self.num_patches = int(grid[0] * grid[1])
         self.feature_dim = int(visual.conv1.out_channels) if blocks is not None else 0
-        parameter = next(self.model.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
+        self.device = next(self.model.parameters()).device
+        self.dtype = (
+            dtype  # of what goes in; open_clip keeps norms and single parameters in float32
+        )
         self._shape, self._scale = _split(transform, self.device)
 
     @classmethod
@@ -154,7 +162,7 @@ class ClipEncoder:
                 f"{weights}: open_clip cannot load it as {source}: {text}",
                 hint="the weights, the config and the tokenizer must be of the same model",
             ) from error
-        return cls(name, weights, model, transform, tokenizer)
+        return cls(name, weights, model, transform, tokenizer, dtype)
 
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
         """Encoded or decoded pictures to pixels (B, 3, S, S), by the model's own preprocess_cfg.
