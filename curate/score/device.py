@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from curate.engine import cores
+
+CPU_THREADS = 2  # that load beside a model on the CPU (ours)
+
 
 def pick_device(device: str) -> str:
     """`auto` as cuda where there is one, else cpu."""
@@ -28,3 +32,15 @@ def settled(spec: Any) -> Any:
     device = pick_device(spec.device)
     dtype = {"dtype": pick_dtype(spec.dtype, device)} if hasattr(spec, "dtype") else {}
     return spec.model_copy(update={"device": device, **dtype})
+
+
+def num_gpus() -> int:
+    """GPUs of this machine."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def loading_threads(*, gpu: bool) -> int:
+    """Threads that load for one worker: its share of the cores beside a GPU, few beside a busy CPU."""
+    return max(CPU_THREADS, cores() // max(1, num_gpus())) if gpu else CPU_THREADS

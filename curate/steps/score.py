@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate import shards
-from curate.engine import cores
 from curate.ledger import Entry, Made
 from curate.references import StyleReference, load_references
 from curate.stage import KINDS, ShardKind, score_path
@@ -31,7 +30,6 @@ MADE_BY: dict[ShardKind, str] = {"raw": "fetch", "stylized": "synthesize"}
 RUN_PAIRS = (
     16_000  # of the shards that one worker passes at a time on a GPU, so that it never waits (ours)
 )
-CPU_THREADS = 2  # that load beside a model on the CPU (ours)
 NOTED = ("captions_cut", "halved_to")  # of what a table tells, what the ledger notes
 
 
@@ -81,15 +79,19 @@ def score(build: Build) -> Result:
     Raises SettingsChanged for columns of other settings or weights, CorpusError when fetch or
     synthesize is not finished.
     """
+    from curate.score.device import loading_threads, num_gpus
+
     ledger, corpus = build.ledger, build.corpus
     references = load_references(build.recipe)
     specs = scorers(build.recipe)
     works = plan(build, specs, references)
     gpu = on_gpu(specs)
-    units = list(runs(works, RUN_PAIRS if gpu else 1))
+    pairs = sum(work.rows for work in works)
+    share = pairs // (2 * (build.workers or num_gpus() or 1))  # so that no GPU is left without work
+    units = list(runs(works, min(RUN_PAIRS, share) if gpu else 1))
     total = sum(work.rows * len(work.missing) for work in works)
     with Bar("score", total=total, unit="scores") as bar:
-        opened = partial(open_worker, references, corpus, cores() if gpu else CPU_THREADS)
+        opened = partial(open_worker, references, corpus, loading_threads(gpu=gpu))
         results = build.map_units(opened, units, len(units), gpu=gpu)
         for unit, written in zip(units, results, strict=True):
             for work, files in zip(unit, written, strict=True):
