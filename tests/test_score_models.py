@@ -156,3 +156,14 @@ def test_both_halves_of_preprocessing_are_open_clips_own(tmp_path: Path) -> None
     shaped = [clip.shape(image) for image in images]
     assert {one.dtype for one in shaped} == {torch.uint8}
     assert torch.equal(clip.pixels(shaped), torch.stack([transform(image) for image in images]))
+
+
+def test_a_transform_of_another_build_is_left_whole(checkpoint: Path) -> None:
+    import open_clip
+    from torchvision import transforms
+
+    model, _, _ = open_clip.create_model_and_transforms(ARCH, pretrained=str(checkpoint))
+    strange = transforms.Compose([transforms.Resize((224, 224)), transforms.PILToTensor()])
+    clip = ClipEncoder("x", checkpoint, model, strange, open_clip.get_tokenizer(ARCH))
+    image = Image.open(io.BytesIO(PAIRS[0].image)).convert("RGB")
+    assert torch.equal(clip.preprocess([image, image]), torch.stack([strange(image)] * 2))
