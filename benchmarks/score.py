@@ -99,7 +99,7 @@ def write_model(arch: str, file: Path) -> None:
 
 
 def ours(setup: Setup, out: Path) -> Callable[[], None]:
-    """The worker of the score step, over all shards as one unit."""
+    """The worker of the score step, over all shards."""
     spec = ClipTextScore(
         name="text",
         type="clip-text",
@@ -109,7 +109,7 @@ def ours(setup: Setup, out: Path) -> Callable[[], None]:
         dtype=setup.dtype,  # type: ignore[arg-type]
     )
     specs = [settled(spec), PhashScore(type="phash")]
-    unit = tuple(
+    works = [
         Work(
             "raw",
             tar,
@@ -117,9 +117,16 @@ def ours(setup: Setup, out: Path) -> Callable[[], None]:
             tuple((one, out / one.name / f"{tar.stem}.parquet", Made({}, "")) for one in specs),
         )
         for tar in setup.tars
-    )
-    worker = open_worker([], out, loading_threads(gpu=setup.device != "cpu"))
-    return lambda: check(sum(len(written) for written in worker(unit)), 2 * len(unit))
+    ]
+    gpu = setup.device != "cpu"
+    units = [tuple(works)] if gpu else [(work,) for work in works]  # as the step does
+    worker = open_worker([], out, loading_threads(gpu=gpu))
+
+    def run() -> None:
+        tables = sum(len(written) for unit in units for written in worker(unit))
+        check(tables, len(specs) * len(works))
+
+    return run
 
 
 def bare(setup: Setup) -> Callable[[], None]:
