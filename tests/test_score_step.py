@@ -206,3 +206,11 @@ def test_the_old_name_of_clip_image_is_told(home: Path) -> None:
     with pytest.raises(RecipeError, match="found clip-style") as caught:
         recipe_of(home, [{**LOOK, "type": "clip-style"}])
     assert caught.value.hint == "clip-style is now called clip-image"
+
+
+@pytest.mark.parametrize("name", ["key", "colour"])
+def test_a_scorer_is_not_called_as_a_column_that_is_there(home: Path, name: str) -> None:
+    with pytest.raises(
+        RecipeError, match=r"score\.0\.name: expected another name .* found '" + name
+    ):
+        recipe_of(home, [{**TEXTURE, "name": name}])

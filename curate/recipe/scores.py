@@ -5,10 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from curate.recipe.base import NAME, Settings, under
 
+
+def _free(name: str) -> str:
+    """A name that no score table has already."""
+    if name in TAKEN:
+        raise ValueError(f"expected another name than the columns {' and '.join(TAKEN)}")
+    return name
+
+
+TAKEN = ("key", "colour")
+Name = Annotated[str, Field(pattern=NAME), AfterValidator(_free)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 RENAMED = {"clip-style": "clip-image"}  # old type -> what it is called now
 
@@ -16,7 +26,7 @@ RENAMED = {"clip-style": "clip-image"}  # old type -> what it is called now
 class ClipTextScore(Settings):
     """Cosine of the image and its caption."""
 
-    name: str = Field(pattern=NAME)
+    name: Name
     type: Literal["clip-text"]
     model: str = Field(
         "mini-clip",
@@ -50,14 +60,14 @@ class ClipImageScore(ClipTextScore):
 class TextureScore(Settings):
     """A weight-free statistic of texture and colour, compared with the style reference."""
 
-    name: str = Field(pattern=NAME)
+    name: Name
     type: Literal["texture"]
 
 
 class PhashScore(Settings):
     """A 64-bit perceptual hash; always computed, named or not."""
 
-    name: str = Field("phash", pattern=NAME)
+    name: Name = "phash"
     type: Literal["phash"]
 
 

@@ -192,7 +192,7 @@ def open_worker(
     def run(unit: Unit) -> list[Written]:
         def finish(number: int, tables: dict[str, pa.Table]) -> Written:
             return {
-                spec.name: (shards.write_table(out, tables[spec.name]), note(tables[spec.name]))
+                spec.name: (shards.write_table(out, tables[spec.name]), noted(tables[spec.name]))
                 for spec, out, _ in unit[number].missing
             }
 
@@ -207,7 +207,7 @@ def open_worker(
     return run
 
 
-def note(table: pa.Table) -> dict[str, Any]:
+def noted(table: pa.Table) -> dict[str, Any]:
     """What a table tells that the ledger notes too."""
     from curate.score import told_of
 
