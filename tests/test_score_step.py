@@ -102,6 +102,26 @@ def test_going_on_after_a_kill_writes_the_same_bytes(home: Path, built: Path) ->
     assert tree(built) == expected
 
 
+def test_runs_of_several_shards_as_on_a_gpu_write_the_same_bytes(
+    home: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curate.score import sweep as module
+
+    together: list[int] = []
+    sweep = module.sweep
+
+    def counted(shards: Any, *rest: Any) -> Any:
+        together.append(len(shards))
+        return sweep(shards, *rest)
+
+    monkeypatch.setattr(module, "sweep", counted)
+    monkeypatch.setattr("curate.steps.score.on_gpu", lambda specs: True)
+    expected = tree(built)
+    scoring(home, built, [TEXT, LOOK, TEXTURE], redo="score")
+    assert tree(built) == expected
+    assert together == [3, 4]  # 24 pairs each
+
+
 def test_two_workers_write_the_same_bytes(home: Path, built: Path) -> None:
     expected = tree(built)
     scoring(home, built, [TEXT, LOOK, TEXTURE], redo="score", workers=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from curate.engine import cores
+from curate.engine.gpus import visible_gpus
 
 CPU_THREADS = 2  # that load beside a model on the CPU (ours)
 
@@ -34,13 +35,6 @@ def settled(spec: Any) -> Any:
     return spec.model_copy(update={"device": device, **dtype})
 
 
-def num_gpus() -> int:
-    """GPUs of this machine."""
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def loading_threads(*, gpu: bool) -> int:
     """Threads that load for one worker: its share of the cores beside a GPU, few beside a busy CPU."""
-    return max(CPU_THREADS, cores() // max(1, num_gpus())) if gpu else CPU_THREADS
+    return max(CPU_THREADS, cores() // max(1, len(visible_gpus()))) if gpu else CPU_THREADS

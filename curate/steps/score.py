@@ -79,16 +79,19 @@ def score(build: Build) -> Result:
     Raises SettingsChanged for columns of other settings or weights, CorpusError when fetch or
     synthesize is not finished.
     """
-    from curate.score.device import loading_threads, num_gpus
+    from curate.engine.gpus import visible_gpus
+    from curate.score.device import loading_threads
 
     ledger, corpus = build.ledger, build.corpus
     references = load_references(build.recipe)
     specs = scorers(build.recipe)
     works = plan(build, specs, references)
     gpu = on_gpu(specs)
-    pairs = sum(work.rows for work in works)
-    share = pairs // (2 * (build.workers or num_gpus() or 1))  # so that no GPU is left without work
-    units = list(runs(works, min(RUN_PAIRS, share) if gpu else 1))
+    at_once = 1
+    if gpu:  # two runs for each GPU at least, so that none is left without work
+        gpus = build.workers or len(visible_gpus()) or 1
+        at_once = min(RUN_PAIRS, sum(work.rows for work in works) // (2 * gpus))
+    units = list(runs(works, at_once))
     total = sum(work.rows * len(work.missing) for work in works)
     with Bar("score", total=total, unit="scores") as bar:
         opened = partial(open_worker, references, corpus, loading_threads(gpu=gpu))
