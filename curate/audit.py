@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,7 @@ from curate.ledger import Ledger, flat
 from curate.manifest import build_manifest, corpus_files
 from curate.mix import SPLITS, WIDS, shard_entry
 from curate.split import split_of
-from curate.stage import KINDS, LEDGER, MANIFEST, MIX, RECIPE, VERDICTS
+from curate.stage import KINDS, LEDGER, MANIFEST, MIX, RECIPE, VERDICTS, score_paths
 from curate.storage import FileInfo
 from curate.tables import PREFERENCES, ROW, Columns, Tables, equal
 from stylear.errors import AuditFailed, CorpusError, StylearError
@@ -120,6 +121,8 @@ def audit(corpus: Path) -> AuditResult:
             if recipe is not None:
                 for check in (compare_keys, compare_splits, compare_ratio, compare_preferences):
                     found += check(rows, recipe)
+        if recipe is not None:
+            found += compare_scores(corpus, recipe)
         found += compare_shards(corpus)
         found += compare_indexes(corpus, there)
         if not (problems or more or broken):
@@ -311,6 +314,28 @@ def compare_shards(corpus: Path) -> Iterator[Difference]:
                 yield Difference(
                     "shard", f"{folder}/{path.name}", "what its table says", error.message
                 )
+
+
+def compare_scores(corpus: Path, recipe: Recipe) -> Iterator[Difference]:
+    """All tables of a scorer are of one measurement: one model, its weights, precision and preprocessing."""
+    from curate.score.table import measured_with
+    from curate.steps.score import scorers
+
+    for spec in scorers(recipe):
+        first: dict[str, Any] | None = None
+        for path in score_paths(corpus, spec.name):
+            where = path.relative_to(corpus).as_posix()
+            found, problems = guarded(partial(shards.read_table, path, ["key"]), where)
+            yield from problems
+            if found is None:
+                continue
+            told = measured_with(found)
+            first = first or told
+            for name in sorted(set(first) | set(told)):
+                if first.get(name) != told.get(name):
+                    yield Difference(
+                        "score", f"{where} {name}", f"{first.get(name)}", f"{told.get(name)}"
+                    )
 
 
 def compare_indexes(corpus: Path, infos: Mapping[str, FileInfo]) -> Iterator[Difference]:

@@ -144,13 +144,13 @@ def harmonic_mean(text: NDArray[np.float64], style: NDArray[np.float64]) -> NDAr
 
 
 def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
-    """The scores that rank candidates: as asked, else the first clip-text and texture or clip-style."""
+    """The scores that rank candidates: as asked, else the first clip-text and texture or clip-image."""
 
     def first(kind: str) -> str | None:
         return next((score.name for score in recipe.score if score.type == kind), None)
 
     text = recipe.filter.text_score or first("clip-text")
-    style = recipe.filter.style_score or first("texture") or first("clip-style")
+    style = recipe.filter.style_score or first("texture") or first("clip-image")
     return text, style
 
 

@@ -226,7 +226,7 @@ def test_candidates_are_ranked_by_both_scores_or_by_the_one_there_is() -> None:
 
 def test_the_ranking_scores_are_those_asked_for_or_the_first_of_their_kind() -> None:
     scores = [
-        {"name": "look", "type": "clip-style"},
+        {"name": "look", "type": "clip-image"},
         {"name": "stroke", "type": "texture"},
         {"name": "words", "type": "clip-text"},
         {"name": "more", "type": "clip-text"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +18,17 @@ from pictures_folder import encoded
 from PIL import Image
 from tiny_clip import write_tiny_clip
 
-from curate import score
-from curate.recipe import ClipStyleScore, ClipTextScore, PhashScore, TextureScore
+from curate.recipe import ClipImageScore, ClipTextScore, PhashScore, TextureScore
 from curate.references import StyleReference
-from curate.score import open_scorer, phash, quarters, scorer_fingerprint, told_of
+from curate.score import open_scorer, scorer_fingerprint, told_of
+from curate.score.device import pick_device, pick_dtype
+from curate.score.phash import phash, quarters
+from curate.score.scorer import Context
+from curate.score.sweep import Shard, sweep
 from curate.shards import read_table, write_table
+from curate.stage import ShardKind
 from stylear.encoders.texture import texture_similarity
-from stylear.errors import CorpusError, WeightsError
+from stylear.errors import CorpusError, StylearError, WeightsError
 from stylear.pair import Origin, Pair, content_id, digest
 
 CAPTIONS = ["a red apple", "the blue boat in the house", "green tree", "zebra", ""]
@@ -54,27 +58,31 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_clip(tmp_path_factory.mktemp("clip") / "tiny", seed=3)
 
 
-@pytest.fixture(autouse=True)
-def _forget_models() -> Iterator[None]:
-    """A worker opens a model once; here each test opens its own."""
-    yield
-    score._embedders.clear()
-
-
 def clip_text(model: Path | str, **changes: Any) -> ClipTextScore:
     return ClipTextScore(name="text", type="clip-text", model=str(model), device="cpu", **changes)
 
 
-def clip_style(model: Path | str, **changes: Any) -> ClipStyleScore:
-    return ClipStyleScore(name="look", type="clip-style", model=str(model), device="cpu", **changes)
+def clip_image(model: Path | str, **changes: Any) -> ClipImageScore:
+    return ClipImageScore(name="look", type="clip-image", model=str(model), device="cpu", **changes)
 
 
 TEXTURE = TextureScore(name="stroke", type="texture")
 PHASH = PhashScore(type="phash")
 
 
+def swept(
+    specs: Sequence[Any], pairs: Sequence[Pair], context: Context | None = None
+) -> dict[str, pa.Table]:
+    """The tables of scorers that pass one shard together."""
+    context = context or Context(REFERENCES)
+    kind: ShardKind = pairs[0].origin.kind if pairs else "raw"
+    shard = Shard(kind, iter(pairs), [open_scorer(spec, context) for spec in specs])
+    [tables] = sweep([shard], context, lambda number, tables: tables)
+    return tables
+
+
 def scored(spec: Any, pairs: Sequence[Pair]) -> pa.Table:
-    return open_scorer(spec, REFERENCES)(iter(pairs))
+    return swept([spec], pairs)[spec.name]
 
 
 class ByHand:
@@ -116,7 +124,7 @@ def test_the_style_score_is_open_clip_used_by_hand(clip: Path) -> None:
     by_hand = ByHand(clip)
     images = {r.id: by_hand.image(r.image) for r in REFERENCES}
     expected = [float(by_hand.image(p.image) @ images[str(p.origin.reference)].T) for p in STYLIZED]
-    found = scored(clip_style(clip), STYLIZED)["look"].to_pylist()
+    found = scored(clip_image(clip), STYLIZED)["look"].to_pylist()
     assert found == pytest.approx(expected, abs=6e-6)
 
 
@@ -128,52 +136,91 @@ def test_batches_move_a_score_by_its_last_digit_at_most(clip: Path) -> None:
         assert found == pytest.approx(one, abs=1.1e-5)
 
 
-def test_what_was_scored_before_decides_no_score(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a CLIP whose embeddings depend plainly on how many are computed together."""
+Seen = list[int]
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """The sizes of the batches of images that were embedded, by a CLIP whose embeddings depend plainly
+    on how many are computed together."""
     from stylear.encoders.clip import ClipEncoder
 
+    seen: Seen = []
     embed = ClipEncoder.embed_images
 
     def uneven(self: ClipEncoder, pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pixels))
         return embed(self, pixels) * (1 + len(pixels) / 10)
 
     monkeypatch.setattr(ClipEncoder, "embed_images", uneven)
-    fresh = scored(clip_style(clip), STYLIZED)
-    score._embedders.clear()
-    scored(clip_style(clip), STYLIZED[:2])  # another shard, of the same references
-    scored(clip_text(clip), STYLIZED[1:])
-    assert scored(clip_style(clip), STYLIZED).equals(fresh)
+    return seen
 
 
-def test_scorers_of_one_model_embed_an_image_once(
+def test_what_runs_beside_it_or_ran_before_decides_no_score(clip: Path, batches: Seen) -> None:
+    text, look = clip_text(clip, batch_size=2), clip_image(clip, batch_size=2)
+    alone = {spec.name: swept([spec], STYLIZED)[spec.name] for spec in (text, look)}
+    worker = Context(REFERENCES)
+    swept([look], STYLIZED[:3], worker)  # another shard, of the same references
+    swept([text, TEXTURE], STYLIZED[1:], worker)
+    batches.clear()
+    assert swept([look, TEXTURE, text, PHASH], STYLIZED, worker) == {
+        **swept([PHASH, TEXTURE], STYLIZED),
+        **alone,
+    }
+    assert batches == [2, 2, 1]
+
+
+def test_scorers_of_one_model_embed_an_image_once_and_a_reference_once(
+    clip: Path, batches: Seen
+) -> None:
+    worker = Context(REFERENCES)
+    swept([clip_text(clip)], STYLIZED, worker)
+    assert batches == [5]
+    swept([clip_text(clip), clip_image(clip)], STYLIZED, worker)
+    assert batches == [5, 5, 2]  # the two references
+    swept([clip_text(clip), clip_image(clip)], STYLIZED, worker)
+    assert batches == [5, 5, 2, 5]
+
+
+def test_batches_are_of_images_so_that_failed_downloads_leave_no_gaps(
+    clip: Path, batches: Seen
+) -> None:
+    failed = [replace(FAILED, key=f"{n:032d}") for n in range(3)]
+    swept([clip_text(clip, batch_size=2)], [RAW[0], *failed, RAW[1], RAW[2]])
+    assert batches == [2, 1]
+
+
+def test_a_raw_shard_has_no_style_and_is_not_embedded_for_it(clip: Path, batches: Seen) -> None:
+    assert scored(clip_image(clip), RAW)["look"].to_pylist() == [None] * len(RAW)
+    assert batches == []
+
+
+def test_an_image_is_decoded_once_for_all_scorers(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stylear.encoders.clip import ClipEncoder
+    from curate.score import sweep as module
 
-    seen: list[int] = []
-    embed = ClipEncoder.embed_images
-    monkeypatch.setattr(
-        ClipEncoder,
-        "embed_images",
-        lambda self, pixels: seen.append(len(pixels)) or embed(self, pixels),
-    )
-    scored(clip_text(clip), [*STYLIZED, STYLIZED[0]])
-    assert seen == [5]
-    scored(clip_style(clip), STYLIZED)
-    assert seen == [5, 2]  # the two references alone
+    decoded: list[str] = []
+    decode = module.decode
+
+    def counted(pair: Pair) -> Image.Image:
+        decoded.append(pair.key)
+        return decode(pair)
+
+    monkeypatch.setattr(module, "decode", counted)
+    swept([clip_text(clip), clip_image(clip), TEXTURE, PHASH], STYLIZED)
+    assert sorted(decoded) == sorted(pair.key for pair in STYLIZED)
 
 
-def test_memory_of_embeddings_is_bounded_and_changes_no_score(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = scored(clip_style(clip, batch_size=2), STYLIZED)
-    score._embedders.clear()
-    monkeypatch.setattr(score, "REMEMBERED", 1)
-    assert scored(clip_style(clip, batch_size=2), STYLIZED).equals(expected)
-    [embedder] = score._embedders.values()
-    assert len(embedder._seen) == 1
+def test_shards_of_one_sweep_are_scored_as_each_would_be_alone(clip: Path, batches: Seen) -> None:
+    context = Context(REFERENCES)
+    scorers = [open_scorer(spec, context) for spec in (clip_text(clip, batch_size=2), PHASH)]
+    parts = [RAW[:3], [], [FAILED], RAW[3:]]
+    shards = [Shard("raw", iter(part), scorers) for part in parts]
+    found = sweep(shards, context, lambda number, tables: (number, tables))
+    alone = [swept([clip_text(clip, batch_size=2), PHASH], part) for part in parts]
+    assert found == list(enumerate(alone))
+    assert batches[:3] == [2, 1, 2]  # no batch crosses a border
 
 
 def test_a_model_that_is_not_there_is_named_before_anything_is_scored(tmp_path: Path) -> None:
@@ -181,7 +228,7 @@ def test_a_model_that_is_not_there_is_named_before_anything_is_scored(tmp_path: 
     with pytest.raises(WeightsError, match="absent"):
         scorer_fingerprint(spec)
     with pytest.raises(WeightsError, match="absent"):
-        open_scorer(spec, REFERENCES)
+        open_scorer(spec, Context(REFERENCES))
 
 
 # --- texture ----------------------------------------------------------------------------------
@@ -260,23 +307,29 @@ def test_hashes_do_not_depend_on_how_the_pixels_are_encoded() -> None:
 
 def test_where_there_is_nothing_to_measure_the_score_is_null(clip: Path) -> None:
     """No image: no score. No reference: no style."""
-    pairs = [RAW[0], FAILED, STYLIZED[0]]
+    specs = (clip_text(clip), clip_image(clip), TEXTURE, PHASH)
+    stray = replace(STYLIZED[1], origin=replace(STYLIZED[1].origin, reference=None))
+    found = swept(specs, [STYLIZED[0], FAILED, stray])
     nulls = {
-        spec.name: [value is None for value in scored(spec, pairs)[spec.name].to_pylist()]
-        for spec in (clip_text(clip), clip_style(clip), TEXTURE, PHASH)
+        spec.name: [value is None for value in found[spec.name][spec.name].to_pylist()]
+        for spec in specs
     }
     assert nulls == {
         "text": [False, True, False],
-        "look": [True, True, False],
-        "stroke": [True, True, False],
+        "look": [False, True, True],
+        "stroke": [False, True, True],
         "phash": [False, True, False],
     }
-    assert scored(PHASH, pairs)["colour"].to_pylist()[1] is None
+    assert found["phash"]["colour"].to_pylist()[1] is None
+    assert found["text"]["text.cut"].to_pylist() == [False, None, False]
 
 
 def test_a_table_without_pairs_has_the_columns_all_the_same(clip: Path) -> None:
     assert scored(clip_text(clip), []).schema == pa.schema(
-        [("key", pa.string()), ("text", pa.float32())]
+        [("key", pa.string()), ("text", pa.float32()), ("text.cut", pa.bool_())]
+    )
+    assert scored(clip_image(clip), []).schema == pa.schema(
+        [("key", pa.string()), ("look", pa.float32())]
     )
     assert scored(PHASH, []).schema == pa.schema(
         [("key", pa.string()), ("phash", pa.string()), ("colour", pa.string())]
@@ -296,11 +349,70 @@ def test_a_model_that_gives_nan_leaves_nan_for_the_filter_to_judge(
         return found
 
     expected = scored(clip_text(clip), RAW)["text"].to_pylist()
-    score._embedders.clear()
     monkeypatch.setattr(ClipEncoder, "embed_images", second_is_nan)
     found = scored(clip_text(clip), RAW)["text"].to_pylist()
     assert math.isnan(found[1])
     assert [found[0], *found[2:]] == [expected[0], *expected[2:]]
+
+
+def test_captions_longer_than_the_text_encoder_reads_are_marked(clip: Path) -> None:
+    """The tiny model reads 12 tokens, of which 2 are its own."""
+    words = ["a dog " * 5, "a dog " * 5 + "red", "a dog " * 40]
+    found = scored(clip_text(clip), [pair(text, encoded(n)) for n, text in enumerate(words)])
+    assert found["text.cut"].to_pylist() == [False, True, True]
+    assert told_of(found)["captions_cut"] == 2
+    assert "captions_cut" not in told_of(scored(clip_text(clip), RAW))
+
+
+@pytest.fixture
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """A device that holds two images; the sizes of what it did hold."""
+    from stylear.encoders.clip import ClipEncoder
+
+    held: Seen = []
+    embed = ClipEncoder.embed_images
+
+    def small(self: ClipEncoder, pixels: torch.Tensor) -> torch.Tensor:
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        held.append(len(pixels))
+        return embed(self, pixels)
+
+    monkeypatch.setattr(ClipEncoder, "embed_images", small)
+    return held
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_table_says_so(
+    clip: Path, small_memory: Seen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = Context(REFERENCES)
+    found = swept([clip_text(clip), PHASH], RAW, context)
+    assert small_memory == [2, 2, 1]
+    assert told_of(found["text"])["halved_to"] == 2
+    assert "halved_to" not in told_of(found["phash"])
+    assert found["text"].equals(swept([clip_text(clip, batch_size=2)], RAW)["text"])
+    assert capsys.readouterr().err.splitlines() == [
+        "out of GPU memory with 5 images; going on with 3 at once",
+        "out of GPU memory with 3 images; going on with 2 at once",
+    ]
+    small_memory.clear()
+    swept([clip_text(clip)], RAW, context)  # what did not fit is not tried again
+    assert small_memory == [2, 2, 1]
+
+
+def test_one_image_that_does_not_fit_is_an_error_that_says_what_to_do(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stylear.encoders.clip import ClipEncoder
+
+    def full(self: ClipEncoder, pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(ClipEncoder, "embed_images", full)
+    with pytest.raises(StylearError, match="out of GPU memory with one image") as caught:
+        scored(clip_text(clip), RAW)
+    assert caught.value.hint is not None
+    assert "device: cpu" in caught.value.hint
 
 
 BROKEN = [b"no image at all", encoded(1, 40)[:200], b"GIF89a" + bytes(20)]
@@ -309,14 +421,14 @@ BROKEN = [b"no image at all", encoded(1, 40)[:200], b"GIF89a" + bytes(20)]
 @pytest.mark.parametrize("data", BROKEN, ids=["text", "cut", "gif"])
 def test_an_image_that_does_not_decode_is_named_by_every_scorer(clip: Path, data: bytes) -> None:
     broken = pair("broken", data, "warm")
-    for spec in (clip_text(clip), clip_style(clip), TEXTURE, PHASH):
+    for spec in (clip_text(clip), clip_image(clip), TEXTURE, PHASH):
         with pytest.raises(CorpusError, match=f"pair {broken.key}: its image does not decode"):
             scored(spec, [*STYLIZED, broken])
 
 
 def test_a_reference_that_the_recipe_lost_is_named(clip: Path) -> None:
     lost = pair("a dog", encoded(1), "gone")
-    for spec in (clip_style(clip), TEXTURE):
+    for spec in (clip_image(clip), TEXTURE):
         with pytest.raises(CorpusError, match="style reference 'gone' is not in the recipe"):
             scored(spec, [lost])
 
@@ -328,37 +440,28 @@ def test_every_table_says_what_it_was_measured_with(clip: Path, tmp_path: Path) 
     from stylear.weights import sha256_of
 
     told = {}
-    for spec in (clip_text(clip), clip_style(clip), TEXTURE, PHASH):
+    for spec in (clip_text(clip), clip_image(clip), TEXTURE, PHASH):
         path = tmp_path / f"{spec.name}.parquet"
         write_table(path, scored(spec, STYLIZED))
         told[spec.name] = told_of(read_table(path))  # it survives the file
         assert told[spec.name].pop("fingerprint") == scorer_fingerprint(spec)
     weights = sha256_of(clip / "open_clip_model.safetensors")
+    model = {
+        "model": "tiny",
+        "weights_sha256": weights,
+        "dtype": "float32",
+        "preprocessing": "open_clip, 32 px, shortest, bicubic, mean 0.5 0.4 0.3, std 0.2 0.25 0.3",
+    }
+    none = {"model": None, "weights_sha256": None, "dtype": None}
     assert told == {
-        "text": {
-            "type": "clip-text",
-            "model": "tiny",
-            "weights_sha256": weights,
-            "preprocessing": "open_clip, 32 px",
-        },
-        "look": {
-            "type": "clip-style",
-            "model": "tiny",
-            "weights_sha256": weights,
-            "preprocessing": "open_clip, 32 px",
-        },
+        "text": {"type": "clip-text", **model},
+        "look": {"type": "clip-image", **model},
         "stroke": {
             "type": "texture",
-            "model": None,
-            "weights_sha256": None,
+            **none,
             "preprocessing": "rgb on white, 128 px, Lab, 3 scales, version 1",
         },
-        "phash": {
-            "type": "phash",
-            "model": None,
-            "weights_sha256": None,
-            "preprocessing": "grey, 32 px, 8x8 DCT",
-        },
+        "phash": {"type": "phash", **none, "preprocessing": "grey, 32 px, 8x8 DCT"},
     }
 
 
@@ -367,23 +470,19 @@ def test_other_weights_or_another_tokenizer_are_another_fingerprint(tmp_path: Pa
     other = write_tiny_clip(tmp_path / "other", seed=1)
     first = scorer_fingerprint(clip_text(one))
     assert scorer_fingerprint(clip_text(same)) == first
-    assert scorer_fingerprint(clip_style(one)) != first
+    assert scorer_fingerprint(clip_image(one)) != first
     assert scorer_fingerprint(clip_text(other)) != first
     with (same / "tokenizer.json").open("a") as file:
         file.write("\n")
     assert scorer_fingerprint(clip_text(same)) != first
 
 
-def test_batches_hold_every_pair_once() -> None:
-    sizes = [len(batch) for batch in score.batches(iter(RAW), 2)]
-    assert sizes == [2, 2, 1]
-    assert [p.key for batch in score.batches(iter(RAW), 2) for p in batch] == [p.key for p in RAW]
-    assert list(score.batches(iter([]), 2)) == []
-
-
-def test_the_device_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert score.pick_device("cpu") == "cpu"
-    assert score.pick_device("cuda:1") == "cuda:1"
+def test_device_and_precision_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_device("cpu") == "cpu"
+    assert pick_device("cuda:1") == "cuda:1"
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch, "cuda", SimpleNamespace(is_available=lambda there=there: there))
-        assert score.pick_device("auto") == device
+        assert pick_device("auto") == device
+    assert pick_dtype("auto", "auto") == "float32"
+    assert pick_dtype("auto", "cuda:1") == "bfloat16"
+    assert pick_dtype("float16", "cpu") == "float16"

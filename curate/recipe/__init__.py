@@ -2,7 +2,7 @@
 
 from curate.recipe.load import check_recipe, load_recipe
 from curate.recipe.rules import Threshold
-from curate.recipe.scores import ClipStyleScore, ClipTextScore, PhashScore, TextureScore
+from curate.recipe.scores import ClipImageScore, ClipTextScore, PhashScore, TextureScore
 from curate.recipe.sources import (
     FolderSource,
     ImageSettings,
@@ -14,7 +14,7 @@ from curate.recipe.whole import SCHEMA, Recipe, dump_recipe, recipe_schema, with
 
 __all__ = [
     "SCHEMA",
-    "ClipStyleScore",
+    "ClipImageScore",
     "ClipTextScore",
     "FolderSource",
     "ImageSettings",

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from curate.objects import corpus_path, in_store
-from curate.recipe.scores import SCORERS
+from curate.recipe.scores import RENAMED, SCORERS
 from curate.recipe.sources import SOURCES
 from curate.recipe.synthesis import REFERENCES
 from curate.recipe.whole import Recipe
@@ -91,7 +91,8 @@ def _problem(error: ValidationError, data: Mapping[str, Any]) -> _KeyProblem:
         context = first.get("ctx", {})
         given = context.get("tag", "nothing")
         expected = ", ".join(_tag(member) for member in _MEMBERS[key.partition(".")[0]])
-        return _KeyProblem(f"{key}.type", f"expected one of {expected}, found {given}", None)
+        hint = f"{given} is now called {RENAMED[given]}" if given in RENAMED else None
+        return _KeyProblem(f"{key}.type", f"expected one of {expected}, found {given}", hint)
     message = _PLAIN.get(kind, first["msg"].removeprefix("Value error, "))
     if kind == "value_error" and not key:
         return _KeyProblem(message.partition(":")[0], message.partition(": ")[2], None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union
 
@@ -35,29 +35,45 @@ SPECIAL_TOKENS = {
     "unk_token": "<unk>",
 }
 Picture = Union[bytes, Image.Image, "np.ndarray[Any, Any]"]
+Shape = Callable[[Image.Image], Tensor]
 
 
 class ClipEncoder:
     """A frozen CLIP: images and texts to unit vectors, images to the tower's patch features."""
 
     def __init__(
-        self, name: str, weights: Path, model: nn.Module, transform: Any, tokenizer: Any
+        self,
+        name: str,
+        weights: Path,
+        model: nn.Module,
+        transform: Any,
+        tokenizer: Any,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.name = name
         self.weights_sha256 = sha256_of(weights)
         self.model = model.eval().requires_grad_(False)
-        self._transform = transform
         self._tokenizer = tokenizer
+        self.context_length = int(tokenizer.context_length)
         visual: Any = self.model.visual
         size = visual.image_size
         self.image_size = int(size if isinstance(size, int) else size[0])
+        seen = visual.preprocess_cfg
+        mean, std = (" ".join(f"{one:g}" for one in seen[name]) for name in ("mean", "std"))
+        self.preprocessing = (
+            f"open_clip, {self.image_size} px, {seen['resize_mode']}, {seen['interpolation']},"
+            f" mean {mean}, std {std}"
+        )
         blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
         self._num_blocks = 0 if blocks is None else len(blocks)
         grid = getattr(visual, "grid_size", (0, 0))
         self.num_patches = int(grid[0] * grid[1])
         self.feature_dim = int(visual.conv1.out_channels) if blocks is not None else 0
-        parameter = next(self.model.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
+        self.device = next(self.model.parameters()).device
+        self.dtype = (
+            dtype  # of what goes in; open_clip keeps norms and single parameters in float32
+        )
+        self._shape, self._scale = _split(transform, self.device)
 
     @classmethod
     def open(
@@ -146,17 +162,32 @@ class ClipEncoder:
                 f"{weights}: open_clip cannot load it as {source}: {text}",
                 hint="the weights, the config and the tokenizer must be of the same model",
             ) from error
-        return cls(name, weights, model, transform, tokenizer)
+        return cls(name, weights, model, transform, tokenizer, dtype)
 
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
         """Encoded or decoded pictures to pixels (B, 3, S, S), by the model's own preprocess_cfg.
 
         Transparency is laid on white. Raises SourceError for bytes that are no image.
         """
-        if not images:
+        return self.pixels([self.shape(image) for image in images])
+
+    def shape(self, image: Picture) -> Tensor:
+        """The half of `preprocess` that a thread does beside the model: bytes (S, S, 3).
+
+        Raises SourceError for bytes that are no image.
+        """
+        found: Tensor = self._shape(to_rgb(image))
+        return found
+
+    def pixels(self, shaped: Sequence[Tensor]) -> Tensor:
+        """The other half, for a whole batch on the device: pixels (B, 3, S, S)."""
+        if not shaped:
             return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
-        pixels = torch.stack([self._transform(to_rgb(image)) for image in images])
-        return pixels.to(self.device)
+        batch = torch.stack(list(shaped))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        found: Tensor = self._scale(batch.to(self.device, non_blocking=True))
+        return found
 
     @torch.no_grad()
     def embed_images(self, pixels: Tensor) -> Tensor:
@@ -172,6 +203,16 @@ class ClipEncoder:
         tokens = self._tokenizer(list(texts)).to(self.device)
         found: Tensor = model.encode_text(tokens).float()
         return F.normalize(found, dim=-1)
+
+    def beyond_context(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts have more tokens than `context_length`, so that `embed_texts` cuts them."""
+        tokenizer = self._tokenizer
+        if not hasattr(tokenizer, "tokenizer"):  # open_clip's own BPE
+            return [len(tokenizer.encode(text)) + 2 > self.context_length for text in texts]
+        cleaned = [tokenizer.clean_fn(text) for text in texts]
+        limit = {"truncation": True, "max_length": self.context_length + 1}
+        ids = tokenizer.tokenizer(cleaned, **limit).input_ids if cleaned else []
+        return [len(one) > self.context_length for one in ids]
 
     @torch.no_grad()
     def patch_features(self, pixels: Tensor) -> Tensor:
@@ -196,6 +237,30 @@ class ClipEncoder:
         )
         parts = (found["image_intermediates_prefix"][0], found["image_intermediates"][0])
         return torch.cat(parts, dim=1)
+
+
+def _split(transform: Any, device: torch.device) -> tuple[Shape, Callable[[Tensor], Tensor]]:
+    """open_clip's transform in two halves: a picture to bytes (S, S, 3), and a batch to pixels.
+
+    A transform of another build stays whole in the first half, which then gives pixels (3, S, S).
+    """
+    from torchvision.transforms import Compose
+
+    *resize, _, normalize = steps = transform.transforms
+    if [type(step).__name__ for step in steps[-2:]] != ["MaybeToTensor", "Normalize"]:
+        return transform, lambda batch: batch
+    # Normalize itself would wait for the GPU, to look at its own constants
+    mean, std = (
+        torch.tensor(value, device=device).view(-1, 1, 1)
+        for value in (normalize.mean, normalize.std)
+    )
+    shaped = Compose(resize)
+
+    def scale(batch: Tensor) -> Tensor:
+        levels = batch.permute(0, 3, 1, 2).contiguous().float()
+        return levels.div_(255).sub_(mean).div_(std)
+
+    return lambda image: torch.from_numpy(np.array(shaped(image))), scale
 
 
 def to_rgb(image: Picture) -> Image.Image:

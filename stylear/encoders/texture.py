@@ -115,7 +115,7 @@ def _moments(lab: Array) -> Array:
     flat = lab.reshape(-1, 3).astype(np.float64)
     mean, spread = flat.mean(axis=0), flat.std(axis=0)
     centred = flat - mean
-    third = np.cbrt((centred**3).mean(axis=0))
+    third = np.cbrt((centred * centred * centred).mean(axis=0))  # a power is ten times slower
     products = (centred[:, [0, 0, 1]] * centred[:, [1, 2, 2]]).mean(axis=0)
     together = np.sign(products) * np.sqrt(np.abs(products))
     return np.concatenate([mean, spread, third, together]).astype(np.float32)

@@ -1,0 +1,132 @@
+"""CLIP scores: cosine of an image with its caption (clip-text) or with its style reference (clip-image)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from curate.score.device import settled
+from curate.score.halving import Halving
+from curate.score.scorer import Context, Measured, Scorer
+from curate.score.table import flags, numbers
+from stylear.encoders.clip import ClipEncoder
+from stylear.weights import resolve, sha256_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from PIL import Image
+
+
+def model_sha256(name: str) -> str:
+    """The hash of all files of a CLIP (weights, config, tokenizer), or of ARCH/CHECKPOINT's checkpoint."""
+    _, _, checkpoint = name.partition("/")
+    if checkpoint and not Path(name).expanduser().exists():
+        file = Path(checkpoint).expanduser()
+        if file.is_file():
+            return sha256_of(file)
+    return sha256_of(resolve(name))
+
+
+class ClipImages:
+    """The image embedding of one CLIP, as a feature: (B, D) of length one."""
+
+    def __init__(self, clip: ClipEncoder, spec: Any) -> None:
+        self.clip, self.batch_size = clip, int(spec.batch_size)
+        self.name = ("clip", spec.model, spec.device, spec.dtype, self.batch_size)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        return self.clip.shape(image)
+
+    def measure(self, prepared: Sequence[Tensor]) -> Tensor:
+        return self.clip.embed_images(self.clip.pixels(prepared))
+
+
+class ClipScorer(Scorer):
+    """What both have in common: the model."""
+
+    def __init__(self, spec: Any, context: Context) -> None:
+        super().__init__(settled(spec), context)
+        name = ("clip", self.spec.model, self.spec.device, self.spec.dtype)
+        dtype: torch.dtype = getattr(torch, self.spec.dtype)
+        self.clip = context.opened(
+            name, lambda: ClipEncoder.open(self.spec.model, self.spec.device, dtype)
+        )
+        self.images = ClipImages(self.clip, self.spec)
+        self.features = (self.images,)
+
+    @classmethod
+    def identity(cls, spec: Any) -> tuple[str, ...]:
+        arch = spec.model.partition("/")[0]  # of ARCH/CHECKPOINT; the settings hold the rest
+        return (arch, model_sha256(spec.model))
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "model": self.clip.name,
+            "weights_sha256": self.clip.weights_sha256,
+            "dtype": self.spec.dtype,
+            "preprocessing": self.clip.preprocessing,
+        }
+
+
+class ClipTextScorer(ClipScorer):
+    """Cosine with the caption. Column `<name>.cut` says whether the caption was too long to be read whole."""
+
+    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        images = shard.of(self.images)
+        captions = [shard.pairs[place].caption for place in images]
+        distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
+        cut = dict(zip(distinct, self.clip.beyond_context(list(distinct)), strict=True))
+        values: list[float | None] = [None] * len(shard.pairs)
+        too_long: list[bool | None] = [None] * len(shard.pairs)
+        if captions:
+            texts = self._embedded(list(distinct))[[distinct[caption] for caption in captions]]
+            for place, caption, value in zip(
+                images, captions, cosines(list(images.values()), texts), strict=True
+            ):
+                values[place], too_long[place] = value, cut[caption]
+        name, count = self.spec.name, sum(map(bool, too_long))
+        told = {"captions_cut": count} if count else {}
+        return {name: numbers(values), f"{name}.cut": flags(too_long)}, told
+
+    def _embedded(self, texts: list[str]) -> Tensor:
+        """Embeddings (N, D) of the distinct captions of a shard, in batches, on the CPU."""
+        halving = self.context.opened(("halving", "texts", self.images.name), Halving)
+        size = self.spec.batch_size
+        parts = [
+            part
+            for start in range(0, len(texts), size)
+            for part in halving(self.clip.embed_texts, texts[start : start + size])
+        ]
+        return torch.cat(parts).cpu()
+
+
+class ClipImageScorer(ClipScorer):
+    """Cosine with the style reference (CLIP-I); null for raw pairs."""
+
+    kinds = ("stylized",)
+
+    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        images = {
+            place: row
+            for place, row in shard.of(self.images).items()
+            if shard.pairs[place].origin.reference is not None
+        }
+        values: list[float | None] = [None] * len(shard.pairs)
+        if images:
+            others = [
+                self.context.of_reference(shard.pairs[place], self.images) for place in images
+            ]
+            found = cosines(list(images.values()), torch.stack(others))
+            for place, value in zip(images, found, strict=True):
+                values[place] = value
+        return {self.spec.name: numbers(values)}, {}
+
+
+def cosines(rows: Sequence[Tensor], others: Tensor) -> list[float]:
+    """The cosine of each row (D,) with that of `others` (N, D); all are of length one."""
+    found: list[float] = (torch.stack(list(rows)) * others).sum(dim=-1).tolist()
+    return found

@@ -1,0 +1,38 @@
+"""The scorers by their type in a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curate.score.scorer import Context, Scorer
+from stylear.errors import UsageError
+
+
+def scorer_class(kind: str) -> type[Scorer]:
+    """The scorer of a type; its module is imported here, its model is not loaded."""
+    if kind in ("clip-text", "clip-image"):
+        from curate.score.clip import ClipImageScorer, ClipTextScorer
+
+        return ClipTextScorer if kind == "clip-text" else ClipImageScorer
+    if kind == "texture":
+        from curate.score.texture import TextureScorer
+
+        return TextureScorer
+    if kind == "phash":
+        from curate.score.phash import PhashScorer
+
+        return PhashScorer
+    raise UsageError(f"score: no scorer of type {kind!r}")
+
+
+def open_scorer(spec: Any, context: Context) -> Scorer:
+    """The scorer of a recipe's `score` entry. Raises WeightsError when its model is missing."""
+    return scorer_class(spec.type)(spec, context)
+
+
+def scorer_fingerprint(spec: Any) -> str:
+    """What decides a scorer's numbers beside its settings: its code and its weights.
+
+    Nothing is loaded. Raises WeightsError when the model is missing.
+    """
+    return scorer_class(spec.type).fingerprint_of(spec)

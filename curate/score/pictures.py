@@ -1,0 +1,36 @@
+"""Pictures of a shard to what features take, and measured batches to rows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from stylear.encoders.clip import to_rgb
+from stylear.errors import CorpusError, SourceError
+
+if TYPE_CHECKING:
+    from stylear.pair import Pair
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def decode(pair: Pair) -> Image.Image:
+    """A stored image as RGB. Raises CorpusError naming the key."""
+    try:
+        with Image.open(io.BytesIO(pair.image), formats=FORMATS) as image:
+            image.load()
+            return to_rgb(image)
+    except (OSError, ValueError, SyntaxError, SourceError, Image.DecompressionBombError) as error:
+        raise CorpusError(f"pair {pair.key}: its image does not decode: {error}") from error
+
+
+def rows_of(batches: Sequence[Any]) -> list[Any]:
+    """The rows of measured batches: of tensors, which leave their device together, or of lists."""
+    import torch
+
+    if batches and isinstance(batches[0], torch.Tensor):
+        return list(torch.cat(list(batches)).cpu())
+    return [row for batch in batches for row in batch]

@@ -1,0 +1,61 @@
+"""Score tables: a key and a scorer's columns; the schema's metadata says what they were measured with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METADATA = b"stylear.scorer"
+DECIMALS = 5  # ours
+PER_SHARD = ("captions_cut", "halved_to")
+COLOUR = "colour"  # column beside the perceptual hash: mean RGB of the four quarters, hex
+
+
+def table_of(
+    keys: Sequence[str], columns: Mapping[str, pa.Array], told: Mapping[str, Any]
+) -> pa.Table:
+    """A score table, and what it says of itself."""
+    import pyarrow as pa
+
+    table = pa.table({"key": pa.array(keys, pa.string()), **columns})
+    return table.replace_schema_metadata({METADATA: json.dumps(told, sort_keys=True).encode()})
+
+
+def numbers(values: Iterable[float | None]) -> pa.Array:
+    """Scores with five decimals, as float32; None is null, NaN stays NaN."""
+    import pyarrow as pa
+
+    return pa.array([v if v is None else round(v, DECIMALS) for v in values], pa.float32())
+
+
+def words(values: Iterable[str | None]) -> pa.Array:
+    """Hashes."""
+    import pyarrow as pa
+
+    return pa.array(list(values), pa.string())
+
+
+def flags(values: Iterable[bool | None]) -> pa.Array:
+    """Yes, no or null."""
+    import pyarrow as pa
+
+    return pa.array(list(values), pa.bool_())
+
+
+def told_of(table: pa.Table) -> dict[str, Any]:
+    """What a score table says of itself: type, model, weights_sha256, dtype, preprocessing, fingerprint.
+
+    Also, where it happened, `captions_cut` (captions that the text encoder did not read to their end) and
+    `halved_to` (images that the device held at once, where it did not hold a whole batch).
+    """
+    found: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+    return found
+
+
+def measured_with(table: pa.Table) -> dict[str, Any]:
+    """The same without what differs from shard to shard: equal for all tables of one column."""
+    return {name: value for name, value in told_of(table).items() if name not in PER_SHARD}

@@ -1,0 +1,61 @@
+"""The texture score: strokes and colours compared with the style reference, without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from curate.score.scorer import Context, Measured, Scorer
+from curate.score.table import numbers
+from stylear.encoders.texture import (
+    PREPROCESSING,
+    VERSION,
+    texture_descriptor,
+    texture_similarity,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from PIL import Image
+
+
+class Texture:
+    """The texture descriptor (F,) of an image, as a feature."""
+
+    name = "texture"
+    batch_size = 64  # of no consequence: each image is described by itself
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        return texture_descriptor(image)
+
+    def measure(self, prepared: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(prepared))
+
+
+class TextureScorer(Scorer):
+    """Similarity with the style reference; null for raw pairs."""
+
+    kinds = ("stylized",)
+
+    def __init__(self, spec: Any, context: Context) -> None:
+        super().__init__(spec, context)
+        self.texture = Texture()
+        self.features = (self.texture,)
+
+    @classmethod
+    def identity(cls, spec: Any) -> tuple[str, ...]:
+        return (str(VERSION),)
+
+    def told(self) -> dict[str, Any]:
+        return super().told() | {"preprocessing": PREPROCESSING}
+
+    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        values: list[float | None] = [None] * len(shard.pairs)
+        for place, row in shard.of(self.texture).items():
+            if shard.pairs[place].origin.reference is not None:
+                other = self.context.of_reference(shard.pairs[place], self.texture)
+                values[place] = float(texture_similarity(row, other))
+        return {self.spec.name: numbers(values)}, {}
