@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylear.encoders.clip import Picture, to_rgb
+from stylear.encoders.clip import Picture, to_device, to_rgb
 from stylear.errors import WeightsError
 from stylear.weights import read_json, sha256_of
 
@@ -36,11 +36,8 @@ class DinoEncoder:
         self._processor = processor
         self._skipped = 1 + int(getattr(model.config, "num_register_tokens", 0))
         self.image_size = _side(processor, name)
+        self.preprocessing = _words(processor, self.image_size)
         self.device, self.dtype = model.device, model.dtype
-
-    @property
-    def preprocessing(self) -> str:
-        return f"{PROCESSOR_FILE} of transformers, {self.image_size} px"
 
     @classmethod
     def open(
@@ -77,11 +74,18 @@ class DinoEncoder:
 
         Transparency is laid on white. Raises SourceError for bytes that are no image.
         """
-        if not images:
+        return self.pixels([self.shape(image) for image in images])
+
+    def shape(self, image: Picture) -> Tensor:
+        """The half of `preprocess` that a thread does beside the model: pixels (3, S, S)."""
+        found: Tensor = self._processor(images=[to_rgb(image)], return_tensors="pt")["pixel_values"]
+        return found[0]
+
+    def pixels(self, shaped: Sequence[Tensor]) -> Tensor:
+        """The other half: a batch (B, 3, S, S) on the device."""
+        if not shaped:
             return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
-        pictures = [to_rgb(image) for image in images]
-        pixels: Tensor = self._processor(images=pictures, return_tensors="pt")["pixel_values"]
-        return pixels.to(self.device)
+        return to_device(shaped, self.device)
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
@@ -185,6 +189,14 @@ def _side(processor: Any, name: str) -> int:
             hint="set do_center_crop and crop_size with equal height and width",
         )
     return int(height)
+
+
+def _words(processor: Any, side: int) -> str:
+    """What the processor does, for the record."""
+    size = ", ".join(f"{key} {value}" for key, value in dict(processor.size).items())
+    told = {"mean": processor.image_mean, "std": processor.image_std}
+    spread = ", ".join(f"{key} {' '.join(f'{x:g}' for x in one)}" for key, one in told.items())
+    return f"{PROCESSOR_FILE}: {size}, cut {side} px, {spread}"
 
 
 def _shape(size: Sequence[int]) -> str:

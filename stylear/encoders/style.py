@@ -17,15 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylear.encoders.clip import Picture, to_rgb
+from stylear.encoders.clip import Picture, split, to_device, to_rgb
 from stylear.errors import WeightsError
 from stylear.weights import load_into, read_tensors, sha256_of
 
 STATE = "model_state_dict"  # where a training checkpoint keeps the weights, beside its optimisers
 PARALLEL = "module."  # what training on several GPUs puts before every key
 HEAD_WIDTH = 64  # of every vision tower of OpenAI's CLIP; not visible in the weights
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's CLIP (code)
-STD = (0.26862954, 0.26130258, 0.27577711)
 _BLOCK = re.compile(r"^backbone\.transformer\.resblocks\.(\d+)\.")
 
 
@@ -49,26 +47,19 @@ class CsdEncoder:
     """A frozen CSD: images to unit vectors whose cosine says how alike two styles are."""
 
     def __init__(self, name: str, weights: Path, model: CsdModel, image_size: int) -> None:
-        from torchvision import transforms
+        import open_clip
 
         self.name = name
         self.weights_sha256 = sha256_of(weights)
         self.model = model.eval().requires_grad_(False)
         self.image_size = image_size
-        self._transform = transforms.Compose(
-            [
-                transforms.Resize(image_size, transforms.InterpolationMode.BICUBIC),
-                transforms.CenterCrop(image_size),
-                transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
-            ]
-        )
+        self.preprocessing = f"shorter side {image_size} px bicubic, centre cut, mean and std of OpenAI's CLIP (code)"
         style = model.last_layer_style
         self.device, self.dtype = style.device, style.dtype
-
-    @property
-    def preprocessing(self) -> str:
-        return f"shorter side {self.image_size} px bicubic, centre cut, CLIP mean and spread"
+        transform = open_clip.image_transform(
+            image_size, is_train=False
+        )  # mean and std of OpenAI's CLIP are its defaults
+        self._shape, self._scale = split(transform, self.device)
 
     @classmethod
     def open(
@@ -97,10 +88,17 @@ class CsdEncoder:
 
         Transparency is laid on white. Raises SourceError for bytes that are no image.
         """
-        if not images:
+        return self.pixels([self.shape(image) for image in images])
+
+    def shape(self, image: Picture) -> Tensor:
+        """The half of `preprocess` that a thread does beside the model: bytes (S, S, 3)."""
+        return self._shape(to_rgb(image))
+
+    def pixels(self, shaped: Sequence[Tensor]) -> Tensor:
+        """The other half, for a whole batch on the device: pixels (B, 3, S, S)."""
+        if not shaped:
             return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
-        pixels = torch.stack([self._transform(to_rgb(image)) for image in images])
-        return pixels.to(self.device)
+        return self._scale(to_device(shaped, self.device))
 
     @torch.no_grad()
     def embed_images(self, pixels: Tensor) -> Tensor:
