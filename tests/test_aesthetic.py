@@ -42,8 +42,10 @@ def test_a_head_of_another_clip_is_named(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_head_are_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"none\.pth: expected a weights file, found nothing"):
+    with pytest.raises(WeightsError, match=r"none\.pth: expected a model .* found nothing"):
         AestheticHead.open(tmp_path / "none.pth", 8)
+    with pytest.raises(WeightsError, match="expected an aesthetic head, found a directory"):
+        AestheticHead.open(tmp_path, 8)
     layers = {"layers.0.weight": torch.zeros(8, 8)}
     torch.save(layers, tmp_path / "layers.pth")
     with pytest.raises(WeightsError, match="weight expected 1x8, found nothing"):

@@ -144,8 +144,10 @@ def test_wrong_keys_and_shapes_are_named(
 
 
 def test_files_that_are_no_checkpoint_are_named(tmp_path: Path, checkpoint: Path) -> None:
-    with pytest.raises(WeightsError, match="expected a CSD checkpoint, found nothing"):
+    with pytest.raises(WeightsError, match=r"none\.pth: expected a model .* found nothing"):
         CsdEncoder.open(tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match="expected a CSD checkpoint, found a directory"):
+        CsdEncoder.open(tmp_path)
     (tmp_path / "cut.pth").write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"cut\.pth: cannot be read"):
         CsdEncoder.open(tmp_path / "cut.pth")

@@ -165,6 +165,8 @@ def test_directories_that_do_not_fit_are_named(
         DinoEncoder.open(place)
 
 
-def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="expected the directory of a DINOv2 model, found none"):
+def test_a_missing_directory_is_named(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none: expected a model directory .* found nothing"):
         DinoEncoder.open(tmp_path / "none")
+    with pytest.raises(WeightsError, match="expected the directory of a DINOv2 model, found a"):
+        DinoEncoder.open(directory / WEIGHTS)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pictures_folder import encoded
+from pictures_folder import encoded, picture
+from PIL import Image, ImageDraw
+from pydantic import ValidationError
 
-from curate.references import load_references
-from stylear.errors import SourceError
+from curate.recipe.scores import AestheticScore, LeakageScore
+from curate.references import StyleReference, load_references
+from curate.score import scorer_fingerprint
+from curate.score.leakage import cut_outs, scene_of
+from stylear.errors import SourceError, WeightsError
 from stylear.references import load_styles
 
 # --- scenes -----------------------------------------------------------------------------------
@@ -43,3 +49,62 @@ def test_the_embedded_references_tell_their_scenes() -> None:
     found = load_references(mini)
     assert [r.scene for r in found] == [r.scene for r in load_styles("mosaic")]
     assert found[0].scene == "a garden gate"
+
+
+# --- subjects ---------------------------------------------------------------------------------
+
+
+def reference(name: str, image: Image.Image) -> StyleReference:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return StyleReference(name, stream.getvalue(), "0" * 64, Path(f"{name}.png"), False)
+
+
+def test_a_reference_without_a_subject_has_no_cut_out() -> None:
+    with_disc = picture(1)
+    ImageDraw.Draw(with_disc).ellipse((10, 10, 30, 30), (200, 20, 10))
+    found = cut_outs([reference("plain", picture(0)), reference("disc", with_disc)], "grabcut")
+    assert set(found) == {"disc"}
+    shown = Image.open(io.BytesIO(found["disc"]))
+    assert shown.getpixel((20, 20)) == (200, 20, 10)
+    assert shown.getpixel((2, 2)) == (255, 255, 255)
+
+
+def test_a_reference_without_a_caption_is_named() -> None:
+    with pytest.raises(SourceError, match=r"disc\.png: expected a caption") as caught:
+        scene_of(reference("disc", picture(0)))
+    assert "disc.txt" in str(caught.value.hint)
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+def leakage(**changes: Any) -> LeakageScore:
+    return LeakageScore(name="leak", type="leakage", **changes)
+
+
+def test_files_that_are_there_become_absolute_and_names_stay(tmp_path: Path) -> None:
+    (tmp_path / "sam.pth").write_bytes(b"")
+    found = leakage(segment="sam:sam.pth").placed(tmp_path)
+    assert found.segment == f"sam:{tmp_path / 'sam.pth'}"
+    for method in (None, "grabcut", "sam:sam-vit-b"):
+        assert leakage(segment=method).placed(tmp_path).segment == method
+    (tmp_path / "head.pth").write_bytes(b"")
+    nice = AestheticScore(name="nice", type="aesthetic", model="mini-clip", head="head.pth")
+    assert nice.placed(tmp_path).head == str(tmp_path / "head.pth")
+    with pytest.raises(ValidationError, match="segment"):
+        leakage(segment="mask.png")
+
+
+def test_another_checkpoint_of_segment_anything_changes_the_fingerprint(tmp_path: Path) -> None:
+    def fingerprint(segment: str | None) -> str:
+        return scorer_fingerprint(leakage(segment=segment))
+
+    sam = tmp_path / "sam.pth"
+    sam.write_bytes(b"one")
+    before = fingerprint(f"sam:{sam}@3,4")
+    assert len({fingerprint(None), fingerprint("grabcut"), before}) == 3
+    sam.write_bytes(b"two")
+    assert fingerprint(f"sam:{sam}@3,4") != before
+    with pytest.raises(WeightsError, match=r"none\.pth: expected a model"):
+        fingerprint(f"sam:{tmp_path / 'none.pth'}")

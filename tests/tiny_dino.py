@@ -35,9 +35,9 @@ def write_tiny_dino(directory: Path, seed: int = 0, registers: int = 0) -> Path:
             model = Dinov2WithRegistersModel(config)
         else:
             model = Dinov2Model(Dinov2Config(**CONFIG))
-        for name, value in model.named_parameters():
-            if name.endswith(("bias", "cls_token")):
-                torch.nn.init.normal_(value, std=0.1)
+        for value in model.parameters():  # wider than at first, so that pictures embed apart
+            if value.ndim > 1:
+                torch.nn.init.normal_(value, std=0.2)
     model.save_pretrained(directory)
     BitImageProcessor(
         size={"shortest_edge": 48},

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stylear.errors import WeightsError
-from stylear.weights import load_into, read_tensors, sha256_of
+from stylear.weights import load_into, read_tensors, resolve, sha256_of
 
 
 class AestheticHead:
@@ -26,14 +26,14 @@ class AestheticHead:
         self.embed_dim = layer.in_features
 
     @classmethod
-    def open(cls, path: str | Path, embed_dim: int) -> Self:
+    def open(cls, name: str | Path, embed_dim: int) -> Self:
         """Open a head for a CLIP whose embeddings have `embed_dim` numbers; it stays on the CPU.
 
         The size tells OpenAI's base towers (512) from the large one (768), but neither B/16 from
         B/32 nor OpenAI's weights from others: head and CLIP have to be named to match.
         Raises WeightsError when the file is missing, is no linear head, or fits another CLIP.
         """
-        path = Path(path).expanduser()
+        path = find_head(name)
         tensors = read_tensors(path)
         weight = tensors.get("weight")
         width = weight.shape[-1] if weight is not None and weight.ndim == 2 else None
@@ -53,3 +53,11 @@ class AestheticHead:
         """Unit-length image embeddings (B, D) to ratings (B,), float32."""
         found: Tensor = self.layer(embeddings.float().cpu())[:, 0]
         return found
+
+
+def find_head(name: str | Path) -> Path:
+    """The file that a head's name or path means. Raises WeightsError when it is none."""
+    path = resolve(name)
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected an aesthetic head, found a directory")
+    return path

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from stylear.encoders.clip import Picture, to_device, to_rgb
 from stylear.errors import WeightsError
-from stylear.weights import read_json, sha256_of
+from stylear.weights import read_json, resolve, sha256_of
 
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
@@ -51,21 +51,14 @@ class DinoEncoder:
         Nothing is downloaded and no code of the directory runs.
         Raises WeightsError naming the file that is missing, or the first key that differs.
         """
-        place = Path(directory).expanduser()
-        if not place.is_dir():
-            raise WeightsError(
-                f"{place}: expected the directory of a DINOv2 model, found none",
-                hint="fetch the model's files yourself and give their directory",
-            )
-        kind = read_json(place / CONFIG_FILE).get("model_type")
+        config, processor_config, weights = model_files(directory)
+        place = config.parent
+        kind = read_json(config).get("model_type")
         if kind not in MODELS:
             raise WeightsError(
-                f"{place / CONFIG_FILE}: expected model_type {' or '.join(MODELS)}, found {kind!r}"
+                f"{config}: expected model_type {' or '.join(MODELS)}, found {kind!r}"
             )
-        read_json(place / PROCESSOR_FILE)
-        weights = next((place / f for f in WEIGHTS_FILES if (place / f).is_file()), None)
-        if weights is None:
-            raise WeightsError(f"{place}: expected {' or '.join(WEIGHTS_FILES)}, found none")
+        read_json(processor_config)
         model, processor = _load(place, MODELS[kind], weights, dtype)
         return cls(place.name, weights, model.to(device), processor)
 
@@ -100,6 +93,26 @@ class DinoEncoder:
     def patch_features(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) to the features of the patches (B, N, D), float32."""
         return self.features(pixels)[:, 1:]
+
+
+def model_files(directory: str | Path) -> tuple[Path, Path, Path]:
+    """What a model is read from, by name or path: its config, its processor's config, its weights.
+
+    Raises WeightsError naming what is missing.
+    """
+    place = resolve(directory)
+    if not place.is_dir():
+        raise WeightsError(f"{place}: expected the directory of a DINOv2 model, found a file")
+    for name in (CONFIG_FILE, PROCESSOR_FILE):
+        if not (place / name).is_file():
+            raise WeightsError(
+                f"{place / name}: expected this file in the model directory, found nothing",
+                hint="check that the path is a complete model directory",
+            )
+    weights = next((place / f for f in WEIGHTS_FILES if (place / f).is_file()), None)
+    if weights is None:
+        raise WeightsError(f"{place}: expected {' or '.join(WEIGHTS_FILES)}, found none")
+    return place / CONFIG_FILE, place / PROCESSOR_FILE, weights
 
 
 def content_alignment(content: Tensor, result: Tensor) -> Tensor:

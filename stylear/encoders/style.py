@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from stylear.encoders.clip import Picture, split, to_device, to_rgb
 from stylear.errors import WeightsError
-from stylear.weights import load_into, read_tensors, sha256_of
+from stylear.weights import load_into, read_tensors, resolve, sha256_of
 
 STATE = "model_state_dict"  # where a training checkpoint keeps the weights, beside its optimisers
 PARALLEL = "module."  # what training on several GPUs puts before every key
@@ -53,12 +53,10 @@ class CsdEncoder:
         self.weights_sha256 = sha256_of(weights)
         self.model = model.eval().requires_grad_(False)
         self.image_size = image_size
-        self.preprocessing = f"shorter side {image_size} px bicubic, centre cut, mean and std of OpenAI's CLIP (code)"
+        self.preprocessing = f"CSD: {image_size} px, shortest, bicubic, mean and std of CLIP"
         style = model.last_layer_style
         self.device, self.dtype = style.device, style.dtype
-        transform = open_clip.image_transform(
-            image_size, is_train=False
-        )  # mean and std of OpenAI's CLIP are its defaults
+        transform = open_clip.image_transform(image_size, is_train=False)
         self._shape, self._scale = split(transform, self.device)
 
     @classmethod
@@ -74,7 +72,7 @@ class CsdEncoder:
         (optimisers, arguments) is neither imported nor called.
         Raises WeightsError naming the first key that is missing, unknown or of another shape.
         """
-        path = Path(checkpoint).expanduser()
+        path = find_checkpoint(checkpoint)
         tensors = read_csd(path)
         backbone, width, image_size = _tower(tensors, path)
         dims = [_shape(tensors, f"last_layer_{kind}", path)[-1] for kind in ("style", "content")]
@@ -108,16 +106,19 @@ class CsdEncoder:
         return found
 
 
+def find_checkpoint(name: str | Path) -> Path:
+    """The file that a model's name or path means. Raises WeightsError when it is none."""
+    path = resolve(name)
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected a CSD checkpoint, found a directory")
+    return path
+
+
 def read_csd(path: Path) -> dict[str, Tensor]:
     """The tensors of a CSD checkpoint by the keys of `CsdModel`.
 
-    Raises WeightsError when the file is missing or cannot be read.
+    Raises WeightsError when the file cannot be read.
     """
-    if not path.is_file():
-        raise WeightsError(
-            f"{path}: expected a CSD checkpoint, found nothing",
-            hint="fetch the published checkpoint yourself and give its path; nothing is downloaded",
-        )
     found = read_tensors(path) if path.suffix == ".safetensors" else _read_inert(path)
     state = found.get(STATE, found)
     if not isinstance(state, Mapping):
