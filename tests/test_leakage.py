@@ -8,15 +8,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from pictures_folder import encoded, picture
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
+from test_segment import disc, tiny_sam
+from tiny_clip import write_tiny_clip
 
 from curate.recipe.scores import AestheticScore, LeakageScore
 from curate.references import StyleReference, load_references
-from curate.score import scorer_fingerprint
+from curate.score import open_scorer, scorer_fingerprint
 from curate.score.leakage import cut_outs, scene_of
+from curate.score.scorer import Context
+from curate.score.sweep import Shard, sweep
+from stylear.encoders.clip import ClipEncoder
+from stylear.encoders.segment import cut_out, subject_mask
 from stylear.errors import SourceError, WeightsError
+from stylear.pair import Origin, Pair
 from stylear.references import load_styles
 
 # --- scenes -----------------------------------------------------------------------------------
@@ -74,6 +82,22 @@ def test_a_reference_without_a_caption_is_named() -> None:
     with pytest.raises(SourceError, match=r"disc\.png: expected a caption") as caught:
         scene_of(reference("disc", picture(0)))
     assert "disc.txt" in str(caught.value.hint)
+
+
+def test_a_segment_anything_checkpoint_cuts_the_subject_out(tmp_path: Path) -> None:
+    torch.save(tiny_sam().state_dict(), tmp_path / "sam.pth")
+    method, model = f"sam:{tmp_path / 'sam.pth'}", write_tiny_clip(tmp_path / "clip")
+    shown = reference("disc", disc())
+    origin = Origin("stylized", "test", "x", reference="disc")
+    pair = Pair("k", "a cat", encoded(3, 32), origin)
+    context = Context([shown])
+    spec = leakage(model=str(model), device="cpu", segment=method)
+    shard = Shard("stylized", [pair], [open_scorer(spec, context)])
+    [table] = sweep([shard], context, lambda number, tables: tables["leak"])
+    clip = ClipEncoder.open(str(model))
+    subject = cut_out(shown.image, subject_mask(shown.image, method))
+    image, content = clip.embed_images(clip.preprocess([pair.image, subject]))
+    assert table["leak"].to_pylist() == pytest.approx([float(image @ content)], abs=2e-5)
 
 
 # --- settings ---------------------------------------------------------------------------------
