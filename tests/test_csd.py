@@ -70,6 +70,19 @@ def test_open_says_what_it_opened(checkpoint: Path) -> None:
     assert encoder.preprocess([]).shape == (0, 3, SIZE, SIZE)
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.02), (torch.float16, 0.002)])
+def test_half_precision_moves_cosines_little(
+    checkpoint: Path, dtype: torch.dtype, most: float
+) -> None:
+    images = [picture(seed) for seed in range(6)]
+    cosines = []
+    for encoder in (CsdEncoder.open(checkpoint), CsdEncoder.open(checkpoint, dtype=dtype)):
+        found = encoder.embed_images(encoder.preprocess(images))
+        assert found.dtype == torch.float32
+        cosines.append(found @ found.T)
+    assert 0 < float((cosines[0] - cosines[1]).abs().max()) < most
+
+
 def test_the_hub_layout_without_prefix_is_read_too(tmp_path: Path) -> None:
     save_file(csd_tensors(), tmp_path / "model.safetensors")
     torch.save(csd_tensors(), tmp_path / "pytorch_model.bin")

@@ -48,6 +48,19 @@ def test_embeddings_equal_transformers_used_by_hand(directory: Path) -> None:
     assert float(found[0] @ found[1]) < 0.9999  # the pictures differ
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.05), (torch.float16, 0.005)])
+def test_half_precision_moves_cosines_little(
+    directory: Path, dtype: torch.dtype, most: float
+) -> None:
+    images = [picture(seed) for seed in range(6)]
+    cosines = []
+    for encoder in (DinoEncoder.open(directory), DinoEncoder.open(directory, dtype=dtype)):
+        found = encoder.embed_images(encoder.preprocess(images))
+        assert found.dtype == torch.float32
+        cosines.append(found @ found.T)
+    assert 0 < float((cosines[0] - cosines[1]).abs().max()) < most
+
+
 def test_register_tokens_are_no_patches(tmp_path: Path) -> None:
     from transformers import BitImageProcessor, Dinov2WithRegistersModel
 
