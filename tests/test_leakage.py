@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from tiny_clip import write_tiny_clip
 from curate.recipe.scores import AestheticScore, LeakageScore
 from curate.references import StyleReference, load_references
 from curate.score import open_scorer, scorer_fingerprint
-from curate.score.leakage import cut_outs, scene_of
+from curate.score.leakage import LeakageScorer, cut_outs, scene_of
 from curate.score.scorer import Context
 from curate.score.sweep import Shard, sweep
 from stylear.encoders.clip import ClipEncoder
@@ -98,6 +99,20 @@ def test_a_segment_anything_checkpoint_cuts_the_subject_out(tmp_path: Path) -> N
     subject = cut_out(shown.image, subject_mask(shown.image, method))
     image, content = clip.embed_images(clip.preprocess([pair.image, subject]))
     assert table["leak"].to_pylist() == pytest.approx([float(image @ content)], abs=2e-5)
+
+
+def test_captions_that_the_model_cuts_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_clip(tmp_path / "clip")
+    shown = [
+        replace(reference("short", picture(0)), scene="a red house"),
+        replace(reference("long", picture(1)), scene="a red house " * 9),
+    ]
+    scorer = LeakageScorer(leakage(model=str(model), device="cpu"), Context(shown))
+    assert set(scorer._embedded()) == {"short", "long"}
+    said = capsys.readouterr().err
+    assert "leak: the captions of long are longer than its model reads" in said
 
 
 # --- settings ---------------------------------------------------------------------------------

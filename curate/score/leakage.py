@@ -79,8 +79,13 @@ class LeakageScorer(ClipScorer):
             return self._contents
         references = [one for _, one in sorted(self.context.references.items())]
         if self.spec.segment is None:
-            rows = self.embed_texts([scene_of(one) for one in references])
-            self._contents = dict(zip((one.id for one in references), rows, strict=True))
+            names, scenes = [one.id for one in references], [scene_of(one) for one in references]
+            beyond = zip(names, self.clip.beyond_context(scenes), strict=True)
+            if cut := [name for name, too_long in beyond if too_long]:
+                say(
+                    f"{self.spec.name}: the captions of {', '.join(cut)} are longer than its model reads"
+                )
+            self._contents = dict(zip(names, self.embed_texts(scenes), strict=True))
         else:
             subjects = cut_outs(references, self.spec.segment)
             found = [
