@@ -3,7 +3,7 @@
 The content of a reference is the scene that its caption tells, or its subject, cut out. The score is the
 cosine of the image with that content alone: it grows with leakage, and also where prompt and reference
 show alike things. `stylear evaluate` takes the mean over other contents off the same cosine, since it
-compares models; a filter compares images, for which percentiles and best-of-n do that.
+compares models over one set of references; a score must not change when a recipe gets one more.
 """
 
 from __future__ import annotations
