@@ -20,6 +20,7 @@ from tiny_dino import write_tiny_dino
 from curate import run as runner
 from curate.audit import compare_scores
 from curate.ledger import Ledger, Made
+from curate.objects import corpus_path
 from curate.pictures import Pictures
 from curate.recipe import Recipe, load_recipe
 from curate.references import StyleReference, load_references
@@ -255,6 +256,18 @@ def test_going_on_after_a_kill_and_two_workers_write_the_same_bytes(
     assert tree(built) == expected
     scoring(home, built, SCORES, workers=2, redo="score")
     assert tree(built) == expected
+
+
+def test_a_corpus_in_a_store_has_the_same_scores(home: Path) -> None:
+    corpus = corpus_path("memory://encoder-scores/corpus")
+    scoring(home, corpus, SCORES, before=("fetch", "synthesize"))
+    names = [
+        path.relative_to(home / "corpus")
+        for path in (home / "corpus" / "scores").rglob("*.parquet")
+    ]
+    assert len(names) == 6 * (len(SCORES) + 2)  # and embeddings, and perceptual hashes
+    for name in names:
+        assert (corpus / name.as_posix()).read_bytes() == (home / "corpus" / name).read_bytes()
 
 
 def test_a_finished_score_step_does_nothing(home: Path, built: Path) -> None:
