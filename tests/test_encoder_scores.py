@@ -385,6 +385,30 @@ def test_a_head_of_another_clip_stops(home: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("number", "change", "name"),
+    [
+        (0, {"model": "csd-vit-l"}, "csd-vit-l"),
+        (2, {"model": "dinov2-base"}, "dinov2-base"),
+        (3, {"head": "aesthetic-vit-l-14"}, "aesthetic-vit-l-14"),
+        (4, {"segment": "sam:sam-vit-b"}, "sam-vit-b"),
+    ],
+)
+def test_a_registered_model_that_is_not_there_is_told_with_its_command(
+    home: Path,
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    change: dict[str, Any],
+    name: str,
+) -> None:
+    monkeypatch.setenv("STYLEAR_MODELS", str(tmp_path / "models"))
+    with pytest.raises(WeightsError, match=name) as caught:
+        scoring(home, built, [{**SCORES[number], **change}])
+    assert f"stylear models fetch {name}" in str(caught.value.hint)
+
+
 def test_every_column_is_of_one_measurement(home: Path) -> None:
     assert list(compare_scores(home / "corpus", recipe_of(home, SCORES))) == []
 

@@ -21,7 +21,7 @@ from curate.score.reference import cosines
 from curate.score.scorer import Context, Measured
 from curate.score.table import numbers
 from stylear.console import say
-from stylear.encoders.segment import Mask, cut_out, subject_mask, subject_masks
+from stylear.encoders.segment import Segmenter, cut_out
 from stylear.errors import SourceError
 from stylear.pair import digest
 from stylear.weights import resolve, sha256_of
@@ -87,7 +87,7 @@ class LeakageScorer(ClipScorer):
                 )
             self._contents = dict(zip(names, self.embed_texts(scenes), strict=True))
         else:
-            subjects = cut_outs(references, self.spec.segment)
+            subjects = cut_outs(references, self.spec.segment, self.spec.device)
             found = [
                 replace(one, image=subjects[one.id]) for one in references if one.id in subjects
             ]
@@ -111,22 +111,18 @@ def scene_of(reference: StyleReference) -> str:
     return reference.scene
 
 
-def cut_outs(references: Sequence[StyleReference], method: str) -> dict[str, bytes]:
+def cut_outs(
+    references: Sequence[StyleReference], method: str, device: str = "cpu"
+) -> dict[str, bytes]:
     """The subject of each reference on white, as PNG by id; none where there is no subject to find."""
-    try:
-        masks = subject_masks([one.image for one in references], method)
-        found = list(zip(references, masks, strict=True))
-    except SourceError:  # some picture has no subject: which?
-        found = [(one, mask) for one in references if (mask := mask_of(one, method)) is not None]
-    return {one.id: png(cut_out(one.image, mask)) for one, mask in found}
-
-
-def mask_of(reference: StyleReference, method: str) -> Mask | None:
-    """Where the subject is; None when none is found."""
-    try:
-        return subject_mask(reference.image, method)
-    except SourceError:
-        return None
+    segmenter, found = Segmenter(method, device), {}
+    for reference in references:
+        try:
+            [mask] = segmenter([reference.image])
+        except SourceError:  # the pictures themselves were checked when they were read
+            continue
+        found[reference.id] = png(cut_out(reference.image, mask))
+    return found
 
 
 def png(picture: Image.Image) -> bytes:
