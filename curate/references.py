@@ -14,6 +14,7 @@ from PIL import Image
 import stylear
 from curate.split import split_of
 from stylear.errors import RecipeError, SourceError
+from stylear.scenes import read_notes, scene_of
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
@@ -32,6 +33,7 @@ class StyleReference:
     sha256: str
     path: Path
     held_out: bool  # belongs to the validation split
+    scene: str | None = None  # what it shows, where a caption tells it
 
     @property
     def style(self) -> str:
@@ -43,7 +45,7 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
     """All references of a recipe, by id.
 
     Raises RecipeError for an unknown mini style or an id used twice, SourceError for a folder that
-    is missing or empty and for a file that is no image.
+    is missing or empty, for a file that is no image and for captions that cannot be read.
     """
     paths: dict[str, Path] = {}
     for place, source in enumerate(recipe.references):
@@ -59,8 +61,13 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
                 )
             paths[path.stem] = path
     fraction = recipe.mix.val_fraction
+    notes = {folder: read_notes(folder) for folder in {path.parent for path in paths.values()}}
     return [
-        read_reference(path, held_out=split_of(key, recipe.seed, fraction) == "val")
+        read_reference(
+            path,
+            held_out=split_of(key, recipe.seed, fraction) == "val",
+            scene=scene_of(path, notes[path.parent]),
+        )
         for key, path in sorted(paths.items())
     ]
 
@@ -106,7 +113,9 @@ def folder_paths(folder: Path, where: str = "path") -> list[Path]:
     return files
 
 
-def read_reference(path: Path, *, held_out: bool = False) -> StyleReference:
+def read_reference(
+    path: Path, *, held_out: bool = False, scene: str | None = None
+) -> StyleReference:
     """One reference, its pixels checked. Raises SourceError naming the file."""
     data = path.read_bytes()
     try:
@@ -125,4 +134,5 @@ def read_reference(path: Path, *, held_out: bool = False) -> StyleReference:
             f"style reference {path} is not a readable image: {error}",
             hint="replace or remove the file",
         ) from error
-    return StyleReference(path.stem, data, hashlib.sha256(data).hexdigest(), path, held_out)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return StyleReference(path.stem, data, sha256, path, held_out, scene)

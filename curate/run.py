@@ -239,7 +239,7 @@ def expensive(recipe: Recipe, ledger: Ledger) -> dict[str, Made]:
         from curate.score import scorer_fingerprint
         from curate.steps import score
 
-        for spec in score.scorers(recipe):
+        for spec in dict.fromkeys([*score.passes(recipe), *score.scorers(recipe)]):
             if score.ledger_stage(spec) in stages:
                 found[score.ledger_stage(spec)] = score.how_made(spec, scorer_fingerprint(spec))
     return found

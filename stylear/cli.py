@@ -150,6 +150,12 @@ def evaluate(
         Path | None, typer.Option("--out", help="Write pictures, scores and a grid here.")
     ] = None,
     clip: Annotated[str, typer.Option(help="The CLIP that judges.")] = "mini-clip",
+    csd: Annotated[
+        Path | None, typer.Option(help="A CSD checkpoint, for the style column csd.")
+    ] = None,
+    dino: Annotated[
+        Path | None, typer.Option(help="A DINOv2 model directory, for the column dino.")
+    ] = None,
     guidance: GuidanceOption = 4.0,
     top_k: TopKOption = 2000,
     temperature: TemperatureOption = 1.0,
@@ -163,12 +169,15 @@ def evaluate(
     """Measure models on styles x prompts x seeds, with 95% intervals.
 
     clip_t: picture and prompt. clip_i: picture and reference (content counts too, so never alone).
+    csd: style, by a model made for that. dino: picture and reference, what they show above all.
     texture: style without content. harmonic: of clip_t and texture. leakage: how much nearer the
     picture is to its reference's content than to other contents; 0 is none.
 
     Example: stylear evaluate --model mini-ar --model RUN --styles mini --held-out --prompt 'a cat'
     """
     from stylear.encoders.clip import ClipEncoder
+    from stylear.encoders.dino import DinoEncoder
+    from stylear.encoders.style import CsdEncoder
     from stylear.evaluate import evaluate as measure
     from stylear.gallery import check_free
     from stylear.models import open_model, pick_device
@@ -184,7 +193,10 @@ def evaluate(
                 "--held-out: expected references marked `held_out`, found none",
                 hint="mark them in the references.json beside the pictures, or use --styles mini",
             )
-    judge = ClipEncoder.open(clip, device=pick_device(device))
+    place = pick_device(device)
+    judge = ClipEncoder.open(clip, device=place)
+    style_judge = None if csd is None else CsdEncoder.open(csd, device=place)
+    dino_judge = None if dino is None else DinoEncoder.open(dino, device=place)
     total = len(model) * len(references) * len(texts) * seeds
     with Bar("evaluate", total=total, unit="pictures") as bar:
         found = measure(
@@ -193,6 +205,8 @@ def evaluate(
             texts,
             range(seed, seed + seeds),
             clip=judge,
+            csd=style_judge,
+            dino=dino_judge,
             on_batch=bar.advance,
             batch_size=batch_size,
             guidance=guidance,

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from stylear.encoders.clip import ClipEncoder
+from stylear.encoders.clip import ClipEncoder, Picture
 from stylear.encoders.texture import texture_descriptor, texture_similarity
 from stylear.errors import UsageError
 from stylear.generate import BATCH_SIZE, generate
@@ -35,7 +35,8 @@ from stylear.weights import write_bytes, write_json
 if TYPE_CHECKING:
     from stylear.model.chameleon import StyleModel
 
-METRICS = ("clip_t", "clip_i", "texture", "harmonic", "leakage")
+METRICS = ("clip_t", "clip_i", "csd", "dino", "texture", "harmonic", "leakage")
+ON_REQUEST = ("csd", "dino")  # measured when their model is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,17 @@ class Evaluation:
         return found
 
     def table(self) -> list[dict[str, str]]:
-        """The rows as words: `mean [low, high]`."""
+        """The rows as words: `mean [low, high]`, without metrics whose model was not given."""
+        left_out = {name for name in ON_REQUEST if not self.settings.get(name)}
         return [
-            {"model": model, **{k: str(v or "-") for k, v in self.estimates(model).items()}}
+            {
+                "model": model,
+                **{
+                    name: str(value or "-")
+                    for name, value in self.estimates(model).items()
+                    if name not in left_out
+                },
+            }
             for model in self.models
         ]
 
@@ -137,6 +146,17 @@ class Evaluation:
         )
 
 
+class Judge(Protocol):
+    """Embeds pictures as vectors of length one."""
+
+    name: str
+    weights_sha256: str
+
+    def preprocess(self, images: Sequence[Picture]) -> Tensor: ...
+
+    def embed_images(self, pixels: Tensor) -> Tensor: ...
+
+
 def evaluate(
     models: Iterable[StyleModel],
     references: Sequence[Reference],
@@ -144,6 +164,8 @@ def evaluate(
     seeds: Sequence[int],
     *,
     clip: ClipEncoder,
+    csd: Judge | None = None,
+    dino: Judge | None = None,
     on_batch: Callable[[int], None] | None = None,
     batch_size: int = BATCH_SIZE,
     **sampling: Any,
@@ -152,7 +174,8 @@ def evaluate(
 
     `models` may be a generator, so that one model is held at a time; a model without style tokens
     draws from the prompt alone. `sampling` are keywords of `generate`. Scores of a picture:
-    `clip_t` cos(picture, prompt) and `clip_i` cos(picture, reference) by `clip`; `texture`, the
+    `clip_t` cos(picture, prompt) and `clip_i` cos(picture, reference) by `clip`; `csd` and `dino`
+    cos(picture, reference) by the encoders of these names, NaN without them; `texture`, the
     similarity of texture statistics to the reference; `harmonic`, the harmonic mean of clip_t and
     texture clamped at 0; `leakage`, see `leakage_basis`.
     Raises UsageError when there is nothing to evaluate or two models share a name.
@@ -164,14 +187,18 @@ def evaluate(
     own = torch.tensor([i for i, _, _ in jobs])
     said = torch.tensor([list(prompts).index(p) for _, p, _ in jobs])
     texts = clip.embed_texts(list(prompts)).cpu()
-    shown = _embed(clip, [reference.picture for reference in references])
-    textures = texture_descriptor([reference.picture for reference in references])
+    originals = [reference.picture for reference in references]
+    shown, textures = _embed(clip, originals), texture_descriptor(originals)
+    judges = {name: judge for name, judge in (("csd", csd), ("dino", dino)) if judge is not None}
+    judged = {name: _embed(judge, originals) for name, judge in judges.items()}
     basis, contents, others = leakage_basis(references, shown, clip)
     copied = content_leakage(shown, torch.arange(len(references)), contents, others).nanmean()
     result = Evaluation(
         list(references),
         list(prompts),
         {"clip": clip.name, "clip_sha256": clip.weights_sha256, "seeds": list(seeds)}
+        | {name: judge.name for name, judge in judges.items()}
+        | {f"{name}_sha256": judge.weights_sha256 for name, judge in judges.items()}
         | {"leakage": basis, "leakage_of_a_copy": _number(copied), "sampling": sampling},
     )
     for model in models:
@@ -196,6 +223,11 @@ def evaluate(
         scores = {
             "clip_t": clip_t,
             "clip_i": pair_cosine(embedded, shown[own]),
+            **dict.fromkeys(ON_REQUEST, torch.full((len(jobs),), torch.nan)),
+            **{
+                name: pair_cosine(_embed(judge, pictures), judged[name][own])
+                for name, judge in judges.items()
+            },
             "texture": own_textures,
             "harmonic": harmonic_mean(clip_t, own_textures),
             "leakage": content_leakage(embedded, own, contents, others),
@@ -229,9 +261,9 @@ def leakage_basis(
     return "siblings", shown, siblings & ~torch.eye(len(references), dtype=torch.bool)
 
 
-def _embed(clip: ClipEncoder, pictures: Sequence[Image.Image]) -> Tensor:
+def _embed(judge: Judge, pictures: Sequence[Image.Image]) -> Tensor:
     parts = [
-        clip.embed_images(clip.preprocess(pictures[i : i + BATCH_SIZE])).cpu()
+        judge.embed_images(judge.preprocess(pictures[i : i + BATCH_SIZE])).cpu()
         for i in range(0, len(pictures), BATCH_SIZE)
     ]
     return torch.cat(parts)

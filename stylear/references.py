@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from stylear.encoders.clip import to_rgb
 from stylear.errors import SourceError
+from stylear.scenes import Notes, read_notes, scene_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-NOTES_FILE = "references.json"
 EMBEDDED = Path(__file__).parent / "mini" / "references"
 
 
@@ -39,7 +37,7 @@ def load_styles(source: str | Path) -> list[Reference]:
     `source` is a picture, a folder of pictures, `mini` (every embedded style), or the name of one
     embedded style (`mosaic`) or reference (`mosaic--00`). Pictures `<style>--<n>.png` show one
     style; a `references.json` beside them may tell more, a list of objects with `file` and,
-    as wanted, `style`, `scene` (what it shows) and `held_out`.
+    as wanted, `style`, `scene` (what it shows) and `held_out`; a scene may also stand in NAME.txt.
     Raises SourceError for a source that is missing or empty and for a file that is no image.
     """
     path = Path(source)
@@ -53,8 +51,8 @@ def load_styles(source: str | Path) -> list[Reference]:
                 f"{source}: expected a picture, a folder of them or an embedded style, found none",
                 hint=f"embedded styles: {', '.join(names)}",
             )
-    notes = _notes(paths[0].parent / NOTES_FILE)
-    return [_reference(path, notes.get(path.name, {})) for path in paths]
+    notes = read_notes(paths[0].parent)
+    return [_reference(path, notes) for path in paths]
 
 
 def _embedded(name: str) -> list[Path]:
@@ -73,28 +71,8 @@ def _pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def _notes(path: Path) -> dict[str, dict[str, Any]]:
-    """What a references.json tells, by file name."""
-    if not path.is_file():
-        return {}
-    try:
-        told = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise SourceError(f"{path}: expected JSON, found: {error}") from error
-    if not isinstance(told, list):
-        raise SourceError(f"{path}: expected a list of objects, found {type(told).__name__}")
-    for i, entry in enumerate(told):
-        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
-            raise SourceError(f"{path}: entry {i}: expected an object with `file`, found {entry!r}")
-        for key, kind in (("style", str), ("scene", str), ("held_out", bool)):
-            if not isinstance(entry.get(key, kind()), kind):
-                raise SourceError(
-                    f"{path}: entry {i}: {key}: expected {kind.__name__}, found {entry[key]!r}"
-                )
-    return {entry["file"]: entry for entry in told}
-
-
-def _reference(path: Path, told: dict[str, Any]) -> Reference:
+def _reference(path: Path, notes: Notes) -> Reference:
+    told = notes.get(path.name, {})
     try:
         picture = to_rgb(path.read_bytes())
     except SourceError as error:
@@ -104,7 +82,7 @@ def _reference(path: Path, told: dict[str, Any]) -> Reference:
         picture=picture,
         style=told.get("style") or path.stem.split("--")[0],
         path=path,
-        scene=told.get("scene") or None,
+        scene=scene_of(path, notes),
         held_out=told.get("held_out", False),
     )
 

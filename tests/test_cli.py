@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_csd import write_tiny_csd
+from tiny_dino import write_tiny_dino
 from tiny_model import write_tiny_base, write_tiny_model
 from typer.testing import CliRunner, Result
 
@@ -17,6 +19,7 @@ from stylear.console import run_app
 from stylear.errors import StylearError, UsageError, WeightsError
 from stylear.generate import generate
 from stylear.models import open_model
+from stylear.weights import sha256_of
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +133,9 @@ def test_evaluate_measures_every_model(place: Path, tmp_path: Path) -> None:
     ]
     run = said["models"][0]
     assert set(run) == {
-        *("model", "pictures", "clip_t", "clip_i", "texture", "harmonic", "leakage"),
+        *("model", "pictures", "clip_t", "clip_i", "csd", "dino", "texture", "harmonic", "leakage"),
     }
+    assert (run["csd"], run["dino"]) == (None, None)  # no model for them was given
     assert run["clip_t"]["low"] <= run["clip_t"]["mean"] <= run["clip_t"]["high"]
     samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     assert len(samples) == 24
@@ -150,6 +154,23 @@ def test_evaluate_prints_a_table(place: Path) -> None:
     assert head.split() == ["model", "clip_t", "clip_i", "texture", "harmonic", "leakage"]
     assert row.split()[0] == "run"
     assert row.split()[-1] == "-"  # one reference alone has no other content
+
+
+def test_evaluate_reports_csd_and_dino_when_their_models_are_given(
+    place: Path, tmp_path: Path
+) -> None:
+    csd, dino = write_tiny_csd(tmp_path / "csd.pth"), write_tiny_dino(tmp_path / "dino")
+    arguments = ("--model", place / "base", "--styles", place / "styles" / "dots--1.png")
+    arguments += ("--prompt", "a cat", "--seeds", 1, "--clip", place / "run" / "final-clip")
+    result = stylear("evaluate", *arguments, "--csd", csd, "--dino", dino, "--json")
+    said = json.loads(result.stdout)
+    assert (said["settings"]["csd"], said["settings"]["dino"]) == ("csd.pth", "dino")
+    assert said["settings"]["csd_sha256"] == sha256_of(csd)
+    assert all(0 < abs(said["models"][0][name]["mean"]) <= 1 for name in ("csd", "dino"))
+    head = stylear("evaluate", *arguments, "--csd", csd).stdout.splitlines()[0]
+    assert head.split() == ["model", "clip_t", "clip_i", "csd", "texture", "harmonic", "leakage"]
+    with pytest.raises(WeightsError, match=r"none\.pth: expected a model .* found nothing"):
+        stylear("evaluate", *arguments, "--csd", tmp_path / "none.pth")
 
 
 @pytest.mark.parametrize(

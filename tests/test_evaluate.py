@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_csd import write_tiny_csd
+from tiny_dino import write_tiny_dino
 from tiny_model import write_tiny_base, write_tiny_model
 
 from stylear.encoders.clip import ClipEncoder
+from stylear.encoders.dino import DinoEncoder
+from stylear.encoders.style import CsdEncoder
 from stylear.errors import SourceError, UsageError
-from stylear.evaluate import Evaluation, evaluate, leakage_basis
+from stylear.evaluate import METRICS, Evaluation, evaluate, leakage_basis
 from stylear.metrics import bootstrap, content_leakage, harmonic_mean
 from stylear.model.chameleon import StyleModel
 from stylear.references import Reference, load_prompts, load_styles
@@ -119,6 +123,28 @@ def test_scores_are_the_cosines_of_the_judge(found: Evaluation, models: list[Sty
     assert sample.scores["clip_i"] == pytest.approx(float(image @ shown), abs=1e-5)
     low, high = sorted([max(0.0, sample.scores["clip_t"]), max(0.0, sample.scores["texture"])])
     assert low <= sample.scores["harmonic"] <= high
+
+
+def test_csd_and_dino_are_cosines_with_the_reference(
+    models: list[StyleModel], tmp_path: Path
+) -> None:
+    clip, csd = models[0].clip, CsdEncoder.open(write_tiny_csd(tmp_path / "csd.pth"))
+    dino = DinoEncoder.open(write_tiny_dino(tmp_path / "dino"))
+    assert clip is not None
+    found = evaluate(models[:1], references(), ["a cat"], [0], clip=clip, csd=csd, dino=dino)
+    for sample, reference in zip(found.samples, references(), strict=True):
+        for name, judge in (("csd", csd), ("dino", dino)):
+            pixels = judge.preprocess([sample.picture, reference.picture])
+            one, other = judge.embed_images(pixels)
+            assert sample.scores[name] == pytest.approx(float(one @ other), abs=1e-5)
+    assert list(found.table()[0]) == ["model", *METRICS]
+    assert len({round(sample.scores["csd"], 4) for sample in found.samples}) == 4
+
+
+def test_scores_without_their_model_are_none(found: Evaluation) -> None:
+    assert found.rows()[0]["csd"] is None
+    assert found.rows()[0]["dino"] is None
+    assert not {"csd", "dino"} & set(found.table()[0])
 
 
 def test_a_model_without_style_tokens_leaks_exactly_nothing(found: Evaluation) -> None:

@@ -71,7 +71,89 @@ class PhashScore(Settings):
     type: Literal["phash"]
 
 
-SCORERS = (ClipTextScore, ClipImageScore, TextureScore, PhashScore)
+class AestheticScore(ClipTextScore):
+    """How people would rate the picture, guessed by a linear head over CLIP."""
+
+    type: Literal["aesthetic"]  # type: ignore[assignment]
+    model: str = Field(description="The CLIP that the head was trained on.")
+    head: str = Field(description="A linear head, such as sa_0_4_vit_l_14_linear.pth.")
+
+    def placed(self, base: Path) -> Self:
+        return super().placed(base).model_copy(update={"head": there(base, self.head)})
+
+
+class LeakageScore(ClipTextScore):
+    """Cosine of the image and the content of its style reference; higher is more leaked."""
+
+    type: Literal["leakage"]  # type: ignore[assignment]
+    segment: str | None = Field(
+        None,
+        pattern=r"^(grabcut|sam:.+)$",
+        description="null: the scene that the reference's caption tells; else its subject, cut out"
+        " by grabcut or sam:CHECKPOINT.",
+    )
+
+    def placed(self, base: Path) -> Self:
+        placed = super().placed(base)
+        kind, _, checkpoint = (self.segment or "").partition(":")
+        if kind != "sam":
+            return placed
+        return placed.model_copy(update={"segment": f"sam:{there(base, checkpoint)}"})
+
+
+class NearestScore(ClipTextScore):
+    """Cosine of the image and the most similar other one of its kind; higher is more of the same."""
+
+    type: Literal["nearest"]  # type: ignore[assignment]
+
+
+class CsdScore(ClipTextScore):
+    """Cosine of the style of the image and of its style reference."""
+
+    type: Literal["csd"]  # type: ignore[assignment]
+    model: str = Field(description="A CSD checkpoint as published.")
+
+
+class DinoScore(ClipTextScore):
+    """Cosine of the image and its style reference by DINOv2."""
+
+    type: Literal["dino"]  # type: ignore[assignment]
+    model: str = Field(description="Directory of a DINOv2 model of transformers.")
+
+
+class CasScore(DinoScore):
+    """How far the content moved from the parent's, by DINOv2; lower is better aligned."""
+
+    type: Literal["cas"]  # type: ignore[assignment]
+
+
+def there(base: Path, name: str) -> str:
+    """A file or directory below `base` as an absolute path; another name as it is."""
+    return str(under(base, name)) if (base / name).exists() else name
+
+
+SCORERS = (
+    ClipTextScore,
+    ClipImageScore,
+    TextureScore,
+    PhashScore,
+    AestheticScore,
+    LeakageScore,
+    NearestScore,
+    CsdScore,
+    DinoScore,
+    CasScore,
+)
 Score = Annotated[
-    ClipTextScore | ClipImageScore | TextureScore | PhashScore, Field(discriminator="type")
+    ClipTextScore
+    | ClipImageScore
+    | TextureScore
+    | PhashScore
+    | AestheticScore
+    | LeakageScore
+    | NearestScore
+    | CsdScore
+    | DinoScore
+    | CasScore,
+    Field(discriminator="type"),
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from curate.score.device import settled
 from curate.score.halving import Halving
+from curate.score.reference import cosines, reference_cosines
 from curate.score.scorer import Context, Measured, Scorer
 from curate.score.table import flags, numbers
 from stylear.encoders.clip import ClipEncoder
@@ -71,6 +72,17 @@ class ClipScorer(Scorer):
             "preprocessing": self.clip.preprocessing,
         }
 
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings (N, D) of texts, in batches, on the CPU."""
+        halving = self.context.opened(("halving", "texts", self.images.name), Halving)
+        size = self.spec.batch_size
+        parts = [
+            part
+            for start in range(0, len(texts), size)
+            for part in halving(self.clip.embed_texts, texts[start : start + size])
+        ]
+        return torch.cat(parts).cpu()
+
 
 class ClipTextScorer(ClipScorer):
     """Cosine with the caption. Column `<name>.cut` says whether the caption was too long to be read whole."""
@@ -83,7 +95,7 @@ class ClipTextScorer(ClipScorer):
         values: list[float | None] = [None] * len(shard.pairs)
         too_long: list[bool | None] = [None] * len(shard.pairs)
         if captions:
-            texts = self._embedded(list(distinct))[[distinct[caption] for caption in captions]]
+            texts = self.embed_texts(list(distinct))[[distinct[caption] for caption in captions]]
             for place, caption, value in zip(
                 images, captions, cosines(list(images.values()), texts), strict=True
             ):
@@ -92,17 +104,6 @@ class ClipTextScorer(ClipScorer):
         told = {"captions_cut": count} if count else {}
         return {name: numbers(values), f"{name}.cut": flags(too_long)}, told
 
-    def _embedded(self, texts: list[str]) -> Tensor:
-        """Embeddings (N, D) of the distinct captions of a shard, in batches, on the CPU."""
-        halving = self.context.opened(("halving", "texts", self.images.name), Halving)
-        size = self.spec.batch_size
-        parts = [
-            part
-            for start in range(0, len(texts), size)
-            for part in halving(self.clip.embed_texts, texts[start : start + size])
-        ]
-        return torch.cat(parts).cpu()
-
 
 class ClipImageScorer(ClipScorer):
     """Cosine with the style reference (CLIP-I); null for raw pairs."""
@@ -110,23 +111,5 @@ class ClipImageScorer(ClipScorer):
     kinds = ("stylized",)
 
     def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        images = {
-            place: row
-            for place, row in shard.of(self.images).items()
-            if shard.pairs[place].origin.reference is not None
-        }
-        values: list[float | None] = [None] * len(shard.pairs)
-        if images:
-            others = [
-                self.context.of_reference(shard.pairs[place], self.images) for place in images
-            ]
-            found = cosines(list(images.values()), torch.stack(others))
-            for place, value in zip(images, found, strict=True):
-                values[place] = value
+        values = reference_cosines(shard, self.images, self.context)
         return {self.spec.name: numbers(values)}, {}
-
-
-def cosines(rows: Sequence[Tensor], others: Tensor) -> list[float]:
-    """The cosine of each row (D,) with that of `others` (N, D); all are of length one."""
-    found: list[float] = (torch.stack(list(rows)) * others).sum(dim=-1).tolist()
-    return found

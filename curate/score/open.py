@@ -22,6 +22,26 @@ def scorer_class(kind: str) -> type[Scorer]:
         from curate.score.phash import PhashScorer
 
         return PhashScorer
+    if kind == "aesthetic":
+        from curate.score.aesthetic import AestheticScorer
+
+        return AestheticScorer
+    if kind == "leakage":
+        from curate.score.leakage import LeakageScorer
+
+        return LeakageScorer
+    if kind == "nearest":
+        from curate.score.nearest import EmbeddingScorer
+
+        return EmbeddingScorer
+    if kind == "csd":
+        from curate.score.csd import CsdScorer
+
+        return CsdScorer
+    if kind in ("dino", "cas"):
+        from curate.score.dino import CasScorer, DinoScorer
+
+        return DinoScorer if kind == "dino" else CasScorer
     raise UsageError(f"score: no scorer of type {kind!r}")
 
 

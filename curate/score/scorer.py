@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from curate.score.table import table_of
 from curate.stage import KINDS, ShardKind
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
+    from curate.pictures import Pictures
     from curate.references import StyleReference
 
 VERSION = 3  # raise when the same images give other numbers
@@ -47,6 +49,24 @@ class Feature(Protocol):
         ...
 
 
+@runtime_checkable
+class PairFeature(Protocol):
+    """What is measured of an image together with what its pair names: `prepare_pair` for `prepare`.
+
+    Style references have no pair, so it is not measured of them.
+    """
+
+    @property
+    def name(self) -> Hashable: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def prepare_pair(self, pair: Pair, image: Image.Image) -> Any: ...
+
+    def measure(self, prepared: Sequence[Any]) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One shard, its features measured."""
@@ -55,7 +75,7 @@ class Measured:
     features: Mapping[Hashable, Mapping[int, Any]]  # by name, then by row; only rows with an image
     halved: Mapping[Hashable, int] = field(default_factory=dict)  # images that the device held
 
-    def of(self, feature: Feature) -> Mapping[int, Any]:
+    def of(self, feature: Feature | PairFeature) -> Mapping[int, Any]:
         """A feature by row; tensors are on the CPU. Empty when the kind of shard does not need it."""
         return self.features.get(feature.name, {})
 
@@ -66,7 +86,7 @@ class Scorer:
     kinds: ClassVar[tuple[ShardKind, ...]] = (
         KINDS  # elsewhere its columns are null, nothing is measured
     )
-    features: Sequence[Feature] = ()
+    features: Sequence[Feature | PairFeature] = ()
 
     def __init__(self, spec: Any, context: Context) -> None:
         self.spec, self.context = spec, context
@@ -84,6 +104,11 @@ class Scorer:
     def fingerprint_of(cls, spec: Any) -> str:
         """Changes when the same pair would get another score."""
         return digest(spec.type, VERSION, *cls.identity(spec))
+
+    @classmethod
+    def reads(cls, spec: Any, reference: StyleReference) -> str:
+        """What decides a style reference's part in the numbers: its id and its picture."""
+        return f"{reference.id} {reference.sha256}"
 
     def told(self) -> dict[str, Any]:
         """What the columns are measured with: model, weights_sha256, dtype, preprocessing."""
@@ -110,6 +135,8 @@ class Context:
         self.corpus = corpus
         self._opened: dict[Hashable, Any] = {}
         self._measured: dict[Hashable, dict[str, Any]] = {}
+        self._parents: Pictures | None = None
+        self._reading = Lock()
 
     def opened(self, name: Hashable, open: Callable[[], T]) -> T:
         """What `open` gave when it was first asked for by this name."""
@@ -135,10 +162,28 @@ class Context:
 
     def of_reference(self, pair: Pair, feature: Feature) -> Any:
         """A feature of a pair's style reference. Raises CorpusError when the recipe lacks it."""
+        return self.of_references(feature)[self.reference(pair).id]
+
+    def reference(self, pair: Pair) -> StyleReference:
+        """A pair's style reference. Raises CorpusError when the recipe lacks it."""
         name = pair.origin.reference
-        if name not in self.references:
+        if name is None or name not in self.references:
             raise CorpusError(
                 f"pair {pair.key}: its style reference {name!r} is not in the recipe",
                 hint="put the reference back, or run again with --redo synthesize",
             )
-        return self.of_references(feature)[name]
+        return self.references[name]
+
+    def parent(self, pair: Pair) -> Pair | None:
+        """The raw pair whose content a pair shows, with its image; None when it names none.
+
+        Safe in threads. Raises CorpusError for a parent that the corpus lacks.
+        """
+        if pair.origin.parent is None or self.corpus is None:
+            return None
+        with self._reading:
+            if self._parents is None:
+                from curate.pictures import Pictures
+
+                self._parents = Pictures(self.corpus, ["raw"])
+            return self._parents.pair(pair.origin.parent)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from curate.score.halving import Halving
 from curate.score.loader import ahead
 from curate.score.pictures import decode, rows_of
-from curate.score.scorer import Context, Feature, Measured, Scorer
+from curate.score.scorer import Context, Feature, Measured, PairFeature, Scorer
 from curate.stage import ShardKind
 from stylear.pair import Pair
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
 T = TypeVar("T")
 BATCHES_AHEAD = 2
@@ -31,7 +32,7 @@ class Shard:
     scorers: Sequence[Scorer]
 
     @property
-    def features(self) -> dict[Hashable, Feature]:
+    def features(self) -> dict[Hashable, Feature | PairFeature]:
         """What the scorers need of a shard of this kind, each feature once."""
         asked = (one for one in self.scorers if self.kind in one.kinds)
         return {feature.name: feature for one in asked for feature in one.features}
@@ -89,8 +90,15 @@ def load(
         return number, pair, {}
     features = sheets[number].features
     image = decode(pair)
-    prepared = {name: feature.prepare(image) for name, feature in features.items()}
+    prepared = {name: prepared_for(feature, pair, image) for name, feature in features.items()}
     return number, replace(pair, image=b""), prepared
+
+
+def prepared_for(feature: Feature | PairFeature, pair: Pair, image: Image.Image) -> Any:
+    """What a feature takes of one image."""
+    if isinstance(feature, PairFeature):
+        return feature.prepare_pair(pair, image)
+    return feature.prepare(image)
 
 
 class Sheet:

@@ -61,6 +61,21 @@ def scorers(recipe: Recipe) -> list[Any]:
     return specs
 
 
+def passes(recipe: Recipe) -> list[Any]:
+    """What passes the shards: the scorers, those of the second phase as the embeddings they compare."""
+    return [embeddings_of(spec) if compares(spec) else spec for spec in scorers(recipe)]
+
+
+def compares(spec: Any) -> bool:
+    """Whether a scorer needs the whole corpus, and so belongs to the second phase."""
+    return bool(spec.type == "nearest")
+
+
+def embeddings_of(spec: Any) -> Any:
+    """The scorer of the first phase that writes what one of the second phase compares."""
+    return spec.model_copy(update={"name": f"{spec.name}.embeddings"})
+
+
 def ledger_stage(spec: Any) -> str:
     return f"{STAGE}.{spec.name}"
 
@@ -84,7 +99,7 @@ def score(build: Build) -> Result:
 
     ledger, corpus = build.ledger, build.corpus
     references = load_references(build.recipe)
-    specs = scorers(build.recipe)
+    specs = passes(build.recipe)
     works = plan(build, specs, references)
     gpu = on_gpu(specs)
     at_once = 1
@@ -111,25 +126,43 @@ def score(build: Build) -> Result:
                         note=note,
                     )
                 bar.advance(work.rows * len(work.missing), work.unit)
+    tables = sum(len(work.missing) for work in works) + compare(build, references)
+    specs += filter(compares, scorers(build.recipe))
     shards_there = [f"{kind}-{entry.unit}" for kind, entry in all_shards(build)]
     entries = [ledger.entry(ledger_stage(spec), unit) for spec in specs for unit in shards_there]
     committed = [entry for entry in entries if entry is not None]
     tell_cut(committed)
-    return Result.of(STAGE, committed, sum(len(work.missing) for work in works))
+    return Result.of(STAGE, committed, tables)
+
+
+def compare(build: Build, references: Sequence[StyleReference]) -> int:
+    """Run the second phase; how many columns were written."""
+    from curate.score import scorer_fingerprint
+
+    written = 0
+    for spec in filter(compares, scorers(build.recipe)):
+        from curate.steps.nearest import score_nearest
+
+        written += score_nearest(build, spec, scorer_fingerprint(spec), references)
+    return written
 
 
 def plan(build: Build, specs: Sequence[Any], references: Sequence[StyleReference]) -> list[Work]:
     """The shards that some scorer misses. Raises SettingsChanged for columns of other settings or weights."""
     from curate.score import scorer_fingerprint
     from curate.score.device import settled
+    from curate.score.open import scorer_class
 
-    styles = [f"{reference.id} {reference.sha256}" for reference in references]
+    styles = {
+        spec.name: [scorer_class(spec.type).reads(spec, one) for one in references]
+        for spec in specs
+    }
     ready = [(settled(spec), scorer_fingerprint(spec)) for spec in specs]
     found = []
     for kind, entry in all_shards(build):
-        inputs = [*digests(entry), *(styles if kind == "stylized" else ())]
         missing = []
         for spec, fingerprint in ready:
+            inputs = [*digests(entry), *(styles[spec.name] if kind == "stylized" else ())]
             made = how_made(spec, fingerprint, inputs)
             if not build.ledger.done(ledger_stage(spec), f"{kind}-{entry.unit}", made):
                 out = score_path(build.corpus, spec.name, kind, int(entry.unit))

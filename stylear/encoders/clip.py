@@ -73,7 +73,7 @@ class ClipEncoder:
         self.dtype = (
             dtype  # of what goes in; open_clip keeps norms and single parameters in float32
         )
-        self._shape, self._scale = _split(transform, self.device)
+        self._shape, self._scale = split(transform, self.device)
 
     @classmethod
     def open(
@@ -183,11 +183,7 @@ class ClipEncoder:
         """The other half, for a whole batch on the device: pixels (B, 3, S, S)."""
         if not shaped:
             return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
-        batch = torch.stack(list(shaped))
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
-        found: Tensor = self._scale(batch.to(self.device, non_blocking=True))
-        return found
+        return self._scale(to_device(shaped, self.device))
 
     @torch.no_grad()
     def embed_images(self, pixels: Tensor) -> Tensor:
@@ -239,7 +235,15 @@ class ClipEncoder:
         return torch.cat(parts, dim=1)
 
 
-def _split(transform: Any, device: torch.device) -> tuple[Shape, Callable[[Tensor], Tensor]]:
+def to_device(shaped: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Pictures of one shape as a batch on the device; a GPU takes it while others go on."""
+    batch = torch.stack(list(shaped))
+    if device.type == "cuda":
+        batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True)
+
+
+def split(transform: Any, device: torch.device) -> tuple[Shape, Callable[[Tensor], Tensor]]:
     """open_clip's transform in two halves: a picture to bytes (S, S, 3), and a batch to pixels.
 
     A transform of another build stays whole in the first half, which then gives pixels (3, S, S).

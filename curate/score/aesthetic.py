@@ -1,0 +1,42 @@
+"""The aesthetic score: how people would rate an image, guessed from its CLIP embedding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from curate.score.clip import ClipScorer
+from curate.score.scorer import Context, Measured
+from curate.score.table import numbers
+from stylear.encoders.aesthetic import AestheticHead, find_head
+from stylear.weights import sha256_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class AestheticScorer(ClipScorer):
+    """A linear head over the image embedding that clip-text and clip-image use, too."""
+
+    def __init__(self, spec: Any, context: Context) -> None:
+        super().__init__(spec, context)
+        embed_dim = self.clip.embed_texts([""]).shape[-1]
+        self.head = AestheticHead.open(self.spec.head, embed_dim)
+
+    @classmethod
+    def identity(cls, spec: Any) -> tuple[str, ...]:
+        return (*super().identity(spec), sha256_of(find_head(spec.head)))
+
+    def told(self) -> dict[str, Any]:
+        head = {"head": self.head.name, "head_sha256": self.head.weights_sha256}
+        return super().told() | head
+
+    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        images = shard.of(self.images)
+        values: list[float | None] = [None] * len(shard.pairs)
+        if images:
+            ratings = self.head.rate(torch.stack(list(images.values())))
+            for place, value in zip(images, ratings.tolist(), strict=True):
+                values[place] = value
+        return {self.spec.name: numbers(values)}, {}

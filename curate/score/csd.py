@@ -1,0 +1,66 @@
+"""The CSD score: how alike the styles of an image and of its style reference are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from curate.score.device import settled
+from curate.score.reference import reference_cosines
+from curate.score.scorer import Context, Measured, Scorer
+from curate.score.table import numbers
+from stylear.encoders.style import CsdEncoder, find_checkpoint
+from stylear.weights import sha256_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from PIL import Image
+
+
+class Styles:
+    """The style embedding of one CSD, as a feature: (B, D) of length one."""
+
+    def __init__(self, csd: CsdEncoder, spec: Any) -> None:
+        self.csd, self.batch_size = csd, int(spec.batch_size)
+        self.name = ("csd", spec.model, spec.device, spec.dtype, self.batch_size)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        return self.csd.shape(image)
+
+    def measure(self, prepared: Sequence[Tensor]) -> Tensor:
+        return self.csd.embed_images(self.csd.pixels(prepared))
+
+
+class CsdScorer(Scorer):
+    """Cosine with the style reference; null for raw pairs."""
+
+    kinds = ("stylized",)
+
+    def __init__(self, spec: Any, context: Context) -> None:
+        super().__init__(settled(spec), context)
+        model, device = self.spec.model, self.spec.device
+        dtype: torch.dtype = getattr(torch, self.spec.dtype)
+        self.csd = context.opened(
+            ("csd", model, device, self.spec.dtype),
+            lambda: CsdEncoder.open(model, device, dtype),
+        )
+        self.styles = Styles(self.csd, self.spec)
+        self.features = (self.styles,)
+
+    @classmethod
+    def identity(cls, spec: Any) -> tuple[str, ...]:
+        return (sha256_of(find_checkpoint(spec.model)),)
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "model": self.csd.name,
+            "weights_sha256": self.csd.weights_sha256,
+            "dtype": self.spec.dtype,
+            "preprocessing": self.csd.preprocessing,
+        }
+
+    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        return {self.spec.name: numbers(reference_cosines(shard, self.styles, self.context))}, {}

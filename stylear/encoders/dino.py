@@ -1,0 +1,216 @@
+"""DINOv2: what a picture shows and where, from transformers' own model in a local directory.
+
+Axes: B images, S image side in pixels, N patches, D hidden size.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylear.encoders.clip import Picture, to_device, to_rgb
+from stylear.errors import WeightsError
+from stylear.weights import read_json, resolve, sha256_of
+
+CONFIG_FILE = "config.json"
+PROCESSOR_FILE = "preprocessor_config.json"
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order of transformers
+MODELS = {"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
+EPSILON = 1e-5  # of torch.nn.InstanceNorm1d
+
+
+class DinoEncoder:
+    """A frozen DINOv2: images to one unit vector each, or to a feature a patch."""
+
+    def __init__(self, name: str, weights: Path, model: Any, processor: Any) -> None:
+        self.name = name
+        self.weights_sha256 = sha256_of(weights)
+        self.model = model.eval().requires_grad_(False)
+        self._processor = processor
+        self._skipped = 1 + int(getattr(model.config, "num_register_tokens", 0))
+        self.image_size = _side(processor, name)
+        self.preprocessing = _words(processor, self.image_size)
+        self.device, self.dtype = model.device, model.dtype
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Open a directory as published: config.json, preprocessor_config.json and the weights.
+
+        Nothing is downloaded and no code of the directory runs.
+        Raises WeightsError naming the file that is missing, or the first key that differs.
+        """
+        config, processor_config, weights = model_files(directory)
+        place = config.parent
+        kind = read_json(config).get("model_type")
+        if kind not in MODELS:
+            raise WeightsError(
+                f"{config}: expected model_type {' or '.join(MODELS)}, found {kind!r}"
+            )
+        read_json(processor_config)
+        model, processor = _load(place, MODELS[kind], weights, dtype)
+        return cls(place.name, weights, model.to(device), processor)
+
+    def preprocess(self, images: Sequence[Picture]) -> Tensor:
+        """Encoded or decoded pictures to pixels (B, 3, S, S) by the model's own processor.
+
+        Transparency is laid on white. Raises SourceError for bytes that are no image.
+        """
+        return self.pixels([self.shape(image) for image in images])
+
+    def shape(self, image: Picture) -> Tensor:
+        """The half of `preprocess` that a thread does beside the model: pixels (3, S, S)."""
+        found: Tensor = self._processor(images=[to_rgb(image)], return_tensors="pt")["pixel_values"]
+        return found[0]
+
+    def pixels(self, shaped: Sequence[Tensor]) -> Tensor:
+        """The other half: a batch (B, 3, S, S) on the device."""
+        if not shaped:
+            return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
+        return to_device(shaped, self.device)
+
+    @torch.no_grad()
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) to what leaves the last layer norm (B, 1+N, D), float32, class token first."""
+        found: Tensor = self.model(pixels.to(self.device, self.dtype)).last_hidden_state.float()
+        return torch.cat([found[:, :1], found[:, self._skipped :]], dim=1)
+
+    def embed_images(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) to the class token (B, D) of length one, float32."""
+        return F.normalize(self.features(pixels)[:, 0], dim=-1)
+
+    def patch_features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) to the features of the patches (B, N, D), float32."""
+        return self.features(pixels)[:, 1:]
+
+
+def model_files(directory: str | Path) -> tuple[Path, Path, Path]:
+    """What a model is read from, by name or path: its config, its processor's config, its weights.
+
+    Raises WeightsError naming what is missing.
+    """
+    place = resolve(directory)
+    if not place.is_dir():
+        raise WeightsError(f"{place}: expected the directory of a DINOv2 model, found a file")
+    for name in (CONFIG_FILE, PROCESSOR_FILE):
+        if not (place / name).is_file():
+            raise WeightsError(
+                f"{place / name}: expected this file in the model directory, found nothing",
+                hint="check that the path is a complete model directory",
+            )
+    weights = next((place / f for f in WEIGHTS_FILES if (place / f).is_file()), None)
+    if weights is None:
+        raise WeightsError(f"{place}: expected {' or '.join(WEIGHTS_FILES)}, found none")
+    return place / CONFIG_FILE, place / PROCESSOR_FILE, weights
+
+
+def content_alignment(content: Tensor, result: Tensor) -> Tensor:
+    """CAS of patch features (B, N, D) of a content image and its stylised result: (B,), 0 if equal.
+
+    The mean squared difference of features that are normalised over the patches of their image,
+    channel by channel, which takes the style out (CSGO, Xing et al. 2024; the mean in place of the
+    sum is ours). Lower is better; features that have nothing to do with each other give about 2.
+    """
+    difference = _instance_norm(content) - _instance_norm(result)
+    return difference.square().mean(dim=(1, 2))
+
+
+def _instance_norm(features: Tensor) -> Tensor:
+    """(B, N, D) with mean 0 and variance 1 over N."""
+    return F.instance_norm(features.transpose(1, 2), eps=EPSILON).transpose(1, 2)
+
+
+def _load(place: Path, name: str, weights: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model and its processor. Raises WeightsError when they do not fit together."""
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    options = {"local_files_only": True, "trust_remote_code": False}
+    foreign = (OSError, ValueError, TypeError, KeyError, RuntimeError, EOFError)
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            model, told = getattr(transformers, name).from_pretrained(
+                place,
+                dtype=dtype,
+                use_safetensors=weights.suffix == ".safetensors",
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # they are named below
+                output_loading_info=True,
+                **options,
+            )
+        processor = transformers.BitImageProcessor.from_pretrained(place, **options)
+    except (*foreign, SafetensorError, StrictDataclassError, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            f"{place}: transformers cannot load it: {' '.join(str(error).split())[:300]}",
+            hint="the files are corrupt, cut off or of different models; copy them again",
+        ) from error
+    _check(weights, told)
+    return model, processor
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no report of transformers inside: what is wrong becomes an error."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check(weights: Path, told: Mapping[str, Any]) -> None:
+    """Raise WeightsError naming the first key that transformers missed, ignored or could not fit."""
+    problems = [
+        f"{key} expected {_shape(expected)}, found {_shape(found)}"
+        for key, found, expected in sorted(told["mismatched_keys"])
+    ]
+    problems += [f"{key} expected, found nothing" for key in sorted(told["missing_keys"])]
+    problems += [f"{key} expected nothing of that name" for key in sorted(told["unexpected_keys"])]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise WeightsError(
+            f"{weights}: weights of another model: {problems[0]}{more}",
+            hint="the weights and the config beside them must belong to the same model",
+        )
+
+
+def _side(processor: Any, name: str) -> int:
+    """The side in pixels of what the processor makes. Raises WeightsError when it is not one."""
+    size: Any = processor.crop_size if processor.do_center_crop else processor.size
+    height, width = (getattr(size, side, None) for side in ("height", "width"))
+    if height is None or height != width:
+        raise WeightsError(
+            f"{name}: {PROCESSOR_FILE}: expected a square cut, found {dict(size)}",
+            hint="set do_center_crop and crop_size with equal height and width",
+        )
+    return int(height)
+
+
+def _words(processor: Any, side: int) -> str:
+    """What the processor does, for the record."""
+    size = ", ".join(f"{key} {value}" for key, value in dict(processor.size).items())
+    told = {"mean": processor.image_mean, "std": processor.image_std}
+    spread = ", ".join(f"{key} {' '.join(f'{x:g}' for x in one)}" for key, one in told.items())
+    return f"{PROCESSOR_FILE}: {size}, cut {side} px, {spread}"
+
+
+def _shape(size: Sequence[int]) -> str:
+    return "x".join(map(str, size)) or "a scalar"

@@ -1,0 +1,211 @@
+"""Style: CSD, a CLIP vision tower tuned so that pictures of one style embed alike.
+
+Axes: B images, S image side in pixels, W tower width, D embedding size.
+Source: Somepalli et al. 2024, "Measuring Style Similarity in Diffusion Models", and its code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from math import isqrt
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylear.encoders.clip import Picture, split, to_device, to_rgb
+from stylear.errors import WeightsError
+from stylear.weights import load_into, read_tensors, resolve, sha256_of
+
+STATE = "model_state_dict"  # where a training checkpoint keeps the weights, beside its optimisers
+PARALLEL = "module."  # what training on several GPUs puts before every key
+HEAD_WIDTH = 64  # of every vision tower of OpenAI's CLIP; not visible in the weights
+_BLOCK = re.compile(r"^backbone\.transformer\.resblocks\.(\d+)\.")
+
+
+class CsdModel(nn.Module):
+    """A CLIP vision tower without its projection, and two projections in its place."""
+
+    def __init__(self, backbone: nn.Module, width: int, style_dim: int, content_dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.last_layer_style = nn.Parameter(torch.empty(width, style_dim))
+        self.last_layer_content = nn.Parameter(torch.empty(width, content_dim))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) to style and content (B, D), each of length one, float32."""
+        features = self.backbone(pixels)  # (B, W)
+        style, content = features @ self.last_layer_style, features @ self.last_layer_content
+        return F.normalize(style.float(), dim=-1), F.normalize(content.float(), dim=-1)
+
+
+class CsdEncoder:
+    """A frozen CSD: images to unit vectors whose cosine says how alike two styles are."""
+
+    def __init__(self, name: str, weights: Path, model: CsdModel, image_size: int) -> None:
+        import open_clip
+
+        self.name = name
+        self.weights_sha256 = sha256_of(weights)
+        self.model = model.eval().requires_grad_(False)
+        self.image_size = image_size
+        self.preprocessing = f"CSD: {image_size} px, shortest, bicubic, mean and std of CLIP"
+        style = model.last_layer_style
+        self.device, self.dtype = style.device, style.dtype
+        transform = open_clip.image_transform(image_size, is_train=False)
+        self._shape, self._scale = split(transform, self.device)
+
+    @classmethod
+    def open(
+        cls,
+        checkpoint: str | Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Open a published checkpoint (.pth, .bin or .safetensors); the tower's size is read off it.
+
+        Of a training checkpoint only the tensors are read: whatever else its pickle names
+        (optimisers, arguments) is neither imported nor called.
+        Raises WeightsError naming the first key that is missing, unknown or of another shape.
+        """
+        path = find_checkpoint(checkpoint)
+        tensors = read_csd(path)
+        backbone, width, image_size = _tower(tensors, path)
+        dims = [_shape(tensors, f"last_layer_{kind}", path)[-1] for kind in ("style", "content")]
+        with torch.device("meta"):
+            model = CsdModel(backbone, width, *dims)
+        load_into(model, tensors, what=str(path), dtype=dtype, device=device)
+        return cls(path.name, path, model, image_size)
+
+    def preprocess(self, images: Sequence[Picture]) -> Tensor:
+        """Encoded or decoded pictures to pixels (B, 3, S, S) as the published code makes them.
+
+        Transparency is laid on white. Raises SourceError for bytes that are no image.
+        """
+        return self.pixels([self.shape(image) for image in images])
+
+    def shape(self, image: Picture) -> Tensor:
+        """The half of `preprocess` that a thread does beside the model: bytes (S, S, 3)."""
+        return self._shape(to_rgb(image))
+
+    def pixels(self, shaped: Sequence[Tensor]) -> Tensor:
+        """The other half, for a whole batch on the device: pixels (B, 3, S, S)."""
+        if not shaped:
+            return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
+        return self._scale(to_device(shaped, self.device))
+
+    @torch.no_grad()
+    def embed_images(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) to style embeddings (B, D) of length one, float32."""
+        style, _ = self.model(pixels.to(self.device, self.dtype))
+        found: Tensor = style
+        return found
+
+
+def find_checkpoint(name: str | Path) -> Path:
+    """The file that a model's name or path means. Raises WeightsError when it is none."""
+    path = resolve(name)
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected a CSD checkpoint, found a directory")
+    return path
+
+
+def read_csd(path: Path) -> dict[str, Tensor]:
+    """The tensors of a CSD checkpoint by the keys of `CsdModel`.
+
+    Raises WeightsError when the file cannot be read.
+    """
+    found = read_tensors(path) if path.suffix == ".safetensors" else _read_inert(path)
+    state = found.get(STATE, found)
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"{path}: {STATE}: expected named tensors, found {type(state).__name__}")
+    return {
+        str(key).removeprefix(PARALLEL): value
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+class Inert:
+    """Stands for every class and function that a pickle names; made of anything, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _read_inert(path: Path) -> dict[str, Any]:
+    """What a torch checkpoint holds; tensors are real, any other object is an `Inert`.
+
+    The published file keeps its optimisers and an argparse.Namespace beside the weights, which
+    weights_only refuses. Here each such name is bound to `Inert` instead of being imported.
+    """
+    serialization = torch.serialization
+    try:
+        names = serialization.get_unsafe_globals_in_checkpoint(str(path))
+        with serialization.safe_globals([(Inert, name) for name in names]):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        raise WeightsError(
+            f"{path}: cannot be read: {_reason(error)}",
+            hint="the file is corrupt, cut off or no checkpoint; copy it again",
+        ) from error
+    if not isinstance(found, Mapping):
+        raise WeightsError(f"{path}: expected named tensors, found {type(found).__name__}")
+    return dict(found)
+
+
+def _reason(error: Exception) -> str:
+    """Why torch read nothing, without the advice it adds to run what the file holds."""
+    inner = error.__context__ if isinstance(error, pickle.UnpicklingError) else None
+    lines = str(inner or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _tower(tensors: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, int, int]:
+    """The vision tower that the weights belong to (on no device yet), its width, its image side."""
+    from open_clip.transformer import QuickGELU, VisionTransformer
+
+    width, _, _, patch = _shape(tensors, "backbone.conv1.weight", path, 4)
+    positions, _ = _shape(tensors, "backbone.positional_embedding", path, 2)
+    blocks = {int(found[1]) for key in tensors if (found := _BLOCK.match(key))}
+    if width % HEAD_WIDTH or not blocks:
+        raise WeightsError(
+            f"{path}: backbone: expected a tower of CLIP, its width a multiple of {HEAD_WIDTH},"
+            f" found width {width} and {len(blocks)} blocks"
+        )
+    size = isqrt(max(0, positions - 1)) * patch
+    with torch.device("meta"):
+        tower: Any = VisionTransformer(
+            image_size=size,
+            patch_size=patch,
+            width=width,
+            layers=max(blocks) + 1,
+            heads=width // HEAD_WIDTH,
+            mlp_ratio=4.0,
+            output_dim=width,
+            act_layer=QuickGELU,
+        )
+    tower.proj = None
+    return tower, width, size
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str, path: Path, dims: int = 2) -> list[int]:
+    """The shape of a tensor. Raises WeightsError when it is missing or has other dimensions."""
+    value = tensors.get(key)
+    if value is None or value.ndim != dims:
+        found = "nothing" if value is None else "x".join(map(str, value.shape)) or "a scalar"
+        raise WeightsError(
+            f"{path}: weights of another model: {key} expected {dims} dimensions, found {found}",
+            hint="give a CSD checkpoint: its keys begin with backbone. and last_layer_",
+        )
+    return list(value.shape)
