@@ -326,6 +326,27 @@ def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
 
 
 @app.command()
+def query(
+    corpus: CorpusArgument,
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
+    json: JsonOption = False,
+) -> None:
+    """Ask a corpus something in SQL; nothing can be changed by it.
+
+    Tables: pairs (raw and stylized), verdicts, columns (what the filter compares, with every score),
+    mix, train, val, preferences.
+
+    Example: stylear curate query corpus "select reason, count(*) from verdicts group by reason"
+    """
+    from curate import query as asker
+    from curate import run as runner
+
+    runner.recipe_path(corpus)
+    rows = asker.query(corpus, sql)
+    emit_json(rows) if json else emit_table(rows)
+
+
+@app.command()
 def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
     """Draw a corpus as one page: funnel, scores, pictures of each style, files and hashes.
 

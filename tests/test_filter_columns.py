@@ -23,6 +23,7 @@ from curate.filter.gather import gather
 from curate.filter.table import read_columns
 from curate.ledger import Ledger, Made
 from curate.objects import corpus_path
+from curate.query import query
 from curate.recipe import Recipe, dump_recipe
 from curate.shards import TYPES, canonical, read_table, table_of, write_table
 from curate.stage import COLUMNS, KINDS, RECIPE, score_path
@@ -271,3 +272,5 @@ def test_a_corpus_in_a_store_is_read_from_its_columns_too(corpus: Path) -> None:
     assert funnel(decide(found, wanted.filter)) == funnel(
         decide(open_rows(corpus, wanted), wanted.filter)
     )
+    sql = "select count(*) as n from verdicts join pairs using (key)"
+    assert query(place, sql) == query(corpus, sql) == [{"n": len(found)}]
