@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +127,15 @@ def whole(
 
 
 def after(build: Build, stage: str) -> list[str]:
-    """The hashes of what a cheap stage wrote. Raises CorpusError when it is not finished."""
+    """The hashes of what later stages read of a cheap one. Raises CorpusError when it is not finished."""
     entry = build.ledger.entry(stage, ALL)
     if entry is None:
         raise CorpusError(
             f"{build.corpus}: stage {stage} is not finished",
             hint=f"run `stylear curate {stage}` on this corpus first",
         )
-    return digests(entry)
+    read = {name: info for name, info in entry.files.items() if name not in (COLUMNS, DIVERSITY)}
+    return digests(replace(entry, files=read))
 
 
 def verdict_counts(path: Path) -> Counts:
