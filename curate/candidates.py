@@ -1,4 +1,4 @@
-"""Candidates: all pairs of a corpus as the rules see them, one array a column.
+"""Candidates: all pairs of a corpus with their verdicts, one array a column.
 
 About 200 bytes a pair whatever its caption, URL and details are; `columns.py` says how texts are kept.
 """
@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.columns import Ids, Mask, Places, Words, identities, joined, one, repeated, texts
+from curate.columns import (
+    Ids,
+    Mask,
+    Places,
+    Words,
+    first_of,
+    identities,
+    joined,
+    one,
+    repeated,
+    texts,
+)
 from curate.shards import read_tables
 from curate.stage import KINDS
 from stylear.errors import CorpusError
@@ -30,7 +41,7 @@ ROW = ("kind", "details", "kept", *STRINGS, *COMPARED)
 
 @dataclass(slots=True, eq=False)
 class Candidates:
-    """What the rules know of the pairs: their rows, their scores, and the verdicts so far."""
+    """What filter, mix and pairs know of the pairs: their rows, their ranks and their verdicts."""
 
     key: pa.StringArray
     content: pa.StringArray
@@ -44,24 +55,11 @@ class Candidates:
     kept: Mask
     stage: Words
     reason: Words
-    scores: dict[str, pa.FloatArray]
-    phash: NDArray[np.uint64]
-    colour: NDArray[np.uint8]  # (N, 12)
-    hashed: Mask
     twin: Places  # of the pair that a duplicate repeats; -1: none
-    rank: NDArray[np.float64]  # harmonic mean of the text and the style score; NaN: none
+    rank: NDArray[np.float64]  # what makes a pair better than others; NaN: unknown
 
     def __len__(self) -> int:
         return len(self.kept)
-
-    def drop(self, where: Mask | Places, stage: str, reason: str) -> None:
-        """Drop the pairs of a mask or of places, unless they are dropped already."""
-        chosen = np.zeros(len(self), bool)
-        chosen[where] = True
-        chosen &= self.kept
-        self.kept[chosen] = False
-        self.stage.set(chosen, stage)
-        self.reason.set(chosen, reason)
 
     def has(self, name: str) -> Mask:
         """Which pairs have a reference, a group, ..."""
@@ -120,10 +118,23 @@ def candidates_of(parts: Iterable[Mapping[str, Any]]) -> Candidates:
         kept=columns["kept"],
         stage=Words(columns["stage"]),
         reason=Words(columns["reason"]),
-        scores={},
-        phash=np.zeros(size, np.uint64),
-        colour=np.zeros((size, 12), np.uint8),
-        hashed=np.zeros(size, bool),
         twin=np.full(size, -1),
         rank=np.full(size, np.nan),
     )
+
+
+def ranked(pairs: Candidates, places: Places) -> tuple[Places, Places]:
+    """The places group by group, in each the best candidate first; and where its group starts.
+
+    Groups come in the order of their first pair.
+    """
+    group = first_of(identities(pairs.group.take(places)))
+    ranks = np.nan_to_num(pairs.rank[places], nan=-1.0)
+    order = np.lexsort((texts(pairs.key.take(places)), -ranks, group))
+    ordered = group[order]
+    return places[order], np.searchsorted(ordered, ordered)
+
+
+def style_of(reference: str) -> str:
+    """The style that a reference shows."""
+    return reference.split("--")[0]

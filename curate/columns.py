@@ -72,6 +72,34 @@ def one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
+def present(column: pa.Array) -> Mask:
+    """Which rows have a value."""
+    return bits(column.buffers()[0], column.offset, len(column))
+
+
+def mask(column: pa.BooleanArray) -> Mask:
+    """Which rows are true; none of them null."""
+    return bits(column.buffers()[1], column.offset, len(column)).copy()
+
+
+def bits(buffer: pa.Buffer | None, start: int, count: int) -> Mask:
+    """Bits of an Arrow buffer; no buffer stands for ones. Its own functions for this take 0.2 s to load."""
+    if buffer is None:
+        return np.ones(count, bool)
+    found = np.unpackbits(np.frombuffer(buffer, np.uint8), count=start + count, bitorder="little")
+    return found[start:].view(bool)
+
+
+def codes(column: pa.Array) -> NDArray[np.int32]:
+    """32-bit numbers, of words their places in the dictionary; -1 for null. Not to be written to."""
+    numbers = getattr(column, "indices", column)
+    start, count = numbers.offset, len(numbers)
+    found = np.frombuffer(numbers.buffers()[1], np.int32)[start : start + count]
+    return (
+        found if numbers.buffers()[0] is None else np.where(present(numbers), found, np.int32(-1))
+    )
+
+
 def values(column: pa.Array) -> Iterator[Any]:
     """The values of a column as Python objects, few of them at a time."""
     for start in range(0, len(column), SLICE):
@@ -108,17 +136,31 @@ def numbers(column: Any) -> NDArray[np.int64]:
 
 def first_of(*columns: NDArray[Any]) -> Places:
     """For each row the place of the first one with the same values in all columns."""
+    return standing(None, *columns)[0]
+
+
+def standing(order: NDArray[Any] | None, *columns: NDArray[Any]) -> tuple[Places, Places]:
+    """Where each row stands among those with the same values in all columns.
+
+    The place of the one that comes first in `order` (numbers, no two equal; without: as they lie), and
+    how many come before this row, both (N,).
+    """
     keys = [key for column in columns for key in sortable(column)]
-    order = np.lexsort(keys)  # stable: equal rows stay in order
-    new = np.ones(len(order), bool)
-    new[1:] = False
+    if order is not None and len(keys) == 1 and keys[0].dtype == order.dtype == np.int32:
+        by = np.argsort((keys[0].astype(np.int64) << 32) + order)  # a third of the time
+    else:
+        by = np.lexsort([*([] if order is None else [order]), *keys])  # stable
+    new = np.zeros(len(by), bool)
+    new[:1] = True
     for key in keys:
-        ordered = key[order]
+        ordered = key[by]
         new[1:] |= ordered[1:] != ordered[:-1]
-    starts = order[new]
-    first = np.empty(len(order), np.int64)
-    first[order] = starts[np.cumsum(new) - 1]
-    return first
+    starts = np.flatnonzero(new)
+    run = np.cumsum(new) - 1
+    first, position = np.empty(len(by), np.int64), np.empty(len(by), np.int64)
+    first[by] = by[starts][run]
+    position[by] = np.arange(len(by)) - starts[run]
+    return first, position
 
 
 def sortable(column: NDArray[Any]) -> list[NDArray[Any]]:
@@ -163,7 +205,7 @@ class Words:
     def __init__(self, column: pa.Array) -> None:
         encoded = column.dictionary_encode()
         self.words: list[str] = encoded.dictionary.to_pylist()
-        self.codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+        self.codes = codes(encoded).copy()
 
     def set(self, where: Any, word: str) -> None:
         """Put a word into the rows of a mask or of places."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from curate.columns import Mask, Places
 
 Hashes = NDArray[np.uint64]
-FEW = 4096  # hashes that are compared with each other without an index
+FEW = 1024  # hashes that are compared with each other without an index
 MAX_BANDED = 6  # bits; above, bands are so short that nearly all hashes share a pair of them
 BLOCK = 8192  # hashes looked up at a time
 AT_ONCE = 1 << 21  # comparisons held in memory

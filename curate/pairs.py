@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate import shards
-from curate.candidates import Candidates, read_pairs
+from curate.candidates import Candidates, ranked, read_pairs
 from curate.columns import NONE, Index, Mask, Places, one, texts
-from curate.filter import ranked
 from curate.mix import WIDS, apply_verdicts, by_hash, shard_entry, wids_index
 from curate.pictures import Pictures
 from curate.stage import MIX

@@ -16,6 +16,8 @@ from curate.objects import in_process
 from curate.recipe import Recipe, dump_recipe
 from curate.stage import (
     CHEAP,
+    COLUMNS,
+    DIVERSITY,
     FETCHED,
     LEDGER,
     MANIFEST,
@@ -38,7 +40,7 @@ OUTPUTS = {
     "fetch": ("raw", FETCHED, WORK),
     "synthesize": ("stylized",),
     "score": ("scores",),
-    "filter": (VERDICTS,),
+    "filter": (VERDICTS, COLUMNS, DIVERSITY),
     "mix": ("train", "val", MIX),
     "pairs": ("preferences",),
 }

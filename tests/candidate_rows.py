@@ -13,6 +13,8 @@ from curate import mix
 from curate import pairs as preferences
 from curate.candidates import Candidates, candidates_of
 from curate.columns import identities
+from curate.filter.gather import rows_of
+from curate.filter.rows import Rows
 from curate.recipe import Recipe
 from curate.split import Split
 
@@ -63,28 +65,34 @@ def columns(pairs: Iterable[Candidate]) -> Candidates:
     part["stylized"] = np.array([pair.kind == "stylized" for pair in pairs], bool)
     part["kept"] = np.array([pair.kept for pair in pairs], bool)
     found = candidates_of([part])
-    for name in pairs[0].scores if pairs else ():
-        found.scores[name] = pa.array([p.scores[name] for p in pairs], pa.float64())
-    found.phash = np.array([int(p.phash or "0", 16) for p in pairs], np.uint64)
-    found.colour = np.array(
-        [list(bytes.fromhex(p.colour or "00" * 12)) for p in pairs], np.uint8
-    ).reshape(-1, 12)
-    found.hashed = np.array([None not in (p.phash, p.colour) for p in pairs], bool)
     found.rank = np.array([np.nan if p.rank is None else p.rank for p in pairs], np.float64)
     keys = [pair.key for pair in pairs]
     found.twin = np.array([-1 if p.twin is None else keys.index(p.twin) for p in pairs], np.int64)
     return found
 
 
+def rows(pairs: list[Candidate], distance: int | None) -> tuple[Candidates, Rows]:
+    """The pairs as the filter takes them, near duplicates grouped at that distance."""
+    found = columns(pairs)
+    names = pairs[0].scores if pairs else ()
+    scores = {n: pa.array([pair.scores[n] for pair in pairs], pa.float32()) for n in names}
+    hashes = {
+        "phash": np.array([int(p.phash or "0", 16) for p in pairs], np.uint64),
+        "colour": np.array(
+            [list(bytes.fromhex(p.colour or "00" * 12)) for p in pairs], np.uint8
+        ).reshape(-1, 12),
+        "hashed": np.array([None not in (p.phash, p.colour) for p in pairs], bool),
+    }
+    return found, rows_of(found, scores, hashes, distance)
+
+
 def decide(pairs: list[Candidate], recipe: Recipe) -> list[Candidate]:
     """The same pairs with the verdicts of the filter."""
-    found = rules.decide(columns(pairs), recipe)
-    stages, reasons = found.stage.array().to_pylist(), found.reason.array().to_pylist()
+    found = rules.decide(*(rows(pairs, recipe.filter.duplicates.phash_distance)[1:]), recipe.filter)
+    reasons = found.reason.array().to_pylist()
     for number, pair in enumerate(pairs):
-        pair.kept, pair.stage, pair.reason = (
-            bool(found.kept[number]),
-            *(column[number] for column in (stages, reasons)),
-        )
+        if pair.kept and not found.kept[number]:
+            pair.drop(reasons[number])
         twin = int(found.twin[number])
         pair.twin = None if twin < 0 else pairs[twin].key
     return pairs

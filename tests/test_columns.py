@@ -12,11 +12,15 @@ from curate.columns import (
     SLICE,
     Index,
     Words,
+    codes,
     components,
     first_of,
     identities,
     joined,
+    mask,
     numbers,
+    present,
+    standing,
     texts,
 )
 
@@ -97,3 +101,36 @@ def test_small_columns_are_joined() -> None:
     found = joined(parts)
     assert found["a"].tolist() == [1, 2, 3]
     assert found["b"].to_pylist() == ["x", None, "z"]
+
+
+def test_bits_of_arrow_columns_are_read_as_arrow_reads_them() -> None:
+    draw = random.Random(3)
+    flags = pa.array([draw.random() < 0.5 for _ in range(100)])
+    gaps = pa.array([draw.choice([None, draw.randrange(9)]) for _ in range(100)], pa.int32())
+    words = pa.array([draw.choice([None, "a", "b"]) for _ in range(100)], pa.string())
+    for start, count in ((0, 100), (3, 50), (8, 92), (100, 0)):
+        some = gaps.slice(start, count)
+        assert mask(flags.slice(start, count)).tolist() == flags.slice(start, count).to_pylist()
+        assert present(some).tolist() == some.is_valid().to_pylist()
+        assert codes(some).tolist() == some.fill_null(-1).to_pylist()
+        named = words.slice(start, count).dictionary_encode()
+        told = [
+            None if code < 0 else named.dictionary[code].as_py() for code in codes(named).tolist()
+        ]
+        assert told == words.slice(start, count).to_pylist()
+    assert present(pa.array([1, 2])).tolist() == [True, True]
+    assert codes(pa.nulls(2, pa.string()).dictionary_encode()).tolist() == [-1, -1]
+
+
+def test_each_row_stands_somewhere_among_its_equals() -> None:
+    """By one column of small numbers, which is sorted another way, and by several."""
+    order = np.array([5, 1, 4, 0, 2, 3], np.int32)
+    group = np.array([7, 7, 9, 9, 7, -1], np.int32)
+    expected = ([1, 1, 3, 3, 1, 5], [2, 0, 1, 0, 1, 0])
+    for columns in ((group,), (group.astype(np.int64),), (group, np.zeros(6, np.int32))):
+        first, position = standing(order, *columns)
+        assert (first.tolist(), position.tolist()) == expected
+    first, position = standing(None, group)
+    assert (first.tolist(), position.tolist()) == ([0, 0, 2, 2, 0, 5], [0, 1, 0, 1, 2, 0])
+    first, position = standing(np.zeros(0, np.int32), np.zeros(0, np.int32))
+    assert (len(first), len(position)) == (0, 0)

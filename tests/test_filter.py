@@ -11,19 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from candidate_rows import Candidate, columns, decide
+from candidate_rows import Candidate, decide
 from pictures_folder import raw_pair, tree
 from typer.testing import CliRunner
 
 import curate.cli
-from curate.filter import (
-    filter_corpus,
-    harmonic_mean,
-    rank,
-    ranking_scores,
-    read_candidates,
-    values_of,
-)
+from curate.filter import filter_corpus
+from curate.filter.gather import gather
+from curate.filter.ranking import harmonic_mean, rank, ranking_scores
+from curate.filter.rows import values_of
 from curate.recipe import Recipe, dump_recipe
 from curate.shards import read_table, write_shard, write_table
 from curate.stage import ShardKind, score_path
@@ -212,16 +208,18 @@ def test_the_harmonic_mean(text: float | None, style: float | None, mean: float 
 def test_candidates_are_ranked_by_both_scores_or_by_the_one_there_is() -> None:
     scores: dict[str, float | None] = {"text": 0.3, "style": 0.6, "bad": NAN, "none": None}
 
-    def ranked(text: str | None, style: str | None) -> Any:
-        pairs = columns([stylized("a", scores=scores), raw("b", scores=scores)])
-        rank(pairs, text, style)
-        assert math.isnan(pairs.rank[1])
-        return pairs.rank[0]
+    columns = {name: pa.array([value] * 2, pa.float32()) for name, value in scores.items()}
 
-    assert ranked("text", "style") == pytest.approx(0.4)
-    assert ranked(None, "style") == pytest.approx(0.6)
-    assert ranked("text", None) == pytest.approx(0.3)
-    assert [math.isnan(ranked(name, None)) for name in ("bad", "none", None)] == [True, True, True]
+    def ranked(text: str | None, style: str | None) -> list[float]:
+        found: list[float] = rank(columns, np.array([True, False]), text, style).tolist()
+        return found
+
+    assert ranked("text", "style") == [pytest.approx(0.4), pytest.approx(0.3)]
+    assert ranked("text", None) == [pytest.approx(0.3), pytest.approx(0.3)]
+    made, came = ranked(None, "style")
+    assert (made, math.isnan(came)) == (pytest.approx(0.6), True)
+    for name in ("bad", "none", None):
+        assert np.isnan(ranked(name, None)).all()
 
 
 def test_the_ranking_scores_are_those_asked_for_or_the_first_of_their_kind() -> None:
@@ -417,7 +415,8 @@ def test_a_corpus_is_judged_pair_by_pair(corpus: Path) -> None:
     table = filter_corpus(corpus, recipe(best_of=1))
     keep, lose = (True, None, None), (False, "filter", "not-best")
     assert verdicts(corpus) == [keep, keep, (False, "fetch", "timeout"), keep, lose, keep, lose]
-    assert table["rank"].to_pylist() == [None] * 3 + [0.5, 0.375, pytest.approx(0.7), 0.375]
+    ranks = [0.5, 0.25, None, 0.5, 0.375, pytest.approx(0.7), 0.375]
+    assert table["rank"].to_pylist() == ranks
     assert table["group"].to_pylist() == [None] * 3 + ["group 0"] * 2 + ["group 1"] * 2
     assert table.column_names == [
         "key", "kept", "stage", "reason", "group", "twin", "rank", "score.text", "score.style",
@@ -457,7 +456,7 @@ def test_a_score_that_equals_the_threshold_as_written_is_kept(corpus: Path) -> N
 def test_scores_come_back_with_their_decimals_and_gaps(corpus: Path) -> None:
     pairs = [raw_pair(0), raw_pair(1), raw_pair(2, image=False)]
     write_scores(corpus, "raw", pairs, text=[0.12345, NAN, None], style=[None] * 3)
-    found = read_candidates(corpus, recipe()).scores["text"].slice(0, 3)
+    found = gather(corpus, recipe())[1].scores["text"].slice(0, 3)
     assert values_of(found)[0] == 0.12345
     assert np.isnan(values_of(found)).tolist() == [False, True, True]
     assert found.is_valid().to_pylist() == [True, True, False]
@@ -470,12 +469,15 @@ def test_a_dry_run_tells_the_funnel_and_writes_nothing(corpus: Path) -> None:
     words += ["--set", "filter.thresholds=[{score: text, min: 0.3}]"]
     done = CliRunner().invoke(curate.cli.app, words)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout) == [
-        {"verdict": "kept", "raw": 1, "stylized": 2, "pairs": 3},
-        {"verdict": "not-best", "raw": 0, "stylized": 1, "pairs": 1},
-        {"verdict": "text-below-min", "raw": 1, "stylized": 1, "pairs": 2},
-        {"verdict": "timeout", "raw": 1, "stylized": 0, "pairs": 1},
-    ]
+    assert json.loads(done.stdout) == {
+        "funnel": [
+            {"verdict": "kept", "raw": 1, "stylized": 2, "pairs": 3},
+            {"verdict": "not-best", "raw": 0, "stylized": 1, "pairs": 1},
+            {"verdict": "text-below-min", "raw": 1, "stylized": 1, "pairs": 2},
+            {"verdict": "timeout", "raw": 1, "stylized": 0, "pairs": 1},
+        ],
+        "kept": {"pairs": 3, "contents": 3, "styles": 1},
+    }
     assert tree(corpus) == before
 
 

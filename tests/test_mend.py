@@ -65,6 +65,8 @@ FILES = [
     "scores/texture/stylized-00001.parquet",
     "scores/phash/raw-00000.parquet",
     "verdicts.parquet",
+    "columns.parquet",
+    "diversity.json",
     "mix.parquet",
     "train/00000.tar",
     "train/00000.parquet",

@@ -316,7 +316,7 @@ def test_a_corpus_without_stylized_pairs_has_a_page_without_those_sections(tmp_p
     del values["synthesize"]
     runner.run_stages(STAGES, make_recipe(tmp_path, values), tmp_path / "corpus", workers=1)
     text = write_report(tmp_path / "corpus").read_text("utf-8")
-    assert re.findall(r"<h2>(.*?)</h2>", text) == ["Funnel", "Files", "Recipe"]
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["Funnel", "Diversity", "Files", "Recipe"]
     totals = {what: n for n, what in re.findall(r"<div><b>(.*?)</b><span>(.*?)</span></div>", text)}
     assert totals["raw : stylized"] == "-"
     assert (totals["of them stylized"], totals["styles"], totals["in train and val"]) == (

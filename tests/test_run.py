@@ -140,6 +140,15 @@ def test_cheap_settings_are_redone_without_touching_a_shard(built: Path, home: P
     assert tree(built) == tree(home / "corpus")
 
 
+def test_a_rule_that_changes_no_verdict_mixes_nothing_again(built: Path, home: Path) -> None:
+    before = tree(built / "train")
+    filtered = settings()["filter"] | {"per_style": 1000, "duplicates": {"phash_distance": 3}}
+    done = runner.run(changed(home, filter=filtered), built, workers=1)
+    made = {result.stage: result.made for result in done.results}
+    assert made == {"fetch": 0, "synthesize": 0, "score": 0, "filter": 1, "mix": 0, "pairs": 1}
+    assert tree(built / "train") == before
+
+
 EXPENSIVE = [
     ({"image": {"size": 24}}, r"fetch 0000\d was made another way: image\.size: 32 -> 24", "fetch"),
     (
@@ -300,7 +309,9 @@ def test_the_commands_print_data_on_stdout(built: Path, home: Path) -> None:
     assert Path(told["report"]).is_file()
     for stage in STAGES:
         code, text, _ = call(stage, "--out", out, "--json")
-        assert (code, json.loads(text)[0]["stage"]) == (0, stage)
+        told = json.loads(text)
+        results = told["stages"] if stage == "filter" else told
+        assert (code, [result["stage"] for result in results]) == (0, [stage])
     code, text, _ = call("run", recipe, "--out", out, "--dry-run")
     assert (code, len(text.splitlines())) == (0, 7)
     code, text, _ = call("filter", recipe, "--out", out, "--set", "filter.best_of=2")

@@ -1,7 +1,7 @@
 """The recipe: the YAML that says what corpus to build, checked, with every default spelled out."""
 
 from curate.recipe.load import check_recipe, load_recipe
-from curate.recipe.rules import Threshold
+from curate.recipe.rules import FilterSettings, Threshold
 from curate.recipe.scores import ClipImageScore, ClipTextScore, PhashScore, TextureScore
 from curate.recipe.sources import (
     FolderSource,
@@ -16,6 +16,7 @@ __all__ = [
     "SCHEMA",
     "ClipImageScore",
     "ClipTextScore",
+    "FilterSettings",
     "FolderSource",
     "ImageSettings",
     "MiniSource",

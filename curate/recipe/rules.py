@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from curate.recipe.base import Settings
@@ -16,16 +18,21 @@ class Threshold(Settings):
     percentile: float | None = Field(
         None, gt=0, lt=100, description="Drop this share (per cent) with the lowest values."
     )
+    within: Literal["style"] | None = Field(
+        None, description="Take the percentile in each style apart; null: of all stylized pairs."
+    )
 
     @model_validator(mode="after")
     def _something(self) -> Threshold:
         if self.min is None and self.max is None and self.percentile is None:
             raise ValueError("expected min, max or percentile")
+        if self.within is not None and self.percentile is None:
+            raise ValueError(f"within: {self.within} needs a percentile")
         return self
 
 
 class Duplicates(Settings):
-    """Which images count as the same."""
+    """Which images count as the same; of each group of copies the best pair stays."""
 
     exact: bool = Field(True, description="The same stored bytes.")
     phash_distance: int | None = Field(
@@ -40,12 +47,37 @@ class FilterSettings(Settings):
     """Rules that compare numbers; changing them touches no image."""
 
     thresholds: tuple[Threshold, ...] = ()
+    votes: tuple[Threshold, ...] = Field(
+        (), description="Thresholds of which not each, but enough must keep a pair."
+    )
+    at_least: int | None = Field(
+        None, ge=1, description="Votes that keep a pair; null: more than half of them."
+    )
     best_of: int | None = Field(1, ge=1, description="Candidates kept of a group; null: all.")
     text_score: str | None = Field(None, description="Ranks candidates; default: first clip-text.")
     style_score: str | None = Field(
         None, description="Ranks candidates; default: first texture, else first clip-image."
     )
     duplicates: Duplicates = Duplicates()
+    per_content: int | None = Field(
+        None, ge=1, description="Pairs kept of a content, raw and stylized apart; null: all."
+    )
+    per_style: int | None = Field(
+        None, ge=1, description="Stylized pairs kept of a style; null: all."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_won(self) -> FilterSettings:
+        if self.at_least is not None and self.at_least > len(self.votes):
+            raise ValueError(
+                f"at_least: expected at most the {len(self.votes)} votes that there are"
+            )
+        return self
+
+    @property
+    def votes_needed(self) -> int:
+        """How many votes keep a pair."""
+        return len(self.votes) // 2 + 1 if self.at_least is None else self.at_least
 
 
 class MixSettings(Settings):

@@ -42,7 +42,7 @@ class Recipe(Settings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"score: two scorers are called {name!r}")
-        asked = [t.score for t in self.filter.thresholds]
+        asked = [t.score for t in (*self.filter.thresholds, *self.filter.votes)]
         asked += [n for n in (self.filter.text_score, self.filter.style_score) if n is not None]
         for name in asked:
             if name not in names:

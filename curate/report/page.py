@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.candidates import Candidates, read_pairs
+from curate.candidates import Candidates, read_pairs, style_of
 from curate.columns import Index, Mask, Places, identities, one, texts
+from curate.filter import read_diversity
 from curate.ledger import Ledger
 from curate.manifest import rows_in, stage_counts
 from curate.mix import apply_verdicts
 from curate.pictures import Pictures
 from curate.recipe import Recipe, load_recipe
 from curate.report.charts import histogram_svg
+from curate.report.diversity import diversity_table
 from curate.shards import read_table, read_tables, shard_paths, tar_samples
 from curate.stage import MANIFEST, MIX, RECIPE, REPORT, VERDICTS
 from curate.storage import write_text
@@ -95,13 +97,14 @@ def read_facts(corpus: Path) -> Facts:
 
 
 def render_sections(corpus: Path) -> str:
-    """The inside of the page: totals, funnel, scores, gallery, preferences, shards, recipe."""
+    """The inside of the page: totals, funnel, scores, diversity, gallery, preferences, shards, recipe."""
     facts = read_facts(corpus)
     return "".join(
         [
             header(facts),
             funnel(facts),
             histograms(facts),
+            diversity_table(read_diversity(corpus)),
             gallery(facts),
             preferences(facts),
             shard_table(facts),
@@ -217,11 +220,6 @@ def used_references(corpus: Path) -> dict[str, str | None]:
         names, hashes = (table[name].to_pylist() for name in table.column_names)
         used.update(zip(map(str, names), hashes, strict=True))
     return used
-
-
-def style_of(reference: str) -> str:
-    """The style that a reference shows."""
-    return reference.split("--")[0]
 
 
 def by_style(pairs: Candidates) -> Iterator[tuple[str, Places]]:

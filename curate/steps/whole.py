@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate import shards
 from curate.ledger import ALL, Made
 from curate.references import load_references
-from curate.stage import MIX, VERDICTS
+from curate.stage import COLUMNS, DIVERSITY, MIX, VERDICTS
 from curate.steps import Build, Result, digests
 from curate.steps.score import all_shards, ledger_stage, scorers
 from curate.storage import FileInfo, files_below, remove, remove_unfinished
@@ -19,12 +20,15 @@ from stylear.errors import CorpusError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 2  # raise when filter, mix or pairs decide otherwise from the same input
+VERSION = 3  # raise when filter, mix or pairs decide otherwise from the same input
 Counts = tuple[int, int, Mapping[str, int]]  # rows in, kept, dropped by reason
 
 
 def filter_step(build: Build) -> Result:
-    """Decide which pairs stay; writes verdicts.parquet. Raises CorpusError when score is not finished."""
+    """Decide which pairs stay; writes verdicts, columns and diversity.
+
+    Raises CorpusError when score is not finished.
+    """
     recipe, ledger = build.recipe, build.ledger
     inputs = []
     for kind, entry in all_shards(build):
@@ -50,7 +54,7 @@ def filter_step(build: Build) -> Result:
         filter_corpus(build.corpus, recipe)
         return verdict_counts(build.corpus / VERDICTS)
 
-    return whole(build, "filter", settings, inputs, [VERDICTS], run)
+    return whole(build, "filter", settings, inputs, [VERDICTS, COLUMNS, DIVERSITY], run)
 
 
 def mix_step(build: Build) -> Result:
@@ -123,14 +127,15 @@ def whole(
 
 
 def after(build: Build, stage: str) -> list[str]:
-    """The hashes of what a cheap stage wrote. Raises CorpusError when it is not finished."""
+    """The hashes of what later stages read of a cheap one. Raises CorpusError when it is not finished."""
     entry = build.ledger.entry(stage, ALL)
     if entry is None:
         raise CorpusError(
             f"{build.corpus}: stage {stage} is not finished",
             hint=f"run `stylear curate {stage}` on this corpus first",
         )
-    return digests(entry)
+    read = {name: info for name, info in entry.files.items() if name not in (COLUMNS, DIVERSITY)}
+    return digests(replace(entry, files=read))
 
 
 def verdict_counts(path: Path) -> Counts:

@@ -1,0 +1,15 @@
+"""Best of n: of the candidates for one prompt and reference only the best stay."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from curate.columns import standing
+from curate.filter.rows import Rows
+
+
+def keep_best(rows: Rows, best_of: int) -> None:
+    """Keep the `best_of` best of each candidate group that are still there."""
+    places = np.flatnonzero(rows.kept & (rows["group"] >= 0))
+    _, position = standing(rows["order"][places], rows["group"][places])
+    rows.drop(places[position >= best_of], "not-best")

@@ -1,0 +1,151 @@
+"""Gathering: the rows of a corpus from its shards' tables and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.candidates import Candidates, read_pairs, style_of
+from curate.columns import Words, codes, first_of, identities, joined, one, present
+from curate.filter.groups import exact_groups, near_groups
+from curate.filter.ranking import order_of, rank, ranking_scores
+from curate.filter.rows import Numbers, Rows
+from curate.score import COLOUR
+from curate.shards import read_table, read_tables
+from curate.stage import KINDS, score_path
+from stylear.errors import CorpusError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from curate.recipe import Recipe
+
+PHASH = "phash"
+
+
+def gather(corpus: Path, recipe: Recipe) -> tuple[Candidates, Rows]:
+    """All pairs with their ranks, and their rows, raw before stylized, in shard order.
+
+    Raises CorpusError for tables and scores that do not have the same keys.
+    """
+    import pyarrow as pa
+
+    pairs = read_pairs(corpus)
+    names = score_names(recipe)
+    found = joined(read_scores(corpus, names))
+    scores = {name: found.get(name, pa.array([], pa.float32())) for name in names}
+    pairs.rank = rank(scores, pairs.stylized, *ranking_scores(recipe))
+    hashes = joined(read_hashes(corpus, phash_name(recipe)))
+    return pairs, rows_of(pairs, scores, hashes, recipe.filter.duplicates.phash_distance)
+
+
+def rows_of(
+    pairs: Candidates,
+    scores: Mapping[str, pa.FloatArray],
+    hashes: Mapping[str, Any],
+    distance: int | None,
+) -> Rows:
+    """The rows of pairs whose ranks are known; hashes: phash (N,), colour (N, 12), hashed (N,)."""
+    reference = pairs.reference.dictionary_encode()
+    names = reference.dictionary.to_pylist()
+    styles = {style: n for n, style in enumerate(sorted({style_of(name) for name in names}))}
+    places = codes(reference)
+    of_place = np.array([*(styles[style_of(name)] for name in names), -1], np.int32)
+    rows = Rows(
+        pairs.kept.copy(),
+        pairs.stylized,
+        Words(pairs.reason.array()),
+        {
+            "reference": places,
+            "style": of_place[places],
+            "content": first_of(identities(pairs.content)).astype(np.int32),
+            "source": first_of(pairs.source).astype(np.int32),
+            "group": named(pairs.group),
+            "order": order_of(pairs.rank, pairs.key),
+        },
+        dict(scores),
+        list(styles),
+        **hashes,
+    )
+    rows.numbers["exact"] = exact_groups(pools(rows), pairs.image, rows.kept)
+    rows.numbers["near"] = find_near(rows, distance)
+    return rows
+
+
+def find_near(rows: Rows, distance: int | None) -> Numbers:
+    """The groups of near duplicates; none without a distance."""
+    if distance is None or rows.hashed is None or not len(rows):
+        return np.full(len(rows), -1, np.int32)
+    assert rows.phash is not None
+    assert rows.colour is not None
+    there = rows.kept & rows.hashed
+    return near_groups(pools(rows), rows["order"], rows.phash, rows.colour, there, distance)
+
+
+def pools(rows: Rows) -> Numbers:
+    """A number for the pool in which duplicates of a pair are looked for: raw, or its style reference."""
+    return rows["reference"] * 2 + rows.stylized
+
+
+def named(column: pa.StringArray) -> Numbers:
+    """A number for each text; -1 for none."""
+    found = first_of(identities(column)).astype(np.int32)
+    found[~present(column)] = -1
+    return found
+
+
+def score_names(recipe: Recipe) -> list[str]:
+    """The scorers that give numbers."""
+    return [score.name for score in recipe.score if score.type != "phash"]
+
+
+def phash_name(recipe: Recipe) -> str:
+    """The scorer that gives the perceptual hashes."""
+    return next((spec.name for spec in recipe.score if spec.type == "phash"), PHASH)
+
+
+def read_scores(corpus: Path, names: list[str]) -> Iterator[dict[str, Any]]:
+    """The score columns of each shard, in the order of the pairs."""
+    for kind in KINDS:
+        for path, table in read_tables(corpus / kind, ["key"]):
+            yield {
+                name: one(scored(score_path(corpus, name, kind, int(path.stem)), table, name)[name])
+                for name in names
+            }
+
+
+def read_hashes(corpus: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The perceptual hashes and colours of each shard, as numbers."""
+    for kind in KINDS:
+        for path, table in read_tables(corpus / kind, ["key"]):
+            found = scored(score_path(corpus, name, kind, int(path.stem)), table, name, COLOUR)
+            hashes, colours = found[name].to_pylist(), found[COLOUR].to_pylist()
+            yield {
+                "phash": np.array([int(text or "0", 16) for text in hashes], np.uint64),
+                "colour": np.array(
+                    [list(bytes.fromhex(text or "00" * 12)) for text in colours], np.uint8
+                ).reshape(-1, 12),
+                "hashed": np.array(
+                    [a is not None and b is not None for a, b in zip(hashes, colours, strict=True)],
+                    bool,
+                ),
+            }
+
+
+def scored(path: Path, pairs: pa.Table, *columns: str) -> pa.Table:
+    """Score columns in the order of `pairs`. Raises CorpusError when they are of other pairs."""
+    if not path.is_file():
+        raise CorpusError(
+            f"{path}: expected scores, found none",
+            hint="run `stylear curate score` on this corpus first",
+        )
+    table = read_table(path, ["key", *columns])
+    if not table["key"].equals(pairs["key"]):
+        raise CorpusError(
+            f"{path}: it scores other pairs than its shard has",
+            hint="run again with --redo score",
+        )
+    return table

@@ -1,0 +1,64 @@
+"""Ranking: the number by which one pair is better than another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.columns import Mask, texts
+from curate.filter.rows import Numbers, values_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from curate.recipe import Recipe
+
+Scores = NDArray[np.float64]  # (N,)
+
+
+def rank(
+    scores: Mapping[str, pa.FloatArray], stylized: Mask, text: str | None, style: str | None
+) -> Scores:
+    """Stylized pairs by the harmonic mean of text and style score, or the one there is; raw ones by text.
+
+    NaN where there is nothing to rank by.
+    """
+    found = np.full(len(stylized), np.nan)
+    named = [values_of(scores[name]) for name in (text, style) if name is not None]
+    if named:
+        found = np.where(stylized, harmonic_mean(named[0], named[-1]), found)
+    if text is not None:
+        found = np.where(stylized, found, np.maximum(0.0, named[0]))
+    return found
+
+
+def harmonic_mean(text: Scores, style: Scores) -> Scores:
+    """2ts / (t + s) of two scores, clamped at 0; NaN when one is missing or not a number."""
+    text, style = np.maximum(0.0, text), np.maximum(0.0, style)
+    total = text + style
+    with np.errstate(invalid="ignore"):  # of infinite scores
+        found: Scores = np.divide(
+            2 * text * style, total, out=np.zeros_like(total), where=total != 0
+        )
+    return found
+
+
+def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
+    """The scores that rank: as asked, else the first clip-text, and csd, texture or clip-image."""
+
+    def first(kind: str) -> str | None:
+        return next((score.name for score in recipe.score if score.type == kind), None)
+
+    text = recipe.filter.text_score or first("clip-text")
+    style = recipe.filter.style_score or first("csd") or first("texture") or first("clip-image")
+    return text, style
+
+
+def order_of(ranks: Scores, key: pa.StringArray) -> Numbers:
+    """The place of each pair from best to worst; ties go to the lower key, unranked ones last."""
+    found = np.empty(len(ranks), np.int32)
+    found[np.lexsort((texts(key), -np.nan_to_num(ranks, nan=-1.0)))] = np.arange(len(ranks))
+    return found

@@ -1,0 +1,194 @@
+"""columns.parquet: the rows of a corpus in one file, so that other rules are tried without its shards.
+
+It says what it was made of: a digest of the seals of all ledger entries of the shards and their scores. Of
+other shards or scores it is not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.candidates import Candidates
+from curate.columns import Words, codes, mask, one, present
+from curate.filter.diversity import nearest_score
+from curate.filter.gather import find_near, phash_name, score_names
+from curate.filter.ranking import order_of, rank, ranking_scores
+from curate.filter.rows import NUMBERS, Rows
+from curate.objects import in_store
+from curate.shards import read_table, write_table
+from curate.stage import COLUMNS, KINDS, LEDGER
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from curate.recipe import FilterSettings, Recipe
+
+METADATA = b"stylear.columns"
+VERSION = 1  # raise when the same shards and scores give other columns
+READERS = 16  # of a store at the same time
+SEAL_BYTES = 80  # at the end of a ledger entry
+
+
+def write_columns(corpus: Path, recipe: Recipe, pairs: Candidates, rows: Rows) -> None:
+    """Write the rows, before any rule was applied, with their keys and ranks."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        "key": pairs.key,
+        "kind": dictionary(rows.stylized.astype(np.int32), KINDS),
+        "kept": pa.array(rows.kept),
+        "reason": dictionary(rows.reason.codes, rows.reason.words),
+    }
+    references = pairs.reference.dictionary_encode().dictionary
+    texts = {"reference": references.to_pylist(), "style": rows.styles}
+    for name in NUMBERS:
+        numbers = rows[name]
+        columns[name] = (
+            dictionary(numbers, texts[name])
+            if name in texts
+            else pa.array(numbers, mask=numbers < 0)
+        )
+    columns["rank"] = pa.array(pairs.rank.astype(np.float32), mask=np.isnan(pairs.rank))
+    if rows.hashed is not None:
+        assert rows.colour is not None
+        gone = ~rows.hashed
+        colours = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(12), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows.colour))]
+        )
+        columns |= {"phash": pa.array(rows.phash, mask=gone), "colour": colours}
+    columns |= {f"score.{name}": column for name, column in rows.scores.items()}
+    told = json.dumps(made_of(corpus, recipe) | grouping(recipe), sort_keys=True)
+    write_table(corpus / COLUMNS, pa.table(columns, metadata={METADATA: told.encode()}))
+
+
+def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Rows | None:
+    """The rows with the columns that the recipe's rules compare; `diversity`: and those that it needs.
+
+    Groups of another distance or ranking than the file's are formed anew. None when there is no file
+    of the present shards and scores.
+    """
+    path = corpus / COLUMNS
+    if not path.is_file():
+        return None
+    told = metadata(path)
+    now, wanted = made_of(corpus, recipe), grouping(recipe)
+    if not now["made_of"] or any(told.get(name) != value for name, value in now.items()):
+        return None
+    anew = [name for name, value in wanted.items() if told.get(name) != value]
+    if anew == ["phash_distance"] and wanted["phash_distance"] is None:
+        anew = []
+    names = needed(recipe.filter)
+    if anew or diversity:
+        names |= {"phash", "colour"}
+    if diversity and (nearest := nearest_score(recipe)) is not None:
+        names.add(f"score.{nearest}")
+    if anew:
+        names |= {"reference", "order", "key"}
+        names |= {f"score.{wanted[name]}" for name in ("text", "style") if wanted[name] is not None}
+    rows, table = rows_in(read_table(path, sorted(names)), names)
+    if anew:
+        text, style = wanted["text"], wanted["style"]
+        ranks = rank(rows.scores, rows.stylized, text, style)
+        rows.numbers["order"] = order_of(ranks, one(table["key"]))
+        rows.numbers["near"] = find_near(rows, recipe.filter.duplicates.phash_distance)
+    return rows
+
+
+def needed(rules: FilterSettings) -> set[str]:
+    """The columns that the rules compare, and those that tell what stays."""
+    names = {"kind", "kept", "reason", "content", "style"}
+    near = rules.duplicates.phash_distance is not None
+    if rules.duplicates.exact or near:
+        names |= {"order", "source", "exact", "near"}
+    if rules.best_of is not None:
+        names |= {"order", "group"}
+    if rules.per_content is not None or rules.per_style is not None:
+        names.add("order")
+    return names | {f"score.{limit.score}" for limit in (*rules.thresholds, *rules.votes)}
+
+
+def rows_in(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Table]:
+    """The rows of a table that was read."""
+    found = {name: one(table[name]) for name in names}
+    kinds = found["kind"].dictionary.to_pylist()
+    rows = Rows(
+        mask(found["kept"]),
+        np.array([kind == "stylized" for kind in kinds], bool)[codes(found["kind"])],
+        Words(found["reason"]),
+        {name: codes(found[name]) for name in NUMBERS if name in found},
+        {
+            name.removeprefix("score."): column
+            for name, column in found.items()
+            if name.startswith("score.")
+        },
+        found["style"].dictionary.to_pylist(),
+    )
+    if "phash" in found:
+        rows.hashed = present(found["phash"])
+        rows.phash = np.frombuffer(found["phash"].buffers()[1], np.uint64)
+        rows.colour = np.frombuffer(found["colour"].buffers()[1], np.uint8).reshape(-1, 12)
+    return rows, table
+
+
+def dictionary(numbers: Any, words: Iterable[str]) -> pa.DictionaryArray:
+    """Texts from their numbers; null for a negative one."""
+    import pyarrow as pa
+
+    places = pa.array(numbers, mask=numbers < 0)
+    return pa.DictionaryArray.from_arrays(places, pa.array(list(words), pa.string()))
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """What the file says of itself."""
+    found = read_table(path, []).schema.metadata or {}
+    told: dict[str, Any] = json.loads(found.get(METADATA, b"{}"))
+    return told
+
+
+def grouping(recipe: Recipe) -> dict[str, Any]:
+    """The settings that order and group the rows."""
+    text, style = ranking_scores(recipe)
+    return {
+        "phash_distance": recipe.filter.duplicates.phash_distance,
+        "text": text,
+        "style": style,
+    }
+
+
+def made_of(corpus: Path, recipe: Recipe) -> dict[str, Any]:
+    """What decides the other columns; `made_of` is empty for a corpus without a ledger."""
+    phash = phash_name(recipe)
+    stages = ["fetch", "synthesize", *(f"score.{n}" for n in [*score_names(recipe), phash])]
+    digest, count = hashlib.sha256(), 0
+    for stage in stages:
+        for name, seal in seals(corpus / LEDGER / stage):
+            digest.update(f"{stage} {name} ".encode() + seal)
+            count += 1
+    return {
+        "version": VERSION,
+        "made_of": digest.hexdigest() if count else "",
+        "scores": score_names(recipe),
+        "phash": phash,
+    }
+
+
+def seals(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The end of each ledger entry of a stage, where the hash of all that it says stands; by name."""
+    if in_store(folder):
+        paths = sorted(folder.glob("*.json"))
+        with ThreadPoolExecutor(READERS) as pool:
+            ends = pool.map(lambda path: path.read_bytes()[-SEAL_BYTES:], paths)
+            yield from zip((path.name for path in paths), ends, strict=True)
+        return
+    for path in sorted(folder.glob("*.json")):
+        with path.open("rb", buffering=0) as stream:
+            stream.seek(-SEAL_BYTES, os.SEEK_END)
+            yield path.name, stream.read()

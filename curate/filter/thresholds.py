@@ -1,0 +1,58 @@
+"""Thresholds: a score that lies outside drops its pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.columns import Mask
+from curate.filter.rows import Rows
+
+if TYPE_CHECKING:
+    from curate.recipe import Threshold
+
+
+def apply_threshold(rows: Rows, threshold: Threshold) -> None:
+    """Drop what lies outside; NaN lies outside. A pair without the score (raw, for style) passes."""
+    for failed, why in list(failures(rows, threshold)):
+        rows.drop(failed, f"{threshold.score}-{why}")
+
+
+def failures(rows: Rows, threshold: Threshold) -> Iterator[tuple[Mask, str]]:
+    """Which kept pairs lie outside, and in which way; a pair may do so in several."""
+    scores, there = rows.score(threshold.score)
+    there &= rows.kept
+    strange = np.isnan(scores)
+    yield there & strange, "not-a-number"
+    if threshold.min is not None:
+        yield there & (scores < threshold.min), "below-min"
+    if threshold.max is not None:
+        yield there & (scores > threshold.max), "above-max"
+    if threshold.percentile is not None:
+        places = np.flatnonzero(there & rows.stylized & ~strange)
+        pool = rows["style"][places] if threshold.within == "style" else np.zeros_like(places)
+        failed = np.zeros(len(rows), bool)
+        failed[places] = below(scores[places], pool, threshold.percentile)
+        yield failed, "below-percentile"
+
+
+def below(scores: NDArray[np.float64], pool: NDArray[np.integer], percentile: float) -> Mask:
+    """Which scores (N,) are among the lowest of their pool (N,).
+
+    That is the lowest floor(n * percentile / 100) of the n in a pool, less those that tie with the
+    first one above.
+    """
+    pools, numbers, counts = np.unique(pool, return_inverse=True, return_counts=True)
+    if len(pools) < 2:
+        first = (
+            np.partition(scores, at)[at] if (at := int(len(scores) * percentile / 100)) else -np.inf
+        )
+        return scores < first
+    ordered = scores[np.lexsort((scores, numbers))]
+    starts = np.cumsum(counts) - counts
+    firsts = ordered[starts + (counts * percentile / 100).astype(np.int64)]
+    found: Mask = scores < firsts[numbers]
+    return found

@@ -1,0 +1,53 @@
+"""Verdicts: what the rules decided, pair by pair and in numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.candidates import Candidates
+from curate.columns import present
+from curate.filter.rows import Rows, values_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STAGE = "filter"
+
+
+def verdict_table(pairs: Candidates, rows: Rows) -> pa.Table:
+    """One row a pair: key, kept, stage, reason, group, twin, rank and the scores."""
+    import pyarrow as pa
+
+    stage = pairs.stage
+    stage.set(pairs.kept & ~rows.kept, STAGE)
+    columns: dict[str, Any] = {
+        "key": pairs.key,
+        "kept": pa.array(rows.kept),
+        "stage": stage.array(),
+        "reason": rows.reason.array(),
+        "group": pairs.group,
+        "twin": pairs.key.take(pa.array(rows.twin, mask=rows.twin < 0)),
+        "rank": pa.array(pairs.rank.astype(np.float32), mask=np.isnan(pairs.rank)),
+    }
+    for name, column in rows.scores.items():
+        values = values_of(column).astype(np.float32)
+        columns[f"score.{name}"] = pa.array(values, mask=~present(column))
+    return pa.table(columns)
+
+
+def funnel(rows: Rows) -> list[dict[str, Any]]:
+    """How many raw and stylized pairs are kept, and dropped for which reason, one row each."""
+    words = [*rows.reason.words, "dropped"]  # the last: of other hands, without a reason
+    codes = np.where(rows.reason.codes < 0, len(words), rows.reason.codes + 1)
+    codes[rows.kept] = 0
+    counts = np.bincount(codes + rows.stylized * (len(words) + 1), minlength=2 * (len(words) + 1))
+    raw, stylized = counts.reshape(2, -1).tolist()
+    found = []
+    for place, verdict in [(0, "kept"), *sorted(enumerate(words, 1), key=lambda word: word[1])]:
+        pairs = raw[place] + stylized[place]
+        if pairs or not place:
+            counted = {"raw": raw[place], "stylized": stylized[place], "pairs": pairs}
+            found.append({"verdict": verdict, **counted})
+    return found

@@ -1,0 +1,30 @@
+"""Votes: several scorers judge a pair, and enough of them must agree to keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from curate.filter.rows import Rows
+from curate.filter.thresholds import failures
+
+if TYPE_CHECKING:
+    from curate.recipe import Threshold
+
+OUTVOTED = "outvoted"
+
+
+def count_votes(rows: Rows, votes: Sequence[Threshold], needed: int) -> None:
+    """Drop pairs that fewer than `needed` thresholds keep.
+
+    A score that a pair lacks does not vote against it. All votes see the same pairs, those kept before.
+    """
+    against = np.zeros(len(rows), np.int16)
+    for vote in votes:
+        outside = np.zeros(len(rows), bool)
+        for failed, _ in failures(rows, vote):
+            outside |= failed
+        against += outside
+    rows.drop(against > len(votes) - needed, OUTVOTED)
