@@ -24,12 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset
 
 from curate import shards
-from curate.mix import write_split
-from curate.pictures import Pictures
-from curate.recipe import Recipe, check_recipe
 from stylear.pair import Origin, Pair, content_id, digest
 
 RESULTS = Path(__file__).parent / "results"
@@ -67,6 +63,8 @@ def sync(path: Path | str) -> None:
 
 def write_peer(samples: Iterator[dict[str, Any]], folder: Path) -> None:
     """Samples through ShardWriter, each finished file synced."""
+    import webdataset
+
     folder.mkdir()
     with webdataset.ShardWriter(
         str(folder / "%05d.tar"), maxcount=SHARD, verbose=0, post=sync
@@ -109,6 +107,9 @@ def mixing(pairs: list[Pair], root: Path) -> dict[str, Callable[[], Any]]:
 
     Ours shuffles all samples, by random access. The peer reads its tars in order and does not shuffle.
     """
+    from curate.mix import write_splits
+    from curate.recipe import check_recipe
+
     corpus = root / "corpus"
     for kind in ("raw", "stylized"):
         chosen = [pair for pair in pairs if pair.origin.kind == kind]
@@ -118,11 +119,17 @@ def mixing(pairs: list[Pair], root: Path) -> dict[str, Callable[[], Any]]:
     keys = np.array(
         sorted((pair.key for pair in pairs), key=lambda key: digest("mix", key)), np.bytes_
     )
-    recipe: Recipe = check_recipe(
+    recipe = check_recipe(
         {"name": "benchmark", "raw": [{"type": "mini"}], "mix": {"shard_pairs": SHARD}}, root
     )
 
+    def ours() -> None:
+        write_splits(corpus, {"train": keys}, recipe)
+        (corpus / "train").rename(root / "ours")
+
     def peer() -> None:
+        import webdataset
+
         samples = webdataset.WebDataset(tars, shardshuffle=False)
         whole = (
             {
@@ -135,7 +142,7 @@ def mixing(pairs: list[Pair], root: Path) -> dict[str, Callable[[], Any]]:
         write_peer(whole, root / "shardwriter")
 
     return {
-        "ours": lambda: write_split(root / "ours", keys, Pictures(corpus), recipe),
+        "ours": ours,
         "shardwriter": peer,
         "cp": lambda: copy(root / "ours", root / "cp"),
     }
