@@ -20,7 +20,7 @@ from curate import shards
 from curate.columns import WIDTH, Ids, Index, Places, Texts, joined, one, texts
 from curate.copies import Copies
 from curate.stage import KINDS
-from curate.tars import BLOCK, blocks, sample_parts, sample_places
+from curate.tars import BLOCK, sample_parts, sample_places
 from stylear.errors import CorpusError
 from stylear.pair import Pair
 
@@ -170,7 +170,8 @@ def columns_of(table: pa.Table) -> dict[str, Any]:
     records = shards.records(table).cast(pa.binary())
     rows = b"".join(map(digest_of, records.to_pylist()))
     captions = one(table["caption"]).cast(pa.binary())
-    behind = sum(BLOCK + blocks(pc.binary_length(c).to_numpy()) for c in (captions, records))
+    caption, record = (pc.binary_length(c).to_numpy() for c in (captions, records))
+    behind = 2 * BLOCK + caption + -caption % BLOCK + record + -record % BLOCK
     return {
         "key": texts(one(table["key"])),
         "row": np.frombuffer(rows, f"S{WIDTH}"),
