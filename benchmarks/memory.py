@@ -135,7 +135,8 @@ def make_kind(corpus: Path, kind: str, count: int, draw: Any, parents: list[Any]
             }
             rows.append(row)
         seen += [(row["key"], row["caption"], row["content"]) for row in rows[1:500]]
-        write_table(corpus / kind / f"{index:05d}.parquet", table_of(rows))
+        columns = {name: [row[name] for row in rows] for name in TYPES}
+        write_table(corpus / kind / f"{index:05d}.parquet", table_of(columns))
         hashes = hexes(draw, size, 8)
         for place in draw.integers(1, size, size // 50):  # near the row before
             hashes[place] = f"{int(hashes[place - 1], 16) ^ 0b101:016x}"

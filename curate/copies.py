@@ -1,7 +1,8 @@
-"""Local copies of objects, for reading here and there without a request for every picture."""
+"""Reading here and there: files stay open, and objects are copied once instead of asked for every picture."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -11,6 +12,7 @@ from typing import IO
 from curate.objects import BLOCK_BYTES, ObjectPath, in_store
 
 SHARE_OF_FREE = 0.5  # of the disk of temporary files that copies may take (ours)
+HANDLES = 128  # files that stay open (ours; a process may often have 1,024)
 
 
 class Copies:
@@ -24,6 +26,8 @@ class Copies:
         self._folder: Path | None = None
         self._free = 0
         self._copies: dict[ObjectPath, Path] = {}
+        self._handles: dict[Path, int] = {}
+        weakref.finalize(self, _close, self._handles)
 
     def open(self, path: Path) -> IO[bytes]:
         """A file to read from."""
@@ -34,11 +38,21 @@ class Copies:
 
     def read(self, path: Path, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`."""
-        if in_store(path) and self._copy(path) is None:
+        if not in_store(path):
+            return os.pread(self._handle(path), size, offset)
+        copy = self._copy(path)
+        if copy is None:
             return path.read_range(offset, offset + size)
-        with self.open(path) as stream:
-            stream.seek(offset)
-            return stream.read(size)
+        return os.pread(self._handle(copy), size, offset)
+
+    def _handle(self, path: Path) -> int:
+        """An open file; the one that was opened first is closed when there are too many."""
+        handle = self._handles.get(path)
+        if handle is None:
+            if len(self._handles) >= HANDLES:
+                os.close(self._handles.pop(next(iter(self._handles))))
+            handle = self._handles[path] = os.open(path, os.O_RDONLY)
+        return handle
 
     def _copy(self, path: ObjectPath) -> Path | None:
         """The copy of an object; None when it would take too much room."""
@@ -57,3 +71,8 @@ class Copies:
             shutil.copyfileobj(source, target, BLOCK_BYTES)
         self._copies[path] = copy
         return copy
+
+
+def _close(handles: dict[Path, int]) -> None:
+    for handle in handles.values():
+        os.close(handle)

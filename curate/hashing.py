@@ -1,17 +1,15 @@
-"""Bytes on their way into a file, hashed in the same pass; for long files in threads of their own."""
+"""Bytes on their way into a file, hashed in the same pass; of long files by threads of their own."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
-T = TypeVar("T")
-
-CHUNK_BYTES = 1 << 20  # handed to the threads at once
+CHUNK_BYTES = 1 << 20  # handed over at once: threads ask for the interpreter once a chunk
 CHUNKS_AHEAD = 4  # that wait for them, so that memory is bounded
 
 
@@ -26,7 +24,7 @@ class HashedWriter:
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self._stream = stream
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._size = 0
         self._sinks: list[Callable[[bytes], Any]] = [self._store]
         if self._md5 is not None:
@@ -34,7 +32,7 @@ class HashedWriter:
         self._threads: list[ThreadPoolExecutor] = []
         self._waiting: deque[Future[Any]] = deque()
 
-    def write(self, parts: Sequence[bytes], size: int) -> None:
+    def write(self, parts: Sequence[bytes | memoryview], size: int) -> None:
         """Append bytes, `size` of them. Raises OSError of these or of earlier ones."""
         self._parts += parts
         self._size += size
@@ -80,37 +78,3 @@ class HashedWriter:
             self._waiting.append(thread.submit(sink, data))
         while len(self._waiting) > CHUNKS_AHEAD * len(self._sinks):
             self._waiting.popleft().result()
-
-
-def with_sha256(
-    items: Iterable[T], data_of: Callable[[T], bytes]
-) -> Iterator[tuple[T, str | None]]:
-    """Items with the SHA-256 of their data (None for none), made in a thread while others are used."""
-    waiting: deque[tuple[list[T], Future[list[str | None]]]] = deque()
-    with ThreadPoolExecutor(1) as thread:
-        for batch in _batches(items, data_of):
-            data = [data_of(item) for item in batch]
-            waiting.append((batch, thread.submit(_sha256s, data)))
-            if len(waiting) > 1:
-                ready, hashes = waiting.popleft()
-                yield from zip(ready, hashes.result(), strict=True)
-        for ready, hashes in waiting:
-            yield from zip(ready, hashes.result(), strict=True)
-
-
-def _sha256s(data: Sequence[bytes]) -> list[str | None]:
-    return [hashlib.sha256(one).hexdigest() if one else None for one in data]
-
-
-def _batches(items: Iterable[T], data_of: Callable[[T], bytes]) -> Iterator[list[T]]:
-    """Runs of items of about a chunk together."""
-    batch: list[T] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += len(data_of(item))
-        if size >= CHUNK_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

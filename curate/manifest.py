@@ -11,7 +11,7 @@ from typing import Any
 
 from curate import shards
 from curate.ledger import Ledger, family
-from curate.stage import FETCHED, LOCK, MANIFEST, RECIPE, REPORT, WORK
+from curate.stage import FETCHED, LOCK, MANIFEST, RECIPE, REFILL, REPORT, WORK
 from curate.storage import TEMPORARY, FileInfo, files_below, write_text
 from stylear.errors import CorpusError
 
@@ -98,7 +98,8 @@ def corpus_files(corpus: Path) -> list[str]:
         name = path.relative_to(corpus).as_posix()
         top = name.partition("/")[0]
         unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
-        if name != MANIFEST and top not in (REPORT, WORK, FETCHED, LOCK) and not unfinished:
+        beside = top in (REPORT, WORK, FETCHED, LOCK, REFILL)
+        if name != MANIFEST and not beside and not unfinished:
             found.append(name)
     return sorted(found)
 

@@ -32,10 +32,14 @@ from curate.columns import (
     texts,
     values,
 )
+from curate.copies import Copies
+from curate.engine import LOCAL, Engine
 from curate.pictures import Pictures
+from curate.shuffle import write_shuffled
 from curate.split import Split, split_of
 from curate.stage import MIX, VERDICTS
 from curate.storage import FileInfo, write_text
+from stylear.console import Bar
 from stylear.errors import CorpusError
 from stylear.pair import digest
 
@@ -51,17 +55,17 @@ WIDS = "wids.json"
 SplitColumn = NDArray[np.int8]  # (N,) TRAIN, VAL or NEITHER
 
 
-def mix_corpus(corpus: Path, recipe: Recipe) -> pa.Table:
-    """Write train/ and val/ with their wids indexes, and mix.parquet; its table.
+def mix_corpus(
+    corpus: Path, recipe: Recipe, engine: Engine = LOCAL, workers: int = 0
+) -> dict[Path, FileInfo]:
+    """Write train/ and val/ with their wids indexes, and mix.parquet; all these files.
 
     Raises CorpusError for verdicts of other pairs and for images that are not where they should be.
     """
     table = place(apply_verdicts(corpus, read_pairs(corpus)), recipe)
-    pictures = Pictures(corpus)
-    for split in SPLITS:
-        write_split(corpus / split, shuffled(table, split, recipe.seed), pictures, recipe)
-    shards.write_table(corpus / MIX, table)
-    return table
+    keys = {split: shuffled(table, split, recipe.seed) for split in SPLITS}
+    files = write_splits(corpus, keys, recipe, engine, workers)
+    return files | {corpus / MIX: shards.write_table(corpus / MIX, table)}
 
 
 def apply_verdicts(corpus: Path, pairs: Candidates) -> Candidates:
@@ -192,17 +196,32 @@ def shuffled(table: pa.Table, split: Split, seed: int) -> Texts:
     return texts(keys.take(by_hash(keys, "mix", seed)))
 
 
-def write_split(folder: Path, keys: Texts, pictures: Pictures, recipe: Recipe) -> None:
-    """Shards of the keys in that order, and the wids index over them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    size = recipe.mix.shard_pairs
-    listed = []
-    for index, start in enumerate(range(0, len(keys), size)):
-        rows = pictures.read(key.decode() for key in keys[start : start + size].tolist())
-        info = shards.write_rows(folder, index, rows, md5=True)
-        tar = info.files[f"{shards.shard_name(index)}.tar"]
-        listed.append(shard_entry(tar, info.images))
-    write_text(folder / WIDS, wids_index(f"{recipe.name}-{folder.name}", listed))
+def write_splits(
+    corpus: Path,
+    keys: Mapping[Split, Texts],
+    recipe: Recipe,
+    engine: Engine = LOCAL,
+    workers: int = 0,
+) -> dict[Path, FileInfo]:
+    """Shards of the keys of each split in that order, and the wids index over them; their files."""
+    copies = Copies()
+    pictures = Pictures(corpus, copies=copies)
+    folders = {corpus / split: pictures.samples(part) for split, part in keys.items()}
+    del pictures  # the index of all pairs
+    files: dict[Path, FileInfo] = {}
+    listed: dict[Path, list[dict[str, Any]]] = {folder: [] for folder in folders}
+    with Bar("mix", total=sum(map(len, folders.values())), unit="pairs") as bar:
+        for folder, info in write_shuffled(
+            folders, recipe.mix.shard_pairs, copies, engine, workers
+        ):
+            tar = info.files[f"{shards.shard_name(info.index)}.tar"]
+            listed[folder].append(shard_entry(tar, info.images))
+            files |= {folder / name: file for name, file in info.files.items()}
+            bar.advance(info.rows)
+    for folder, entries in listed.items():
+        index = wids_index(f"{recipe.name}-{folder.name}", entries)
+        files[folder / WIDS] = write_text(folder / WIDS, index)
+    return files
 
 
 def shard_entry(tar: FileInfo, samples: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from curate.mix import WIDS, apply_verdicts, by_hash, shard_entry, wids_index
 from curate.pictures import Pictures
 from curate.stage import MIX
 from curate.storage import write_text
+from curate.tars import write_tar
 from stylear.pair import Pair, digest
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
         assert pictures is not None
         part, name = slice(start, start + size), shards.shard_name(index)
         rows: list[Row] = []
-        tar = shards.write_tar(
+        tar = write_tar(
             folder / f"{name}.tar",
             members(pairs_read(pairs, best[part], worst[part], pictures), rows),
         )

@@ -7,37 +7,86 @@ beside its image in the tar, and is only trusted when it is the row of the table
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curate import shards
-from curate.columns import SLICE, WIDTH, Index, joined, one, texts
+from curate.columns import WIDTH, Ids, Index, Places, Texts, joined, one, texts
 from curate.copies import Copies
-from curate.hashing import with_sha256
 from curate.stage import KINDS
+from curate.tars import BLOCK, sample_parts, sample_places
 from stylear.errors import CorpusError
 from stylear.pair import Pair
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 UNKNOWN, NO_IMAGE = -2, -1
 COLUMNS = list(shards.TYPES)
 
 
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Where the samples of some pairs lie, in an order; small enough to be sent to a worker."""
+
+    tars: Sequence[Path]
+    tar: NDArray[np.int32]  # (N,) places in tars
+    offset: NDArray[np.int64]  # (N,)
+    size: NDArray[np.int32]  # (N,) bytes
+    row: Ids  # (N,) what the record of the sample hashes to
+
+    def __len__(self) -> int:
+        return len(self.tar)
+
+    def part(self, where: slice) -> Samples:
+        """Some of them, with no more tars than they need."""
+        used, tar = np.unique(self.tar[where], return_inverse=True)
+        tars = [self.tars[n] for n in used]
+        return Samples(
+            tars, tar.astype(np.int32), self.offset[where], self.size[where], self.row[where]
+        )
+
+
+def read(samples: Samples, copies: Copies) -> Iterator[tuple[shards.Row, str, memoryview]]:
+    """The row of each sample, its record and its image, read from where they lie.
+
+    Raises CorpusError for a record or an image that is not the one of the table.
+    """
+    places = zip(samples.tar.tolist(), samples.offset.tolist(), samples.size.tolist(), strict=True)
+    for (number, offset, size), expected in zip(places, samples.row.tolist(), strict=True):
+        tar = samples.tars[number]
+        data = copies.read(tar, offset, size)
+        try:
+            image, record = sample_parts(data)
+        except ValueError:
+            record = b""
+        if digest_of(record) != expected.ljust(WIDTH, b"\0"):
+            raise differs(tar, data[:BLOCK].partition(b".")[0].decode("ascii", "replace"))
+        written = record.decode()
+        row: shards.Row = json.loads(written)
+        if hashlib.sha256(image).hexdigest() != row["image_sha256"]:
+            raise differs(tar, row["key"])
+        yield row, written, image
+
+
 class Pictures:
     """The pairs of a corpus by key."""
 
-    def __init__(self, corpus: Path, kinds: Iterable[str] = KINDS) -> None:
-        self.corpus, self._copies = corpus, Copies()
+    def __init__(
+        self, corpus: Path, kinds: Iterable[str] = KINDS, copies: Copies | None = None
+    ) -> None:
+        self.corpus, self._copies = corpus, copies or Copies()
         self._tars: list[Path] = []
         starts = [0]
 
         def parts() -> Iterator[dict[str, Any]]:
-            yield {"key": np.zeros(0, "S1"), "row": np.zeros(0, "S1"), "offset": np.zeros(0, int)}
+            yield columns_of(shards.table_of(dict.fromkeys(COLUMNS, ())))
             for kind in kinds:
                 for path, table in shards.read_tables(corpus / kind, COLUMNS):
                     self._tars.append(path.with_suffix(".tar"))
@@ -47,95 +96,97 @@ class Pictures:
         columns = joined(parts())
         self._starts = np.array(starts)
         self._index, self._rows = Index(columns["key"]), columns["row"]
-        self._offsets = columns["offset"]
-        self._sizes = np.zeros(len(self._offsets), np.int32)
+        self._offsets, self._sizes = columns["offset"], columns["size"]
 
     def pair(self, key: str) -> Pair:
-        """The pair with its image; empty where there is none. Raises CorpusError as `read` does."""
-        [(row, image)] = self.read([key])
-        return shards.pair_of(row, image)
-
-    def read(self, keys: Iterable[str]) -> Iterator[tuple[shards.Row, bytes]]:
-        """The rows of pairs and their images, in order.
+        """The pair with its image; empty where there is none.
 
         Raises CorpusError for a key that is not there, and for bytes that are not those of the table.
         """
-        found = (self._read(*where) for where in self._located(keys))
-        for (row, image), sha256 in with_sha256(found, lambda one: one[1]):
-            if sha256 != row["image_sha256"]:
-                raise self._differs(row["key"], row["kind"])
-            yield row, image
+        places = self._places(np.array([key.encode()]))
+        if self._offsets[places[0]] == NO_IMAGE:
+            shard = int(self._shards_of(places)[0])
+            table = shards.read_table(self._tars[shard].with_suffix(".parquet"), COLUMNS)
+            number = int(places[0] - self._starts[shard])
+            return shards.pair_of(table.slice(number, 1).to_pylist()[0], b"")
+        [(row, _, image)] = read(self._samples(places), self._copies)
+        return shards.pair_of(row, bytes(image))
 
-    def _located(self, keys: Iterable[str]) -> Iterator[tuple[str, int, int]]:
-        """Each key with its place and its shard, looked up some thousand at a time."""
-        waiting = iter(keys)
-        while part := list(islice(waiting, SLICE)):
-            places = self._index.find(np.array([key.encode() for key in part]))
-            shard_of = np.searchsorted(self._starts, places, "right") - 1
-            yield from zip(part, places.tolist(), shard_of.tolist(), strict=True)
+    def samples(self, keys: Texts) -> Samples:
+        """Where the samples of pairs lie. Raises CorpusError for a key that is not there or has no image."""
+        places = self._places(keys)
+        if (without := self._offsets[places] == NO_IMAGE).any():
+            raise CorpusError(
+                f"{self.corpus}: expected an image of {keys[without][0].decode()}, found none"
+            )
+        return self._samples(places)
 
-    def _read(self, key: str, place: int, shard: int) -> tuple[shards.Row, bytes]:
-        """A row and its image, the image not checked yet."""
-        if place < 0:
-            raise CorpusError(f"{self.corpus}: expected a pair {key}, found none")
-        tar, number = self._tars[shard], place - int(self._starts[shard])
-        if self._offsets[place] == NO_IMAGE:
-            table = shards.read_table(tar.with_suffix(".parquet"), COLUMNS)
-            return table.slice(number, 1).to_pylist()[0], b""
-        if self._offsets[place] == UNKNOWN:
+    def _places(self, keys: Texts) -> Places:
+        places = self._index.find(keys)
+        if (places < 0).any():
+            raise CorpusError(
+                f"{self.corpus}: expected a pair {keys[places < 0][0].decode()}, found none"
+            )
+        return places
+
+    def _shards_of(self, places: Places) -> Places:
+        return np.searchsorted(self._starts, places, "right") - 1
+
+    def _samples(self, places: Places) -> Samples:
+        """Of pairs that have an image; their tars are looked through if that was not done before."""
+        shard_of = self._shards_of(places)
+        for shard in np.unique(shard_of[self._offsets[places] == UNKNOWN]).tolist():
             self._find(shard)
-        data = self._copies.read(tar, int(self._offsets[place]), int(self._sizes[place]))
-        files = {
-            name.partition(".")[2]: data[offset : offset + size]
-            for name, offset, size in shards.member_places(tar, io.BytesIO(data + shards.ZEROS))
-        }
-        record = files.get("json", b"")
-        if digest_of(record) != bytes(self._rows[place]).ljust(WIDTH, b"\0"):
-            raise self._differs(key, tar.parent.name)
-        row: shards.Row = json.loads(record)
-        return row, files.get(row["ext"], b"")
+        return Samples(
+            self._tars,
+            shard_of.astype(np.int32),
+            self._offsets[places],
+            self._sizes[places],
+            self._rows[places],
+        )
 
     def _find(self, shard: int) -> None:
         """Note where the samples of a tar lie; they are in the order of the rows that have an image."""
         tar, here = self._tars[shard], slice(self._starts[shard], self._starts[shard + 1])
         places = np.flatnonzero(self._offsets[here] != NO_IMAGE) + self._starts[shard]
-        starts, key, end = [], None, 0
         try:
             stream = self._copies.open(tar)
         except OSError as error:
             raise CorpusError(f"{tar}: expected a tar, found: {error}") from error
         with stream as file:
-            for name, offset, size in shards.member_places(tar, file):
-                if (stem := name.partition(".")[0]) != key:
-                    key = stem
-                    starts.append(offset - shards.BLOCK)
-                end = offset + size + -size % shards.BLOCK
-        if len(starts) != len(places):
-            raise CorpusError(
-                f"{tar}: expected {len(places)} images, found {len(starts)}",
-                hint="the file was changed or damaged; `stylear curate run` mends it",
+            samples = zip(
+                self._index.texts[places].tolist(), self._sizes[places].tolist(), strict=True
             )
-        self._offsets[places] = starts
-        self._sizes[places] = np.diff([*starts, end])
-
-    def _differs(self, key: str, kind: str) -> CorpusError:
-        return CorpusError(
-            f"{self.corpus / kind}: the image of {key} differs from the hash in its table",
-            hint="the file was changed or damaged; `stylear curate run` mends it",
-        )
+            found = list(sample_places(tar, file, samples))
+        self._offsets[places], self._sizes[places] = np.array(found, np.int64).reshape(-1, 2).T
 
 
-def columns_of(table: Any) -> dict[str, Any]:
+def columns_of(table: pa.Table) -> dict[str, Any]:
     """What is kept of the rows of a table."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     there = one(table["image_sha256"]).is_valid().to_numpy(zero_copy_only=False)
-    rows = b"".join(digest_of(shards.record(row).encode()) for row in table.to_pylist())
+    records = shards.records(table).cast(pa.binary())
+    rows = b"".join(map(digest_of, records.to_pylist()))
+    captions = one(table["caption"]).cast(pa.binary())
+    caption, record = (pc.binary_length(c).to_numpy() for c in (captions, records))
+    behind = 2 * BLOCK + caption + -caption % BLOCK + record + -record % BLOCK
     return {
         "key": texts(one(table["key"])),
         "row": np.frombuffer(rows, f"S{WIDTH}"),
         "offset": np.where(there, UNKNOWN, NO_IMAGE),
+        "size": behind.astype(np.int32),
     }
 
 
 def digest_of(record: bytes) -> bytes:
     """16 bytes for the json member of a row."""
     return hashlib.blake2b(record, digest_size=WIDTH).digest()
+
+
+def differs(tar: Path, key: str) -> CorpusError:
+    return CorpusError(
+        f"{tar}: the image of {key} differs from the hash in its table",
+        hint="the file was changed or damaged; `stylear curate run` mends it",
+    )

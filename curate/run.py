@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from curate.stage import (
     MANIFEST,
     MIX,
     RECIPE,
+    REFILL,
     REPORT,
     STAGES,
     VERDICTS,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 Step = Callable[[Build], Result]
 OUTPUTS = {
-    "fetch": ("raw", FETCHED, WORK),
+    "fetch": ("raw", FETCHED, WORK, REFILL),
     "synthesize": ("stylized",),
     "score": ("scores",),
     "filter": (VERDICTS, COLUMNS, DIVERSITY),
@@ -116,6 +117,7 @@ def run_stages(
         drop_unreadable(build.ledger, stages)
         check_settings(build)
         remove_unfinished(corpus)
+        _go_on_with_a_retry(build)
         if verify:
             verify_files(build.ledger, stages, build.cores)
         _write_recipe(build)
@@ -128,6 +130,7 @@ def run_stages(
         remove_unfinished(corpus)  # of workers that died, where the engine went on without them
         if "pairs" in {result.stage for result in results}:
             write_manifest(corpus)
+        _end_a_retry(corpus, stages)
     return results
 
 
@@ -138,7 +141,7 @@ def retry(
 
     Scores of shards that did not change are kept. Raises UsageError when no download failed that way.
     """
-    from curate.steps.refill import refill
+    from curate.steps.refill import forget, refill
 
     if in_process(corpus):
         workers = 1
@@ -148,14 +151,32 @@ def retry(
         build = Build(corpus, recipe, workers)
         check_settings(build)
         remove_unfinished(corpus)
-        refilled = refill(build, statuses, lambda unit: _outdate(corpus, unit))
-    if not refilled.units or not followed:
+        refilled = refill(build, statuses, followed, lambda unit: _outdate(corpus, unit))
+        if not refilled.followed:
+            forget(corpus, [])
+    if not refilled.units or not refilled.followed:
         return refilled, []
-    results = run_stages(followed, recipe, corpus, workers=workers)
-    if "pairs" in followed:
+    results = run_stages(refilled.followed, recipe, corpus, workers=workers)
+    if "pairs" in refilled.followed:
         check(corpus)
         draw(corpus)
     return refilled, results
+
+
+def _go_on_with_a_retry(build: Build) -> None:
+    """Put shards in their places that a killed retry had finished and not put there."""
+    if (build.corpus / REFILL).is_dir():
+        from curate.steps.refill import take_over
+
+        take_over(build, lambda unit: _outdate(build.corpus, unit))
+
+
+def _end_a_retry(corpus: Path, redone: Collection[str]) -> None:
+    """Remove what a retry kept for the case of being killed, when what followed is redone."""
+    if (corpus / REFILL).is_dir():
+        from curate.steps.refill import forget
+
+        forget(corpus, redone)
 
 
 def _outdate(corpus: Path, unit: str) -> None:

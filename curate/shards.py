@@ -17,13 +17,15 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from curate.hashing import with_sha256
 from curate.objects import corpus_path as corpus_path
 from curate.objects import in_store
 from curate.storage import AtomicFile, FileInfo, write_bytes
+from curate.tars import finish_tar, sample_members
 from stylear.errors import CorpusError, SourceError
 from stylear.pair import Kind, Origin, Pair, Verdict
 
@@ -54,15 +56,11 @@ TYPES = {
     "reason": "string",
 }
 Row = dict[str, Any]
+values_of = itemgetter(*TYPES)
 KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
 
-# The parts of a USTAR header that are the same in every member.
-BLOCK = tarfile.BLOCKSIZE
-ZEROS = bytes(BLOCK)
-BEFORE_SIZE = b"0000644\x00" + 2 * b"0000000\x00"  # mode; owner and group
-TIME = b"\x00" + 11 * b"0" + b"\x00"  # behind the size
-AFTER_SUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(64 + 8 + 8 + 167)  # no names, no device
-HEADER_SUM = sum(BEFORE_SIZE + TIME + AFTER_SUM) + 8 * ord(" ")  # the sum counts itself as spaces
+ESCAPED = r'["\\\x00-\x1f]'  # what a text in JSON cannot have as it is
+DETAILS, AFTER_DETAILS = ',"details":', ',"image_sha256":'  # in a record; in strings it is \"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +103,8 @@ def image_size(data: bytes) -> tuple[int, int]:
         raise CorpusError(f"expected a png, jpg or webp image, found: {error}") from error
 
 
-def row_of(pair: Pair, sha256: str | None = None) -> Row:
-    """The row of a pair; `details` is still a mapping. `sha256`: of its image, where it is known."""
+def row_of(pair: Pair) -> Row:
+    """The row of a pair; `details` is still a mapping."""
     origin, image = pair.origin, pair.image
     ext: str | None = None
     width, height = None, None
@@ -128,7 +126,7 @@ def row_of(pair: Pair, sha256: str | None = None) -> Row:
         "reference": origin.reference,
         "reference_sha256": origin.reference_sha256,
         "details": dict(origin.details),
-        "image_sha256": sha256 or (hashlib.sha256(image).hexdigest() if image else None),
+        "image_sha256": hashlib.sha256(image).hexdigest() if image else None,
         "width": width,
         "height": height,
         "ext": ext,
@@ -181,124 +179,93 @@ def write_shard(
     Raises CorpusError for a key that comes twice or cannot name a member, StorageError when the
     disk is full. Nothing of the final name exists until all of it is on the disk.
     """
-    hashed = with_sha256(pairs, lambda pair: pair.image)
-    rows = ((row_of(pair, sha256), pair.image) for pair, sha256 in hashed)
+    rows = ((row, canonical(row), pair.image) for pair in pairs for row in [row_of(pair)])
     return write_rows(directory, index, rows, expected=expected)
 
 
 def write_rows(
     directory: Path | str,
     index: int,
-    rows_with_images: Iterable[tuple[Row, bytes]],
+    rows_with_images: Iterable[tuple[Row, str, bytes | memoryview]],
     *,
     expected: Mapping[str, str] | None = None,
     md5: bool = False,
 ) -> ShardInfo:
-    """`write_shard` of rows (`details` as an object or as JSON) and their images; `md5` for a wids index."""
+    """`write_shard` of rows, the record of each and its image; `md5` for a wids index."""
     folder, name, hashes = corpus_path(directory), shard_name(index), expected or {}
-    rows: list[Row] = []
+    rows: list[tuple[Any, ...]] = []
     images = 0
     with AtomicFile(folder / f"{name}.tar", hashes.get(f"{name}.tar"), md5=md5) as out:
-        for row, image in rows_with_images:
+        for row, written, image in rows_with_images:
             key = row["key"]
             if not KEY.fullmatch(key):
                 raise CorpusError(f"key {key!r}: expected letters, digits, _ or - only")
-            text = row["details"]
-            row = {**row, "details": text if isinstance(text, str) else canonical(text)}
-            rows.append(row)
+            row["details"] = details_of(written)
+            rows.append(values_of(row))
             if image:
                 images += 1
                 out.write(
-                    *member(f"{key}.{row['ext']}", image),
-                    *member(f"{key}.txt", row["caption"].encode()),
-                    *member(f"{key}.json", record(row).encode()),
+                    *sample_members(
+                        key, row["ext"], image, row["caption"].encode(), written.encode()
+                    )
                 )
-        _check_unique(rows, folder / name)
+        values = zip(*rows, strict=True) if rows else [()] * len(TYPES)
+        columns = dict(zip(TYPES, values, strict=True))
+        _check_unique(columns["key"], folder / name)
         finish_tar(out)
     path = folder / f"{name}.parquet"
-    table = write_table(path, table_of(rows), hashes.get(path.name))
-    dropped = Counter(row["reason"] or "dropped" for row in rows if not row["kept"])
+    table = write_table(path, table_of(columns), hashes.get(path.name))
+    lost = zip(columns["kept"], columns["reason"], strict=True)
+    dropped = Counter(reason or "dropped" for kept, reason in lost if not kept)
     return ShardInfo(
         index=index,
         rows=len(rows),
-        kept=sum(row["kept"] for row in rows),
+        kept=sum(columns["kept"]),
         images=images,
         dropped=dict(sorted(dropped.items())),
         files={out.info.name: out.info, table.name: table},
     )
 
 
-def record(row: Mapping[str, Any]) -> str:
-    """The json member of a row: its `details`, which is JSON, is an object in it."""
-    text = canonical({**row, "details": 0})
-    return text.replace(',"details":0,', f',"details":{row["details"]},', 1)  # in strings it is \"
+def records(table: pa.Table) -> pa.Array:
+    """The json member of every row of a table: its `details`, which is JSON, is an object in it.
 
-
-def member(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
-    """One regular file of a tar, its header pinned: USTAR, mode 0644, owner 0, time 0."""
-    return member_header(name, len(data)), data, ZEROS[: -len(data) % BLOCK]
-
-
-def member_header(name: str, size: int) -> bytes:
-    """The header of such a member, as `tarfile` makes it; a template takes a sixth of its time."""
-    path = name.encode("ascii", "replace")
-    if not name.isascii() or len(path) > 100 or size >= 8**11:
-        member = tarfile.TarInfo(name)
-        member.size, member.mode, member.mtime = size, 0o644, 0
-        return member.tobuf(tarfile.USTAR_FORMAT)
-    octal = b"%011o" % size
-    checksum = HEADER_SUM + sum(path) + sum(octal)
-    return b"".join(
-        (path, ZEROS[: 100 - len(path)], BEFORE_SIZE, octal, TIME, b"%06o\0 " % checksum, AFTER_SUM)
-    )
-
-
-def finish_tar(out: AtomicFile) -> None:
-    """The two empty blocks and the padding to a whole record that end a tar."""
-    out.write(2 * ZEROS)
-    out.write(b"\0" * (-out.bytes % tarfile.RECORDSIZE))
-
-
-def member_places(path: Path, file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
-    """(name, offset, bytes) of every member of the tar in `file`, that `write_shard` wrote as `path`.
-
-    Only headers are read. Raises CorpusError for anything else: long names, links, a cut-off end.
+    It is what `canonical` makes of the row, for whole columns at once.
     """
-    try:
-        place, end = 0, file.seek(0, io.SEEK_END)
-        while True:
-            file.seek(place)
-            header = file.read(BLOCK)
-            if header == ZEROS:
-                return
-            size = int(header[124:135], 8)
-            if header[257:263] != b"ustar\0" or place + BLOCK + size > end:
-                raise ValueError(f"no whole member at byte {place}")
-            yield header[: header.index(0)].decode(), place + BLOCK, size
-            place += BLOCK + size + -size % BLOCK
-    except (OSError, ValueError) as error:
-        raise CorpusError(
-            f"{path}: expected a tar of this format, found: {error}",
-            hint="`stylear curate run` mends what is damaged",
-        ) from error
+    import pyarrow.compute as pc
+
+    parts = [
+        (f'{"," if n else "{"}"{name}":', spelled(table, name)) for n, name in enumerate(TYPES)
+    ]
+    return pc.binary_join_element_wise(*chain.from_iterable(parts), "}", "")
 
 
-def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> FileInfo:
-    """A tar of other members than a pair's (preference pairs), as reproducible and as atomic."""
-    with AtomicFile(path, md5=True) as out:
-        for name, data in members:
-            out.write(*member(name, data))
-        finish_tar(out)
-    return out.info
+def spelled(table: pa.Table, name: str) -> pa.Array:
+    """The values of a column as JSON."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = table[name].combine_chunks()
+    if name == "details":
+        return column
+    if not pa.types.is_string(column.type):
+        return column.cast(pa.string()).fill_null("null")
+    if pc.any(pc.match_substring_regex(column, ESCAPED)).as_py():
+        return pa.array(map(canonical, column.to_pylist()), pa.string())
+    return pc.binary_join_element_wise('"', column, '"', "").fill_null("null")
 
 
-def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows, their `details` as JSON, as a table of the shard schema."""
+def details_of(record: str) -> str:
+    """The `details` of a record, as JSON: what the table has."""
+    return record[record.index(DETAILS) + len(DETAILS) : record.rindex(AFTER_DETAILS)]
+
+
+def table_of(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Columns, the `details` as JSON, as a table of the shard schema."""
     import pyarrow as pa
 
     schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in TYPES.items()])
-    columns = {name: [row[name] for row in rows] for name in TYPES}
-    return pa.table(columns, schema=schema)
+    return pa.table(dict(columns), schema=schema)
 
 
 def write_table(path: Path, table: pa.Table, sha256: str | None = None) -> FileInfo:
@@ -354,7 +321,7 @@ def read_tables(
 def read_rows(path: Path | str) -> list[Row]:
     """The rows of a shard's table, checked against the shard schema."""
     rows: list[Row] = read_table(path, list(TYPES)).to_pylist()
-    _check_unique(rows, corpus_path(path))
+    _check_unique([row["key"] for row in rows], corpus_path(path))
     return rows
 
 
@@ -509,8 +476,8 @@ def _has_path(name: str) -> bool:
     return "/" in name or "\\" in name or "\0" in name
 
 
-def _check_unique(rows: Sequence[Row], where: Path) -> None:
+def _check_unique(keys: Sequence[str], where: Path) -> None:
     """Raise CorpusError for a key that comes twice."""
-    if len({row["key"] for row in rows}) != len(rows):
-        key = Counter(row["key"] for row in rows).most_common(1)[0][0]
+    if len(set(keys)) != len(keys):
+        key = Counter(keys).most_common(1)[0][0]
         raise CorpusError(f"{where}: key {key} comes twice")

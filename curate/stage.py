@@ -26,6 +26,7 @@ LEDGER = "ledger"
 REPORT = "report"
 LOCK = ".lock"
 FETCHED = "fetched"  # when each download was made; differs in every run, so no part of the manifest
+REFILL = ".refill"  # shards of a retry on their way to the place of the old ones
 WORK = ".work"  # scratch of the downloads; removed once fetch is done
 
 

@@ -85,7 +85,7 @@ class AtomicFile:
         self._out = HashedWriter(self._stream, md5=self._md5)
         return self
 
-    def write(self, *parts: bytes) -> None:
+    def write(self, *parts: bytes | memoryview) -> None:
         """Append bytes."""
         size = sum(map(len, parts))
         self.bytes += size

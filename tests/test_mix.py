@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
+import multiprocessing
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,14 +18,19 @@ import pytest
 from candidate_rows import Candidate, place
 from pictures_folder import encoded, tree
 
+from curate import shuffle
 from curate.columns import components
+from curate.engine import LOCAL, Engine
 from curate.filter import filter_corpus
 from curate.mix import mix_corpus
-from curate.pictures import Pictures
+from curate.pictures import Pictures, Samples
 from curate.recipe import Recipe
 from curate.shards import iter_pairs, read_rows, read_table, write_shard, write_table
+from curate.shuffle import crew_of
 from curate.split import split_of
 from curate.stage import ShardKind, score_path
+from curate.storage import FileInfo
+from curate.tars import BLOCK
 from stylear.errors import CorpusError
 from stylear.pair import Origin, Pair, digest
 
@@ -258,13 +266,20 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return corpus
 
 
-def again(corpus: Path, to: Path, asked: Recipe) -> dict[str, bytes]:
+def files_of(corpus: Path) -> dict[str, bytes]:
+    """What mixing wrote."""
+    found = {f"{part}/{n}": d for part in ("train", "val") for n, d in tree(corpus / part).items()}
+    return found | {"mix.parquet": (corpus / "mix.parquet").read_bytes()}
+
+
+def again(corpus: Path, to: Path, asked: Recipe, workers: int = 1) -> dict[str, bytes]:
     """Mix the pairs of a corpus in another place; the files."""
+    to.mkdir(exist_ok=True)
     for name in ("raw", "stylized", "scores", "verdicts.parquet"):
-        (to / name).symlink_to(corpus / name)
-    mix_corpus(to, asked)
-    found = {name: data for part in ("train", "val") for name, data in tree(to / part).items()}
-    return found | {"mix": (to / "mix.parquet").read_bytes()}
+        if not (to / name).exists():
+            (to / name).symlink_to(corpus / name)
+    mix_corpus(to, asked, workers=workers)
+    return files_of(to)
 
 
 def test_a_mixed_corpus_has_the_counts_asked_for(written: Path) -> None:
@@ -330,11 +345,7 @@ def test_a_mixed_pair_is_the_pair_it_was(written: Path) -> None:
 def test_mixing_again_gives_the_same_bytes_and_another_seed_another_order(
     written: Path, tmp_path: Path
 ) -> None:
-    for name in ("same", "other"):
-        (tmp_path / name).mkdir()
-    first = {n: d for part in ("train", "val") for n, d in tree(written / part).items()}
-    first |= {"mix": (written / "mix.parquet").read_bytes()}
-    assert again(written, tmp_path / "same", recipe()) == first
+    assert again(written, tmp_path / "same", recipe()) == files_of(written)
     # the ratio takes every raw pair here, so only the order can differ
     everything = recipe(raw_per_stylized=100, val_fraction=0)
     order = everything.model_copy(update={"seed": 1})
@@ -346,6 +357,42 @@ def test_mixing_again_gives_the_same_bytes_and_another_seed_another_order(
     assert len(before) == 46
     assert before != after
     assert before != sorted(before)
+
+
+def test_the_number_of_workers_changes_no_byte(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shuffle, "WORKER_BYTES", 1)
+    alone = again(written, tmp_path / "one", recipe(), workers=1)
+    assert len(alone) == 13
+    assert again(written, tmp_path / "two", recipe(), workers=2) == alone == files_of(written)
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_are_started_where_there_is_enough_to_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crew(gigabytes: float, workers: int = 0, engine: Engine = LOCAL) -> int:
+        none = np.zeros(4, np.int32)
+        sizes = np.full(4, gigabytes * 2**28, np.int32)
+        samples = Samples([], none, none.astype(np.int64), sizes, np.zeros(4, "S16"))
+        return crew_of({tmp_path / "train": samples}, engine, workers)
+
+    monkeypatch.setattr(shuffle, "cores", lambda: 8)
+    assert [crew(gigabytes) for gigabytes in (0, 0.9, 1, 2.5, 7)] == [1, 1, 2, 3, 4]
+    assert [crew(7, workers) for workers in (1, 3, 8)] == [1, 3, 8]
+    assert [crew(0, workers, Engine("ray")) for workers in (0, 3)] == [0, 3]
+
+
+def test_the_files_are_told_with_their_hashes(written: Path, tmp_path: Path) -> None:
+    for name in ("raw", "stylized", "scores", "verdicts.parquet"):
+        (tmp_path / name).symlink_to(written / name)
+    told = mix_corpus(tmp_path, recipe())
+    there = [path for part in ("train", "val") for path in (tmp_path / part).iterdir()]
+    assert sorted(told) == sorted([*there, tmp_path / "mix.parquet"])
+    assert {path: info.sha256 for path, info in told.items()} == {
+        path: FileInfo.of(path).sha256 for path in told
+    }
 
 
 def test_raw_and_stylized_pairs_are_shuffled_together(written: Path) -> None:
@@ -423,6 +470,30 @@ def test_an_image_that_changed_on_the_disk_is_not_mixed(written: Path, tmp_path:
     assert pictures.pair(digest("mix", 2)).image == encoded(2)
     with pytest.raises(CorpusError, match=f"the image of {digest('mix', 1)} differs from the hash"):
         pictures.pair(digest("mix", 1))
+
+
+def test_a_caption_that_changed_beside_its_image_is_not_mixed(
+    written: Path, tmp_path: Path
+) -> None:
+    """The caption is written from the row, which is checked, and not from the txt member."""
+    shutil.copytree(written / "raw", tmp_path / "raw")
+    path = tmp_path / "raw" / "00000.tar"
+    data = path.read_bytes()
+    at = data.index(f"{digest('mix', 2)}.txt".encode()) + BLOCK
+    path.write_bytes(data[:at] + b"#" + data[at + 1 :])
+    assert again(written, tmp_path, recipe()) == files_of(written)
+    assert digest("mix", 2) in {pair.key for pair in iter_pairs(tmp_path / "train")}
+
+
+def test_a_pair_that_is_kept_without_an_image_is_not_mixed(tmp_path: Path) -> None:
+    write_shard(
+        tmp_path / "raw", 0, [stored(1, "a"), dataclasses.replace(stored(2, "b"), image=b"")]
+    )
+    pictures = Pictures(tmp_path)
+    assert len(pictures.samples(np.array([digest("mix", 1).encode()]))) == 1
+    for number, told in ((2, "expected an image of"), (3, "expected a pair")):
+        with pytest.raises(CorpusError, match=f"{told} {digest('mix', number)}, found none"):
+            pictures.samples(np.array([digest("mix", number).encode()]))
 
 
 def test_splits_are_a_share_of_the_identities() -> None:

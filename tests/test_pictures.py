@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from pictures_folder import raw_pair
 
+from curate import copies
+from curate.copies import Copies
 from curate.pictures import Pictures
-from curate.shards import iter_pairs, read_rows, record, tar_samples, write_shard
+from curate.shards import iter_pairs, read_table, records, tar_samples, write_shard
 from stylear.errors import CorpusError
 
 
@@ -31,10 +33,11 @@ def test_every_pair_is_found_with_its_image(corpus: Path) -> None:
 
 
 def test_the_row_in_the_tar_is_the_row_of_the_table(corpus: Path) -> None:
-    rows = {row["key"]: row for row in read_rows(corpus / "raw" / "00000.parquet")}
+    table = read_table(corpus / "raw" / "00000.parquet")
+    rows = dict(zip(table["key"].to_pylist(), records(table).to_pylist(), strict=True))
     samples = dict(tar_samples(corpus / "raw" / "00000.tar"))
     assert len(samples) == 3
-    assert all(files["json"] == record(rows[key]).encode() for key, files in samples.items())
+    assert all(files["json"] == rows[key].encode() for key, files in samples.items())
 
 
 @pytest.mark.parametrize("what", ["image", "caption", "length"])
@@ -53,3 +56,21 @@ def test_a_tar_that_was_changed_is_not_trusted(corpus: Path, what: str) -> None:
     assert (
         Pictures(corpus).pair(raw_pair(6, kind="JPEG").key).image == raw_pair(6, kind="JPEG").image
     )
+
+
+def test_no_more_files_stay_open_than_a_process_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "HANDLES", 2)
+    paths = [tmp_path / str(number) for number in range(4)]
+    for path in paths:
+        path.write_text(f"the bytes of {path.name}")
+    reading = Copies()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for turn in range(3):
+        assert [reading.read(path, 4, 10)[turn:] for path in paths] == [
+            f"bytes of {path.name}".encode()[turn:] for path in paths
+        ]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 2
+    del reading
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -51,9 +56,9 @@ class Site:
         self.base = f"http://127.0.0.1:{self.server.server_address[1]}"
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    found = Site(tmp_path / "site")
+@contextmanager
+def running(root: Path) -> Iterator[Site]:
+    found = Site(root / "site")
     thread = Thread(target=found.server.serve_forever, args=(0.02,))
     thread.start()
     yield found
@@ -63,8 +68,18 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with running(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
 def recipe(tmp_path: Path, site: Site) -> Recipe:
-    with (tmp_path / "list.csv").open("w", newline="", encoding="utf-8") as file:
+    return write_recipe(tmp_path, site)
+
+
+def write_recipe(root: Path, site: Site) -> Recipe:
+    with (root / "list.csv").open("w", newline="", encoding="utf-8") as file:
         rows = [(f"{site.base}/{n}.png", f"thing number {n}") for n in range(10)]
         csv.writer(file).writerows([("url", "caption"), *rows, ("file:///etc/passwd", "a file")])
     source = {"type": "urls", "path": "list.csv", "allow_networks": [NETWORK], "threads": 2}
@@ -75,7 +90,7 @@ def recipe(tmp_path: Path, site: Site) -> Recipe:
         "score": [{"name": "phash", "type": "phash"}],
         "mix": {"shard_pairs": 4, "val_fraction": 0.0},
     }
-    path = tmp_path / "recipe.yaml"
+    path = root / "recipe.yaml"
     path.write_text(yaml.safe_dump(values), "utf-8")
     return load_recipe(path)
 
@@ -168,6 +183,58 @@ def test_the_times_of_downloads_lie_beside_the_corpus(
         "source_format": "png",
     }
     assert dict(pairs[9].origin.details) == {"http_status": 404}
+
+
+# killed
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Recipe, Path]]:
+    """`whole`, which never failed, and `corpus`, which lacks a picture in each of two shards."""
+    root = tmp_path_factory.mktemp("killed")
+    with running(root) as site:
+        recipe = write_recipe(root, site)
+        runner.run(recipe, root / "whole")
+        site.failing = {"/1.png": 503, "/8.png": 429}
+        runner.run(recipe, root / "corpus")
+        site.failing = {}
+        yield site, recipe, root
+
+
+@pytest.mark.parametrize(
+    ("point", "commands"),
+    [
+        (".refill/ledger/fetch/00000.json", ["retry"]),
+        ("raw/00000.parquet", ["retry"]),  # its tar is there
+        ("ledger/fetch/00000.json", ["retry"]),
+        ("ledger/fetch/00000.json", ["run", "retry"]),
+        ("ledger/mix/all.json", ["retry"]),
+    ],
+)
+def test_a_retry_that_is_killed_and_run_again_ends_in_a_whole_corpus(
+    half: tuple[Site, Recipe, Path], tmp_path: Path, point: str, commands: list[str]
+) -> None:
+    _, recipe, root = half
+    corpus = tmp_path / "corpus"
+    shutil.copytree(root / "corpus", corpus)
+    child = [sys.executable, str(Path(__file__).parent / "retry_child.py")]
+    killed = subprocess.run(
+        [*child, str(root / "recipe.yaml"), str(corpus), point],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for command in commands:
+        if command == "run":
+            runner.run(recipe, corpus)  # audits
+        else:
+            runner.retry(recipe, corpus, ["429", "5xx"])
+    assert contents(corpus) == contents(root / "whole")
+    runner.check(corpus)
+    keys = [pair.key for pair in iter_pairs(corpus / "raw")]
+    assert len(keys) == len(set(keys)) == 11
+    assert not (corpus / ".refill").exists()
 
 
 # a run that is failing

@@ -24,8 +24,6 @@ from curate.shards import (
     image_ext,
     image_size,
     iter_pairs,
-    member_header,
-    member_places,
     read_rows,
     read_samples,
     read_shard,
@@ -33,8 +31,8 @@ from curate.shards import (
     tar_samples,
     verify_shard,
     write_shard,
-    write_tar,
 )
+from curate.tars import BLOCK, member_header, sample_parts, sample_places, write_tar
 from stylear.errors import CorpusError, SourceError, StorageError
 from stylear.pair import Origin, Pair
 
@@ -119,19 +117,38 @@ def test_a_tar_is_plain_ustar_with_pinned_headers_and_rows_in_order(tmp_path: Pa
 def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
     member = tarfile.TarInfo(name)
     member.size, member.mode, member.mtime = size, 0o644, 0
-    assert member_header(name, size) == member.tobuf(tarfile.USTAR_FORMAT)
+    assert member_header(name.encode(), size) == member.tobuf(tarfile.USTAR_FORMAT)
 
 
-def test_places_are_those_that_tarfile_finds_and_other_files_are_refused(tmp_path: Path) -> None:
+def test_samples_lie_where_tarfile_finds_them_and_other_files_are_refused(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, some_pairs())
     path = tmp_path / "00000.tar"
-    with tarfile.open(path) as tar:
-        expected = [(m.name, m.offset_data, m.size) for m in tar]
-    assert list(member_places(path, io.BytesIO(path.read_bytes()))) == expected
     data = path.read_bytes()
-    for damaged in (data[:700], data[:1024], b"", b"x" * 2048):
-        with pytest.raises(CorpusError, match=r"00000\.tar: expected a tar of this format"):
-            list(member_places(path, io.BytesIO(damaged)))
+    with tarfile.open(path) as tar:
+        members = [(m.name, m.offset, m.offset_data, m.size) for m in tar]
+    images, records = members[::3], members[2::3]
+    starts = [offset for _, offset, _, _ in images]
+    ends = [*starts[1:], records[-1][2] + records[-1][3] + -records[-1][3] % BLOCK]
+    known = [
+        (name.partition(".")[0].encode(), end - place - size - -size % BLOCK)
+        for (name, _, place, size), end in zip(images, ends, strict=True)
+    ]
+    found = list(sample_places(path, io.BytesIO(data), known))
+    assert found == [(start, end - start) for start, end in zip(starts, ends, strict=True)]
+    parts = [sample_parts(data[start:end]) for start, end in zip(starts, ends, strict=True)]
+    assert parts == [
+        (data[a : a + m], data[b : b + n])
+        for (*_, a, m), (*_, b, n) in zip(images, records, strict=True)
+    ]
+    for damaged in (data[:700], data[:1024], data[: ends[-1]], b"", b"x" * 2048):
+        with pytest.raises(CorpusError, match=r"00000\.tar: expected the samples of its table"):
+            list(sample_places(path, io.BytesIO(damaged), known))
+    for others in (known[1:], known[:-1], [(b"nobody", known[0][1])], [(known[0][0], 0)]):
+        with pytest.raises(CorpusError, match=r"00000\.tar: expected the samples of its table"):
+            list(sample_places(path, io.BytesIO(data), others))
+    for start, end in ((starts[0], ends[0] - BLOCK), (starts[0] + BLOCK, ends[0])):
+        with pytest.raises(ValueError, match=r"no whole sample|invalid literal"):
+            sample_parts(data[start:end])
 
 
 def test_captions_that_look_like_the_record_survive(tmp_path: Path) -> None:
@@ -142,6 +159,32 @@ def test_captions_that_look_like_the_record_survive(tmp_path: Path) -> None:
     record = json.loads(files["json"])
     assert record["caption"] == pair.caption
     assert record["details"] == dict(pair.origin.details)
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                name: st.booleans()
+                if kind == "bool_"
+                else st.none() | st.integers(0, 2**31 - 1)
+                if kind == "int32"
+                else st.none() | st.text()
+                for name, kind in shards.TYPES.items()
+            }
+            | {"details": st.dictionaries(st.text(), st.none() | st.text() | st.integers())}
+        ),
+        max_size=4,
+    )
+)
+def test_the_records_of_a_table_are_the_rows_as_json(rows: list[dict[str, Any]]) -> None:
+    rows = [{name: row[name] for name in shards.TYPES} for row in rows]
+    written = [shards.canonical(row) for row in rows]
+    details = [shards.details_of(record) for record in written]
+    assert details == [shards.canonical(row["details"]) for row in rows]
+    columns = {name: [row[name] for row in rows] for name in shards.TYPES} | {"details": details}
+    assert shards.records(shards.table_of(columns)).to_pylist() == written
 
 
 def test_a_shard_longer_than_what_the_threads_are_given_at_once_is_hashed_whole(

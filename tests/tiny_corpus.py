@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from curate.shards import write_shard, write_tar
+from curate.shards import write_shard
+from curate.tars import write_tar
 from stylear.pair import Origin, Pair, content_id, digest
 
 CAPTIONS = ["a red apple", "a blue boat", "a green tree", "a house"]

@@ -1,19 +1,26 @@
-"""Refill: ask again for the downloads that failed, and put what comes into the shards that lack it."""
+"""Refill: ask again for the downloads that failed, and put what comes into the shards that lack it.
+
+A raw shard that is not the one of its ledger entry can be mended by nobody once its URLs are gone, so it must
+not be replaced by halves. The new shard is first written beside the corpus, with a ledger entry of its own;
+from that entry on it takes the old one's place, in this run or in the next.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate import ingest, shards
 from curate.fetch.times import untimed, write_times
 from curate.fetch.urls import downloaded, plans
-from curate.ledger import ALL, Entry, Made
-from curate.stage import FETCHED
+from curate.ledger import ALL, Entry, Ledger, Made
+from curate.shards import ShardInfo
+from curate.stage import FETCHED, REFILL, STAGES
 from curate.steps import Build, inside, shards_of
 from curate.steps.fetch import STAGE, finish, how_made, state_of
 from curate.storage import remove, work_folder
@@ -33,6 +40,7 @@ class Refilled:
     asked: Counter[str] = field(default_factory=Counter)
     filled: Counter[str] = field(default_factory=Counter)
     units: list[str] = field(default_factory=list)  # shards that changed
+    followed: list[str] = field(default_factory=list)  # stages that were there, to be redone
 
     def rows(self) -> list[dict[str, Any]]:
         """For a table."""
@@ -42,19 +50,28 @@ class Refilled:
         ]
 
 
-def refill(build: Build, statuses: Sequence[str], before_change: Callable[[str], None]) -> Refilled:
+def refill(
+    build: Build,
+    statuses: Sequence[str],
+    followed: Sequence[str],
+    before_change: Callable[[str], None],
+) -> Refilled:
     """Ask again for every URL that failed with one of `statuses`; rewrite the shards that change.
 
-    A row that fails again has its latest reason. `before_change` is called with each shard before
-    it is rewritten. Raises CorpusError when fetch is not finished, SettingsChanged when the lists
-    changed since, UsageError for a status that no row has.
+    A row that fails again has its latest reason. `followed` are the stages that use these shards, and
+    `before_change` is called with each shard before it is rewritten. What a killed run left half done is
+    done first. Raises CorpusError when fetch is not finished, SettingsChanged when the lists changed
+    since, UsageError for a status that no row has.
     """
+    result = take_over(build, before_change)
+    result.followed = [s for s in STAGES if s in {*result.followed, *followed}]
     made = how_made(build.recipe)
     made = Made(made.settings, made.code_version, [state_of(s) for s in build.recipe.raw])
     entries = {entry.unit: entry for entry in shards_of(build, STAGE)}
     build.ledger.done(STAGE, ALL, made)  # raises when settings or sources are others
     wanted, found = failed(build, entries, statuses)
-    result = Refilled()
+    if result.units and not wanted:
+        return result
     if not wanted:
         raise UsageError(
             f"--status {','.join(statuses)}: no download failed that way",
@@ -70,13 +87,36 @@ def refill(build: Build, statuses: Sequence[str], before_change: Callable[[str],
             result.asked[reason] += 1
             result.filled[reason] += pair.kept
         if any(pair.verdict.reason != wanted[key][1] for key, pair in new.items()):
-            before_change(unit)
-            _rewrite(build, entries[unit], made, new)
             write_times(build.corpus, unit, {**_times(build, unit), **times})
-            result.units.append(unit)
+            entry = _prepare(build, entries[unit], made, new, result.followed)
+            _replace(build, entry, before_change)
+            result.units += [] if unit in result.units else [unit]
     finish(build, made, len(result.units))
     remove(work_folder(build.corpus))
     return result
+
+
+def take_over(build: Build, before_change: Callable[[str], None]) -> Refilled:
+    """Put the shards that were finished beside the corpus in their places; which, and what followed.
+
+    They stay there, to be known by the next run, until all that followed was redone (`forget`).
+    """
+    result = Refilled()
+    entries = Ledger(build.corpus / REFILL).entries(STAGE)
+    for entry in entries:
+        _replace(build, entry, before_change)
+        result.units.append(entry.unit)
+        result.followed = list(entry.note["followed"])
+    if entries:
+        finish(build, _made(entries[0]), len(entries))
+    return result
+
+
+def forget(corpus: Path, redone: Collection[str]) -> None:
+    """Remove what lies beside the corpus once all the stages that followed are among those redone."""
+    entries = Ledger(corpus / REFILL).entries(STAGE)
+    if all(set(entry.note["followed"]) <= set(redone) for entry in entries):
+        remove(corpus / REFILL)
 
 
 def failed(
@@ -115,22 +155,47 @@ def _asked_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator[t
                 yield wanted[pair.key][0], pair
 
 
-def _rewrite(build: Build, entry: Entry, made: Made, new: dict[str, Pair]) -> None:
-    """One shard with its new pairs in their old places, and its ledger entry."""
-    folder = build.corpus / "raw"
-    old = shards.read_shard(folder / f"{entry.unit}.tar")
+def _prepare(
+    build: Build, entry: Entry, made: Made, new: dict[str, Pair], followed: Sequence[str]
+) -> Entry:
+    """One shard with its new pairs in their old places, beside the corpus."""
+    old = shards.read_shard(build.corpus / "raw" / f"{entry.unit}.tar")
     pairs = (new.get(pair.key, pair) for pair in old)
-    info = shards.write_shard(folder, int(entry.unit), pairs)
-    build.ledger.commit(
+    beside = Ledger(build.corpus / REFILL)
+    info = shards.write_shard(beside.corpus / "raw", int(entry.unit), pairs)
+    note = {"shard": entry.note, "followed": list(followed)}
+    return _commit(beside, entry.unit, made, info, note)
+
+
+def _replace(build: Build, entry: Entry, before_change: Callable[[str], None]) -> None:
+    """The shard of an entry beside the corpus in the place of the old one, unless it is there."""
+    old = build.ledger.entry(STAGE, entry.unit)
+    if old is not None and old.files == entry.files:
+        return
+    before_change(entry.unit)
+    pairs = shards.read_shard(build.corpus / REFILL / "raw" / f"{entry.unit}.tar")
+    expected = {Path(name).name: str(info["sha256"]) for name, info in entry.files.items()}
+    info = shards.write_shard(build.corpus / "raw", int(entry.unit), pairs, expected=expected)
+    _commit(build.ledger, entry.unit, _made(entry), info, entry.note["shard"])
+
+
+def _commit(
+    ledger: Ledger, unit: str, made: Made, info: ShardInfo, note: Mapping[str, Any]
+) -> Entry:
+    return ledger.commit(
         STAGE,
-        entry.unit,
+        unit,
         made,
         rows_in=info.rows,
         kept=info.kept,
         dropped=info.dropped,
-        files=inside(build.corpus, folder, info.files),
-        note=entry.note,
+        files=inside(ledger.corpus, ledger.corpus / "raw", info.files),
+        note=note,
     )
+
+
+def _made(entry: Entry) -> Made:
+    return Made(entry.settings, entry.code_version, entry.inputs, entry.weights)
 
 
 def _times(build: Build, unit: str) -> dict[str, float]:

@@ -64,13 +64,15 @@ def mix_step(build: Build) -> Result:
     inputs += [f"{r.id} {r.sha256}" for r in load_references(recipe)]
     settings = {"mix": recipe.mix.model_dump(mode="json"), "seed": recipe.seed, "name": recipe.name}
 
+    written: dict[Path, FileInfo] = {}
+
     def run() -> Counts:
         from curate.mix import mix_corpus
 
-        mix_corpus(build.corpus, recipe)
+        written.update(mix_corpus(build.corpus, recipe, build.engine, build.workers))
         return verdict_counts(build.corpus / MIX)
 
-    return whole(build, "mix", settings, inputs, ["train", "val", MIX], run)
+    return whole(build, "mix", settings, inputs, ["train", "val", MIX], run, written)
 
 
 def pairs_step(build: Build) -> Result:
@@ -103,8 +105,12 @@ def whole(
     inputs: Iterable[str],
     outputs: Iterable[str],
     run: Callable[[], Counts],
+    written: Mapping[Path, FileInfo] | None = None,
 ) -> Result:
-    """Run a cheap stage unless its output is of the same settings and inputs."""
+    """Run a cheap stage unless its output is of the same settings and inputs.
+
+    `written`: after `run`, the files whose hashes it took as it wrote them; the others are read again.
+    """
     ledger = build.ledger
     made = Made(settings, str(VERSION), list(inputs))
     if ledger.done(stage, ALL, made):
@@ -115,7 +121,7 @@ def whole(
     rows_in, kept, dropped = run()
     remove_unfinished(build.corpus)
     files = {
-        path.relative_to(build.corpus).as_posix(): FileInfo.of(path)
+        path.relative_to(build.corpus).as_posix(): (written or {}).get(path) or FileInfo.of(path)
         for name in outputs
         for path in _files(build.corpus / name)
     }
