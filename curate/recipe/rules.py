@@ -56,7 +56,7 @@ class FilterSettings(Settings):
     best_of: int | None = Field(1, ge=1, description="Candidates kept of a group; null: all.")
     text_score: str | None = Field(None, description="Ranks candidates; default: first clip-text.")
     style_score: str | None = Field(
-        None, description="Ranks candidates; default: first texture, else first clip-image."
+        None, description="Ranks candidates; default: first csd, else texture, else clip-image."
     )
     duplicates: Duplicates = Duplicates()
     per_content: int | None = Field(
