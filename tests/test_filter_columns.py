@@ -189,6 +189,8 @@ def test_a_file_of_other_scores_is_not_read(corpus: Path) -> None:
         "score.text", "raw-00001", Made({"x": 1}, "1"), rows_in=1, kept=1, dropped={}, files={}
     )
     assert read_columns(corpus, wanted) is None
+    entry.write_text(text[:20])  # damaged
+    assert read_columns(corpus, wanted) is None
     entry.write_text(text)
     assert read_columns(corpus, wanted) is not None
     third = [*wanted.model_dump(mode="json")["score"], {"name": "more", "type": "texture"}]

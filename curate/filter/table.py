@@ -190,5 +190,5 @@ def seals(folder: Path) -> Iterator[tuple[str, bytes]]:
         return
     for path in sorted(folder.glob("*.json")):
         with path.open("rb", buffering=0) as stream:
-            stream.seek(-SEAL_BYTES, os.SEEK_END)
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - SEAL_BYTES))
             yield path.name, stream.read()
