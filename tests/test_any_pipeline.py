@@ -193,7 +193,7 @@ def test_a_recipe_with_a_hostile_pipeline_is_refused(
          RecipeError, "takes no generator, output_type"),
         ({"pipeline": "StableCascadeCombinedPipeline"}, RecipeError, "fetches a second model"),
         ({"pipeline": "FluxPipeline"}, WeightsError, "cannot be loaded"),
-        ({"model": "someone/some-model"}, WeightsError, "found nothing of that name"),
+        ({"model": "someone/some-model"}, WeightsError, "someone/some-model: expected a model directory"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_opened_is_told(
