@@ -192,9 +192,8 @@ def test_a_recipe_with_a_hostile_pipeline_is_refused(
         ({"pipeline": "FluxPriorReduxPipeline", "call": {"image": "{reference}", "prompt": STYLED}},
          RecipeError, "takes no generator, output_type"),
         ({"pipeline": "StableCascadeCombinedPipeline"}, RecipeError, "fetches a second model"),
-        ({"pipeline": "KolorsPipeline"}, RecipeError, "needs a library that is not installed"),
         ({"pipeline": "FluxPipeline"}, WeightsError, "cannot be loaded"),
-        ({"model": "someone/some-model"}, WeightsError, "found nothing of that name"),
+        ({"model": "someone/some-model"}, WeightsError, "someone/some-model: expected a model directory"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_opened_is_told(
@@ -202,6 +201,14 @@ def test_what_cannot_be_opened_is_told(
 ) -> None:
     with pytest.raises(error, match=message):
         open_synthesizer(spec(folder, 1, **settings), REFERENCES)
+
+
+def test_a_pipeline_without_its_library_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diffusers, "FluxPipeline", type("FluxPipeline", (), {}))  # a placeholder
+    with pytest.raises(RecipeError, match="FluxPipeline needs a library that is not installed"):
+        open_synthesizer(spec(folder, 1, pipeline="FluxPipeline"), REFERENCES)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from drawn_jobs import PICTURES, REFERENCES, SIZE, bare_recipe, draw, jobs_of, worst
 from PIL import Image
-from tiny_sdxl import write_sdxl
+from tiny_sdxl import write_lora, write_sdxl
 
 from curate.synthesize import open_synthesizer
 from curate.synthesize.inversion import ddim, encode_image, invert
@@ -203,6 +203,38 @@ def test_lineage_tells_how_the_reference_was_read(folder: Path) -> None:
         assert details["seed"] == job.seed
         assert details["model_sha256"] == synthesizer.details["model_sha256"]
         assert (details["reference_shift"], details["inversion_guidance"]) == (0.6931, 2.0)
+
+
+def test_a_lora_is_fused_into_a_unet_whose_norms_are_shared(folder: Path, tmp_path: Path) -> None:
+    lora = write_lora(tmp_path / "lora.safetensors", plain(folder).unet, kind="kohya")
+    states = []
+    for layers in (1.0, 0.0):
+        fused: Any = open_synthesizer(
+            spec(folder, lora=str(lora), shared_layers=layers), REFERENCES
+        )
+        state = fused.pipeline.unet.state_dict()
+        states.append([value for name, value in state.items() if ".attn1." in name])
+    assert len(states[0]) == len(states[1]) > 0
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    [job] = jobs_of(spec(folder))[:1]
+    images = []
+    for settings in ({}, {"lora": str(lora)}):
+        opened: Any = open_synthesizer(spec(folder, **settings), REFERENCES)
+        with torch.inference_mode():
+            images.append(opened.draw([job])[0].pixels)
+    assert np.abs(images[0] - images[1]).max() > 0.01
+
+
+@pytest.mark.filterwarnings("ignore:.*upcast_vae:FutureWarning")  # diffusers' own, in float16
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_drawn_with_on_request(folder: Path, dtype: str) -> None:
+    opened: Any = open_synthesizer(spec(folder, dtype=dtype), REFERENCES)
+    whole: Any = open_synthesizer(spec(folder), REFERENCES)
+    [job] = jobs_of(spec(folder))[:1]
+    with torch.inference_mode():
+        found, expected = (each.draw([job])[0].pixels for each in (opened, whole))
+    assert opened.pipeline.unet.dtype == opened.pipeline.vae.dtype == getattr(torch, dtype)
+    assert np.abs(found - expected).mean() < 0.05
 
 
 @pytest.mark.parametrize(

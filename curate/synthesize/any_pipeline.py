@@ -15,9 +15,10 @@ from diffusers import DiffusionPipeline
 from PIL import Image, ImageOps
 
 from curate.synthesize.call import fill, varies
-from curate.synthesize.diffusion import Diffusion, Drawn, out_of_memory
+from curate.synthesize.diffusion import PICTURES, Diffusion, Drawn, out_of_memory
 from curate.synthesize.job import Job
 from curate.synthesize.opening import open_pipeline, quiet
+from curate.synthesize.remembered import Remembered
 from stylear.errors import RecipeError
 from stylear.pair import Scalar
 
@@ -34,9 +35,10 @@ class AnyPipeline(Diffusion):
         settings = self.settings
         kind = pipeline_class(settings.pipeline)
         self.takes = arguments_of(kind, settings.call)
-        options = {"add_watermarker": False}
-        options = {n: v for n, v in options.items() if n in inspect.signature(kind).parameters}
+        marks = "add_watermarker" in inspect.signature(kind).parameters
+        options = {"add_watermarker": False} if marks else {}
         pipeline, sha256 = open_pipeline(kind, settings, self.dtype, **options)
+        self._squares = Remembered[Image.Image](PICTURES)
         return pipeline, {"model_sha256": sha256}
 
     def about(self, job: Job) -> dict[str, Scalar]:
@@ -70,7 +72,8 @@ class AnyPipeline(Diffusion):
         """One call. Raises RecipeError for what the pipeline does not understand or give."""
         settings = self.settings
         try:
-            drawn = self.run(**call)
+            with quiet():  # what is cut off stands in the lineage
+                drawn = self.run(**call)
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             if out_of_memory(error):
                 raise
@@ -106,8 +109,12 @@ class AnyPipeline(Diffusion):
 
     def _square(self, reference: str) -> Image.Image:
         """A reference as the pipeline is given it: its middle, a square of the size drawn."""
-        side = (self.settings.size, self.settings.size)
-        return ImageOps.fit(self.picture(reference), side, Image.Resampling.LANCZOS)
+
+        def cut() -> Image.Image:
+            side = (self.settings.size, self.settings.size)
+            return ImageOps.fit(self.picture(reference), side, Image.Resampling.LANCZOS)
+
+        return self._squares.get(reference, cut)
 
     def _limit(self, tokenizer: Any) -> int:
         """At how many tokens a prompt is cut off: CLIP has a length, others are told one."""

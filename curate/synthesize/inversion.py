@@ -35,11 +35,12 @@ def encode_image(pipeline: Any, pixels: Pixels) -> Tensor:
     if kept == torch.float16 and vae.config.force_upcast:  # SDXL's VAE overflows
         dtype = torch.float32
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(pipeline._execution_device, dtype)
-    if dtype != kept:
-        vae.to(dtype=dtype)
-    latents: Tensor = vae.encode(image * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
-    if dtype != kept:
-        vae.to(dtype=kept)
+    with quiet():  # of what diffusers says about parts that stay float32, though there are none
+        if dtype != kept:
+            vae.to(dtype=dtype)
+        latents: Tensor = vae.encode(image * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
+        if dtype != kept:
+            vae.to(dtype=kept)
     return latents.to(pipeline.unet.dtype)
 
 
