@@ -110,7 +110,7 @@ def nearest(rows: Rows, recipe: Recipe, places: Places) -> float | None:
 
 def nearest_score(recipe: Recipe) -> str | None:
     """The score that measures the similarity to the nearest neighbour."""
-    return next((spec.name for spec in recipe.score if str(spec.type) == "nearest"), None)
+    return next((spec.name for spec in recipe.score if spec.type == "nearest"), None)
 
 
 def rounded(value: Any) -> float:
