@@ -49,7 +49,7 @@ def table(draw: random.Random, kind: str, index: int) -> tuple[pa.Table, dict[st
     }
     hashes = {"phash": [p.phash for p in pairs], "colour": [p.colour for p in pairs]}
     scores["phash"] = pa.table({"key": keys, **hashes})
-    return table_of(rows), scores
+    return table_of({name: [row[name] for row in rows] for name in TYPES}), scores
 
 
 def write_corpus(corpus: Path, draw: random.Random) -> Path:
