@@ -1,6 +1,6 @@
 """Fetch against img2dataset alone: the same server, the same list, the same output size, in turns.
 
-    python benchmarks/fetch.py [--images 3000] [--rounds 5]
+    python benchmarks/fetch.py [--images 10000] [--rounds 5]
 
 Both sides are whole commands in processes of their own, start to finished shards on the disk: theirs is
 `img2dataset` without any guard, ours `stylear curate fetch` with the guard, ingest, hashes, fsync and
@@ -195,7 +195,7 @@ def write_list(folder: Path, port: int, images: int) -> Path:
 def main() -> None:
     """Run both modes and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--modes", nargs="+", default=list(GOALS))
     parser.add_argument("--theirs", type=int, default=len(os.sched_getaffinity(0)))
