@@ -54,6 +54,9 @@ def map_units(
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start, initargs=(os.getpid(), places)
     )
+    # All workers start before the thread that watches them does. Started one by one beside it, a worker that
+    # dies meanwhile would end that thread too (CPython: its dictionary of processes changes as it looks).
+    pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
     waiting: deque[Future[R]] = deque()
     try:
         for unit in units:
