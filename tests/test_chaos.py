@@ -37,14 +37,16 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def play(sources: Path) -> Iterator[Play]:
     """`play(corpus, at, how)`: a run that ends at its `at`-th event (0: never), in a forked process."""
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "chaos_child.py"), str(sources / "recipe.yaml")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    told = sources / "told.txt"  # a pipe that nobody empties would stop a long test
+    with told.open("w") as words:
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / "chaos_child.py"), str(sources / "recipe.yaml")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=words,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
 
     def ask(corpus: Path, at: int = 0, how: str = "kill") -> dict[str, Any]:
         assert process.stdin is not None
@@ -52,7 +54,7 @@ def play(sources: Path) -> Iterator[Play]:
         process.stdin.write(json.dumps({"corpus": str(corpus), "at": at, "how": how}) + "\n")
         process.stdin.flush()
         line = process.stdout.readline()
-        assert line, process.communicate()[1]
+        assert line, told.read_text()[-2000:]
         answer: dict[str, Any] = json.loads(line)
         return answer
 
