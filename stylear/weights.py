@@ -48,6 +48,14 @@ def resolve(name_or_path: str | Path) -> Path:
     )
 
 
+def resolve_file(name_or_path: str | Path, what: str) -> Path:
+    """The same where a name has to mean a single file. Raises WeightsError for a directory, too."""
+    path = resolve(name_or_path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected {what}, found a directory")
+    return path
+
+
 def name_of(path: Path) -> str:
     """What `resolve` takes for a directory: the name of a mini or fetched model, else its path."""
     from stylear import fetched, registry

@@ -12,6 +12,7 @@ import pytest
 import torch
 from pictures_folder import make_folders, picture, settings, tree, write_recipe
 from PIL import ImageDraw
+from scored_corpus import recipe_of, scoring
 from test_aesthetic import write_head
 from tiny_clip import write_tiny_clip
 from tiny_csd import write_tiny_csd
@@ -22,7 +23,7 @@ from curate.audit import compare_scores
 from curate.ledger import Ledger, Made
 from curate.objects import corpus_path
 from curate.pictures import Pictures
-from curate.recipe import Recipe, load_recipe
+from curate.recipe import load_recipe
 from curate.references import StyleReference, load_references
 from curate.score import told_of
 from curate.shards import read_table
@@ -73,24 +74,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def built(home: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(home / "corpus", tmp_path / "corpus"))
-
-
-def recipe_of(home: Path, scores: list[dict[str, Any]]) -> Recipe:
-    return load_recipe(write_recipe(home, settings(score=scores), "scored.yaml"))
-
-
-def scoring(
-    home: Path,
-    corpus: Path,
-    scores: list[dict[str, Any]],
-    *,
-    before: tuple[str, ...] = (),
-    **how: Any,
-) -> int:
-    """Run the score step; how many tables it made."""
-    how = {"workers": 1, **how}
-    results = runner.run_stages([*before, "score"], recipe_of(home, scores), corpus, **how)
-    return results[-1].made
 
 
 def table(corpus: Path, scorer: str, kind: Any) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from urllib.error import HTTPError
 
 import pytest
@@ -15,7 +15,7 @@ from curate.fetch.pace import Pace, retry_after_s
 from curate.fetch.refused import Refused
 from curate.fetch.robots import EVERYTHING, NOTHING, RobotsCache, parse
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
+NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 PAST, FUTURE = "25 Jun 2010 15:00:00 GMT", "Fri, 25 Jun 2049 15:00:00 GMT"
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures_folder import make_folders, settings, tree, write_recipe
+from pictures_folder import make_folders, tree
+from scored_corpus import recipe_of, scoring
 from tiny_clip import write_tiny_clip
 
-from curate import run as runner
 from curate import shards
 from curate.audit import compare_scores
 from curate.ledger import Ledger
-from curate.recipe import Recipe, load_recipe
 from curate.score import told_of
 from curate.stage import score_path
 from curate.steps.score import Work, runs
@@ -39,25 +38,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def built(home: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(home / "corpus", tmp_path / "corpus"))
-
-
-def recipe_of(home: Path, scores: list[dict[str, Any]]) -> Recipe:
-    return load_recipe(write_recipe(home, settings(score=scores), "scored.yaml"))
-
-
-def scoring(
-    home: Path,
-    corpus: Path,
-    scores: list[dict[str, Any]],
-    *,
-    before: tuple[str, ...] = (),
-    workers: int = 1,
-    redo: str | None = None,
-) -> int:
-    """Run the score step; how many tables it made."""
-    recipe = recipe_of(home, scores)
-    results = runner.run_stages([*before, "score"], recipe, corpus, workers=workers, redo=redo)
-    return results[-1].made
 
 
 def forget(corpus: Path, scorer: str, *units: str) -> None:

@@ -9,8 +9,8 @@ import torch
 from curate.score.clip import ClipScorer
 from curate.score.scorer import Context, Measured
 from curate.score.table import numbers
-from stylear.encoders.aesthetic import AestheticHead, find_head
-from stylear.weights import sha256_of
+from stylear.encoders.aesthetic import HEAD, AestheticHead
+from stylear.weights import resolve_file, sha256_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,7 @@ class AestheticScorer(ClipScorer):
 
     @classmethod
     def identity(cls, spec: Any) -> tuple[str, ...]:
-        return (*super().identity(spec), sha256_of(find_head(spec.head)))
+        return (*super().identity(spec), sha256_of(resolve_file(spec.head, HEAD)))
 
     def told(self) -> dict[str, Any]:
         head = {"head": self.head.name, "head_sha256": self.head.weights_sha256}

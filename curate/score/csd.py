@@ -12,8 +12,8 @@ from curate.score.device import settled
 from curate.score.reference import reference_cosines
 from curate.score.scorer import Context, Measured, Scorer
 from curate.score.table import numbers
-from stylear.encoders.style import CsdEncoder, find_checkpoint
-from stylear.weights import sha256_of
+from stylear.encoders.style import CHECKPOINT, CsdEncoder
+from stylear.weights import resolve_file, sha256_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ class CsdScorer(Scorer):
 
     @classmethod
     def identity(cls, spec: Any) -> tuple[str, ...]:
-        return (sha256_of(find_checkpoint(spec.model)),)
+        return (sha256_of(resolve_file(spec.model, CHECKPOINT)),)
 
     def told(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ workers or on what was done before; scorers that name the same feature share it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ class Measured:
         return self.features.get(feature.name, {})
 
 
-class Scorer:
+class Scorer(ABC):
     """Columns of one kind of measurement, of a `score` entry of the recipe."""
 
     kinds: ClassVar[tuple[ShardKind, ...]] = (
@@ -114,9 +115,9 @@ class Scorer:
         """What the columns are measured with: model, weights_sha256, dtype, preprocessing."""
         return {"model": None, "weights_sha256": None, "dtype": None, "preprocessing": None}
 
+    @abstractmethod
     def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         """The columns of a whole shard, one value a pair, and what else there is to tell."""
-        raise NotImplementedError
 
     def table(self, shard: Measured) -> pa.Table:
         """`columns` as a table that says what it is."""

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from stylear.errors import WeightsError
-from stylear.weights import load_into, read_tensors, resolve, sha256_of
+from stylear.weights import load_into, read_tensors, resolve_file, sha256_of
+
+HEAD = "an aesthetic head"  # what a name has to mean
 
 
 class AestheticHead:
@@ -33,7 +35,7 @@ class AestheticHead:
         B/32 nor OpenAI's weights from others: head and CLIP have to be named to match.
         Raises WeightsError when the file is missing, is no linear head, or fits another CLIP.
         """
-        path = find_head(name)
+        path = resolve_file(name, HEAD)
         tensors = read_tensors(path)
         weight = tensors.get("weight")
         width = weight.shape[-1] if weight is not None and weight.ndim == 2 else None
@@ -53,11 +55,3 @@ class AestheticHead:
         """Unit-length image embeddings (B, D) to ratings (B,), float32."""
         found: Tensor = self.layer(embeddings.float().cpu())[:, 0]
         return found
-
-
-def find_head(name: str | Path) -> Path:
-    """The file that a head's name or path means. Raises WeightsError when it is none."""
-    path = resolve(name)
-    if not path.is_file():
-        raise WeightsError(f"{path}: expected an aesthetic head, found a directory")
-    return path

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from stylear.encoders.clip import Picture, split, to_device, to_rgb
 from stylear.errors import WeightsError
-from stylear.weights import load_into, read_tensors, resolve, sha256_of
+from stylear.weights import load_into, read_tensors, resolve_file, sha256_of
 
+CHECKPOINT = "a CSD checkpoint"  # what a name has to mean
 STATE = "model_state_dict"  # where a training checkpoint keeps the weights, beside its optimisers
 PARALLEL = "module."  # what training on several GPUs puts before every key
 HEAD_WIDTH = 64  # of every vision tower of OpenAI's CLIP; not visible in the weights
@@ -72,7 +73,7 @@ class CsdEncoder:
         (optimisers, arguments) is neither imported nor called.
         Raises WeightsError naming the first key that is missing, unknown or of another shape.
         """
-        path = find_checkpoint(checkpoint)
+        path = resolve_file(checkpoint, CHECKPOINT)
         tensors = read_csd(path)
         backbone, width, image_size = _tower(tensors, path)
         dims = [_shape(tensors, f"last_layer_{kind}", path)[-1] for kind in ("style", "content")]
@@ -104,14 +105,6 @@ class CsdEncoder:
         style, _ = self.model(pixels.to(self.device, self.dtype))
         found: Tensor = style
         return found
-
-
-def find_checkpoint(name: str | Path) -> Path:
-    """The file that a model's name or path means. Raises WeightsError when it is none."""
-    path = resolve(name)
-    if not path.is_file():
-        raise WeightsError(f"{path}: expected a CSD checkpoint, found a directory")
-    return path
 
 
 def read_csd(path: Path) -> dict[str, Tensor]:
