@@ -32,7 +32,7 @@ bench: $(READY) ## comparisons against peers; results go to benchmarks/results
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 chaos: $(READY) ## kill -9 a run at N random points: make chaos N=200
-	CHAOS_ROUNDS=$(N) $(BIN)/python -m pytest tests/test_chaos.py
+	CHAOS_ROUNDS=$(N) $(BIN)/python -m pytest tests/run/test_chaos.py
 
 mini-corpus: $(READY) ## rebuild the embedded corpus from the two npm packages (needs npm)
 	mkdir -p mini-build && cd mini-build && npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0

@@ -92,13 +92,13 @@ from third left join like_it using (o) group by 1 order by 1
 
 def enter(corpus: Path) -> None:
     """Ledger entries for the shards and scores, as the stages commit them."""
-    from curate.ledger import Ledger, Made
-    from curate.shards import read_table
-    from curate.stage import score_path
-    from curate.storage import FileInfo
+    from stylear.curate.corpus.layout import score_path
+    from stylear.curate.corpus.ledger import Ledger, StageInputs
+    from stylear.curate.corpus.shards import read_table
+    from stylear.curate.corpus.storage import FileInfo
 
     ledger = Ledger(corpus)
-    made = Made({}, "1", [f"style-{n} {n:064x}" for n in range(80)])
+    made = StageInputs({}, "1", [f"style-{n} {n:064x}" for n in range(80)])
 
     def commit(stage: str, unit: str, rows: int, *paths: Path) -> None:
         files = {path.relative_to(corpus).as_posix(): FileInfo.of(path) for path in paths}
@@ -116,17 +116,17 @@ def enter(corpus: Path) -> None:
 
 def run_filter(corpus: Path) -> None:
     """The filter stage, as `stylear curate filter` runs it."""
-    from curate.steps import Build
-    from curate.steps.whole import filter_step
+    from stylear.curate.filter import step
+    from stylear.curate.stage import Build
 
-    filter_step(Build(corpus, recipe()))
+    step.run(Build(corpus, recipe()))
 
 
 def with_numpy(corpus: Path) -> dict[str, Any]:
     """The funnel of the recipe's rules, as the command counts it, and the seconds from its imports on."""
     asked = recipe()
     start, cpu = time.perf_counter(), time.process_time()
-    from curate.filter import decide, funnel, open_rows
+    from stylear.curate.filter import decide, funnel, open_rows
 
     found = funnel(decide(open_rows(corpus, asked), asked.filter))
     return seconds(start, cpu) | {"funnel": found}

@@ -37,7 +37,7 @@ WHAT = {
 
 def recipe() -> Any:
     """The recipe of the synthetic corpora."""
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
     return Recipe.model_validate(
         {
@@ -69,8 +69,8 @@ def make(corpus: Path, rows: int) -> None:
     """Tables and scores of a corpus of so many pairs, as the stages write them."""
     import numpy as np
 
-    from curate.recipe import dump_recipe
-    from curate.stage import RECIPE
+    from stylear.curate.corpus.layout import RECIPE
+    from stylear.curate.recipe import dump_recipe
 
     corpus.mkdir(parents=True)
     (corpus / RECIPE).write_text(dump_recipe(recipe()))
@@ -97,8 +97,8 @@ def make_kind(corpus: Path, kind: str, count: int, draw: Any, parents: list[Any]
     """The shards of one kind; the first rows of each as (key, caption, content), for children."""
     import pyarrow as pa
 
-    from curate.shards import TYPES, canonical, table_of, write_table
-    from curate.stage import score_path
+    from stylear.curate.corpus.layout import score_path
+    from stylear.curate.corpus.shards import TYPES, canonical_json, rows_to_table, write_table
 
     seen: list[Any] = []
     shown: list[str] = []  # images of the shard before, some of which come again
@@ -122,7 +122,7 @@ def make_kind(corpus: Path, kind: str, count: int, draw: Any, parents: list[Any]
                 "parent": parent[0] if parent else None,
                 "reference": f"style-{(start + n) // 4 % 80}" if parent else None,
                 "reference_sha256": "0" * 64 if parent else None,
-                "details": canonical(
+                "details": canonical_json(
                     {"group": f"{(start + n) // 4:032x}", "seed": n} if parent else {}
                 ),
                 "image_sha256": images[n],
@@ -136,7 +136,7 @@ def make_kind(corpus: Path, kind: str, count: int, draw: Any, parents: list[Any]
             rows.append(row)
         seen += [(row["key"], row["caption"], row["content"]) for row in rows[1:500]]
         columns = {name: [row[name] for row in rows] for name in TYPES}
-        write_table(corpus / kind / f"{index:05d}.parquet", table_of(columns))
+        write_table(corpus / kind / f"{index:05d}.parquet", rows_to_table(columns))
         hashes = hexes(draw, size, 8)
         for place in draw.integers(1, size, size // 50):  # near the row before
             hashes[place] = f"{int(hashes[place - 1], 16) ^ 0b101:016x}"
@@ -166,11 +166,11 @@ def make_splits(corpus: Path) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from curate.candidates import read_pairs
-    from curate.mix import apply_verdicts
-    from curate.pairs import FOLDER, choose_pairs, read_train
-    from curate.shards import read_table, read_tables, write_table
-    from curate.stage import KINDS, MIX
+    from stylear.curate.corpus.candidates import read_pairs
+    from stylear.curate.corpus.layout import KINDS, MIX
+    from stylear.curate.corpus.shards import read_table, read_tables, write_table
+    from stylear.curate.mix.verdicts import apply_verdicts
+    from stylear.curate.pairs.preferences import FOLDER, choose_pairs, read_train
 
     mixed = read_table(corpus / MIX, ["key", "split"])
     for split in ("train", "val"):
@@ -194,17 +194,17 @@ def make_splits(corpus: Path) -> None:
 
 
 def run_urls(corpus: Path) -> int:
-    from curate.fetch.urls import plans
-    from curate.recipe import UrlsSource
+    from stylear.curate.fetch.urls import plans
+    from stylear.curate.recipe import UrlsSource
 
     return sum(1 for _ in plans(UrlsSource(type="urls", path=corpus / LIST)))
 
 
 def run_plan(corpus: Path) -> int:
-    from curate.references import load_references
-    from curate.shards import read_tables
-    from curate.synthesize.plan import plan
-    from curate.synthesize.prompts import Content
+    from stylear.curate.corpus.shards import read_tables
+    from stylear.curate.references import load_references
+    from stylear.curate.synthesize.plan import plan
+    from stylear.curate.synthesize.prompts.sources import Content
 
     asked = recipe()
     kept = (
@@ -217,20 +217,21 @@ def run_plan(corpus: Path) -> int:
 
 
 def run_filter(corpus: Path) -> int:
-    from curate.filter import filter_corpus
+    from stylear.curate.filter import filter_corpus
 
     return int(filter_corpus(corpus, recipe()).num_rows)
 
 
 def run_mix(corpus: Path) -> int:
-    from curate.candidates import read_pairs
-    from curate.mix import apply_verdicts, place, shuffled
-    from curate.pictures import Pictures
-    from curate.shards import write_table
-    from curate.stage import MIX
+    from stylear.curate.corpus.candidates import read_pairs
+    from stylear.curate.corpus.layout import MIX
+    from stylear.curate.corpus.pair_reader import PairReader
+    from stylear.curate.corpus.shards import write_table
+    from stylear.curate.mix.mixing import place, shuffled
+    from stylear.curate.mix.verdicts import apply_verdicts
 
     table = place(apply_verdicts(corpus, read_pairs(corpus)), recipe())
-    pictures = Pictures(corpus)
+    pictures = PairReader(corpus)
     rows = sum(len(shuffled(table, split, 0)) for split in ("train", "val"))  # type: ignore[arg-type]
     write_table(corpus / MIX, table)
     assert pictures is not None
@@ -238,24 +239,24 @@ def run_mix(corpus: Path) -> int:
 
 
 def run_pairs(corpus: Path) -> int:
-    from curate.candidates import read_pairs
-    from curate.mix import apply_verdicts
-    from curate.pairs import choose_pairs, read_train
+    from stylear.curate.corpus.candidates import read_pairs
+    from stylear.curate.mix.verdicts import apply_verdicts
+    from stylear.curate.pairs.preferences import choose_pairs, read_train
 
     pairs = apply_verdicts(corpus, read_pairs(corpus))
     return len(choose_pairs(pairs, read_train(corpus, pairs), 0.02)[0])
 
 
 def run_report(corpus: Path) -> int:
-    from curate.report.page import header, histograms, read_facts
+    from stylear.curate.report.page import header, histograms, read_facts
 
     facts = read_facts(corpus)
     return len(header(facts) + histograms(facts))
 
 
 def run_audit(corpus: Path) -> int:
-    from curate import audit
-    from curate.tables import Tables
+    from stylear.curate.audit import auditor as audit
+    from stylear.curate.audit.tables import Tables
 
     tables, asked = Tables(corpus), recipe()
     checks = (

@@ -34,13 +34,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, IterableDataset
 
-from curate import shards
-from curate.engine import cores
-from curate.ledger import Made
-from curate.pixels import encode_pixels
-from curate.recipe import ClipTextScore, PhashScore
-from curate.score.device import loading_threads, settled
-from curate.steps.score import Work, open_worker
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.ledger import StageInputs
+from stylear.curate.engine import cores
+from stylear.curate.fetch.pixels import encode_pixels
+from stylear.curate.recipe import ClipTextScore, PhashScore
+from stylear.curate.score.device import loading_threads, resolve_device
+from stylear.curate.score.step import Work, open_worker
 from stylear.encoders.clip import ClipEncoder
 from stylear.pair import Origin, Pair, content_id, digest
 
@@ -108,13 +108,15 @@ def ours(setup: Setup, out: Path) -> Callable[[], None]:
         device=setup.device,
         dtype=setup.dtype,  # type: ignore[arg-type]
     )
-    specs = [settled(spec), PhashScore(type="phash")]
+    specs = [resolve_device(spec), PhashScore(type="phash")]
     works = [
         Work(
             "raw",
             tar,
             0,
-            tuple((one, out / one.name / f"{tar.stem}.parquet", Made({}, "")) for one in specs),
+            tuple(
+                (one, out / one.name / f"{tar.stem}.parquet", StageInputs({}, "")) for one in specs
+            ),
         )
         for tar in setup.tars
     ]

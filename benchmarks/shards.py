@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from curate import shards
+from stylear.curate.corpus import shards
 from stylear.pair import Origin, Pair, content_id, digest
 
 RESULTS = Path(__file__).parent / "results"
@@ -87,7 +87,7 @@ def copy(source: Path, folder: Path) -> None:
 
 def writing(pairs: list[Pair], root: Path) -> dict[str, Callable[[], Any]]:
     """The three ways of writing pairs that are in memory; ShardWriter is given finished rows."""
-    rows = [shards.row_of(pair) for pair in pairs]
+    rows = [shards.pair_to_row(pair) for pair in pairs]
 
     def ours() -> None:
         for start in range(0, len(pairs), SHARD):
@@ -113,8 +113,8 @@ def mixing(pairs: list[Pair], root: Path, workers: int) -> dict[str, Callable[[]
     Ours shuffles all samples, by random access, with as many workers as `write_splits` starts for
     `workers`. The peer reads its tars in order and does not shuffle.
     """
-    from curate.mix import write_splits
-    from curate.recipe import check_recipe
+    from stylear.curate.mix.mixing import write_splits
+    from stylear.curate.recipe import check_recipe
 
     corpus = root / "corpus"
     for kind in ("raw", "stylized"):

@@ -32,12 +32,12 @@ from PIL import Image
 from support.random_sdxl import SIZES, write_sdxl
 from transformers import CLIPVisionModelWithProjection
 
-from curate.recipe import check_recipe
-from curate.references import StyleReference
-from curate.shards import write_shard
-from curate.synthesize import Job, open_synthesizer
-from curate.synthesize.plan import plan
-from curate.synthesize.prompts import Content
+from stylear.curate.corpus.shards import write_shard
+from stylear.curate.recipe import check_recipe
+from stylear.curate.references import StyleReference
+from stylear.curate.synthesize import Job, open_synthesizer
+from stylear.curate.synthesize.plan import plan
+from stylear.curate.synthesize.prompts.sources import Content
 from stylear.pair import Pair, content_id
 
 RESULTS = Path(__file__).parent / "results"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curate.objects import corpus_path
 from stylear.console import DryRunOption, JsonOption, emit_json, emit_table, emit_tables
+from stylear.curate.corpus.object_store import corpus_path
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -108,8 +108,8 @@ def run(
 
     Example: stylear curate run manifests/demo.yaml --out corpus
     """
-    from curate import run as runner
-    from curate.engine import Engine
+    from stylear.curate import run as runner
+    from stylear.curate.engine import Engine
 
     loaded = _load(recipe, set_, min_success, allow_network)
     if dry_run:
@@ -143,8 +143,8 @@ def fetch(
     Example: stylear curate fetch manifests/demo.yaml --out corpus
     """
     if dry_run:
-        from curate.fetch.preview import preview_sources
-        from curate.run import recipe_path
+        from stylear.curate.fetch.preview import preview_sources
+        from stylear.curate.run import recipe_path
 
         rows = preview_sources(_load(recipe if recipe is not None else recipe_path(out), set_))
         emit_json(rows) if json else emit_table(rows)
@@ -182,7 +182,7 @@ def retry(
     """
     from dataclasses import asdict
 
-    from curate import run as runner
+    from stylear.curate import run as runner
 
     statuses = [part.strip() for part in status.split(",") if part.strip()]
     loaded = _load(runner.recipe_path(corpus), [])
@@ -215,9 +215,9 @@ def synthesize(
     Example: stylear curate synthesize manifests/demo.yaml --out corpus
     """
     if dry_run:
-        from curate import run as runner
-        from curate.steps import Build
-        from curate.synthesize.preview import preview_plan, tables
+        from stylear.curate import run as runner
+        from stylear.curate.stage import Build
+        from stylear.curate.synthesize.preview import preview_plan, tables
 
         place = recipe if recipe is not None else runner.recipe_path(out)
         runner.check_place(out)
@@ -269,8 +269,8 @@ def filter_(
     """
     from dataclasses import asdict
 
-    from curate import filter as rules
-    from curate import run as runner
+    from stylear.curate import filter as rules
+    from stylear.curate import run as runner
 
     loaded = _load(recipe if recipe is not None else runner.recipe_path(out), set_)
     found: dict[str, Any]
@@ -332,7 +332,7 @@ def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
 
     Example: stylear curate audit corpus
     """
-    from curate import audit as auditor
+    from stylear.curate.audit import auditor as auditor
 
     result = auditor.audit(corpus)
     if json:
@@ -355,8 +355,8 @@ def query(
 
     Example: stylear curate query corpus "select reason, count(*) from verdicts group by reason"
     """
-    from curate import query as asker
-    from curate import run as runner
+    from stylear.curate import query as asker
+    from stylear.curate import run as runner
 
     runner.recipe_path(corpus)
     rows = asker.query(corpus, sql)
@@ -369,10 +369,10 @@ def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
 
     Example: stylear curate report corpus
     """
-    from curate import run as runner
+    from stylear.curate import run as runner
 
     runner.recipe_path(corpus)
-    page = runner.draw(corpus)
+    page = runner.write_report(corpus)
     emit_json({"report": str(page)}) if json else print(f"report: {page}")
 
 
@@ -385,7 +385,7 @@ def _load(
     """The recipe with the --set changes, --min-success and --allow-network."""
     import yaml
 
-    from curate.recipe import load_recipe, with_downloads
+    from stylear.curate.recipe import load_recipe, with_downloads
 
     overrides: dict[str, Any] = {}
     for change in changes:
@@ -415,8 +415,8 @@ def _stage(
     """Run one stage and print what it did."""
     from dataclasses import asdict
 
-    from curate import run as runner
-    from curate.engine import Engine
+    from stylear.curate import run as runner
+    from stylear.curate.engine import Engine
 
     place = recipe if recipe is not None else runner.recipe_path(out)
     loaded = _load(place, changes, min_success, allow_networks)

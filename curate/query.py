@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.objects import in_store
-from curate.shards import read_table
-from curate.stage import COLUMNS, KINDS, MIX, VERDICTS
+from stylear.curate.corpus.layout import COLUMNS, KINDS, MIX, VERDICTS
+from stylear.curate.corpus.object_store import in_store
+from stylear.curate.corpus.shards import read_table
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:

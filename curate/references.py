@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 import stylear
-from curate.split import split_of
+from stylear.curate.corpus.split import split_of
 from stylear.errors import RecipeError, SourceError
-from stylear.scenes import read_notes, scene_of
+from stylear.sampling.scenes import read_notes, scene_of
 
 if TYPE_CHECKING:
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
 MINI = Path(stylear.__file__).parent / "mini" / "references"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.engine import LOCAL, Engine
-from curate.ledger import ALL, Ledger, Made, family, locked
-from curate.manifest import write_manifest
-from curate.mend import drop_unreadable
-from curate.mend import verify as verify_files
-from curate.objects import in_process
-from curate.recipe import Recipe, dump_recipe
-from curate.stage import (
+from stylear.curate.audit.manifest import write_manifest
+from stylear.curate.corpus.layout import (
     CHEAP,
     COLUMNS,
     DIVERSITY,
@@ -29,12 +24,18 @@ from curate.stage import (
     VERDICTS,
     WORK,
 )
-from curate.steps import Build, Result
-from curate.storage import remove, remove_unfinished, work_folder, write_text
+from stylear.curate.corpus.ledger import ALL, Ledger, StageInputs, lock_corpus, stage_family
+from stylear.curate.corpus.object_store import in_process
+from stylear.curate.corpus.repair import drop_unreadable_entries
+from stylear.curate.corpus.repair import verify_committed as verify_files
+from stylear.curate.corpus.storage import remove_path, remove_unfinished, work_folder, write_text
+from stylear.curate.engine import LOCAL, Engine
+from stylear.curate.recipe import Recipe, dump_recipe
+from stylear.curate.stage import Build, Result
 from stylear.errors import CorpusError, SettingsChanged, UsageError
 
 if TYPE_CHECKING:
-    from curate.steps.refill import Refilled
+    from stylear.curate.fetch.retry import Refilled
 
 Step = Callable[[Build], Result]
 OUTPUTS = {
@@ -85,8 +86,8 @@ def run(
     results = run_stages(
         STAGES, recipe, corpus, workers=workers, redo=redo, engine=engine, verify=verify
     )
-    check(corpus)
-    return Done(corpus, tuple(results), draw(corpus))
+    require_audit(corpus)
+    return Done(corpus, tuple(results), write_report(corpus))
 
 
 def run_stages(
@@ -110,14 +111,14 @@ def run_stages(
         if engine.name != LOCAL.name:
             raise UsageError(f"--engine {engine.name}: {corpus} lives in one process; use local")
         workers = 1  # another process would write where nobody reads
-    with locked(corpus):
+    with lock_corpus(corpus):
         build = Build(corpus, recipe, workers, engine)
         if redo is not None:
             forget_from(corpus, redo)
-        drop_unreadable(build.ledger, stages)
+        drop_unreadable_entries(build.ledger, stages)
         check_settings(build)
         remove_unfinished(corpus)
-        _go_on_with_a_retry(build)
+        _resume_retry(build)
         if verify:
             verify_files(build.ledger, stages, build.cores)
         _write_recipe(build)
@@ -130,7 +131,7 @@ def run_stages(
         remove_unfinished(corpus)  # of workers that died, where the engine went on without them
         if "pairs" in {result.stage for result in results}:
             write_manifest(corpus)
-        _end_a_retry(corpus, stages)
+        _finish_retry(corpus, stages)
     return results
 
 
@@ -141,13 +142,13 @@ def retry(
 
     Scores of shards that did not change are kept. Raises UsageError when no download failed that way.
     """
-    from curate.steps.refill import forget, refill
+    from stylear.curate.fetch.retry import forget, refill
 
     if in_process(corpus):
         workers = 1
     ledger = Ledger(corpus)
-    followed = [s for s in STAGES[1:] if s in {family(name) for name in ledger.stages()}]
-    with locked(corpus):
+    followed = [s for s in STAGES[1:] if s in {stage_family(name) for name in ledger.stages()}]
+    with lock_corpus(corpus):
         build = Build(corpus, recipe, workers)
         check_settings(build)
         remove_unfinished(corpus)
@@ -158,23 +159,23 @@ def retry(
         return refilled, []
     results = run_stages(refilled.followed, recipe, corpus, workers=workers)
     if "pairs" in refilled.followed:
-        check(corpus)
-        draw(corpus)
+        require_audit(corpus)
+        write_report(corpus)
     return refilled, results
 
 
-def _go_on_with_a_retry(build: Build) -> None:
+def _resume_retry(build: Build) -> None:
     """Put shards in their places that a killed retry had finished and not put there."""
     if (build.corpus / REFILL).is_dir():
-        from curate.steps.refill import take_over
+        from stylear.curate.fetch.retry import take_over
 
         take_over(build, lambda unit: _outdate(build.corpus, unit))
 
 
-def _end_a_retry(corpus: Path, redone: Collection[str]) -> None:
+def _finish_retry(corpus: Path, redone: Collection[str]) -> None:
     """Remove what a retry kept for the case of being killed, when what followed is redone."""
     if (corpus / REFILL).is_dir():
-        from curate.steps.refill import forget
+        from stylear.curate.fetch.retry import forget
 
         forget(corpus, redone)
 
@@ -184,9 +185,9 @@ def _outdate(corpus: Path, unit: str) -> None:
     ledger = Ledger(corpus)
     (corpus / MANIFEST).unlink(missing_ok=True)
     ledger.remove("synthesize")
-    remove(corpus / "stylized")
+    remove_path(corpus / "stylized")
     for stage in ledger.stages():
-        for entry in ledger.entries(stage) if family(stage) == "score" else ():
+        for entry in ledger.entries(stage) if stage_family(stage) == "score" else ():
             if entry.unit == f"raw-{unit}" or entry.unit.startswith("stylized-"):
                 ledger.path(stage, entry.unit).unlink()
                 for name in entry.files:
@@ -195,33 +196,20 @@ def _outdate(corpus: Path, unit: str) -> None:
 
 def step(stage: str) -> Step:
     """The function that runs a stage over a corpus."""
-    if stage == "fetch":
-        from curate.steps.fetch import fetch
-
-        return fetch
-    if stage == "synthesize":
-        from curate.steps.synthesize import synthesize
-
-        return synthesize
-    if stage == "score":
-        from curate.steps.score import score
-
-        return score
-    from curate.steps.whole import filter_step, mix_step, pairs_step
-
-    return {"filter": filter_step, "mix": mix_step, "pairs": pairs_step}[stage]
+    run: Step = import_module(f"stylear.curate.{stage}.step").run
+    return run
 
 
-def check(corpus: Path) -> None:
+def require_audit(corpus: Path) -> None:
     """Audit a corpus. Raises AuditFailed when anything differs from its manifest."""
-    from curate.audit import audit
+    from stylear.curate.audit.auditor import audit
 
     audit(corpus).require()
 
 
-def draw(corpus: Path) -> Path:
+def write_report(corpus: Path) -> Path:
     """Write the report of a corpus; the page's path."""
-    from curate.report import write_report
+    from stylear.curate.report import write_report
 
     return write_report(corpus)
 
@@ -246,25 +234,25 @@ def check_settings(build: Build) -> None:
         ledger.check_settings(stage, made)
 
 
-def expensive(recipe: Recipe, ledger: Ledger) -> dict[str, Made]:
+def expensive(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
     """How each expensive stage that has output would be made now."""
-    found: dict[str, Made] = {}
+    found: dict[str, StageInputs] = {}
     stages = ledger.stages()
     if "fetch" in stages:
-        from curate.steps import fetch
+        from stylear.curate.fetch import step as fetch
 
-        found["fetch"] = fetch.how_made(recipe)
+        found["fetch"] = fetch.fetch_inputs(recipe)
     if "synthesize" in stages and recipe.references:
-        from curate.steps import synthesize
+        from stylear.curate.synthesize import step as synthesize
 
-        found["synthesize"] = synthesize.how_made(recipe, ledger)
-    if any(family(stage) == "score" for stage in stages):
-        from curate.score import scorer_fingerprint
-        from curate.steps import score
+        found["synthesize"] = synthesize.synthesize_inputs(recipe, ledger)
+    if any(stage_family(stage) == "score" for stage in stages):
+        from stylear.curate.score import passes as score
+        from stylear.curate.score import scorer_fingerprint
 
         for spec in dict.fromkeys([*score.passes(recipe), *score.scorers(recipe)]):
             if score.ledger_stage(spec) in stages:
-                found[score.ledger_stage(spec)] = score.how_made(spec, scorer_fingerprint(spec))
+                found[score.ledger_stage(spec)] = score.score_inputs(spec, scorer_fingerprint(spec))
     return found
 
 
@@ -275,10 +263,10 @@ def forget_from(corpus: Path, stage: str) -> None:
     ledger, names = Ledger(corpus), STAGES[STAGES.index(stage) :]
     (corpus / MANIFEST).unlink(missing_ok=True)
     for entry_stage in ledger.stages():
-        if family(entry_stage) in names:
+        if stage_family(entry_stage) in names:
             ledger.remove(entry_stage)
     for name in [REPORT, *(output for stage in names for output in OUTPUTS[stage])]:
-        remove(work_folder(corpus) if name == WORK else corpus / name)
+        remove_path(work_folder(corpus) if name == WORK else corpus / name)
 
 
 def recipe_path(corpus: Path) -> Path:
@@ -302,10 +290,10 @@ def preview(recipe: Recipe, corpus: Path, redo: str | None = None) -> list[dict[
         try:
             ledger.check_settings(stage, made)
         except SettingsChanged as error:
-            changed[family(stage)] = error
+            changed[stage_family(stage)] = error
     rows = []
     for stage in STAGES:
-        stages = [name for name in ledger.stages() if family(name) == stage]
+        stages = [name for name in ledger.stages() if stage_family(name) == stage]
         entries = [entry for name in stages for entry in ledger.entries(name)]
         units = [entry for entry in entries if entry.unit != ALL] or entries
         if stage in forgotten or not entries:

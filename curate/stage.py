@@ -1,67 +1,221 @@
-"""What a stage is, and where each puts its files in a corpus."""
+"""Steps: each runs one stage over a corpus, shard by shard, and keeps the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from stylear.console import say
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.layout import COLUMNS, DIVERSITY, KINDS, ShardKind
+from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
+from stylear.curate.corpus.storage import FileInfo, list_files, remove_path, remove_unfinished
+from stylear.curate.engine import LOCAL, Engine, cores
 from stylear.errors import CorpusError
-from stylear.pair import Pair
 
-Stage = Callable[[Iterator[Pair]], Iterator[Pair]]
-ShardKind = Literal["raw", "stylized"]
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-STAGES = ("fetch", "synthesize", "score", "filter", "mix", "pairs")
-CHEAP = frozenset({"filter", "mix", "pairs"})  # redone when settings change; the rest stop instead
-KINDS: tuple[ShardKind, ...] = ("raw", "stylized")
+    from stylear.curate.recipe import Recipe
 
-RECIPE = "recipe.yaml"
-MANIFEST = "manifest.json"
-VERDICTS = "verdicts.parquet"
-COLUMNS = "columns.parquet"  # what the rules of the filter compare
-DIVERSITY = "diversity.json"
-MIX = "mix.parquet"
-LEDGER = "ledger"
-REPORT = "report"
-LOCK = ".lock"
-FETCHED = "fetched"  # when each download was made; differs in every run, so no part of the manifest
-REFILL = ".refill"  # shards of a retry on their way to the place of the old ones
-WORK = ".work"  # scratch of the downloads; removed once fetch is done
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def score_path(corpus: Path, scorer: str, kind: ShardKind, index: int) -> Path:
-    """Where the columns of one scorer for one shard lie: `scores/<scorer>/raw-00000.parquet`."""
-    return corpus / "scores" / scorer / f"{kind}-{index:05d}.parquet"
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A corpus in the making: where, of what recipe, by how many workers (0: one a core) of what engine."""
+
+    corpus: Path
+    recipe: Recipe
+    workers: int = 0
+    engine: Engine = LOCAL
+    ledger: Ledger = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ledger", Ledger(self.corpus))
+
+    @property
+    def cores(self) -> int:
+        """Workers for work that a CPU does."""
+        return self.workers or cores()
+
+    def map_units(
+        self,
+        build: Callable[[], Callable[[T], R]],
+        units: Iterable[T],
+        count: int,
+        *,
+        gpu: bool = False,
+    ) -> Iterator[R]:
+        """What `build()` gave on each of `count` units, in order, wherever the engine runs it."""
+        return self.engine.map_units(build, units, count, self.workers, gpu=gpu)
 
 
-def score_paths(corpus: Path, scorer: str) -> list[Path]:
-    """All score files of one scorer, raw before stylized, in shard order."""
-    folder = corpus / "scores" / scorer
-    return [path for kind in KINDS for path in sorted(folder.glob(f"{kind}-*.parquet"))]
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one step did."""
+
+    stage: str
+    units: int  # committed, old and new
+    made: int  # in this run
+    rows_in: int
+    kept: int
+    dropped: Mapping[str, int]
+
+    @classmethod
+    def of(cls, stage: str, entries: Iterable[Entry], made: int) -> Result:
+        """The sum of a stage's entries."""
+        entries = list(entries)
+        dropped: Counter[str] = Counter()
+        for entry in entries:
+            dropped.update(entry.dropped)
+        return cls(
+            stage,
+            len(entries),
+            made,
+            sum(entry.rows_in for entry in entries),
+            sum(entry.kept for entry in entries),
+            dict(sorted(dropped.items())),
+        )
+
+    def row(self) -> dict[str, Any]:
+        """For a table."""
+        return {
+            "stage": self.stage,
+            "units": self.units,
+            "made now": self.made,
+            "in": self.rows_in,
+            "kept": self.kept,
+            "dropped": ", ".join(f"{why} {n}" for why, n in self.dropped.items()) or None,
+        }
 
 
-def conserve(stage: Stage, name: str) -> Stage:
-    """`stage`, checked: every key that goes in comes out once, kept or dropped, in order.
+def split_into_chunks(items: Iterator[T], size: int) -> Iterator[Iterator[T]]:
+    """Runs of `size` items, each to be used up before the next; no empty one."""
+    for first in items:
+        yield chain([first], islice(items, size - 1))
 
-    Raises CorpusError naming the stage and the key that was lost or invented.
+
+def paths_in_corpus(
+    corpus: Path, folder: Path, files: Mapping[str, FileInfo]
+) -> dict[str, FileInfo]:
+    """Files of one folder, by their path inside the corpus."""
+    return {(folder / name).relative_to(corpus).as_posix(): info for name, info in files.items()}
+
+
+def file_digests(entry: Entry) -> list[str]:
+    """The hashes of an entry's files, by path."""
+    return [str(info["sha256"]) for _, info in sorted(entry.files.items())]
+
+
+def committed_shards(build: Build, stage: str) -> list[Entry]:
+    """The committed shards of a stage, which must be complete. Raises CorpusError when it is not."""
+    found = [entry for entry in build.ledger.entries(stage) if entry.unit.isdigit()]
+    if not found or build.ledger.entry(stage, "all") is None:
+        raise CorpusError(
+            f"{build.corpus}: stage {stage} is not finished",
+            hint=f"run `stylear curate {stage}` or `stylear curate run` on this corpus first",
+        )
+    return found
+
+
+def commit_stage(ledger: Ledger, stage: str, made: StageInputs, result: Result) -> None:
+    """Record that all shards of a stage are there."""
+    ledger.commit(
+        stage,
+        ALL,
+        made,
+        rows_in=result.rows_in,
+        kept=result.kept,
+        dropped=result.dropped,
+        files={},
+    )
+
+
+def omit_keys(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Settings without those that change no result (how fast, how often, who asks)."""
+    return {name: value for name, value in values.items() if name not in names}
+
+
+MADE_BY: dict[ShardKind, str] = {"raw": "fetch", "stylized": "synthesize"}
+
+
+def pair_shards(build: Build) -> list[tuple[ShardKind, Entry]]:
+    """The committed raw shards, then the stylized ones where the recipe makes any."""
+    kinds = KINDS if build.recipe.references else KINDS[:1]
+    return [(kind, entry) for kind in kinds for entry in committed_shards(build, MADE_BY[kind])]
+
+
+VERSION = 3  # raise when filter, mix or pairs decide otherwise from the same input
+
+
+Counts = tuple[int, int, Mapping[str, int]]  # rows in, kept, dropped by reason
+
+
+def run_whole_corpus(
+    build: Build,
+    stage: str,
+    settings: Mapping[str, Any],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    run: Callable[[], Counts],
+    written: Mapping[Path, FileInfo] | None = None,
+) -> Result:
+    """Run a cheap stage unless its output is of the same settings and inputs.
+
+    `written`: after `run`, the files whose hashes it took as it wrote them; the others are read again.
     """
+    ledger = build.ledger
+    made = StageInputs(settings, str(VERSION), list(inputs))
+    if ledger.done(stage, ALL, made):
+        return Result.of(stage, ledger.entries(stage), 0)
+    ledger.remove(stage)
+    for name in outputs:
+        remove_path(build.corpus / name)
+    rows_in, kept, dropped = run()
+    remove_unfinished(build.corpus)
+    files = {
+        path.relative_to(build.corpus).as_posix(): (written or {}).get(path) or FileInfo.of(path)
+        for name in outputs
+        for path in _files(build.corpus / name)
+    }
+    entry = ledger.commit(
+        stage, ALL, made, rows_in=rows_in, kept=kept, dropped=dropped, files=files
+    )
+    say(f"{stage}: {rows_in} in, {kept} kept")
+    return Result.of(stage, [entry], 1)
 
-    def checked(pairs: Iterator[Pair]) -> Iterator[Pair]:
-        waiting: list[str] = []
 
-        def watched() -> Iterator[Pair]:
-            for pair in pairs:
-                waiting.append(pair.key)
-                yield pair
+def output_digests(build: Build, stage: str) -> list[str]:
+    """The hashes of what later stages read of a cheap one. Raises CorpusError when it is not finished."""
+    entry = build.ledger.entry(stage, ALL)
+    if entry is None:
+        raise CorpusError(
+            f"{build.corpus}: stage {stage} is not finished",
+            hint=f"run `stylear curate {stage}` on this corpus first",
+        )
+    read = {name: info for name, info in entry.files.items() if name not in (COLUMNS, DIVERSITY)}
+    return file_digests(replace(entry, files=read))
 
-        for pair in stage(watched()):
-            if not waiting or waiting[0] != pair.key:
-                expected = waiting[0] if waiting else "no pair"
-                raise CorpusError(f"stage {name}: expected {expected} next, found {pair.key}")
-            waiting.pop(0)
-            yield pair
-        if waiting:
-            raise CorpusError(f"stage {name}: {waiting[0]} went in and did not come out")
 
-    return checked
+def read_verdict_counts(path: Path) -> Counts:
+    """Pairs, kept pairs and drops by reason, of a table of verdicts."""
+    return count_verdicts(shards.read_table(path, ["kept", "reason"]))
+
+
+def count_verdicts(table: pa.Table) -> Counts:
+    """The same of a table in memory."""
+    from stylear.curate.corpus.columns import DictionaryColumn, combine_chunks
+
+    kept = combine_chunks(table["kept"]).to_numpy(zero_copy_only=False)
+    lost = combine_chunks(table["reason"]).fill_null("dropped").filter(~kept)
+    return len(kept), int(kept.sum()), dict(sorted(DictionaryColumn(lost).counts().items()))
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else list_files(path)

@@ -20,7 +20,7 @@ from stylear.console import (
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
-    from stylear.references import Reference
+    from stylear.sampling.references import Reference
 
 app = typer.Typer(
     name="stylear",
@@ -100,8 +100,8 @@ def generate(
 
     Example: stylear generate --model mini-stylear --style mosaic --prompt "a cat" --out new
     """
-    from stylear.gallery import GRID, Sampling, check_free, write_gallery
-    from stylear.models import open_model
+    from stylear.model.open import open_model
+    from stylear.sampling.gallery import GRID, Sampling, check_free, write_gallery
 
     check_free(out, force=force)
     texts = _prompts(prompt, prompts)
@@ -175,12 +175,13 @@ def evaluate(
 
     Example: stylear evaluate --model mini-ar --model RUN --styles mini --held-out --prompt 'a cat'
     """
+    from stylear.device import pick_device
     from stylear.encoders.clip import ClipEncoder
     from stylear.encoders.dino import DinoEncoder
     from stylear.encoders.style import CsdEncoder
-    from stylear.evaluate import evaluate as measure
-    from stylear.gallery import check_free
-    from stylear.models import open_model, pick_device
+    from stylear.evaluation.evaluate import evaluate as measure
+    from stylear.model.open import open_model
+    from stylear.sampling.gallery import check_free
 
     if out is not None:
         check_free(out, force=force)
@@ -232,10 +233,10 @@ def list_models(json: JsonOption = False) -> None:
 
     Example: stylear models list
     """
-    from stylear.fetched import models_dir
-    from stylear.models import listed
+    from stylear.weights.catalog import list_models
+    from stylear.weights.store import models_dir
 
-    rows = listed()
+    rows = list_models()
     if json:
         emit_json(rows)
         return
@@ -262,9 +263,9 @@ def fetch_models(
 
     Example: stylear models fetch sam-vit-b clip-vit-l-14-laion2b
     """
-    from stylear.fetch import fetch, plan
-    from stylear.fetched import path_in
-    from stylear.registry import get, human
+    from stylear.weights.fetch import fetch, plan
+    from stylear.weights.registry import get, human
+    from stylear.weights.store import path_in
 
     count = "to_fetch" if dry_run else "fetched"
     rows: list[dict[str, Any]] = []
@@ -298,8 +299,8 @@ def verify_models(
 
     Example: stylear models verify
     """
-    from stylear import fetched
-    from stylear.models import verify, write_hashes
+    from stylear.weights import store as fetched
+    from stylear.weights.catalog import verify, write_hashes
 
     if write:
         say(f"recorded: {write_hashes()}")
@@ -311,7 +312,7 @@ def verify_models(
 
 
 def _prompts(given: list[str], file: Path | None) -> list[str]:
-    from stylear.references import load_prompts
+    from stylear.sampling.references import load_prompts
 
     texts = [*given, *(load_prompts(file) if file is not None else [])]
     if not texts:
@@ -323,7 +324,7 @@ def _prompts(given: list[str], file: Path | None) -> list[str]:
 
 
 def _references(sources: list[str]) -> list[Reference]:
-    from stylear.references import load_styles
+    from stylear.sampling.references import load_styles
 
     found = [reference for source in sources for reference in load_styles(source)]
     for i, reference in enumerate(found):
@@ -345,15 +346,15 @@ def demo(
 
     Example: stylear demo --out demo-output
     """
-    from stylear import demo as story
+    from stylear.demo import story as story
 
     story.run(out)
 
 
 def mount() -> typer.Typer:
     """The app with the `curate` and `train` groups mounted."""
-    from curate.cli import app as curate_app
-    from train.cli import app as train_app
+    from stylear.curate.cli import app as curate_app
+    from stylear.train.cli import app as train_app
 
     app.add_typer(curate_app, name="curate")
     app.add_typer(train_app, name="train")

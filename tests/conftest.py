@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished corpus; tests that change one copy it first."""
-    from finished_corpus import finish
+    from builders.finished_corpus import finish
 
     return finish(tmp_path_factory.mktemp("finished"))
 

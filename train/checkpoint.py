@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stylear import weights
 from stylear.errors import SettingsChanged, WeightsError
 from stylear.model.chameleon import StyleModel, load_model, save_model
-from train.optim import Optimisers
-from train.settings import Settings
+from stylear.train.optim import Optimisers
+from stylear.train.settings import Settings
+from stylear.weights import files as weights
 
 OPTIMISER, STATE = "optimizer.safetensors", "state.json"
 # may differ between the first call and the one that resumes: they change no weight

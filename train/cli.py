@@ -76,13 +76,13 @@ def sft(
     Example: stylear train sft --corpus demo-output/corpus --model mini-stylear --out runs/sft --steps 100
     """
     flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
-    from train.settings import SftSettings, load_settings
+    from stylear.train.settings import SftSettings, load_settings
 
     settings = load_settings(SftSettings, config, cleaned(flags))
     if dry_run:
         show(settings)
         return
-    from train import sft as trainer
+    from stylear.train import sft_trainer as trainer
 
     finished(trainer.run(settings), as_json)
 
@@ -120,13 +120,13 @@ def dpo(
     Example: stylear train dpo --corpus demo-output/corpus --model runs/sft --out runs/dpo --steps 40
     """
     flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
-    from train.settings import DpoSettings, load_settings
+    from stylear.train.settings import DpoSettings, load_settings
 
     settings = load_settings(DpoSettings, config, cleaned(flags))
     if dry_run:
         show(settings)
         return
-    from train import dpo as trainer
+    from stylear.train import dpo_trainer as trainer
 
     finished(trainer.run(settings), as_json)
 
@@ -144,10 +144,10 @@ def encode(
 
     Example: stylear train encode --corpus demo-output/corpus --model mini-stylear --out runs/encoded
     """
-    from curate.shards import corpus_path
+    from stylear.curate.corpus.shards import corpus_path
     from stylear.model.chameleon import load_model
-    from train.encode import encode_corpus
-    from train.sft import final_of, pick_device
+    from stylear.train.encode import encode_corpus
+    from stylear.train.sft_trainer import final_of, pick_device
 
     loaded = load_model(final_of(model), pick_device(device))
     files = [

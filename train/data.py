@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stylear.model.chameleon import StyleModel
 from stylear.model.layout import Batch, Example, collate
-from train.encode import encode_corpus, read_encoded
+from stylear.train.encode import encode_corpus, read_encoded
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from curate.shards import file_sha256, read_samples, shard_paths
-from stylear import weights
 from stylear.console import Bar
+from stylear.curate.corpus.shards import file_sha256, read_samples, shard_paths
 from stylear.errors import CorpusError
 from stylear.model.chameleon import StyleModel
 from stylear.pair import digest
+from stylear.weights import files as weights
 
 VERSION = 1
 BATCH = 64

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.settings import Settings
+from stylear.train.settings import Settings
 
 BETAS = (0.9, 0.95)  # base
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
-from curate.shards import corpus_path
+from stylear.curate.corpus.shards import corpus_path
 from stylear.errors import RecipeError, SourceError
 
 

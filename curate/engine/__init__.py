@@ -47,10 +47,10 @@ class Engine:
         unit raises, and StylearError when workers die: at once here, after retries on a cluster.
         """
         if self.name == "ray":
-            from curate.engine import ray
+            from stylear.curate.engine import ray
 
             return ray.map_units(build, units, count, workers, gpu=gpu, address=self.ray_address)
-        from curate.engine import gpus, local
+        from stylear.curate.engine import gpus, local
 
         if not gpu:
             return local.map_units(build, units, min(workers or cores(), count))

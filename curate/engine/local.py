@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from curate.engine.gpus import take_gpu
+from stylear.curate.engine.gpus import take_gpu
 from stylear.errors import StylearError
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from curate.engine.local import AHEAD
+from stylear.curate.engine.local import AHEAD
 from stylear.errors import StylearError, UsageError
 
 T = TypeVar("T")

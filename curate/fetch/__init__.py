@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from stylear.pair import Pair, Verdict, digest
 
 if TYPE_CHECKING:
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
 
 def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
     """All raw pairs of a recipe, ready to be stored: `read_raw`, then ingest."""
-    from curate.ingest import ingest
+    from stylear.curate.fetch.ingest import ingest
 
     for pair in read_raw(recipe, work):
         yield ingest(pair, recipe.image)
@@ -30,7 +30,7 @@ def read_raw(recipe: Recipe, work: Path, only: Container[str] | None = None) -> 
     downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded:
     they come without an image. Raises SourceError and RecipeError.
     """
-    from curate.ingest import STAGE
+    from stylear.curate.fetch.ingest import STAGE
 
     seen: Counter[bytes] = Counter()
     for source in recipe.raw:
@@ -50,10 +50,10 @@ def open_source(
     source: Any, work: Path, recipe: Recipe, only: Container[str] | None = None
 ) -> Iterator[Pair]:
     """The pairs of one source with the bytes as they came."""
-    from curate.fetch.folder import folder_pairs
-    from curate.fetch.mini import mini_pairs
-    from curate.fetch.shards import shard_pairs
-    from curate.fetch.urls import url_pairs
+    from stylear.curate.fetch.folder import folder_pairs
+    from stylear.curate.fetch.mini import mini_pairs
+    from stylear.curate.fetch.shards import shard_pairs
+    from stylear.curate.fetch.urls import url_pairs
 
     match source.type:
         case "mini":

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from curate.fetch.guard import Limits
-from curate.fetch.worker import IMAGES, ROWS
+from stylear.curate.fetch.guard import Limits
+from stylear.curate.fetch.worker import IMAGES, ROWS
 from stylear.errors import SourceError
 from stylear.pair import Scalar, digest
 
@@ -204,7 +204,7 @@ class Worker:
         """The downloading process, with its settings sent."""
         self._log = (self._folder / LOG).open("a", encoding="utf-8")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "curate.fetch.worker"],
+            [sys.executable, "-m", "stylear.curate.fetch.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

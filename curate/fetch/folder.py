@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from curate.fetch.captions import clean_caption, clean_details, plain_source
-from curate.fetch.lists import CAPTION_COLUMNS, IMAGE_COLUMNS, list_paths, read_list
-from curate.ingest import STAGE
+from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.ingest import STAGE
+from stylear.curate.fetch.lists import CAPTION_COLUMNS, IMAGE_COLUMNS, list_paths, read_list
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
 if TYPE_CHECKING:
-    from curate.recipe import FolderSource
+    from stylear.curate.recipe import FolderSource
 
 Listed = tuple[str, object, dict[str, object]]  # image, caption, other columns
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")

@@ -24,12 +24,12 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import stylear
-from curate.fetch import optout, sniff
-from curate.fetch.connections import Connection, Connections, Names
-from curate.fetch.pace import Pace, retry_after_s
-from curate.fetch.refused import Refused, plain_url
-from curate.fetch.robots import MAX_BYTES as ROBOTS_BYTES
-from curate.fetch.robots import RobotsCache
+from stylear.curate.fetch import optout, sniff
+from stylear.curate.fetch.connections import Connection, Connections, Names
+from stylear.curate.fetch.pace import Pace, retry_after_s
+from stylear.curate.fetch.refused import Refused, plain_url
+from stylear.curate.fetch.robots import MAX_BYTES as ROBOTS_BYTES
+from stylear.curate.fetch.robots import RobotsCache
 
 MAX_REDIRECTS = 5
 CHUNK = 1 << 16  # bytes read between two looks at what came

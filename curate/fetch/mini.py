@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import stylear
-from curate.fetch.shards import Sample, read_tar, sample_pair
+from stylear.curate.fetch.shards import Sample, read_tar, sample_pair
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import Pair, content_id, digest
 
 if TYPE_CHECKING:
-    from curate.recipe import MiniSource
+    from stylear.curate.recipe import MiniSource
 
 CORPUS = Path(stylear.__file__).parent / "mini" / "corpus"
 MAX_BYTES = 1_000_000

@@ -6,12 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from curate.fetch.folder import image_names
-from curate.fetch.shards import tar_paths
-from curate.fetch.urls import plans
+from stylear.curate.fetch.folder import image_names
+from stylear.curate.fetch.shards import tar_paths
+from stylear.curate.fetch.urls import plans
 
 if TYPE_CHECKING:
-    from curate.recipe import Recipe, UrlsSource
+    from stylear.curate.recipe import Recipe, UrlsSource
 
 
 def preview_sources(recipe: Recipe) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def _row(source: Any, seed: int) -> dict[str, Any]:
         case "shards":
             row["bytes"] = sum(path.stat().st_size for path in tar_paths(source.path))
         case "mini":
-            from curate.fetch.mini import mini_pairs
+            from stylear.curate.fetch.mini import mini_pairs
 
             row["pairs"] = sum(1 for _ in mini_pairs(source, seed))
     return row

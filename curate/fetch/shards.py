@@ -14,16 +14,16 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from curate.fetch.captions import clean_caption, clean_details, plain_source
-from curate.fetch.download import reason_of
-from curate.fetch.folder import SUFFIXES, caption_in
-from curate.fetch.subset import Subset
-from curate.ingest import STAGE
+from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.download import reason_of
+from stylear.curate.fetch.folder import SUFFIXES, caption_in
+from stylear.curate.fetch.ingest import STAGE
+from stylear.curate.fetch.subset import Subset
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
 if TYPE_CHECKING:
-    from curate.recipe import ShardsSource
+    from stylear.curate.recipe import ShardsSource
 
 IMAGE_ENDINGS = tuple(suffix[1:] for suffix in SUFFIXES)
 MAX_TEXT_BYTES = 4_000_000  # of a .txt or .json member

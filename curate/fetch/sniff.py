@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 
-from curate.fetch.refused import Refused
+from stylear.curate.fetch.refused import Refused
 
 NEEDED = 32  # bytes after which the format is certain
 LAST_LOOK = (

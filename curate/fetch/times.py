@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from curate import shards
-from curate.fetch.download import FETCHED_AT
-from curate.stage import FETCHED
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.layout import FETCHED
+from stylear.curate.fetch.download import FETCHED_AT
 from stylear.pair import Pair
 
 

@@ -9,21 +9,28 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate.fetch.captions import clean_caption, clean_details, plain_source
-from curate.fetch.download import Download, Downloads
-from curate.fetch.guard import Limits
-from curate.fetch.lists import CAPTION_COLUMNS, URL_COLUMNS, Row, count_rows, list_paths, read_list
-from curate.fetch.refused import Refused, plain_url
-from curate.fetch.subset import Subset
-from curate.fetch.success import Success
-from curate.ingest import STAGE
-from curate.pixels import prepare
 from stylear.console import Bar
+from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.download import Download, Downloads
+from stylear.curate.fetch.guard import Limits
+from stylear.curate.fetch.ingest import STAGE
+from stylear.curate.fetch.lists import (
+    CAPTION_COLUMNS,
+    URL_COLUMNS,
+    Row,
+    count_rows,
+    list_paths,
+    read_list,
+)
+from stylear.curate.fetch.pixels import prepare
+from stylear.curate.fetch.refused import Refused, plain_url
+from stylear.curate.fetch.subset import Subset
+from stylear.curate.fetch.success import Success
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
 if TYPE_CHECKING:
-    from curate.recipe import UrlsSource
+    from stylear.curate.recipe import UrlsSource
 
 BLOCK_ROWS = 500  # rows downloaded, kept and repeated together (ours)
 BLOCKS_AHEAD = 4  # asked for before the first is read, so that downloading never waits for decoding

@@ -1,6 +1,6 @@
 """The downloading process: img2dataset behind the guard, one block of URLs at a time.
 
-    python -m curate.fetch.worker        (started by `curate.fetch.download`; speaks JSON lines)
+    python -m stylear.curate.fetch.worker        (started by `fetch.download`; speaks JSON lines)
 
 stdin: one line of settings, then one line a block: {"directory": ..., "urls": [...]}. stdout: one line
 a finished block: {"done": directory} or {"failed": directory, "error": ...}. It is a process of its own
@@ -26,8 +26,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from curate.fetch.guard import Evidence, GuardedOpener, Limits
-from curate.fetch.optout import OPT_OUT
+from stylear.curate.fetch.guard import Evidence, GuardedOpener, Limits
+from stylear.curate.fetch.optout import OPT_OUT
 
 BLOCKS_AT_ONCE = 2  # the second fills the threads while the first waits for its slowest server
 IMAGES = "images.bin"  # source bytes, one after the other
@@ -37,7 +37,6 @@ _serial = itertools.count()
 
 def main() -> None:
     """Download the blocks that stdin asks for until it ends."""
-    import img2dataset.downloader  # noqa: F401  # here, not by two threads at once
 
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever img2dataset prints goes to the log

@@ -10,24 +10,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate.filter.best import keep_best
-from curate.filter.diversity import diversity_rows, read_diversity, what_stays, write_diversity
-from curate.filter.duplicates import keep_best_copy
-from curate.filter.gather import gather
-from curate.filter.quotas import fill_quotas
-from curate.filter.rows import Rows
-from curate.filter.table import read_columns, write_columns
-from curate.filter.thresholds import apply_threshold
-from curate.filter.verdicts import funnel, verdict_table
-from curate.filter.votes import count_votes
-from curate.shards import write_table
-from curate.stage import COLUMNS, VERDICTS
 from stylear.console import say
+from stylear.curate.corpus.layout import COLUMNS, VERDICTS
+from stylear.curate.corpus.shards import write_table
+from stylear.curate.filter.best import keep_best
+from stylear.curate.filter.diversity import (
+    diversity_rows,
+    read_diversity,
+    what_stays,
+    write_diversity,
+)
+from stylear.curate.filter.duplicates import keep_best_copy
+from stylear.curate.filter.gather import gather
+from stylear.curate.filter.quotas import fill_quotas
+from stylear.curate.filter.rows import Rows
+from stylear.curate.filter.table import read_columns, write_columns
+from stylear.curate.filter.thresholds import apply_threshold
+from stylear.curate.filter.verdicts import funnel, verdict_table
+from stylear.curate.filter.votes import count_votes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from curate.recipe import FilterSettings, Recipe
+    from stylear.curate.recipe import FilterSettings, Recipe
 
 __all__ = [
     "Rows",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.columns import standing
-from curate.filter.rows import Rows
+from stylear.curate.corpus.columns import rank_within_group
+from stylear.curate.filter.rows import Rows
 
 
 def keep_best(rows: Rows, best_of: int) -> None:
     """Keep the `best_of` best of each candidate group that are still there."""
     places = np.flatnonzero(rows.kept & (rows["group"] >= 0))
-    _, position = standing(rows["order"][places], rows["group"][places])
+    _, position = rank_within_group(rows["order"][places], rows["group"][places])
     rows.drop(places[position >= best_of], "not-best")

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.columns import Places
-from curate.filter.rows import Numbers, Rows
-from curate.stage import DIVERSITY
-from curate.storage import write_text
+from stylear.curate.corpus.columns import Places
+from stylear.curate.corpus.layout import DIVERSITY
+from stylear.curate.corpus.storage import write_text
+from stylear.curate.filter.rows import Numbers, Rows
 from stylear.errors import CorpusError
 from stylear.pair import digest
 
 if TYPE_CHECKING:
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
 SAMPLE, STYLE_SAMPLE = (
     1000,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.columns import standing
-from curate.filter.rows import Rows
+from stylear.curate.corpus.columns import rank_within_group
+from stylear.curate.filter.rows import Rows
 
 
 def keep_best_copy(rows: Rows, groups: str, reason: str) -> None:
@@ -16,10 +16,10 @@ def keep_best_copy(rows: Rows, groups: str, reason: str) -> None:
     """
     places = np.flatnonzero(rows.kept & (rows[groups] >= 0))
     order, group, content = (rows[name][places] for name in ("order", groups, "content"))
-    twin, _ = standing(order, group)
+    twin, _ = rank_within_group(order, group)
     source = rows["source"][places]
     caption = np.flatnonzero(~rows.stylized[places] & (source == source[twin]))
-    first, _ = standing(order[caption], group[caption], content[caption])
+    first, _ = rank_within_group(order[caption], group[caption], content[caption])
     twin[caption] = caption[first]
     repeated = np.flatnonzero(twin != np.arange(len(places)))
     rows.twin[places[repeated]] = places[twin[repeated]]

@@ -8,20 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.candidates import Candidates, read_pairs, style_of
-from curate.columns import Words, codes, first_of, identities, joined, one, present
-from curate.filter.groups import exact_groups, near_groups
-from curate.filter.ranking import order_of, rank, ranking_scores
-from curate.filter.rows import Numbers, Rows
-from curate.score import COLOUR
-from curate.shards import read_table, read_tables
-from curate.stage import KINDS, score_path
+from stylear.curate.corpus.candidates import Candidates, read_pairs, style_of
+from stylear.curate.corpus.columns import (
+    DictionaryColumn,
+    combine_chunks,
+    concatenate,
+    dictionary_codes,
+    first_occurrence,
+    hash_identities,
+    valid_mask,
+)
+from stylear.curate.corpus.layout import KINDS, score_path
+from stylear.curate.corpus.shards import read_table, read_tables
+from stylear.curate.filter.groups import exact_groups, near_groups
+from stylear.curate.filter.ranking import order_of, rank, ranking_scores
+from stylear.curate.filter.rows import Numbers, Rows
+from stylear.curate.score import COLOUR
 from stylear.errors import CorpusError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
 PHASH = "phash"
 
@@ -35,10 +43,10 @@ def gather(corpus: Path, recipe: Recipe) -> tuple[Candidates, Rows]:
 
     pairs = read_pairs(corpus)
     names = score_names(recipe)
-    found = joined(read_scores(corpus, names))
+    found = concatenate(read_scores(corpus, names))
     scores = {name: found.get(name, pa.array([], pa.float32())) for name in names}
     pairs.rank = rank(scores, pairs.stylized, *ranking_scores(recipe))
-    hashes = joined(read_hashes(corpus, phash_name(recipe)))
+    hashes = concatenate(read_hashes(corpus, phash_name(recipe)))
     return pairs, rows_of(pairs, scores, hashes, recipe.filter.duplicates.phash_distance)
 
 
@@ -52,17 +60,17 @@ def rows_of(
     reference = pairs.reference.dictionary_encode()
     names = reference.dictionary.to_pylist()
     styles = {style: n for n, style in enumerate(sorted({style_of(name) for name in names}))}
-    places = codes(reference)
+    places = dictionary_codes(reference)
     of_place = np.array([*(styles[style_of(name)] for name in names), -1], np.int32)
     rows = Rows(
         pairs.kept.copy(),
         pairs.stylized,
-        Words(pairs.reason.array()),
+        DictionaryColumn(pairs.reason.array()),
         {
             "reference": places,
             "style": of_place[places],
-            "content": first_of(identities(pairs.content)).astype(np.int32),
-            "source": first_of(pairs.source).astype(np.int32),
+            "content": first_occurrence(hash_identities(pairs.content)).astype(np.int32),
+            "source": first_occurrence(pairs.source).astype(np.int32),
             "group": named(pairs.group),
             "order": order_of(pairs.rank, pairs.key),
         },
@@ -92,8 +100,8 @@ def pools(rows: Rows) -> Numbers:
 
 def named(column: pa.StringArray) -> Numbers:
     """A number for each text; -1 for none."""
-    found = first_of(identities(column)).astype(np.int32)
-    found[~present(column)] = -1
+    found = first_occurrence(hash_identities(column)).astype(np.int32)
+    found[~valid_mask(column)] = -1
     return found
 
 
@@ -112,7 +120,9 @@ def read_scores(corpus: Path, names: list[str]) -> Iterator[dict[str, Any]]:
     for kind in KINDS:
         for path, table in read_tables(corpus / kind, ["key"]):
             yield {
-                name: one(scored(score_path(corpus, name, kind, int(path.stem)), table, name)[name])
+                name: combine_chunks(
+                    scored(score_path(corpus, name, kind, int(path.stem)), table, name)[name]
+                )
                 for name in names
             }
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.columns import NONE, Ids, Mask, Places, first_of
-from curate.filter.rows import Numbers
-from curate.near import neighbours
+from stylear.curate.corpus.columns import NONE, Ids, Mask, Places, first_occurrence
+from stylear.curate.filter.hamming import neighbours
+from stylear.curate.filter.rows import Numbers
 
 COLOUR_DISTANCE = 16  # ours: levels; a red and a blue heart are no duplicates of each other
 
@@ -20,7 +20,7 @@ COLOUR_DISTANCE = 16  # ours: levels; a red and a blue heart are no duplicates o
 def exact_groups(pool: Numbers, image: Ids, kept: Mask) -> Numbers:
     """For each pair the place of the first with its bytes; -1 when nobody else has them."""
     places = np.flatnonzero(kept & (image != NONE))
-    first = first_of(pool[places], image[places])
+    first = first_occurrence(pool[places], image[places])
     shared = np.bincount(first, minlength=len(places))[first] > 1
     found = np.full(len(kept), -1, np.int32)
     found[places[shared]] = places[first[shared]]

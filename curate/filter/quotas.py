@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.columns import Mask, standing
-from curate.filter.rows import Numbers, Rows
+from stylear.curate.corpus.columns import Mask, rank_within_group
+from stylear.curate.filter.rows import Numbers, Rows
 
 if TYPE_CHECKING:
-    from curate.recipe import FilterSettings
+    from stylear.curate.recipe import FilterSettings
 
 
 def fill_quotas(rows: Rows, rules: FilterSettings) -> None:
@@ -28,5 +28,5 @@ def fill_quotas(rows: Rows, rules: FilterSettings) -> None:
 def fill(rows: Rows, kind: Mask, of: Numbers, quota: int, reason: str) -> None:
     """Keep the `quota` best of each number in `of`."""
     places = np.flatnonzero(rows.kept & kind)
-    _, position = standing(rows["order"][places], of[places])
+    _, position = rank_within_group(rows["order"][places], of[places])
     rows.drop(places[position >= quota], reason)

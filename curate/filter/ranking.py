@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.columns import Mask, texts
-from curate.filter.rows import Numbers, values_of
+from stylear.curate.corpus.columns import Mask, to_bytes
+from stylear.curate.filter.rows import Numbers, values_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
 Scores = NDArray[np.float64]  # (N,)
 
@@ -60,5 +60,5 @@ def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
 def order_of(ranks: Scores, key: pa.StringArray) -> Numbers:
     """The place of each pair from best to worst; ties go to the lower key, unranked ones last."""
     found = np.empty(len(ranks), np.int32)
-    found[np.lexsort((texts(key), -np.nan_to_num(ranks, nan=-1.0)))] = np.arange(len(ranks))
+    found[np.lexsort((to_bytes(key), -np.nan_to_num(ranks, nan=-1.0)))] = np.arange(len(ranks))
     return found

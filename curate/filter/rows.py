@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.columns import Mask, Places, Words, present
-from curate.score import DECIMALS
+from stylear.curate.corpus.columns import DictionaryColumn, Mask, Places, valid_mask
+from stylear.curate.score import DECIMALS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +36,7 @@ class Rows:
 
     kept: Mask
     stylized: Mask
-    reason: Words
+    reason: DictionaryColumn
     numbers: dict[str, Numbers]
     scores: dict[str, pa.FloatArray]
     styles: list[str]  # names of the numbers in `style`
@@ -65,7 +65,7 @@ class Rows:
     def score(self, name: str) -> tuple[NDArray[np.float64], Mask]:
         """Scores with the decimals that they were written with, and which pairs have one."""
         column = self.scores[name]
-        return values_of(column), present(column)
+        return values_of(column), valid_mask(column)
 
 
 def values_of(column: pa.FloatArray) -> NDArray[np.float64]:
@@ -74,5 +74,5 @@ def values_of(column: pa.FloatArray) -> NDArray[np.float64]:
     numbers = np.frombuffer(column.buffers()[1], width)[column.offset : column.offset + count]
     found = numbers.astype(np.float64)
     if column.null_count:
-        found[~present(column)] = np.nan
+        found[~valid_mask(column)] = np.nan
     return np.round(found, DECIMALS, out=found)

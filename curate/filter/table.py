@@ -16,20 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.candidates import Candidates
-from curate.columns import Words, codes, mask, one, present
-from curate.filter.diversity import nearest_score
-from curate.filter.gather import find_near, phash_name, score_names
-from curate.filter.ranking import order_of, rank, ranking_scores
-from curate.filter.rows import NUMBERS, Rows
-from curate.objects import in_store
-from curate.shards import read_table, write_table
-from curate.stage import COLUMNS, KINDS, LEDGER
+from stylear.curate.corpus.candidates import Candidates
+from stylear.curate.corpus.columns import (
+    DictionaryColumn,
+    bool_mask,
+    combine_chunks,
+    dictionary_codes,
+    valid_mask,
+)
+from stylear.curate.corpus.layout import COLUMNS, KINDS, LEDGER
+from stylear.curate.corpus.object_store import in_store
+from stylear.curate.corpus.shards import read_table, write_table
+from stylear.curate.filter.diversity import nearest_score
+from stylear.curate.filter.gather import find_near, phash_name, score_names
+from stylear.curate.filter.ranking import order_of, rank, ranking_scores
+from stylear.curate.filter.rows import NUMBERS, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from curate.recipe import FilterSettings, Recipe
+    from stylear.curate.recipe import FilterSettings, Recipe
 
 METADATA = b"stylear.columns"
 VERSION = 1  # raise when the same shards and scores give other columns
@@ -97,7 +103,7 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
     if anew:
         text, style = wanted["text"], wanted["style"]
         ranks = rank(rows.scores, rows.stylized, text, style)
-        rows.numbers["order"] = order_of(ranks, one(table["key"]))
+        rows.numbers["order"] = order_of(ranks, combine_chunks(table["key"]))
         rows.numbers["near"] = find_near(rows, recipe.filter.duplicates.phash_distance)
     return rows
 
@@ -117,13 +123,13 @@ def needed(rules: FilterSettings) -> set[str]:
 
 def rows_in(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Table]:
     """The rows of a table that was read."""
-    found = {name: one(table[name]) for name in names}
+    found = {name: combine_chunks(table[name]) for name in names}
     kinds = found["kind"].dictionary.to_pylist()
     rows = Rows(
-        mask(found["kept"]),
-        np.array([kind == "stylized" for kind in kinds], bool)[codes(found["kind"])],
-        Words(found["reason"]),
-        {name: codes(found[name]) for name in NUMBERS if name in found},
+        bool_mask(found["kept"]),
+        np.array([kind == "stylized" for kind in kinds], bool)[dictionary_codes(found["kind"])],
+        DictionaryColumn(found["reason"]),
+        {name: dictionary_codes(found[name]) for name in NUMBERS if name in found},
         {
             name.removeprefix("score."): column
             for name, column in found.items()
@@ -132,7 +138,7 @@ def rows_in(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Table]:
         found["style"].dictionary.to_pylist(),
     )
     if "phash" in found:
-        rows.hashed = present(found["phash"])
+        rows.hashed = valid_mask(found["phash"])
         rows.phash = np.frombuffer(found["phash"].buffers()[1], np.uint64)
         rows.colour = np.frombuffer(found["colour"].buffers()[1], np.uint8).reshape(-1, 12)
     return rows, table

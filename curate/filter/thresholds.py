@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.columns import Mask
-from curate.filter.rows import Rows
+from stylear.curate.corpus.columns import Mask
+from stylear.curate.filter.rows import Rows
 
 if TYPE_CHECKING:
-    from curate.recipe import Threshold
+    from stylear.curate.recipe import Threshold
 
 
 def apply_threshold(rows: Rows, threshold: Threshold) -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.candidates import Candidates
-from curate.columns import present
-from curate.filter.rows import Rows, values_of
+from stylear.curate.corpus.candidates import Candidates
+from stylear.curate.corpus.columns import valid_mask
+from stylear.curate.filter.rows import Rows, values_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ def verdict_table(pairs: Candidates, rows: Rows) -> pa.Table:
     }
     for name, column in rows.scores.items():
         values = values_of(column).astype(np.float32)
-        columns[f"score.{name}"] = pa.array(values, mask=~present(column))
+        columns[f"score.{name}"] = pa.array(values, mask=~valid_mask(column))
     return pa.table(columns)
 
 

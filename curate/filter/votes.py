@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.filter.rows import Rows
-from curate.filter.thresholds import failures
+from stylear.curate.filter.rows import Rows
+from stylear.curate.filter.thresholds import failures
 
 if TYPE_CHECKING:
-    from curate.recipe import Threshold
+    from stylear.curate.recipe import Threshold
 
 OUTVOTED = "outvoted"
 

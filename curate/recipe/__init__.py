@@ -1,16 +1,16 @@
 """The recipe: the YAML that says what corpus to build, checked, with every default spelled out."""
 
-from curate.recipe.load import check_recipe, load_recipe
-from curate.recipe.rules import FilterSettings, Threshold
-from curate.recipe.scores import ClipImageScore, ClipTextScore, PhashScore, TextureScore
-from curate.recipe.sources import (
+from stylear.curate.recipe.load import check_recipe, load_recipe
+from stylear.curate.recipe.recipe import SCHEMA, Recipe, dump_recipe, recipe_schema, with_downloads
+from stylear.curate.recipe.rules import FilterSettings, Threshold
+from stylear.curate.recipe.scores import ClipImageScore, ClipTextScore, PhashScore, TextureScore
+from stylear.curate.recipe.sources import (
     FolderSource,
     ImageSettings,
     MiniSource,
     ShardsSource,
     UrlsSource,
 )
-from curate.recipe.whole import SCHEMA, Recipe, dump_recipe, recipe_schema, with_downloads
 
 __all__ = [
     "SCHEMA",

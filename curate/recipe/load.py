@@ -10,11 +10,11 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from curate.objects import corpus_path, in_store
-from curate.recipe.scores import RENAMED, SCORERS
-from curate.recipe.sources import SOURCES
-from curate.recipe.synthesis import REFERENCES
-from curate.recipe.whole import Recipe
+from stylear.curate.corpus.object_store import corpus_path, in_store
+from stylear.curate.recipe.recipe import Recipe
+from stylear.curate.recipe.scores import RENAMED, SCORERS
+from stylear.curate.recipe.sources import SOURCES
+from stylear.curate.recipe.synthesis import REFERENCES
 from stylear.errors import RecipeError
 
 

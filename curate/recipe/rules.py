@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curate.recipe.base import Settings
+from stylear.curate.recipe.base import Settings
 
 
 class Threshold(Settings):

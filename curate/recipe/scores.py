@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field
 
-from curate.recipe.base import NAME, Settings, under
+from stylear.curate.recipe.base import NAME, Settings, under
 
 
 def _free(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
-from curate.recipe.base import Settings, under
+from stylear.curate.recipe.base import Settings, under
 
 
 class ImageSettings(Settings):

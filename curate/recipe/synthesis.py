@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from curate.recipe.base import Settings, under
-from curate.synthesize.settings import absolute_paths, backend_settings
-from curate.synthesize.templates import parse_all
+from stylear.curate.recipe.base import Settings, under
+from stylear.curate.recipe.synthesizers import absolute_paths, backend_settings
+from stylear.curate.recipe.templates import parse_all
 from stylear.errors import RecipeError
 
 

@@ -18,25 +18,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.candidates import Candidates, read_pairs, style_of
-from curate.columns import Index, Mask, Places, identities, one, texts
-from curate.filter import read_diversity
-from curate.ledger import Ledger
-from curate.manifest import rows_in, stage_counts
-from curate.mix import apply_verdicts
-from curate.pictures import Pictures
-from curate.recipe import Recipe, load_recipe
-from curate.report.charts import histogram_svg
-from curate.report.diversity import diversity_table
-from curate.shards import read_table, read_tables, shard_paths, tar_samples
-from curate.stage import MANIFEST, MIX, RECIPE, REPORT, VERDICTS
-from curate.storage import write_text
+from stylear.curate.audit.manifest import stage_counts
+from stylear.curate.corpus.candidates import Candidates, read_pairs, style_of
+from stylear.curate.corpus.columns import (
+    Index,
+    Mask,
+    Places,
+    combine_chunks,
+    hash_identities,
+    to_bytes,
+)
+from stylear.curate.corpus.layout import MANIFEST, MIX, RECIPE, REPORT, VERDICTS
+from stylear.curate.corpus.ledger import Ledger
+from stylear.curate.corpus.pair_reader import PairReader
+from stylear.curate.corpus.shards import (
+    count_rows,
+    read_table,
+    read_tables,
+    shard_paths,
+    tar_samples,
+)
+from stylear.curate.corpus.storage import write_text
+from stylear.curate.filter import read_diversity
+from stylear.curate.mix.verdicts import apply_verdicts
+from stylear.curate.recipe import Recipe, load_recipe
+from stylear.curate.report.charts import histogram_svg
+from stylear.curate.report.diversity import diversity_table
 from stylear.errors import StylearError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from curate.references import StyleReference
+    from stylear.curate.references import StyleReference
 
 KEPT_SHOWN, DROPPED_SHOWN, PREFERENCES_SHOWN = 12, 6, 8
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -79,7 +92,9 @@ def read_facts(corpus: Path) -> Facts:
     pairs = apply_verdicts(corpus, read_pairs(corpus))
     verdicts = read_table(corpus / VERDICTS)
     mix = read_table(corpus / MIX, ["key", "kept"])
-    places = Index(texts(pairs.key)).find(texts(one(mix["key"]).filter(one(mix["kept"]))))
+    places = Index(to_bytes(pairs.key)).find(
+        to_bytes(combine_chunks(mix["key"]).filter(combine_chunks(mix["kept"])))
+    )
     mixed = np.zeros(len(pairs), bool)
     mixed[places[places >= 0]] = True
     return Facts(
@@ -88,7 +103,7 @@ def read_facts(corpus: Path) -> Facts:
         json.loads(manifest.read_text("utf-8")) if manifest.is_file() else {},
         pairs,
         {
-            name.removeprefix("score."): one(verdicts[name])
+            name.removeprefix("score."): combine_chunks(verdicts[name])
             for name in verdicts.column_names
             if name.startswith("score.")
         },
@@ -118,7 +133,7 @@ def header(facts: Facts) -> str:
     pairs, mixed = facts.pairs, facts.mixed
     stylized = int((mixed & pairs.stylized).sum())
     raw = int(mixed.sum()) - stylized
-    contents = np.unique(identities(pairs.content.filter(mixed)))
+    contents = np.unique(hash_identities(pairs.content.filter(mixed)))
     references = pairs.reference.dictionary_encode().dictionary.to_pylist()
     styles = {style_of(reference) for reference in references if reference}
     ratio = f"{raw / stylized:.2f} : 1" if stylized else "-"
@@ -129,7 +144,7 @@ def header(facts: Facts) -> str:
         (ratio, "raw : stylized"),
         (len(contents), "distinct contents"),
         (len(styles), "styles"),
-        (rows_in(facts.corpus / "preferences"), "preference pairs"),
+        (count_rows(facts.corpus / "preferences"), "preference pairs"),
     ]
     cards = "".join(f"<div><b>{escape(str(n))}</b><span>{what}</span></div>" for n, what in totals)
     return f'<h1>Corpus {escape(facts.recipe.name)}</h1><div class="facts">{cards}</div>'
@@ -176,7 +191,7 @@ def histograms(facts: Facts) -> str:
 def gallery(facts: Facts) -> str:
     """Per style: its references, kept pictures, dropped ones and why."""
     references, used = found_references(facts.recipe), used_references(facts.corpus)
-    pictures = Pictures(facts.corpus, ["stylized"])
+    pictures = PairReader(facts.corpus, ["stylized"])
     parts: list[str] = []
     for style, places in by_style(facts.pairs):
         kept, lost = (places[facts.pairs.kept[places] == kind] for kind in (True, False))
@@ -204,7 +219,7 @@ def gallery(facts: Facts) -> str:
 
 def found_references(recipe: Recipe) -> list[StyleReference]:
     """The references that still are where the recipe says; a finished corpus does not need them."""
-    from curate.references import load_references
+    from stylear.curate.references import load_references
 
     found: list[StyleReference] = []
     for source in recipe.references:
@@ -229,7 +244,7 @@ def by_style(pairs: Candidates) -> Iterator[tuple[str, Places]]:
     names = [style_of(name) for name in encoded.dictionary.to_pylist()]
     styles = sorted(set(names))
     number = np.array([styles.index(name) for name in names], np.int64)[encoded.indices.to_numpy()]
-    order = np.lexsort((texts(pairs.key.take(places)), number))
+    order = np.lexsort((to_bytes(pairs.key.take(places)), number))
     edges = np.searchsorted(number[order], np.arange(len(styles) + 1))
     for style, start, end in zip(styles, edges, edges[1:], strict=False):
         yield style, places[order[start:end]]

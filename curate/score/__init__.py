@@ -5,7 +5,7 @@ features, of images with captions or with style references, and give one table a
 columns, null where there is nothing to measure. What they measured with stands in the schema's metadata.
 """
 
-from curate.score.open import open_scorer, scorer_fingerprint
-from curate.score.table import COLOUR, DECIMALS, told_of
+from stylear.curate.score.open import open_scorer, scorer_fingerprint
+from stylear.curate.score.table import COLOUR, DECIMALS, read_metadata
 
-__all__ = ["COLOUR", "DECIMALS", "open_scorer", "scorer_fingerprint", "told_of"]
+__all__ = ["COLOUR", "DECIMALS", "open_scorer", "read_metadata", "scorer_fingerprint"]

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from curate.score.clip import ClipScorer
-from curate.score.scorer import Context, Measured
-from curate.score.table import numbers
+from stylear.curate.score.clip import ClipScorer
+from stylear.curate.score.scorer import Context, Measured
+from stylear.curate.score.table import float_column
 from stylear.encoders.aesthetic import HEAD, AestheticHead
-from stylear.weights import resolve_file, sha256_of
+from stylear.weights.files import sha256_of
+from stylear.weights.names import resolve_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,4 +40,4 @@ class AestheticScorer(ClipScorer):
             ratings = self.head.rate(torch.stack(list(images.values())))
             for place, value in zip(images, ratings.tolist(), strict=True):
                 values[place] = value
-        return {self.spec.name: numbers(values)}, {}
+        return {self.spec.name: float_column(values)}, {}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from curate.score.device import settled
-from curate.score.halving import Halving
-from curate.score.reference import cosines, reference_cosines
-from curate.score.scorer import Context, Measured, Scorer
-from curate.score.table import flags, numbers
+from stylear.curate.score.batch_size import Halving
+from stylear.curate.score.device import resolve_device
+from stylear.curate.score.reference import cosines, reference_cosines
+from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.table import bool_column, float_column
 from stylear.encoders.clip import ClipEncoder
-from stylear.weights import resolve, sha256_of
+from stylear.weights.files import sha256_of
+from stylear.weights.names import resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +51,7 @@ class ClipScorer(Scorer):
     """What both have in common: the model."""
 
     def __init__(self, spec: Any, context: Context) -> None:
-        super().__init__(settled(spec), context)
+        super().__init__(resolve_device(spec), context)
         name = ("clip", self.spec.model, self.spec.device, self.spec.dtype)
         dtype: torch.dtype = getattr(torch, self.spec.dtype)
         self.clip = context.opened(
@@ -102,7 +103,7 @@ class ClipTextScorer(ClipScorer):
                 values[place], too_long[place] = value, cut[caption]
         name, count = self.spec.name, sum(map(bool, too_long))
         told = {"captions_cut": count} if count else {}
-        return {name: numbers(values), f"{name}.cut": flags(too_long)}, told
+        return {name: float_column(values), f"{name}.cut": bool_column(too_long)}, told
 
 
 class ClipImageScorer(ClipScorer):
@@ -112,4 +113,4 @@ class ClipImageScorer(ClipScorer):
 
     def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         values = reference_cosines(shard, self.images, self.context)
-        return {self.spec.name: numbers(values)}, {}
+        return {self.spec.name: float_column(values)}, {}

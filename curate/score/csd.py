@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from curate.score.device import settled
-from curate.score.reference import reference_cosines
-from curate.score.scorer import Context, Measured, Scorer
-from curate.score.table import numbers
+from stylear.curate.score.device import resolve_device
+from stylear.curate.score.reference import reference_cosines
+from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.table import float_column
 from stylear.encoders.style import CHECKPOINT, CsdEncoder
-from stylear.weights import resolve_file, sha256_of
+from stylear.weights.files import sha256_of
+from stylear.weights.names import resolve_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,7 @@ class CsdScorer(Scorer):
     kinds = ("stylized",)
 
     def __init__(self, spec: Any, context: Context) -> None:
-        super().__init__(settled(spec), context)
+        super().__init__(resolve_device(spec), context)
         model, device = self.spec.model, self.spec.device
         dtype: torch.dtype = getattr(torch, self.spec.dtype)
         self.csd = context.opened(
@@ -63,4 +64,6 @@ class CsdScorer(Scorer):
         }
 
     def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        return {self.spec.name: numbers(reference_cosines(shard, self.styles, self.context))}, {}
+        return {
+            self.spec.name: float_column(reference_cosines(shard, self.styles, self.context))
+        }, {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.engine import cores
-from curate.engine.gpus import visible_gpus
+from stylear.curate.engine import cores
+from stylear.curate.engine.gpus import visible_gpus
 
 CPU_THREADS = 2  # that load beside a model on the CPU (ours)
 
@@ -26,7 +26,7 @@ def pick_dtype(dtype: str, device: str) -> str:
     return "float32" if pick_device(device) == "cpu" else "bfloat16"
 
 
-def settled(spec: Any) -> Any:
+def resolve_device(spec: Any) -> Any:
     """A scorer's settings with `auto` decided; settings without a device are as they were."""
     if not hasattr(spec, "device"):
         return spec

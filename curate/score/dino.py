@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.score.device import settled
-from curate.score.pictures import decode
-from curate.score.reference import reference_cosines
-from curate.score.scorer import Context, Measured, Scorer
-from curate.score.table import numbers
+from stylear.curate.score.decode import decode
+from stylear.curate.score.device import resolve_device
+from stylear.curate.score.reference import reference_cosines
+from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.table import float_column
 from stylear.encoders.dino import DinoEncoder, content_alignment, model_files
-from stylear.weights import sha256_of
+from stylear.weights.files import sha256_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,7 +100,7 @@ class DinoScorer(Scorer):
     kinds = ("stylized",)
 
     def __init__(self, spec: Any, context: Context) -> None:
-        super().__init__(settled(spec), context)
+        super().__init__(resolve_device(spec), context)
         model, device = self.spec.model, self.spec.device
         dtype: torch.dtype = getattr(torch, self.spec.dtype)
         self.passes = context.opened(
@@ -123,7 +123,9 @@ class DinoScorer(Scorer):
         }
 
     def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        return {self.spec.name: numbers(reference_cosines(shard, self.contents, self.context))}, {}
+        return {
+            self.spec.name: float_column(reference_cosines(shard, self.contents, self.context))
+        }, {}
 
 
 class CasScorer(DinoScorer):
@@ -140,4 +142,4 @@ class CasScorer(DinoScorer):
             None if pair.origin.parent is None or place not in found else float(found[place])
             for place, pair in enumerate(shard.pairs)
         ]
-        return {self.spec.name: numbers(values)}, {}
+        return {self.spec.name: float_column(values)}, {}

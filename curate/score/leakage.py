@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from curate.score.clip import ClipScorer
-from curate.score.reference import cosines
-from curate.score.scorer import Context, Measured
-from curate.score.table import numbers
 from stylear.console import say
+from stylear.curate.score.clip import ClipScorer
+from stylear.curate.score.reference import cosines
+from stylear.curate.score.scorer import Context, Measured
+from stylear.curate.score.table import float_column
 from stylear.encoders.segment import Segmenter, cut_out
 from stylear.errors import SourceError
 from stylear.pair import digest
-from stylear.weights import resolve, sha256_of
+from stylear.weights.files import sha256_of
+from stylear.weights.names import resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
-    from curate.references import StyleReference
+    from stylear.curate.references import StyleReference
 
 
 class LeakageScorer(ClipScorer):
@@ -71,7 +72,7 @@ class LeakageScorer(ClipScorer):
             found = cosines(list(rows.values()), torch.stack(own))
             for place, value in zip(rows, found, strict=True):
                 values[place] = value
-        return {self.spec.name: numbers(values)}, {}
+        return {self.spec.name: float_column(values)}, {}
 
     def _embedded(self) -> dict[str, Tensor]:
         """The content (D,) of the style references by id, on the CPU, embedded once."""

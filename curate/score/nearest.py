@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.columns import one
-from curate.score.clip import ClipScorer
-from curate.score.scorer import Context, Measured
+from stylear.curate.corpus.columns import combine_chunks
+from stylear.curate.score.clip import ClipScorer
+from stylear.curate.score.scorer import Context, Measured
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +54,7 @@ class EmbeddingScorer(ClipScorer):
 
 def vectors_of(table: pa.Table) -> tuple[Vectors, NDArray[np.bool_]]:
     """The embeddings (M, D) of a table that has any, and which rows (N,) have one."""
-    column = one(table[EMBEDDING])
+    column = combine_chunks(table[EMBEDDING])
     there: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(-1, column.type.list_size), there

@@ -4,42 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.score.scorer import Context, Scorer
+from stylear.curate.score.scorer import Context, Scorer
 from stylear.errors import UsageError
 
 
 def scorer_class(kind: str) -> type[Scorer]:
     """The scorer of a type; its module is imported here, its model is not loaded."""
     if kind in ("clip-text", "clip-image"):
-        from curate.score.clip import ClipImageScorer, ClipTextScorer
+        from stylear.curate.score.clip import ClipImageScorer, ClipTextScorer
 
         return ClipTextScorer if kind == "clip-text" else ClipImageScorer
     if kind == "texture":
-        from curate.score.texture import TextureScorer
+        from stylear.curate.score.texture import TextureScorer
 
         return TextureScorer
     if kind == "phash":
-        from curate.score.phash import PhashScorer
+        from stylear.curate.score.phash import PhashScorer
 
         return PhashScorer
     if kind == "aesthetic":
-        from curate.score.aesthetic import AestheticScorer
+        from stylear.curate.score.aesthetic import AestheticScorer
 
         return AestheticScorer
     if kind == "leakage":
-        from curate.score.leakage import LeakageScorer
+        from stylear.curate.score.leakage import LeakageScorer
 
         return LeakageScorer
     if kind == "nearest":
-        from curate.score.nearest import EmbeddingScorer
+        from stylear.curate.score.nearest import EmbeddingScorer
 
         return EmbeddingScorer
     if kind == "csd":
-        from curate.score.csd import CsdScorer
+        from stylear.curate.score.csd import CsdScorer
 
         return CsdScorer
     if kind in ("dino", "cas"):
-        from curate.score.dino import CasScorer, DinoScorer
+        from stylear.curate.score.dino import CasScorer, DinoScorer
 
         return DinoScorer if kind == "dino" else CasScorer
     raise UsageError(f"score: no scorer of type {kind!r}")

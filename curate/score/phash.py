@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.score.scorer import Context, Measured, Scorer
-from curate.score.table import COLOUR, words
+from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.table import COLOUR, string_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,8 +45,8 @@ class PhashScorer(Scorer):
         found = shard.of(self.hashes)
         both = [found.get(place, (None, None)) for place in range(len(shard.pairs))]
         columns = {
-            self.spec.name: words(one for one, _ in both),
-            COLOUR: words(other for _, other in both),
+            self.spec.name: string_column(one for one, _ in both),
+            COLOUR: string_column(other for _, other in both),
         }
         return columns, {}
 

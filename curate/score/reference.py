@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from curate.score.scorer import Context, Feature, Measured
+from stylear.curate.score.scorer import Context, Feature, Measured
 
 
 def cosines(rows: Sequence[Tensor], others: Tensor) -> list[float]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from curate.score.table import table_of
-from curate.stage import KINDS, ShardKind
+from stylear.curate.corpus.layout import KINDS, ShardKind
+from stylear.curate.score.table import make_table
 from stylear.errors import CorpusError
 from stylear.pair import Pair, digest
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
-    from curate.pictures import Pictures
-    from curate.references import StyleReference
+    from stylear.curate.corpus.pair_reader import PairReader
+    from stylear.curate.references import StyleReference
 
 VERSION = 3  # raise when the same images give other numbers
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class Scorer(ABC):
         halved = [shard.halved[f.name] for f in self.features if f.name in shard.halved]
         told = {"type": self.spec.type, **self.told(), "fingerprint": self.fingerprint, **more}
         told |= {"halved_to": min(halved)} if halved else {}
-        return table_of([pair.key for pair in shard.pairs], columns, told)
+        return make_table([pair.key for pair in shard.pairs], columns, told)
 
 
 class Context:
@@ -136,7 +136,7 @@ class Context:
         self.corpus = corpus
         self._opened: dict[Hashable, Any] = {}
         self._measured: dict[Hashable, dict[str, Any]] = {}
-        self._parents: Pictures | None = None
+        self._parents: PairReader | None = None
         self._reading = Lock()
 
     def opened(self, name: Hashable, open: Callable[[], T]) -> T:
@@ -149,8 +149,8 @@ class Context:
     def of_references(self, feature: Feature) -> Mapping[str, Any]:
         """A feature of every style reference of the recipe, by id: measured once, in order of their ids."""
         if feature.name not in self._measured:
-            from curate.score.halving import Halving
-            from curate.score.pictures import rows_of
+            from stylear.curate.score.batch_size import Halving
+            from stylear.curate.score.decode import rows_of
             from stylear.encoders.clip import to_rgb
 
             halving, size = self.opened(("halving", feature.name), Halving), feature.batch_size
@@ -184,7 +184,7 @@ class Context:
             return None
         with self._reading:
             if self._parents is None:
-                from curate.pictures import Pictures
+                from stylear.curate.corpus.pair_reader import PairReader
 
-                self._parents = Pictures(self.corpus, ["raw"])
+                self._parents = PairReader(self.corpus, ["raw"])
             return self._parents.pair(pair.origin.parent)

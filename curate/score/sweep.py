@@ -8,11 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from curate.score.halving import Halving
-from curate.score.loader import ahead
-from curate.score.pictures import decode, rows_of
-from curate.score.scorer import Context, Feature, Measured, PairFeature, Scorer
-from curate.stage import ShardKind
+from stylear.curate.corpus.layout import ShardKind
+from stylear.curate.score.batch_size import Halving
+from stylear.curate.score.decode import decode, rows_of
+from stylear.curate.score.loader import ahead
+from stylear.curate.score.scorer import Context, Feature, Measured, PairFeature, Scorer
 from stylear.pair import Pair
 
 if TYPE_CHECKING:

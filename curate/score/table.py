@@ -15,7 +15,7 @@ PER_SHARD = ("captions_cut", "halved_to")
 COLOUR = "colour"  # column beside the perceptual hash: mean RGB of the four quarters, hex
 
 
-def table_of(
+def make_table(
     keys: Sequence[str], columns: Mapping[str, pa.Array], told: Mapping[str, Any]
 ) -> pa.Table:
     """A score table, and what it says of itself."""
@@ -25,28 +25,28 @@ def table_of(
     return table.replace_schema_metadata({METADATA: json.dumps(told, sort_keys=True).encode()})
 
 
-def numbers(values: Iterable[float | None]) -> pa.Array:
+def float_column(values: Iterable[float | None]) -> pa.Array:
     """Scores with five decimals, as float32; None is null, NaN stays NaN."""
     import pyarrow as pa
 
     return pa.array([v if v is None else round(v, DECIMALS) for v in values], pa.float32())
 
 
-def words(values: Iterable[str | None]) -> pa.Array:
+def string_column(values: Iterable[str | None]) -> pa.Array:
     """Hashes."""
     import pyarrow as pa
 
     return pa.array(list(values), pa.string())
 
 
-def flags(values: Iterable[bool | None]) -> pa.Array:
+def bool_column(values: Iterable[bool | None]) -> pa.Array:
     """Yes, no or null."""
     import pyarrow as pa
 
     return pa.array(list(values), pa.bool_())
 
 
-def told_of(table: pa.Table) -> dict[str, Any]:
+def read_metadata(table: pa.Table) -> dict[str, Any]:
     """What a score table says of itself: type, model, weights_sha256, dtype, preprocessing, fingerprint.
 
     Also, where it happened, `captions_cut` (captions that the text encoder did not read to their end) and
@@ -56,6 +56,6 @@ def told_of(table: pa.Table) -> dict[str, Any]:
     return found
 
 
-def measured_with(table: pa.Table) -> dict[str, Any]:
+def shared_metadata(table: pa.Table) -> dict[str, Any]:
     """The same without what differs from shard to shard: equal for all tables of one column."""
-    return {name: value for name, value in told_of(table).items() if name not in PER_SHARD}
+    return {name: value for name, value in read_metadata(table).items() if name not in PER_SHARD}

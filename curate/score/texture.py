@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from curate.score.scorer import Context, Measured, Scorer
-from curate.score.table import numbers
-from stylear.encoders.texture import (
-    PREPROCESSING,
-    VERSION,
-    texture_descriptor,
-    texture_similarity,
-)
+from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.table import float_column
+from stylear.encoders.texture import PREPROCESSING, VERSION, texture_descriptor, texture_similarity
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,4 +53,4 @@ class TextureScorer(Scorer):
             if shard.pairs[place].origin.reference is not None:
                 other = self.context.of_reference(shard.pairs[place], self.texture)
                 values[place] = float(texture_similarity(row, other))
-        return {self.spec.name: numbers(values)}, {}
+        return {self.spec.name: float_column(values)}, {}

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from curate.references import StyleReference
-from curate.synthesize.job import Encoding, Job
-from curate.synthesize.settings import backend_settings
+from stylear.curate.recipe.synthesizers import backend_settings
+from stylear.curate.references import StyleReference
+from stylear.curate.synthesize.job import Encoding, Job
 from stylear.pair import Pair
 
 if TYPE_CHECKING:
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
 __all__ = ["Job", "Synthesizer", "open_synthesizer", "settings_of"]
 
@@ -24,7 +24,7 @@ DRAWING = {  # the synthesisers that draw a prompt: module and class
     "ip-adapter": "ip_adapter:IpAdapter",
     "style-aligned": "style_aligned:StyleAligned",
     "flux-redux": "flux_redux:FluxRedux",
-    "pipeline": "any_pipeline:AnyPipeline",
+    "pipeline": "pipeline:AnyPipeline",
 }
 
 
@@ -52,9 +52,9 @@ def open_synthesizer(recipe: Recipe, references: Sequence[StyleReference]) -> Sy
     by_id: Mapping[str, StyleReference] = {reference.id: reference for reference in references}
     if spec.backend in DRAWING:
         module, name = DRAWING[spec.backend].split(":")
-        opener = getattr(import_module(f"curate.synthesize.{module}"), name)
+        opener = getattr(import_module(f"stylear.curate.synthesize.backends.{module}"), name)
         opened: Synthesizer = opener(settings, by_id, encoding)
         return opened
-    from curate.synthesize.pictures import PictureSynthesizer
+    from stylear.curate.synthesize.texture.synthesizer import PictureSynthesizer
 
     return PictureSynthesizer(spec.backend, settings, by_id, encoding)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from curate.ingest import Refusal, flatten, to_srgb
-from curate.pixels import encode
+from stylear.curate.fetch.ingest import Refusal, flatten, to_srgb
+from stylear.curate.fetch.pixels import encode
 from stylear.pair import Origin, Pair, Scalar, digest, seed_of
 
 STAGE = "synthesize"

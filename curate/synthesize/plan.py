@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.references import StyleReference
-from curate.split import Split, split_of
-from curate.synthesize import settings_of
-from curate.synthesize.contents import Contents
-from curate.synthesize.destyle import destyle
-from curate.synthesize.job import Job
-from curate.synthesize.prompts import Content, prompts_of
-from curate.synthesize.quotas import Quotas
+from stylear.curate.corpus.split import Split, split_of
+from stylear.curate.references import StyleReference
+from stylear.curate.synthesize import settings_of
+from stylear.curate.synthesize.job import Job
+from stylear.curate.synthesize.prompts.contents import Contents
+from stylear.curate.synthesize.prompts.destyle import destyle
+from stylear.curate.synthesize.prompts.quotas import Quotas
+from stylear.curate.synthesize.prompts.sources import Content, prompts_of
 from stylear.errors import RecipeError
 from stylear.pair import Scalar
 
 if TYPE_CHECKING:
-    from curate.recipe import Recipe
+    from stylear.curate.recipe import Recipe
 
 
 class Plan(Sequence[Job]):

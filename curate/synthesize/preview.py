@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.references import StyleReference, load_references
-from curate.split import split_of
-from curate.steps.synthesize import kept_rows, shard_pairs
-from curate.synthesize.destyle import destyle
-from curate.synthesize.plan import Plan, plan
-from curate.synthesize.prompts import Content
-from curate.synthesize.settings import backend_settings
+from stylear.curate.corpus.split import split_of
+from stylear.curate.recipe.synthesizers import backend_settings
+from stylear.curate.references import StyleReference, load_references
+from stylear.curate.synthesize.plan import Plan, plan
+from stylear.curate.synthesize.prompts.destyle import destyle
+from stylear.curate.synthesize.prompts.sources import Content
+from stylear.curate.synthesize.step import kept_rows, shard_pairs
 from stylear.errors import WeightsError
-from stylear.weights import resolve
+from stylear.weights.names import resolve
 
 if TYPE_CHECKING:
-    from curate.recipe import Recipe
-    from curate.steps import Build
+    from stylear.curate.recipe import Recipe
+    from stylear.curate.stage import Build
 
 EXAMPLES = 5
 LOOKED_AT = 10_000  # prompts among which a changed one is looked for

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from stylear.errors import WeightsError
-from stylear.weights import load_into, read_tensors, resolve_file, sha256_of
+from stylear.weights.files import load_into, read_tensors, sha256_of
+from stylear.weights.names import resolve_file
 
 HEAD = "an aesthetic head"  # what a name has to mean
 

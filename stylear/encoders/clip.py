@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylear.errors import SourceError, WeightsError
-from stylear.weights import read_json, resolve, sha256_of, write_bytes, write_json, write_tensors
+from stylear.weights.files import read_json, sha256_of, write_bytes, write_json, write_tensors
+from stylear.weights.names import resolve
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILES = (  # the names that open_clip itself prefers, in its order

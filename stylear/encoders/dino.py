@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from stylear.encoders.clip import Picture, to_device, to_rgb
 from stylear.errors import WeightsError
-from stylear.weights import read_json, resolve, sha256_of
+from stylear.weights.files import read_json, sha256_of
+from stylear.weights.names import resolve
 
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"

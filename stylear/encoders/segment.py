@@ -19,7 +19,8 @@ from torch import Tensor
 
 from stylear.encoders.clip import Picture, to_rgb
 from stylear.errors import SourceError, UsageError, WeightsError
-from stylear.weights import load_into, read_tensors, resolve
+from stylear.weights.files import load_into, read_tensors
+from stylear.weights.names import resolve
 
 Mask = NDArray[np.bool_]
 

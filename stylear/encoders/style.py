@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from stylear.encoders.clip import Picture, split, to_device, to_rgb
 from stylear.errors import WeightsError
-from stylear.weights import load_into, read_tensors, resolve_file, sha256_of
+from stylear.weights.files import load_into, read_tensors, sha256_of
+from stylear.weights.names import resolve_file
 
 CHECKPOINT = "a CSD checkpoint"  # what a name has to mean
 STATE = "model_state_dict"  # where a training checkpoint keeps the weights, beside its optimisers

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stylear.mini.pictures import drawings
+from stylear.mini.drawings import drawings
 from stylear.model.chameleon import new_model
 from stylear.model.layout import build_tokenizer
 from stylear.model.transformer import DecoderConfig

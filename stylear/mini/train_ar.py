@@ -22,15 +22,16 @@ from torch import Tensor
 
 from stylear.console import say
 from stylear.encoders.clip import ClipEncoder
-from stylear.evaluate import evaluate
-from stylear.generate import generate
-from stylear.metrics import pair_cosine
+from stylear.evaluation.evaluate import evaluate
+from stylear.evaluation.metrics import pair_cosine
 from stylear.mini.card import write_card
-from stylear.mini.pictures import Pictures, drawings, to_tensor
+from stylear.mini.drawings import Pictures, drawings, to_tensor
 from stylear.model.chameleon import StyleModel
 from stylear.model.layout import collate
-from stylear.models import MINI_MODELS, open_model
-from stylear.references import load_styles
+from stylear.model.open import open_model
+from stylear.sampling.generate import generate
+from stylear.sampling.references import load_styles
+from stylear.weights.names import MINI_MODELS
 
 WORK = Path("mini-build")  # the manifests name it too
 RAW = (

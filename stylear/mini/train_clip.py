@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from stylear.console import Bar, say
 from stylear.encoders.clip import ClipEncoder, save_clip
 from stylear.mini.card import write_card
-from stylear.mini.pictures import Pictures, drawings, in_styles, jittered, joined, to_tensor
+from stylear.mini.drawings import Pictures, drawings, in_styles, jittered, joined, to_tensor
 from stylear.mini.words import clip_tokenizer
 
 CONTEXT = 20

@@ -13,7 +13,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from stylear import weights
 from stylear.errors import WeightsError
 from stylear.model import lora
 from stylear.model.layout import STYLE_PLACEHOLDER, TokenLayout
@@ -21,6 +20,8 @@ from stylear.model.resampler import Resampler, ResamplerConfig
 from stylear.model.transformer import Decoder, DecoderConfig, expand_head_norms
 from stylear.model.vq import FILES as VQ_FILES
 from stylear.model.vq import VQModel
+from stylear.weights import files as weights
+from stylear.weights import names
 
 if TYPE_CHECKING:
     from stylear.encoders.clip import ClipEncoder, Picture
@@ -135,7 +136,7 @@ def load_model(
     The VQ model stays in fp32, so that codes do not depend on `dtype`. Raises WeightsError naming
     the file, key and shape when something is missing or belongs to another model.
     """
-    directory = weights.resolve(path_or_name)
+    directory = names.resolve(path_or_name)
     if not directory.is_dir():
         raise WeightsError(f"{path_or_name}: expected a model directory, found a file")
     path = directory / STYLE
@@ -190,7 +191,7 @@ def _load_full(
 def vq_directory(config: Mapping[str, Any], directory: Path) -> Path:
     """Where a model's VQ model lies: in its own directory, or in the one that `vq_model` names."""
     name = config.get("vq_model")
-    return directory if name is None else weights.resolve(str(name))
+    return directory if name is None else names.resolve(str(name))
 
 
 def decoder_file(directory: Path) -> Path:
@@ -208,7 +209,7 @@ def lineage(model: StyleModel) -> dict[str, Any]:
         return {"model": model.name}
     if (model.source / lora.CONFIG_FILE).is_file():
         return dict(model.settings.base)
-    name, sha256 = weights.name_of(model.source), weights.sha256_of(decoder_file(model.source))
+    name, sha256 = names.name_of(model.source), weights.sha256_of(decoder_file(model.source))
     return {"model": name, "sha256": sha256}
 
 
@@ -218,7 +219,7 @@ def _load_adapter(
     base = settings.base.get("model")
     if not isinstance(base, str):
         raise WeightsError(f"{directory / STYLE}: expected `base.model`, found none")
-    source = weights.resolve(base)
+    source = names.resolve(base)
     found, expected = weights.sha256_of(decoder_file(source)), settings.base.get("sha256")
     if expected is not None and found != expected:
         raise WeightsError(
@@ -306,8 +307,8 @@ def new_model(
     decoder.init_weights(seed)
     pointer: dict[str, str] = {}
     if not isinstance(vq, VQModel):
-        found = weights.resolve(vq)
-        if found.parent == weights.MINI_MODELS:
+        found = names.resolve(vq)
+        if found.parent == names.MINI_MODELS:
             pointer = {"vq_model": found.name}
         vq = VQModel.from_pretrained(found)
     raw = {**config.to_dict(), "vq_config": vq.config.to_dict(), **pointer}

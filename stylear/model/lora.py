@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylear import weights
 from stylear.errors import WeightsError
 from stylear.model.transformer import Decoder, Head
+from stylear.weights import files as weights
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "lm_head")  # code
 PEFT_PREFIX = "base_model.model."

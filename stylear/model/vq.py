@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylear import weights
 from stylear.errors import WeightsError
+from stylear.weights import files as weights
 
 MAX_DISTANCES = 1 << 24  # distances held at once by the code search: 64 MiB in fp32
 FILES = ("vqgan.safetensors", "vqgan.ckpt")

@@ -1,0 +1,160 @@
+"""The manifest: the auditable record of a finished corpus, derived from its ledger, without a clock."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.layout import FETCHED, LOCK, MANIFEST, RECIPE, REFILL, REPORT, WORK
+from stylear.curate.corpus.ledger import Ledger, stage_family
+from stylear.curate.corpus.storage import TEMPORARY, FileInfo, list_files, write_text
+from stylear.curate.recipe import load_recipe
+from stylear.errors import CorpusError
+
+FORMAT = "stylear-corpus-1"
+PACKAGES = (
+    "stylear",
+    "torch",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "open_clip_torch",
+    "img2dataset",
+    "opencv-python-headless",
+)
+SPLITS = ("train", "val")
+
+
+def write_manifest(corpus: Path) -> Path:
+    """Write `manifest.json`; the last thing that a run does to a corpus."""
+    path = corpus / MANIFEST
+    text = json.dumps(build_manifest(corpus), ensure_ascii=False, indent=1, allow_nan=False)
+    write_text(path, text + "\n")
+    return path
+
+
+def build_manifest(corpus: Path) -> dict[str, Any]:
+    """What a corpus is: {format, name, recipe_sha256, stages, counts, ratio, splits, versions, files}.
+
+    `files` has every file of the corpus but the manifest, the report, the lock and the times of
+    downloads, with sha256 and bytes; hashes of committed files come from the ledger, which noted
+    them as they were written.
+    """
+    ledger = Ledger(corpus)
+    recipe = load_recipe(corpus / RECIPE)
+    committed = {
+        path: info
+        for stage in ledger.stages()
+        for entry in ledger.entries(stage)
+        for path, info in entry.files.items()
+    }
+    files: dict[str, dict[str, Any]] = {}
+    for name in corpus_files(corpus):
+        if name in committed:
+            files[name] = dict(committed[name])
+        else:
+            info = FileInfo.of(corpus / name)
+            files[name] = {"sha256": info.sha256, "bytes": info.bytes}
+    missing = sorted(set(committed) - set(files))
+    if missing:
+        raise CorpusError(
+            f"{corpus}: {missing[0]} is in the ledger and not on the disk",
+            hint="run `stylear curate run` again; it makes what is missing",
+        )
+    splits = {split: split_counts(corpus / split) for split in SPLITS}
+    raw, stylized = (sum(s[kind] for s in splits.values()) for kind in ("raw", "stylized"))
+    return {
+        "format": FORMAT,
+        "name": recipe.name,
+        "seed": recipe.seed,
+        "recipe_sha256": files[RECIPE]["sha256"],
+        "stages": stage_counts(ledger),
+        "counts": {
+            "pairs": raw + stylized,
+            "raw": raw,
+            "stylized": stylized,
+            "preferences": shards.count_rows(corpus / "preferences"),
+        },
+        "ratio": {
+            "raw_per_stylized": round(raw / stylized, 6) if stylized else None,
+            "asked": recipe.mix.raw_per_stylized,
+        },
+        "splits": splits,
+        "versions": versions(),
+        "files": files,
+    }
+
+
+def corpus_files(corpus: Path) -> list[str]:
+    """Paths inside the corpus of every file that the manifest answers for."""
+    found = []
+    for path in list_files(corpus):
+        name = path.relative_to(corpus).as_posix()
+        top = name.partition("/")[0]
+        unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
+        beside = top in (REPORT, WORK, FETCHED, LOCK, REFILL)
+        if name != MANIFEST and not beside and not unfinished:
+            found.append(name)
+    return sorted(found)
+
+
+def stage_counts(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """Of each stage: units, rows in, kept and dropped by reason."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in ledger.stages():
+        entries = ledger.entries(stage)
+        units = [entry for entry in entries if entry.unit != "all"] or entries
+        dropped: Counter[str] = Counter()
+        for entry in units:
+            dropped.update(entry.dropped)
+        counts: dict[str, Any] = {"units": len(units), "rows": sum(e.rows_in for e in units)}
+        if stage_family(stage) != "score":
+            counts |= {"kept": sum(e.kept for e in units), "dropped": dict(sorted(dropped.items()))}
+        found[stage] = counts
+    return found
+
+
+def split_counts(folder: Path) -> dict[str, int]:
+    """Of train/ or val/: shards, pairs by kind, distinct contents and references."""
+    import numpy as np
+
+    from stylear.curate.corpus.columns import (
+        NONE,
+        DictionaryColumn,
+        combine_chunks,
+        concatenate,
+        hash_identities,
+    )
+
+    kinds: Counter[str] = Counter()
+    parts = []
+    for _, table in shards.read_tables(folder, ["kind", "content", "reference"]):
+        found = {name: combine_chunks(table[name]) for name in table.column_names}
+        kinds.update(DictionaryColumn(found["kind"]).counts())
+        parts.append({name: hash_identities(found[name]) for name in ("content", "reference")})
+    ids = concatenate(parts)
+    distinct = {name: np.unique(column[column != NONE]) for name, column in ids.items()}
+    return {
+        "shards": len(parts),
+        "pairs": kinds.total(),
+        "raw": kinds["raw"],
+        "stylized": kinds["stylized"],
+        "contents": len(distinct.get("content", ())),
+        "references": len(distinct.get("reference", ())),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide bytes."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""What lies on disk: layout, shards, tables, ledger, manifest, repair, and object stores."""

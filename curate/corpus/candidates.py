@@ -1,0 +1,140 @@
+"""Candidates: all pairs of a corpus with their verdicts, one array a column.
+
+About 200 bytes a pair whatever its caption, URL and details are; `columns.py` says how texts are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stylear.curate.corpus.columns import (
+    DictionaryColumn,
+    Ids,
+    Mask,
+    Places,
+    combine_chunks,
+    concatenate,
+    first_occurrence,
+    hash_identities,
+    is_repeated,
+    to_bytes,
+)
+from stylear.curate.corpus.layout import KINDS
+from stylear.curate.corpus.shards import read_tables
+from stylear.errors import CorpusError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STRINGS = ("key", "content", "reference", "parent", "stage", "reason")
+COMPARED = ("source", "image_sha256", "source_sha256")
+ROW = ("kind", "details", "kept", *STRINGS, *COMPARED)
+
+
+@dataclass(slots=True, eq=False)
+class Candidates:
+    """What filter, mix and pairs know of the pairs: their rows, their ranks and their verdicts."""
+
+    key: pa.StringArray
+    content: pa.StringArray
+    reference: pa.StringArray
+    parent: pa.StringArray
+    group: pa.StringArray  # candidates of one prompt, content and reference
+    source: Ids
+    image: Ids  # of the stored bytes; NONE without an image
+    source_bytes: Ids
+    stylized: Mask
+    kept: Mask
+    stage: DictionaryColumn
+    reason: DictionaryColumn
+    twin: Places  # of the pair that a duplicate repeats; -1: none
+    rank: NDArray[np.float64]  # what makes a pair better than others; NaN: unknown
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def has(self, name: str) -> Mask:
+        """Which pairs have a reference, a group, ..."""
+        found: Mask = getattr(self, name).is_valid().to_numpy(zero_copy_only=False)
+        return found
+
+
+def read_pairs(corpus: Path) -> Candidates:
+    """All pairs of a corpus without scores, raw before stylized, in shard order.
+
+    Raises CorpusError for a key that comes twice.
+    """
+    found = concatenate_candidates(
+        read_columns_of(table) for kind in KINDS for _, table in read_tables(corpus / kind, ROW)
+    )
+    if twice := is_repeated(to_bytes(found.key)):
+        raise CorpusError(f"{corpus}: {twice} keys come twice in raw and stylized")
+    return found
+
+
+def read_columns_of(table: pa.Table) -> dict[str, Any]:
+    """The columns of one shard's table, in the forms in which all pairs are kept."""
+    import pyarrow as pa
+
+    stylized = combine_chunks(table["kind"]).to_numpy(zero_copy_only=False) == "stylized"
+    return {
+        **{name: combine_chunks(table[name]) for name in STRINGS},
+        **{name: hash_identities(combine_chunks(table[name])) for name in COMPARED},
+        "group": pa.array(candidate_groups(table["details"].to_pylist(), stylized), pa.string()),
+        "stylized": stylized,
+        "kept": combine_chunks(table["kept"]).to_numpy(zero_copy_only=False),
+    }
+
+
+def candidate_groups(details: list[str], stylized: Mask) -> Iterator[str | None]:
+    """The candidate group that the details of each stylized pair name."""
+    for text, made in zip(details, stylized, strict=True):
+        yield json.loads(text).get("group") if made else None
+
+
+def concatenate_candidates(parts: Iterable[Mapping[str, Any]]) -> Candidates:
+    """The pairs of all parts, nothing decided or scored yet."""
+    import pyarrow as pa
+
+    empty = pa.table({name: pa.array([], pa.string()) for name in ROW}).set_column(
+        ROW.index("kept"), "kept", pa.array([], pa.bool_())
+    )
+    columns = concatenate(chain([read_columns_of(empty)], parts))
+    size = len(columns["kept"])
+    return Candidates(
+        **{name: columns[name] for name in ("key", "content", "reference", "parent", "group")},
+        source=columns["source"],
+        image=columns["image_sha256"],
+        source_bytes=columns["source_sha256"],
+        stylized=columns["stylized"],
+        kept=columns["kept"],
+        stage=DictionaryColumn(columns["stage"]),
+        reason=DictionaryColumn(columns["reason"]),
+        twin=np.full(size, -1),
+        rank=np.full(size, np.nan),
+    )
+
+
+def rank_candidates(pairs: Candidates, places: Places) -> tuple[Places, Places]:
+    """The places group by group, in each the best candidate first; and where its group starts.
+
+    Groups come in the order of their first pair.
+    """
+    group = first_occurrence(hash_identities(pairs.group.take(places)))
+    ranks = np.nan_to_num(pairs.rank[places], nan=-1.0)
+    order = np.lexsort((to_bytes(pairs.key.take(places)), -ranks, group))
+    ordered = group[order]
+    return places[order], np.searchsorted(ordered, ordered)
+
+
+def style_of(reference: str) -> str:
+    """The style that a reference shows."""
+    return reference.split("--")[0]

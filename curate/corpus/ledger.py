@@ -1,0 +1,301 @@
+"""The ledger: what was committed, made how and of what. Resume and the manifest are read from it.
+
+`ledger/<stage>/<unit>.json` is one entry. A unit is a shard (`00007`, for scores `raw-00007`) or, for
+stages that do a whole corpus at once, `all`. An entry is written after its files are on the disk, so
+what has no entry was never finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stylear.curate.corpus.layout import CHEAP, LEDGER, LOCK
+from stylear.curate.corpus.lease import Lease, current_lease, hold_lease
+from stylear.curate.corpus.object_store import in_store
+from stylear.curate.corpus.storage import (
+    FileInfo,
+    file_size,
+    list_files,
+    map_storage_errors,
+    write_text,
+)
+from stylear.errors import CorpusError, CorpusLocked, SettingsChanged
+
+ALL = "all"
+READERS = 16  # entries of a store read at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class StageInputs:
+    """How a unit is made: everything that decides its bytes."""
+
+    settings: Mapping[str, Any]
+    code_version: str
+    inputs: Sequence[str] = ()  # sha256 of what it is made of
+    weights: Sequence[str] = ()  # fingerprints of the models
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits; equal when the same bytes would be made."""
+        return fingerprint(self.settings, self.code_version, self.inputs, self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One committed unit."""
+
+    stage: str
+    unit: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+    code_version: str
+    inputs: Sequence[str]
+    weights: Sequence[str]
+    rows_in: int
+    kept: int
+    dropped: Mapping[str, int]  # reason -> pairs
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # path -> {sha256, bytes}
+    note: Mapping[str, Any] = field(default_factory=dict)  # what only some stages have to say
+
+
+def fingerprint(
+    settings: Mapping[str, Any], code_version: str, inputs: Sequence[str], weights: Sequence[str]
+) -> str:
+    """SHA-256 of the canonical JSON of what decides a unit's bytes."""
+    text = canonical_json([settings, code_version, list(inputs), list(weights)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling: sorted keys, no spaces, no NaN."""
+    return json.dumps(
+        value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
+    )
+
+
+class Ledger:
+    """The ledger of one corpus."""
+
+    def __init__(self, corpus: Path) -> None:
+        self.corpus = corpus
+        self.root = corpus / LEDGER
+        self.damaged: set[str] = set()  # paths in the corpus that are known to have other bytes
+
+    def path(self, stage: str, unit: str) -> Path:
+        return self.root / stage / f"{unit}.json"
+
+    def entry(self, stage: str, unit: str) -> Entry | None:
+        """The entry of a unit; None when it was never committed. Raises CorpusError when unreadable."""
+        path = self.path(stage, unit)
+        try:
+            values = json.loads(self._text(stage, unit))
+            if values.pop("sha256", None) != entry_hash(values):
+                raise ValueError("one that was changed after it was written")
+            return Entry(**values)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise CorpusError(
+                f"{path}: expected a ledger entry, found: {error}",
+                hint=f"delete {path}; the unit is then made again",
+            ) from error
+
+    def entries(self, stage: str) -> list[Entry]:
+        """The committed units of a stage, by name."""
+        found = (self.entry(stage, unit) for unit in self.units(stage))
+        return [entry for entry in found if entry is not None]
+
+    def units(self, stage: str) -> list[str]:
+        """Names of the committed units of a stage."""
+        if (lease := current_lease(self.corpus)) is not None:
+            return sorted(self._read_all(lease).get(stage, {}))
+        return sorted(path.stem for path in (self.root / stage).glob("*.json"))
+
+    def stages(self) -> list[str]:
+        """Stages that have entries, by name."""
+        if (lease := current_lease(self.corpus)) is not None:
+            return sorted(stage for stage, units in self._read_all(lease).items() if units)
+        return sorted(path.name for path in self.root.glob("*") if any(path.glob("*.json")))
+
+    def _text(self, stage: str, unit: str) -> str:
+        """An entry as it stands there. Raises FileNotFoundError when there is none."""
+        if (lease := current_lease(self.corpus)) is None:
+            return self.path(stage, unit).read_text("utf-8")
+        try:
+            return self._read_all(lease)[stage][unit]
+        except KeyError:
+            raise FileNotFoundError(str(self.path(stage, unit))) from None
+
+    def _read_all(self, lease: Lease) -> dict[str, dict[str, str]]:
+        """The ledger of a store, read once while nobody else can write it."""
+        if lease.ledger is None:
+            paths = [path for path in list_files(self.root) if path.suffix == ".json"]
+            with ThreadPoolExecutor(READERS) as pool:
+                texts = pool.map(lambda path: path.read_text("utf-8"), paths)
+                lease.ledger = {}
+                for path, text in zip(paths, texts, strict=True):
+                    lease.ledger.setdefault(path.parent.name, {})[path.stem] = text
+        return lease.ledger
+
+    def commit(
+        self,
+        stage: str,
+        unit: str,
+        made: StageInputs,
+        *,
+        rows_in: int,
+        kept: int,
+        dropped: Mapping[str, int],
+        files: Mapping[str, FileInfo],
+        note: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Record a unit whose files (by path inside the corpus) lie finished on the disk."""
+        entry = Entry(
+            stage=stage,
+            unit=unit,
+            fingerprint=made.fingerprint,
+            settings=dict(made.settings),
+            code_version=made.code_version,
+            inputs=list(made.inputs),
+            weights=list(made.weights),
+            rows_in=rows_in,
+            kept=kept,
+            dropped=dict(dropped),
+            files={
+                path: {"sha256": info.sha256, "bytes": info.bytes}
+                for path, info in sorted(files.items())
+            },
+            note=dict(note or {}),
+        )
+        values = asdict(entry)
+        sealed = {**values, "sha256": entry_hash(values)}
+        text = json.dumps(sealed, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        if (lease := current_lease(self.corpus)) is not None:
+            lease.require()
+        write_text(self.path(stage, unit), text)
+        if lease is not None:
+            self._read_all(lease).setdefault(stage, {})[unit] = text
+        self.damaged -= set(files)
+        return entry
+
+    def done(self, stage: str, unit: str, made: StageInputs) -> bool:
+        """Whether a unit can be skipped: committed, made the same way, its files still there.
+
+        Raises SettingsChanged when an expensive unit was made another way.
+        """
+        entry = self.entry(stage, unit)
+        if entry is None:
+            return False
+        if entry.fingerprint != made.fingerprint:
+            if stage_family(stage) in CHEAP:
+                return False
+            raise self.changed(entry, made)
+        return self.there(entry)
+
+    def there(self, entry: Entry) -> bool:
+        """Whether the files of a unit are there, of the right size, and not known to be damaged."""
+        return all(
+            name not in self.damaged and file_size(self.corpus / name) == info["bytes"]
+            for name, info in entry.files.items()
+        )
+
+    def check_settings(self, stage: str, made: StageInputs) -> None:
+        """Raise SettingsChanged when an expensive stage has output of other settings or models."""
+        if stage_family(stage) in CHEAP:
+            return
+        for entry in self.entries(stage):
+            if describe_differences(entry, made, inputs=False):
+                raise self.changed(entry, made, inputs=False)
+
+    def changed(self, entry: Entry, made: StageInputs, *, inputs: bool = True) -> SettingsChanged:
+        """The error that shows what differs and what to do."""
+        found = describe_differences(entry, made, inputs=inputs)
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        stage = stage_family(entry.stage)
+        return SettingsChanged(
+            f"{self.corpus}: {entry.stage} {entry.unit} was made another way:"
+            f" {'; '.join(found[:3])}{more}",
+            hint=f"add --redo {stage} to make it again, or give another --out to keep both",
+        )
+
+    def remove(self, stage: str) -> None:
+        """Forget the entries of a stage, so that it is made again."""
+        for path in sorted((self.root / stage).glob("*.json")):
+            with map_storage_errors(path):
+                path.unlink()
+        if (lease := current_lease(self.corpus)) is not None:
+            self._read_all(lease).pop(stage, None)
+
+
+def entry_hash(values: Mapping[str, Any]) -> str:
+    """The hash of an entry's values, which stands in it."""
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def stage_family(stage: str) -> str:
+    """The command of a ledger stage: score.text belongs to score."""
+    return stage.partition(".")[0]
+
+
+def describe_differences(entry: Entry, made: StageInputs, *, inputs: bool = True) -> list[str]:
+    """What differs between a committed unit and how it would be made now, in words."""
+    old, new = flatten_settings(entry.settings), flatten_settings(made.settings)
+    found = [
+        f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
+    if entry.code_version != made.code_version:
+        found.append(f"code of the stage: version {entry.code_version} -> {made.code_version}")
+    if list(entry.weights) != list(made.weights):
+        found.append("the weights of the model differ")
+    if inputs and list(entry.inputs) != list(made.inputs):
+        found.append("what it is made of has changed since")
+    return found
+
+
+def flatten_settings(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted keys and short JSON values."""
+    if isinstance(value, Mapping) and value:
+        items: Any = value.items()
+    elif isinstance(value, (list, tuple)) and value:
+        items = enumerate(value)
+    else:
+        return {prefix.rstrip("."): json.dumps(value, ensure_ascii=False)}
+    return {
+        k: v for key, part in items for k, v in flatten_settings(part, f"{prefix}{key}.").items()
+    }
+
+
+@contextmanager
+def lock_corpus(corpus: Path) -> Iterator[None]:
+    """Hold a corpus for writing. Raises CorpusLocked while another live process does.
+
+    The lock is the kernel's: a process that was killed holds nothing. In an object store it is a lease
+    that is renewed: what a killed process held ends soon after it.
+    """
+    if in_store(corpus):
+        with hold_lease(corpus):
+            yield
+        return
+    path = corpus / LOCK
+    with map_storage_errors(path):
+        corpus.mkdir(parents=True, exist_ok=True)
+        stream = path.open("wb")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CorpusLocked(
+                f"{corpus}: another process is writing this corpus",
+                hint="wait for it to end, or give another --out",
+            ) from None
+        yield

@@ -1,0 +1,203 @@
+"""Pictures: pairs of raw/ and stylized/ by key, read from where they lie in the tars.
+
+What is kept of a pair is its key, 16 bytes of its row and where it lies: some 70 bytes. The row itself lies
+beside its image in the tar, and is only trusted when it is the row of the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.columns import (
+    WIDTH,
+    Ids,
+    Index,
+    Places,
+    Texts,
+    combine_chunks,
+    concatenate,
+    to_bytes,
+)
+from stylear.curate.corpus.layout import KINDS
+from stylear.curate.corpus.local_copies import LocalCopies
+from stylear.curate.corpus.tars import BLOCK, locate_samples, parse_sample
+from stylear.errors import CorpusError
+from stylear.pair import Pair
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+UNKNOWN, NO_IMAGE = -2, -1
+COLUMNS = list(shards.TYPES)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleLocations:
+    """Where the samples of some pairs lie, in an order; small enough to be sent to a worker."""
+
+    tars: Sequence[Path]
+    tar: NDArray[np.int32]  # (N,) places in tars
+    offset: NDArray[np.int64]  # (N,)
+    size: NDArray[np.int32]  # (N,) bytes
+    row: Ids  # (N,) what the record of the sample hashes to
+
+    def __len__(self) -> int:
+        return len(self.tar)
+
+    def part(self, where: slice) -> SampleLocations:
+        """Some of them, with no more tars than they need."""
+        used, tar = np.unique(self.tar[where], return_inverse=True)
+        tars = [self.tars[n] for n in used]
+        return SampleLocations(
+            tars, tar.astype(np.int32), self.offset[where], self.size[where], self.row[where]
+        )
+
+
+def read_samples_at(
+    samples: SampleLocations, copies: LocalCopies
+) -> Iterator[tuple[shards.Row, str, memoryview]]:
+    """The row of each sample, its record and its image, read from where they lie.
+
+    Raises CorpusError for a record or an image that is not the one of the table.
+    """
+    places = zip(samples.tar.tolist(), samples.offset.tolist(), samples.size.tolist(), strict=True)
+    for (number, offset, size), expected in zip(places, samples.row.tolist(), strict=True):
+        tar = samples.tars[number]
+        data = copies.read(tar, offset, size)
+        try:
+            image, record = parse_sample(data)
+        except ValueError:
+            record = b""
+        if record_digest(record) != expected.ljust(WIDTH, b"\0"):
+            raise mismatch_error(tar, data[:BLOCK].partition(b".")[0].decode("ascii", "replace"))
+        written = record.decode()
+        row: shards.Row = json.loads(written)
+        if hashlib.sha256(image).hexdigest() != row["image_sha256"]:
+            raise mismatch_error(tar, row["key"])
+        yield row, written, image
+
+
+class PairReader:
+    """The pairs of a corpus by key."""
+
+    def __init__(
+        self, corpus: Path, kinds: Iterable[str] = KINDS, copies: LocalCopies | None = None
+    ) -> None:
+        self.corpus, self._copies = corpus, copies or LocalCopies()
+        self._tars: list[Path] = []
+        starts = [0]
+
+        def parts() -> Iterator[dict[str, Any]]:
+            yield columns_of(shards.rows_to_table(dict.fromkeys(COLUMNS, ())))
+            for kind in kinds:
+                for path, table in shards.read_tables(corpus / kind, COLUMNS):
+                    self._tars.append(path.with_suffix(".tar"))
+                    starts.append(starts[-1] + table.num_rows)
+                    yield columns_of(table)
+
+        columns = concatenate(parts())
+        self._starts = np.array(starts)
+        self._index, self._rows = Index(columns["key"]), columns["row"]
+        self._offsets, self._sizes = columns["offset"], columns["size"]
+
+    def pair(self, key: str) -> Pair:
+        """The pair with its image; empty where there is none.
+
+        Raises CorpusError for a key that is not there, and for bytes that are not those of the table.
+        """
+        places = self._places(np.array([key.encode()]))
+        if self._offsets[places[0]] == NO_IMAGE:
+            shard = int(self._shards_of(places)[0])
+            table = shards.read_table(self._tars[shard].with_suffix(".parquet"), COLUMNS)
+            number = int(places[0] - self._starts[shard])
+            return shards.row_to_pair(table.slice(number, 1).to_pylist()[0], b"")
+        [(row, _, image)] = read_samples_at(self._samples(places), self._copies)
+        return shards.row_to_pair(row, bytes(image))
+
+    def samples(self, keys: Texts) -> SampleLocations:
+        """Where the samples of pairs lie. Raises CorpusError for a key that is not there or has no image."""
+        places = self._places(keys)
+        if (without := self._offsets[places] == NO_IMAGE).any():
+            raise CorpusError(
+                f"{self.corpus}: expected an image of {keys[without][0].decode()}, found none"
+            )
+        return self._samples(places)
+
+    def _places(self, keys: Texts) -> Places:
+        places = self._index.find(keys)
+        if (places < 0).any():
+            raise CorpusError(
+                f"{self.corpus}: expected a pair {keys[places < 0][0].decode()}, found none"
+            )
+        return places
+
+    def _shards_of(self, places: Places) -> Places:
+        return np.searchsorted(self._starts, places, "right") - 1
+
+    def _samples(self, places: Places) -> SampleLocations:
+        """Of pairs that have an image; their tars are looked through if that was not done before."""
+        shard_of = self._shards_of(places)
+        for shard in np.unique(shard_of[self._offsets[places] == UNKNOWN]).tolist():
+            self._find(shard)
+        return SampleLocations(
+            self._tars,
+            shard_of.astype(np.int32),
+            self._offsets[places],
+            self._sizes[places],
+            self._rows[places],
+        )
+
+    def _find(self, shard: int) -> None:
+        """Note where the samples of a tar lie; they are in the order of the rows that have an image."""
+        tar, here = self._tars[shard], slice(self._starts[shard], self._starts[shard + 1])
+        places = np.flatnonzero(self._offsets[here] != NO_IMAGE) + self._starts[shard]
+        try:
+            stream = self._copies.open(tar)
+        except OSError as error:
+            raise CorpusError(f"{tar}: expected a tar, found: {error}") from error
+        with stream as file:
+            samples = zip(
+                self._index.texts[places].tolist(), self._sizes[places].tolist(), strict=True
+            )
+            found = list(locate_samples(tar, file, samples))
+        self._offsets[places], self._sizes[places] = np.array(found, np.int64).reshape(-1, 2).T
+
+
+def columns_of(table: pa.Table) -> dict[str, Any]:
+    """What is kept of the rows of a table."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    there = combine_chunks(table["image_sha256"]).is_valid().to_numpy(zero_copy_only=False)
+    records = shards.encode_records(table).cast(pa.binary())
+    rows = b"".join(map(record_digest, records.to_pylist()))
+    captions = combine_chunks(table["caption"]).cast(pa.binary())
+    caption, record = (pc.binary_length(c).to_numpy() for c in (captions, records))
+    behind = 2 * BLOCK + caption + -caption % BLOCK + record + -record % BLOCK
+    return {
+        "key": to_bytes(combine_chunks(table["key"])),
+        "row": np.frombuffer(rows, f"S{WIDTH}"),
+        "offset": np.where(there, UNKNOWN, NO_IMAGE),
+        "size": behind.astype(np.int32),
+    }
+
+
+def record_digest(record: bytes) -> bytes:
+    """16 bytes for the json member of a row."""
+    return hashlib.blake2b(record, digest_size=WIDTH).digest()
+
+
+def mismatch_error(tar: Path, key: str) -> CorpusError:
+    return CorpusError(
+        f"{tar}: the image of {key} differs from the hash in its table",
+        hint="the file was changed or damaged; `stylear curate run` mends it",
+    )

@@ -1,0 +1,214 @@
+"""Mending: damage in committed files is found by hash, and shards are put right from what is left.
+
+A damaged raw shard may be all there is of a picture, so it is never simply made again: its pairs come
+from the shard itself, then from their copies in train/ and val/, and only what is in neither from the
+source. It is replaced only by a shard of the very hash that the ledger has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stylear.console import Bar, say
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.layout import STAGES
+from stylear.curate.corpus.ledger import Entry, Ledger, stage_family
+from stylear.curate.corpus.storage import FileInfo, HashMismatch
+from stylear.errors import CorpusError
+from stylear.pair import Pair
+
+BLOCK = tarfile.BLOCKSIZE
+TABLE = ".parquet"
+
+
+def drop_unreadable_entries(ledger: Ledger, stages: Sequence[str]) -> None:
+    """Remove damaged entries of stages that are to be run and can make their output again: not of fetch."""
+    for stage in ledger.stages():
+        for unit in ledger.units(stage) if stage_family(stage) in stages else ():
+            try:
+                ledger.entry(stage, unit)
+            except CorpusError as error:
+                if stage_family(stage) == "fetch":
+                    raise
+                say(f"{error.message}; {stage} {unit} is made again")
+                ledger.path(stage, unit).unlink()
+
+
+def verify_committed(ledger: Ledger, stages: Sequence[str], threads: int) -> None:
+    """Hash what a run of `stages` would trust; what is damaged is noted, so that it is made again.
+
+    That is all that these stages committed, and the tables of the stages before them (the images of
+    those are checked as they are read). Raises CorpusError for damage in a stage that is not to be run.
+    """
+    last = max(STAGES.index(stage) for stage in stages)
+    wanted: dict[str, Mapping[str, Any]] = {}
+    others: dict[str, str] = {}
+    for name in ledger.stages():
+        if STAGES.index(stage_family(name)) > last:
+            continue
+        own = stage_family(name) in stages
+        for entry in ledger.entries(name):
+            for path, info in entry.files.items():
+                if own or path.endswith(TABLE):
+                    wanted[path] = info
+                    if not own:
+                        others[path] = stage_family(name)
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        Bar("verify", total=len(wanted), unit="files") as bar,
+    ):
+        for path, intact in zip(
+            wanted, pool.map(lambda p: is_intact(ledger.corpus / p, wanted[p]), wanted), strict=True
+        ):
+            bar.advance()
+            if not intact and path in others:
+                raise CorpusError(
+                    f"{ledger.corpus / path}: missing, or not the file that {others[path]} committed",
+                    hint=f"run `stylear curate {others[path]}` or `stylear curate run`; it mends this",
+                )
+            if not intact:
+                say(f"verify: {path} is missing or damaged")
+                ledger.damaged.add(path)
+
+
+def is_intact(path: Path, info: Mapping[str, Any]) -> bool:
+    """Whether a file has the length and the hash that the ledger has."""
+    if not path.is_file() or path.stat().st_size != info["bytes"]:
+        return False
+    return FileInfo.of(path).sha256 == str(info["sha256"])
+
+
+@dataclass(slots=True)
+class SalvagedShard:
+    """What is left of a damaged shard: rows and images by key, each image checked against its row."""
+
+    rows: dict[str, shards.Row] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
+
+    def pair(self, key: str) -> Pair | None:
+        """The pair of a key; None when something of it is lost."""
+        row = self.rows.get(key)
+        if row is None or (row["image_sha256"] is not None and key not in self.images):
+            return None
+        return shards.row_to_pair(row, self.images.get(key, b""))
+
+    def same_image(self, key: str, image: bytes) -> bool:
+        """Whether the image is the one that the row of a key names."""
+        expected = self.rows[key]["image_sha256"]
+        return bool((hashlib.sha256(image).hexdigest() if image else None) == expected)
+
+    def missing(self) -> list[str]:
+        """Keys of which something is lost, as far as they are known."""
+        return [key for key in self.rows if self.pair(key) is None]
+
+
+def repair_shard(corpus: Path, entry: Entry) -> bool:
+    """Write a damaged shard again from what is left of it and of its copies; whether that was enough."""
+    remains = salvage_shard(corpus, entry)
+    pairs = [remains.pair(key) for key in remains.rows]
+    if len(pairs) != entry.rows_in or None in pairs:
+        return False
+    return replace_shard(corpus, entry, (pair for pair in pairs if pair is not None))
+
+
+def replace_shard(corpus: Path, entry: Entry, pairs: Iterable[Pair]) -> bool:
+    """Put a shard of these pairs in the place of a damaged one, if it is the one that was committed."""
+    folder = (corpus / next(iter(entry.files))).parent
+    expected = {Path(name).name: str(info["sha256"]) for name, info in entry.files.items()}
+    try:
+        shards.write_shard(folder, int(entry.unit), pairs, expected=expected)
+    except HashMismatch:
+        return False
+    say(f"mended: {folder.name}/{entry.unit}")
+    return True
+
+
+def salvage_shard(corpus: Path, entry: Entry) -> SalvagedShard:
+    """What is left of a shard: rows from its table, or from the tar if that is damaged; then images."""
+    found = SalvagedShard()
+    name = next(name for name in entry.files if name.endswith(TABLE))
+    members = dict(_members(corpus / Path(name).with_suffix(".tar")))
+    if is_intact(corpus / name, entry.files[name]):
+        found.rows = {row["key"]: row for row in shards.read_rows(corpus / name)}
+    else:
+        for member, data in members.items():
+            if member.endswith(".json") and (row := _row(data)) is not None:
+                found.rows[row["key"]] = row
+    for key, row in found.rows.items():
+        image = members.get(f"{key}.{row['ext']}")
+        if image is not None and _is_image_of(row, image):
+            found.images[key] = image
+    lost = found.missing()
+    for split in ("train", "val"):
+        for path in shards.shard_paths(corpus / split) if lost else ():
+            copies = {key: found.rows[key] for key in _keys(path) if key in found.rows}
+            if not any(key in copies for key in lost):
+                continue
+            for member, data in _members(path):
+                key, _, ext = member.partition(".")
+                if key in copies and ext == copies[key]["ext"] and _is_image_of(copies[key], data):
+                    found.images[key] = data
+    return found
+
+
+def _is_image_of(row: shards.Row, data: bytes) -> bool:
+    return hashlib.sha256(data).hexdigest() == str(row["image_sha256"])
+
+
+def _keys(tar: Path) -> list[str]:
+    """Keys of a shard; none when its table is damaged."""
+    try:
+        keys: list[str] = shards.read_table(tar.with_suffix(TABLE), ["key"])["key"].to_pylist()
+    except CorpusError:
+        return []
+    return keys
+
+
+def _row(data: bytes) -> shards.Row | None:
+    """The row in a json member; None when it is damaged."""
+    try:
+        row = json.loads(data)
+        return row if list(row) == list(shards.TYPES) else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every member that has a whole header, also behind one that is damaged."""
+    try:
+        stream = path.open("rb")
+    except OSError:
+        return
+    with stream:
+        while header := stream.read(BLOCK):
+            member = _header(header)
+            if member is None:
+                continue
+            place = stream.tell()
+            data = stream.read(member.size)
+            if len(data) == member.size:
+                yield member.name, data
+            _skip(stream, place, member.size)
+
+
+def _skip(stream: BinaryIO, place: int, size: int) -> None:
+    """To the end of a member, unless no header stands there: then block by block from its beginning."""
+    end = place + -(-size // BLOCK) * BLOCK
+    stream.seek(end)
+    following = stream.read(BLOCK)
+    whole = not following.strip(b"\0") or _header(following) is not None
+    stream.seek(end if whole else place)
+
+
+def _header(block: bytes) -> tarfile.TarInfo | None:
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None

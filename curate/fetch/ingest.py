@@ -1,0 +1,236 @@
+"""Ingest: the bytes of any image become a stored image of the recipe's size, or a reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from stylear.curate.corpus.shards import image_extension
+from stylear.curate.fetch import sniff
+from stylear.curate.fetch.pixels import Pixels, decode_jpeg, encode_pixels, fit, shrink_of
+from stylear.pair import Origin, Pair, Scalar
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import ImageSettings
+
+STAGE = "fetch"
+VERSION = 2  # raise when the same bytes and settings give other stored bytes
+
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+)  # the rest has no business here
+MAX_PROFILE_BYTES = 4_000_000
+ORIENTATION = 0x0112  # the EXIF tag
+SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
+
+
+class Refusal(Exception):
+    """The bytes are not stored; `reason` is the kebab-case name of why."""
+
+    def __init__(self, reason: str, found: str = "") -> None:
+        super().__init__(f"{reason}: {found}")
+        self.reason = reason
+
+
+class _Quiet:
+    """While any thread decodes, Pillow's grumbling is not shown to the user.
+
+    Warning filters belong to the process, so the first thread in sets them and the last one out
+    restores them; `warnings.catch_warnings` in each thread would leave them changed.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._outside = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._outside = warnings.catch_warnings()
+                self._outside.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._outside.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An image as it is kept, and what is known about the one it was made of."""
+
+    data: bytes
+    details: Mapping[str, Scalar]
+
+
+def ingest(pair: Pair, settings: ImageSettings) -> Pair:
+    """The pair with its source bytes turned into a stored image; dropped with a reason otherwise.
+
+    `origin.source_sha256` becomes the hash of the bytes as they came, unless the source has taken it
+    already. A dropped pair passes through without its bytes.
+    """
+    if not pair.kept:
+        return replace(pair, image=b"")
+    sha256 = pair.origin.source_sha256 or hashlib.sha256(pair.image).hexdigest()
+    origin: Origin = replace(pair.origin, source_sha256=sha256)
+    try:
+        stored = store(pair.image, settings)
+    except Refusal as refusal:
+        return replace(pair, image=b"", origin=origin).drop(STAGE, refusal.reason)
+    origin = replace(origin, details={**origin.details, **stored.details})
+    return replace(pair, image=stored.data, origin=origin)
+
+
+def store(data: bytes, settings: ImageSettings) -> Stored:
+    """The image in `data` as the recipe wants it stored: upright, sRGB, opaque, square, one frame.
+
+    Raises Refusal: empty, not-an-image, too-many-pixels, too-small, corrupt-image,
+    unsupported-pixels.
+    """
+    if not data:
+        raise Refusal("empty")
+    plain = sniff.plain_jpeg(data)
+    if plain is not None:
+        details = _checked(*plain, "jpeg", settings)
+        pixels = _plain_pixels(data, *plain, settings)
+        if pixels is not None:
+            return _stored(data, pixels, details, settings)
+    with _QUIET, _open(data) as image:
+        details = _checked(image.width, image.height, str(image.format).lower(), settings)
+        if settings.fit == "source":
+            return _stored(data, None, details, settings)
+        # a JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the work; twice the size is left to resample
+        image.draft(None, (2 * settings.size, 2 * settings.size))
+        picture = flatten(_decode(image), settings.background)
+    return _stored(data, np.asarray(picture), details, settings)
+
+
+def _checked(width: int, height: int, kind: str, settings: ImageSettings) -> dict[str, Scalar]:
+    """What is known from the header. Raises Refusal: too-many-pixels, too-small."""
+    if width * height > settings.max_pixels:
+        raise Refusal("too-many-pixels", f"{width}x{height}")
+    if min(width, height) < settings.min_side:
+        raise Refusal("too-small", f"{width}x{height}")
+    return {"source_width": width, "source_height": height, "source_format": kind}
+
+
+def _plain_pixels(data: bytes, width: int, height: int, settings: ImageSettings) -> Pixels | None:
+    """Of a JPEG without orientation, profile or extra; None: let Pillow say what is wrong with it."""
+    if settings.fit == "source":
+        return None
+    return decode_jpeg(data, shrink_of(width, height, settings.size))
+
+
+def _stored(
+    data: bytes, pixels: Pixels | None, details: dict[str, Scalar], settings: ImageSettings
+) -> Stored:
+    """Pixels as they are kept; without pixels the bytes as they came. Raises Refusal."""
+    if pixels is not None:
+        fitted = fit(pixels, settings)
+        return Stored(encode_pixels(fitted, settings.format, settings.quality), details)
+    if image_extension(data) is None:
+        raise Refusal("unsupported-format", str(details["source_format"]))
+    return Stored(data, details)
+
+
+def _open(data: bytes) -> Image.Image:
+    """The image with only its header read."""
+    Image.init()  # Pillow knows webp, tiff and avif only after this; it does its work once
+    try:
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        return Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError as error:
+        raise Refusal("too-many-pixels", str(error)) from error
+    except Exception as error:  # parsers of hostile bytes raise anything; it is this pair's verdict
+        raise Refusal("not-an-image", str(error)) from error
+
+
+def _decode(image: Image.Image) -> Image.Image:
+    """The first frame, upright as its EXIF says, in sRGB."""
+    try:
+        image.seek(0)
+        image.load()
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            return to_srgb(ImageOps.exif_transpose(image))
+        return to_srgb(image)
+    except Refusal:
+        raise
+    except Exception as error:  # as above
+        raise Refusal("corrupt-image", str(error)) from error
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """RGB or RGBA in sRGB, 8 bits a channel, whatever the mode, depth and colour profile were."""
+    profile = image.info.get("icc_profile")
+    alpha = None
+    if image.mode in SIXTEEN_BIT:
+        image = _eight_bit(image)
+    elif image.mode in ("F", "LAB"):
+        raise Refusal("unsupported-pixels", f"mode {image.mode}")  # no agreed white
+    elif image.has_transparency_data:
+        whole = image.convert("RGBA")
+        alpha = whole.getchannel("A")
+        image = image.convert("L") if image.mode in ("LA", "La") else whole.convert("RGB")
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    image = _through_profile(image, profile)
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey."""
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise Refusal("unsupported-pixels", f"grey levels {levels.min()}..{levels.max()}")
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+
+
+def _through_profile(image: Image.Image, profile: Any) -> Image.Image:
+    """RGB in sRGB; a profile that is unreadable or of another mode is as good as none."""
+    if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            converted = None
+        if converted is not None:
+            return converted
+    return _rgb(image)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """RGB; a picture that is so already is not copied."""
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def flatten(image: Image.Image, background: str) -> Image.Image:
+    """RGB; what is transparent shows `background`."""
+    if image.mode != "RGBA":
+        return _rgb(image)
+    canvas = Image.new("RGBA", image.size, background)
+    canvas.alpha_composite(image)
+    return canvas.convert("RGB")

@@ -1,0 +1,110 @@
+"""Pixels: what happens between a decoded picture and the bytes that are stored: fit, resize, encode.
+
+Axes: H height, W width, the last one red, green, blue; 8 bits each.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import ImageSettings
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (H, W, 3)
+
+
+def decode_jpeg(data: bytes, shrink: int) -> Pixels | None:
+    """A JPEG as it lies in its file, at 1/`shrink` (1, 2, 4 or 8) of its size; None when it is damaged.
+
+    The same pixels as Pillow's, without its detour over four bytes a pixel.
+    """
+    import cv2
+
+    flags = {1: cv2.IMREAD_COLOR_RGB, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+    flag = flags.get(shrink, cv2.IMREAD_REDUCED_COLOR_8) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error:
+        return None
+    if pixels is None or shrink == 1:
+        return pixels
+    return np.ascontiguousarray(pixels[..., ::-1])  # the reduced modes give blue first
+
+
+def shrink_of(width: int, height: int, size: int) -> int:
+    """By how much a JPEG can be decoded smaller and still leave twice `size` to resample."""
+    left = min(width, height) // (2 * size)
+    return max(step for step in (1, 2, 4, 8) if step <= max(1, left))
+
+
+def prepare() -> None:
+    """Import what the first image needs, while the first downloads come."""
+    import cv2  # noqa: F401
+    import torch  # noqa: F401
+
+
+def fit(pixels: Pixels, settings: ImageSettings) -> Pixels:
+    """A square of `size` pixels: the centre (`crop`), or everything on the background (`pad`)."""
+    size, (height, width) = settings.size, pixels.shape[:2]
+    if settings.fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return resized(pixels[top : top + side, left : left + side], (size, size))
+    scale = size / max(width, height)
+    inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+    canvas = np.array(Image.new("RGB", (size, size), settings.background))
+    top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
+    canvas[top : top + inner[0], left : left + inner[1]] = resized(pixels, inner)
+    return canvas
+
+
+def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Pixels at another (height, width): bicubic, over all pixels that a new one covers.
+
+    PyTorch's kernel for bytes: the same filter as Pillow's to a rounding, at a quarter of its time.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    import torch
+    from torch.nn.functional import interpolate
+
+    # A copy that PyTorch owns (a view it would copy itself, on all cores), as (1, H, W, 3): the kernel
+    # takes and gives bytes as they lie, seen as (1, 3, H, W).
+    batch = torch.from_numpy(np.array(pixels, order="C"))[None].permute(0, 3, 1, 2)
+    new = interpolate(batch, size=size, mode="bicubic", antialias=True)
+    return np.ascontiguousarray(new[0].permute(1, 2, 0).numpy())
+
+
+def encode(image: Image.Image, format: str, quality: int | None = None) -> bytes:
+    """An RGB image as png, jpg or webp; see `encode_pixels`."""
+    return encode_pixels(np.asarray(image), format, quality)
+
+
+def encode_pixels(pixels: Pixels, format: str, quality: int | None = None) -> bytes:
+    """Pixels as png, jpg (4:4:4, quality 95 unless told) or webp (lossless unless told).
+
+    Nothing but pixels is written, and the same pixels give the same bytes.
+    """
+    if format == "jpg":
+        return _jpeg(pixels, quality or 95)
+    image, out = Image.fromarray(pixels), io.BytesIO()
+    if format == "png":
+        image.save(out, "PNG", optimize=False, compress_level=6)
+    elif quality is None:
+        image.save(out, "WEBP", lossless=True, quality=80, method=4, exact=True)
+    else:
+        image.save(out, "WEBP", quality=quality, method=4)
+    return out.getvalue()
+
+
+def _jpeg(pixels: Pixels, quality: int) -> bytes:
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1]
+    return bytes(data.tobytes())

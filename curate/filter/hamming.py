@@ -1,0 +1,125 @@
+"""Near hashes: which of very many 64-bit hashes differ in a few bits only.
+
+The 64 bits are cut into `distance + 2` bands. Hashes within `distance` bits have two whole bands alike at
+least, so only hashes that share a pair of bands are compared: of a million with distance 4, some ten each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stylear.curate.corpus.columns import Mask, Places
+
+Hashes = NDArray[np.uint64]
+FEW = 1024  # hashes that are compared with each other without an index
+MAX_BANDED = 6  # bits; above, bands are so short that nearly all hashes share a pair of them
+BLOCK = 8192  # hashes looked up at a time
+AT_ONCE = 1 << 21  # comparisons held in memory
+MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
+
+
+def neighbours(hashes: Hashes, distance: int, kept: Mask) -> Iterator[tuple[int, Places]]:
+    """(i, the places after i whose hash is within `distance` bits), for i in order.
+
+    Places that `kept` says are gone when their turn comes are left out as i; the caller changes it.
+    A later place may be named twice. At a time 2 million comparisons are in memory.
+    """
+    banded = len(hashes) > FEW and distance <= MAX_BANDED
+    finder: Finder = Bands(hashes, distance) if banded else Everything(len(hashes))
+    for start in range(0, len(hashes), BLOCK):
+        waiting = np.arange(start, min(start + BLOCK, len(hashes)))
+        while len(waiting := waiting[kept[waiting]]):
+            totals = np.cumsum(finder.counts(waiting))
+            count = max(1, int(np.searchsorted(totals, AT_ONCE, "right")))
+            now, waiting = waiting[:count], waiting[count:]
+            yield from nearby(hashes, distance, *finder.pairs(now), kept)
+
+
+def nearby(
+    hashes: Hashes, distance: int, a: Places, b: Places, kept: Mask
+) -> Iterator[tuple[int, Places]]:
+    """Of the pairs a-b those that are near, by a."""
+    near = (b > a) & (np.bitwise_count(hashes[a] ^ hashes[b]) <= distance)
+    a, b = a[near], b[near]
+    order = np.argsort(a, kind="stable")
+    a, b = a[order], b[order]
+    starts = np.flatnonzero(np.diff(a, prepend=-1))
+    for start, end in zip(starts, np.append(starts, len(a))[1:], strict=True):
+        if kept[a[start]]:
+            yield int(a[start]), b[start:end]
+
+
+class Finder(Protocol):
+    """Gives what a hash has to be compared with."""
+
+    def counts(self, places: Places) -> NDArray[np.int64]:
+        """How many comparisons each place asks for, at most."""
+        ...
+
+    def pairs(self, places: Places) -> tuple[Places, Places]:
+        """The comparisons of the places with later ones (and perhaps others)."""
+        ...
+
+
+class Everything:
+    """Compares each hash with all later ones."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def counts(self, places: Places) -> NDArray[np.int64]:
+        return self.size - 1 - places
+
+    def pairs(self, places: Places) -> tuple[Places, Places]:
+        return spread(places, places + 1, np.full(len(places), self.size))
+
+
+class Bands:
+    """Compares hashes that share two bands: for each pair of bands, hashes sorted by their slot."""
+
+    def __init__(self, hashes: Hashes, distance: int) -> None:
+        self.hashes, self.bits = hashes, int(np.log2(len(hashes)))
+        edges = [64 * n // (distance + 2) for n in range(distance + 3)]
+        bands = [(1 << b) - (1 << a) for a, b in pairwise(edges)]
+        self.tables = []
+        for one, other in combinations(bands, 2):
+            mask = np.uint64(one | other)
+            slots = self.slots(hashes, mask)
+            order = np.argsort(slots, kind="stable").astype(np.int32)
+            counts = np.bincount(slots, minlength=1 << self.bits)
+            starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+            self.tables.append((mask, order, starts))
+
+    def slots(self, hashes: Hashes, mask: np.uint64) -> NDArray[np.int64]:
+        """A number below 2**bits, equal where the masked bits are."""
+        bits = hashes & mask
+        bits ^= bits >> np.uint64(32)
+        return ((bits * MIXER) >> np.uint64(64 - self.bits)).astype(np.int64)
+
+    def counts(self, places: Places) -> NDArray[np.int64]:
+        found = np.zeros(len(places), np.int64)
+        for mask, _, starts in self.tables:
+            slots = self.slots(self.hashes[places], mask)
+            found += starts[slots + 1] - starts[slots]
+        return found
+
+    def pairs(self, places: Places) -> tuple[Places, Places]:
+        found = []
+        for mask, order, starts in self.tables:
+            slots = self.slots(self.hashes[places], mask)
+            a, at = spread(places, starts[slots], starts[slots + 1])
+            found.append((a, order[at].astype(np.int64)))
+        return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
+
+
+def spread(places: Places, starts: NDArray[Any], ends: NDArray[Any]) -> tuple[Places, Places]:
+    """Each place repeated for every number from its start to its end, and those numbers."""
+    lengths = ends - starts
+    first = np.cumsum(lengths) - lengths
+    numbers = np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)
+    return np.repeat(places, lengths), numbers

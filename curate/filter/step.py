@@ -1,0 +1,56 @@
+"""The filter stage: which pairs stay, decided from their columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stylear.curate.corpus.layout import COLUMNS, DIVERSITY, VERDICTS
+from stylear.curate.score.passes import ledger_stage, scorers
+from stylear.curate.stage import (
+    Build,
+    Counts,
+    Result,
+    file_digests,
+    pair_shards,
+    read_verdict_counts,
+    run_whole_corpus,
+)
+from stylear.errors import CorpusError
+
+if TYPE_CHECKING:
+    pass
+
+
+def run(build: Build) -> Result:
+    """Decide which pairs stay; writes verdicts, columns and diversity.
+
+    Raises CorpusError when score is not finished.
+    """
+    recipe, ledger = build.recipe, build.ledger
+    inputs = []
+    for kind, entry in pair_shards(build):
+        inputs += file_digests(entry)
+        for spec in scorers(recipe):
+            unit = f"{kind}-{entry.unit}"
+            scored = ledger.entry(ledger_stage(spec), unit)
+            if scored is None:
+                raise CorpusError(
+                    f"{build.corpus}: {spec.name} of {kind} {entry.unit} is not scored",
+                    hint="run `stylear curate score` on this corpus first",
+                )
+            inputs += file_digests(scored)
+    settings = {
+        "filter": recipe.filter.model_dump(mode="json"),
+        "score": [spec.name for spec in scorers(recipe)],
+        "seed": recipe.seed,
+    }
+
+    def write() -> Counts:
+        from stylear.curate.filter import filter_corpus
+
+        filter_corpus(build.corpus, recipe)
+        return read_verdict_counts(build.corpus / VERDICTS)
+
+    return run_whole_corpus(
+        build, "filter", settings, inputs, [VERDICTS, COLUMNS, DIVERSITY], write
+    )

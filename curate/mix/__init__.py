@@ -1,0 +1,1 @@
+"""Mixing: kept pairs into shuffled training and validation shards."""

@@ -1,0 +1,42 @@
+"""The verdicts of the filter, applied to the pairs of a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.candidates import Candidates
+from stylear.curate.corpus.columns import DictionaryColumn, Index, combine_chunks, to_bytes
+from stylear.curate.corpus.layout import VERDICTS
+from stylear.errors import CorpusError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def apply_verdicts(corpus: Path, pairs: Candidates) -> Candidates:
+    """The pairs with the verdicts that the filter wrote. Raises CorpusError when it judged others."""
+
+    def column(name: str) -> pa.Array:
+        return combine_chunks(shards.read_table(corpus / VERDICTS, [name])[name])
+
+    if not column("key").equals(pairs.key):
+        raise CorpusError(
+            f"{corpus / VERDICTS}: it judges other pairs than the corpus has",
+            hint="run `stylear curate filter` on this corpus again",
+        )
+    pairs.kept = column("kept").to_numpy(zero_copy_only=False)
+    pairs.stage, pairs.reason = (
+        DictionaryColumn(column("stage")),
+        DictionaryColumn(column("reason")),
+    )
+    pairs.group = column("group")
+    pairs.rank = column("rank").to_numpy(zero_copy_only=False).astype(np.float64)
+    twins = column("twin")
+    repeats = np.flatnonzero(twins.is_valid().to_numpy(zero_copy_only=False))
+    pairs.twin = np.full(len(pairs), -1)
+    pairs.twin[repeats] = Index(to_bytes(pairs.key)).find(to_bytes(twins.take(repeats)))
+    return pairs

@@ -1,0 +1,36 @@
+"""The pairs stage: preference pairs into preferences/."""
+
+from __future__ import annotations
+
+from stylear.curate.stage import (
+    Build,
+    Counts,
+    Result,
+    file_digests,
+    output_digests,
+    pair_shards,
+    run_whole_corpus,
+)
+
+
+def run(build: Build) -> Result:
+    """Write preferences/. Raises CorpusError when mix is not finished."""
+    recipe = build.recipe
+    inputs = [*output_digests(build, "filter"), *output_digests(build, "mix")]
+    inputs += [d for _, entry in pair_shards(build) for d in file_digests(entry)]
+    settings = {
+        "pairs": recipe.pairs.model_dump(mode="json"),
+        "filter": recipe.filter.model_dump(mode="json"),
+        "mix": recipe.mix.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+
+    def write() -> Counts:
+        from stylear.curate.corpus.shards import count_rows
+        from stylear.curate.pairs.preferences import build_preferences
+
+        build_preferences(build.corpus, recipe)
+        made = count_rows(build.corpus / "preferences")
+        return made, made, {}
+
+    return run_whole_corpus(build, "pairs", settings, inputs, ["preferences"], write)

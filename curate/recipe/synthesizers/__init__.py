@@ -1,0 +1,92 @@
+"""What each synthesiser can be told: the `synthesize.settings` of a recipe. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stylear.curate.recipe.synthesizers.base import BackendSettings
+from stylear.curate.recipe.synthesizers.diffusion import (
+    DiffusionSettings,
+    InstantStyleSettings,
+    IpAdapterSettings,
+    SdxlSettings,
+)
+from stylear.curate.recipe.synthesizers.flux_redux import FluxReduxSettings
+from stylear.curate.recipe.synthesizers.pipeline import PipelineSettings
+from stylear.curate.recipe.synthesizers.style_aligned import StyleAlignedSettings
+from stylear.curate.recipe.synthesizers.texture import (
+    PatchSettings,
+    PictureSettings,
+    RenderSettings,
+    StatisticsSettings,
+)
+from stylear.errors import RecipeError
+
+__all__ = [
+    "BACKENDS",
+    "NEEDS_CONTENT",
+    "BackendSettings",
+    "DiffusionSettings",
+    "FluxReduxSettings",
+    "InstantStyleSettings",
+    "IpAdapterSettings",
+    "PatchSettings",
+    "PictureSettings",
+    "PipelineSettings",
+    "RenderSettings",
+    "SdxlSettings",
+    "StatisticsSettings",
+    "StyleAlignedSettings",
+    "absolute_paths",
+    "backend_settings",
+]
+
+BACKENDS: dict[str, type[BackendSettings]] = {
+    "patch": PatchSettings,
+    "statistics": StatisticsSettings,
+    "render": RenderSettings,
+    "instantstyle": InstantStyleSettings,
+    "ip-adapter": IpAdapterSettings,
+    "style-aligned": StyleAlignedSettings,
+    "flux-redux": FluxReduxSettings,
+    "pipeline": PipelineSettings,
+}
+NEEDS_CONTENT = frozenset(
+    {"patch", "statistics", "render"}
+)  # these stylise a picture; others draw a prompt
+
+
+def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings:
+    """The checked settings of `backend`, defaults filled in. Raises RecipeError naming the key."""
+    if backend not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise RecipeError(
+            f"synthesize.backend: expected one of {known}, found {backend!r}",
+            hint="choose one of the synthesisers listed",
+        )
+    model = BACKENDS[backend]
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(["synthesize", "settings", *(str(part) for part in first["loc"])])
+        known = ", ".join(model.model_fields)
+        found = "nothing" if first["type"] == "missing" else repr(first["input"])
+        message = f"{key}: {first['msg'].lower()}, found {found}"
+        if first["type"] == "value_error":  # of a check of ours, which says what it found
+            message = f"{key}: {first['ctx']['error']}"
+        raise RecipeError(message, hint=f"settings of backend {backend}: {known}") from error
+
+
+def absolute_paths(backend: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The settings with paths that lie below `base` (the recipe's folder) made absolute."""
+    resolved = dict(values)
+    for key in BACKENDS[backend].paths:
+        value = resolved.get(key)
+        if isinstance(value, str) and (base / value).exists():
+            resolved[key] = str((base / value).resolve())
+    return resolved

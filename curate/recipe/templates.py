@@ -1,0 +1,91 @@
+"""Templates: prompts such as "{animal} on {place}", parsed.
+
+A placeholder is a name in braces and nothing else: no attribute, index or format is ever looked up.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import NamedTuple
+
+from stylear.curate.corpus.captions import MAX_CAPTION, clean_text
+from stylear.errors import RecipeError
+
+Words = Mapping[str, Sequence[str]]
+
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+BRACED = re.compile(r"\{([^{}]*)\}")
+
+
+class Template(NamedTuple):
+    """A prompt with placeholders: the text around them, and the name in each gap."""
+
+    around: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def distinct(self) -> tuple[str, ...]:
+        """The names, each once: a placeholder that stands twice has the same word twice."""
+        return tuple(dict.fromkeys(self.names))
+
+    def size(self, words: Words) -> int:
+        """How many combinations there are."""
+        return prod(len(words[name]) for name in self.distinct)
+
+    def fill(self, number: int, words: Words) -> str:
+        """The combination of a number below `size`."""
+        chosen: dict[str, str] = {}
+        for name in self.distinct:
+            number, place = divmod(number, len(words[name]))
+            chosen[name] = words[name][place]
+        gaps = [chosen[name] for name in self.names]
+        return "".join(text + gap for text, gap in zip(self.around, [*gaps, ""], strict=True))
+
+
+def parse_template(text: str, key: str, known: Sequence[str]) -> Template:
+    """The template in a text. Raises RecipeError, naming `key`, for anything in braces but a known name."""
+    pieces = BRACED.split(text)
+    around, names = tuple(pieces[::2]), tuple(pieces[1::2])
+    hint = f"words are given for: {', '.join(known) or 'nothing'}; add a list to synthesize.words"
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise RecipeError(
+                f"{key}: expected placeholders such as {{animal}} (small letters, digits, _),"
+                f" found {{{name}}}",
+                hint="a placeholder names a list of synthesize.words and nothing else",
+            )
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            raise RecipeError(
+                f"{key}: synthesize.words has no list for {{{name}}}",
+                hint=f"did you mean {{{close[0]}}}?" if close else hint,
+            )
+    if any("{" in part or "}" in part for part in around):
+        raise RecipeError(
+            f"{key}: expected every brace to be part of a placeholder, found {text[:80]!r}",
+            hint="write placeholders as {name}; other braces have no place in a prompt",
+        )
+    if not clean_text("".join(around), MAX_CAPTION) and not names:
+        raise RecipeError(f"{key}: expected a prompt, found an empty text")
+    return Template(around, names)
+
+
+def parse_all(templates: Sequence[str], words: Mapping[str, object]) -> list[Template]:
+    """All templates of a recipe. Raises RecipeError, also for a list of words that none of them uses."""
+    known = sorted(words)
+    found = [
+        parse_template(text, f"synthesize.templates.{i}", known) for i, text in enumerate(templates)
+    ]
+    for name in known:
+        if not any(name in template.names for template in found):
+            raise RecipeError(
+                f"synthesize.words.{name}: no template has a placeholder {{{name}}}",
+                hint="remove the list, or use it in synthesize.templates",
+            )
+    return found

@@ -1,0 +1,178 @@
+"""The second phase of scoring: columns that compare an image with the rest of the corpus.
+
+They are cheap beside the embeddings that they are made of, so they are made again whenever a shard of their
+kind changed; other settings or weights stop, as for every score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylear.console import Bar
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.columns import (
+    Mask,
+    Places,
+    combine_chunks,
+    concatenate,
+    first_occurrence,
+    hash_identities,
+    to_objects,
+)
+from stylear.curate.corpus.layout import KINDS, ShardKind, score_path
+from stylear.curate.corpus.ledger import Entry, Ledger, StageInputs, describe_differences
+from stylear.curate.references import StyleReference
+from stylear.curate.score.nearest import Vectors, nearest, vectors_of
+from stylear.curate.score.passes import embeddings_of, ledger_stage, score_inputs
+from stylear.curate.score.table import float_column, make_table, read_metadata
+from stylear.curate.stage import Build, file_digests, pair_shards
+from stylear.errors import CorpusError
+
+IDENTITY = ["source", "content", "reference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """All shards of one kind, and how their columns are made."""
+
+    kind: ShardKind
+    entries: Sequence[Entry]
+    made: StageInputs
+
+
+def score_nearest(
+    build: Build, spec: Any, fingerprint: str, references: Sequence[StyleReference]
+) -> int:
+    """Commit the column of one `nearest` scorer for every shard; how many were written now.
+
+    Its embeddings must be committed. Raises SettingsChanged for columns of other settings or weights.
+    """
+    written = 0
+    for kind in KINDS:
+        entries = [entry for name, entry in pair_shards(build) if name == kind]
+        made = score_inputs(spec, fingerprint, inputs(build.ledger, spec, kind, entries))
+        if missing := [e for e in entries if misses(build.ledger, spec, f"{kind}-{e.unit}", made)]:
+            commit(build, spec, Kind(kind, entries, made), missing, references)
+            written += len(missing)
+    return written
+
+
+def inputs(ledger: Ledger, spec: Any, kind: ShardKind, entries: Sequence[Entry]) -> list[str]:
+    """What the columns of one kind are made of: the pairs and the embeddings of all its shards."""
+    stage = ledger_stage(embeddings_of(spec))
+    total = hashlib.sha256()
+    for entry in entries:
+        embedded = ledger.entry(stage, f"{kind}-{entry.unit}")
+        if embedded is None:
+            raise CorpusError(f"{ledger.corpus}: {stage} {kind}-{entry.unit} is not committed")
+        total.update(
+            "\n".join([entry.unit, *file_digests(entry), *file_digests(embedded), ""]).encode()
+        )
+    return [total.hexdigest()]
+
+
+def misses(ledger: Ledger, spec: Any, unit: str, made: StageInputs) -> bool:
+    """Whether a shard's column is to be written. Raises SettingsChanged when it was made another way."""
+    entry = ledger.entry(ledger_stage(spec), unit)
+    if entry is None:
+        return True
+    if describe_differences(entry, made, inputs=False):
+        raise ledger.changed(entry, made, inputs=False)
+    return entry.fingerprint != made.fingerprint or not ledger.there(entry)
+
+
+def commit(
+    build: Build,
+    spec: Any,
+    kind: Kind,
+    missing: Sequence[Entry],
+    references: Sequence[StyleReference],
+) -> None:
+    """Compare all pairs of a kind, and write the columns of the shards that miss theirs."""
+    corpus, wanted = build.corpus, {entry.unit for entry in missing}
+    found = compare(*embeddings(corpus, spec, kind), *pools_of(corpus, kind, references), spec.name)
+    start = 0
+    for entry in kind.entries:
+        table = shards.read_table(embedded(corpus, spec, kind, entry), ["key"])
+        own, start = found[start : start + table.num_rows], start + table.num_rows
+        if entry.unit not in wanted:
+            continue
+        out = score_path(corpus, spec.name, kind.kind, int(entry.unit))
+        scored = make_table(
+            table["key"].to_pylist(), {spec.name: float_column(own)}, read_metadata(table)
+        )
+        info = shards.write_table(out, scored)
+        build.ledger.commit(
+            ledger_stage(spec),
+            f"{kind.kind}-{entry.unit}",
+            kind.made,
+            rows_in=len(own),
+            kept=len(own),
+            dropped={},
+            files={out.relative_to(corpus).as_posix(): info},
+        )
+
+
+def embedded(corpus: Path, spec: Any, kind: Kind, entry: Entry) -> Path:
+    """Where the embeddings of a shard lie."""
+    return score_path(corpus, embeddings_of(spec).name, kind.kind, int(entry.unit))
+
+
+def embeddings(corpus: Path, spec: Any, kind: Kind) -> tuple[Vectors, Mask]:
+    """The embeddings (M, D) of a kind, and which of its pairs (N,) have one."""
+
+    def parts() -> Iterator[dict[str, Any]]:
+        for entry in kind.entries:
+            vectors, there = vectors_of(shards.read_table(embedded(corpus, spec, kind, entry)))
+            yield {"vectors": vectors, "there": there}
+
+    found = concatenate(parts())
+    return found["vectors"], found["there"]
+
+
+def pools_of(
+    corpus: Path, kind: Kind, references: Sequence[StyleReference]
+) -> tuple[Places, Places]:
+    """By pair: the number of its pool, and a number that it shares with what is no neighbour of it.
+
+    A pool is all raw pairs, or the stylized pairs of one style. No neighbours are raw pairs of one source
+    (captions of one picture) and candidates of one content and reference.
+    """
+    styles = {one.id: one.style for one in references}
+    number = {style: i for i, style in enumerate(sorted(set(styles.values())))}
+
+    def parts() -> Iterator[dict[str, Any]]:
+        for entry in kind.entries:
+            table = shards.read_table(corpus / kind.kind / f"{entry.unit}.parquet", IDENTITY)
+            names = to_objects(combine_chunks(table["reference"]))
+            style = [number[styles[name]] if name in styles else -1 for name in names]
+            yield {
+                "pool": np.array(style, np.int64),
+                **{name: hash_identities(combine_chunks(table[name])) for name in IDENTITY},
+            }
+
+    found = concatenate(parts())
+    same = ("source",) if kind.kind == "raw" else ("content", "reference")
+    return found["pool"], first_occurrence(*(found[name] for name in same))
+
+
+def compare(
+    vectors: Vectors, there: Mask, pools: Places, alike: Places, name: str
+) -> list[float | None]:
+    """The nearest neighbour's cosine of every pair of one kind, pool by pool; None without one."""
+    cosines: list[float | None] = [None] * len(there)
+    places = np.flatnonzero(there)
+    order = np.argsort(pools[places], kind="stable")
+    borders = np.flatnonzero(np.diff(pools[places[order]])) + 1
+    with Bar(name, total=len(places), unit="pairs") as bar:
+        for part in np.split(order, borders):
+            found = nearest(vectors[part], alike[places[part]], bar.advance)
+            for place, value in zip(places[part].tolist(), found, strict=True):
+                cosines[place] = value
+    return cosines

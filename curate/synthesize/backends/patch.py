@@ -1,0 +1,139 @@
+"""`patch`: the reference's patches, laid so that they show the content. No weights, no training.
+
+Coarse to fine, starting from the content image with the reference's colours. At each scale the
+patches of the picture are brought to those of the reference, by one of two rules:
+
+nearest   each patch becomes its nearest patch of the reference, distances divided by how well each
+          reference patch is already served, so that all of the reference is used (GPNN: Granot et
+          al., "Drop the GAN", CVPR 2022). Closed form, about 0.1 s at 64 px.
+sliced    gradient steps on the sliced Wasserstein distance between both patch distributions (GPDM:
+          Elnekave & Weiss, ECCV 2022). Its sorts make it several times slower for equal looks.
+
+`content` is the weight of the content image in both. Axes: C colour, D patch values (C * patch**2),
+N patches of the picture, M patches of the reference, K projections.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stylear.curate.recipe.synthesizers import PatchSettings
+from stylear.curate.synthesize.backends.statistics import enlarge, rotations, transport
+from stylear.curate.synthesize.texture.guide import blur, guide
+
+COARSEST = 16  # pixels of the coarsest scale (ours)
+SMALL = 128  # pixels up to which patches are smaller and lie closer (ours)
+
+
+def stylize(content: Tensor, reference: Tensor, seed: int, settings: PatchSettings) -> Tensor:
+    """Content (C, H, W) in the style of reference (C, h, w), both in [0, 1]."""
+    side = settings.patch or (5 if content.shape[-1] <= SMALL else 7)
+    generator = torch.Generator().manual_seed(seed)
+    weight = content_weight(seed, settings)
+    drawing = guide(content, reference, settings)
+    noise = torch.randn(content.shape, generator=generator) * settings.grain
+    start = transport(
+        (drawing + noise).flatten(1), reference.flatten(1), rotations(6, 3, generator)
+    ).reshape(content.shape)
+    contents, references = scales(start, reference, side)
+    picture = contents[-1]
+    for wanted, style in zip(reversed(contents), reversed(references), strict=True):
+        picture = enlarge(picture[None], wanted)[0]
+        if settings.match == "nearest":
+            picture = lay(picture, wanted, style, weight, side, generator, settings)
+        else:
+            picture = descend(picture, wanted, style, weight, side, generator, settings)
+    return picture.clamp(0, 1)
+
+
+def content_weight(seed: int, settings: PatchSettings) -> float:
+    """The content weight of one candidate: `content`, moved by up to `content_spread`."""
+    share = float(torch.rand((), generator=torch.Generator().manual_seed(seed ^ 1)))
+    weight = settings.content + settings.content_spread * (2 * share - 1)
+    return min(1.0, max(0.0, weight))
+
+
+def scales(content: Tensor, reference: Tensor, side: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Both images halved again and again, finest first, while both still hold patches."""
+    contents, references = [content], [reference]
+    while min(contents[-1].shape[1:]) >= 2 * COARSEST and min(references[-1].shape[1:]) >= 2 * side:
+        contents.append(F.avg_pool2d(contents[-1][None], 2)[0])
+        references.append(F.avg_pool2d(references[-1][None], 2)[0])
+    return contents, references
+
+
+def lay(
+    picture: Tensor,
+    wanted: Tensor,
+    style: Tensor,
+    weight: float,
+    side: int,
+    generator: torch.Generator,
+    settings: PatchSettings,
+) -> Tensor:
+    """Replace every patch by its nearest of `style`, `rounds` times; overlaps are blended."""
+    margin = side // 2
+    stride = settings.stride or (2 if picture.shape[-1] <= SMALL else 3)
+    known = F.unfold(style[None], side)[0]  # (D, M)
+    if known.shape[1] > settings.max_patches:
+        chosen = torch.randperm(known.shape[1], generator=generator)[: settings.max_patches]
+        known = known[:, chosen]
+    squares = (known * known).sum(0, keepdim=True)
+    keys = torch.cat([known, torch.ones_like(squares), squares])  # (D + 2, M)
+    steps = torch.arange(side) - margin
+    window = torch.exp(-(steps**2) / (2 * (side / 4.5) ** 2))
+    window = torch.outer(window, window).flatten().repeat(picture.shape[0])[:, None]  # (D, 1)
+    height, width = picture.shape[1] + 2 * margin, picture.shape[2] + 2 * margin
+    slack = settings.completeness * known.shape[0]
+    for _ in range(settings.rounds):
+        mixed = (1 - weight) * picture + weight * wanted
+        queries = F.unfold(F.pad(mixed[None], [margin] * 4, mode="reflect"), side, stride=stride)[0]
+        squares = (queries * queries).sum(0, keepdim=True)
+        distances = torch.cat([-2 * queries, squares, torch.ones_like(squares)]).T @ keys  # (N, M)
+        served = distances.amin(0, keepdim=True).clamp_min_(0)  # (1, M)
+        if settings.completeness > 0:
+            distances.add_(0.01).div_(slack + served)
+        patches = known[:, distances.argmin(1)] * window
+        total = F.fold(patches[None], (height, width), side, stride=stride)
+        share = F.fold(window.expand_as(patches)[None], (height, width), side, stride=stride)
+        blended = (total / share.clamp_min(1e-6))[0]
+        picture = blended[:, margin : height - margin, margin : width - margin]
+    return picture
+
+
+def descend(
+    picture: Tensor,
+    wanted: Tensor,
+    style: Tensor,
+    weight: float,
+    side: int,
+    generator: torch.Generator,
+    settings: PatchSettings,
+) -> Tensor:
+    """Adam steps, ever shorter: sliced Wasserstein distance of patches + `weight` x content loss.
+
+    Every step draws new unit projections (K, C, patch, patch); the content's part compares blurred
+    images, so texture is free and the drawing is not.
+    """
+    margin, channels = side // 2, picture.shape[0]
+    wanted = blur(wanted, 1.5)
+    with torch.enable_grad():
+        picture = picture.clone().requires_grad_(True)
+        adam = torch.optim.Adam([picture], lr=settings.rate)
+        for step in range(settings.steps):
+            adam.param_groups[0]["lr"] = settings.rate * (1 - 0.9 * step / settings.steps)
+            axes = torch.randn(settings.projections, channels, side, side, generator=generator)
+            axes = axes / axes.flatten(1).norm(dim=1)[:, None, None, None]
+            with torch.no_grad():
+                goal = F.conv2d(style[None], axes)[0].flatten(1).sort(1).values  # (K, M)
+            padded = F.pad(picture[None], [margin] * 4, mode="reflect")
+            here = F.conv2d(padded, axes)[0].flatten(1).sort(1).values  # (K, N)
+            ranks = torch.arange(here.shape[1], dtype=torch.float64).add(0.5)
+            goal = goal[:, ranks.mul(goal.shape[1] / here.shape[1]).long()]
+            loss = (here - goal).abs().mean() + weight * (blur(picture, 1.5) - wanted).abs().mean()
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+    return picture.detach()

@@ -1,0 +1,1 @@
+"""What the synthesisers that run a diffusers pipeline share."""

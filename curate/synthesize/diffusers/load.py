@@ -1,0 +1,236 @@
+"""Opening a diffusers pipeline from a local directory, every part of it checked and hashed.
+
+Only safetensors are read, nothing is downloaded, and no code that lies beside the weights is run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylear.curate.recipe.synthesizers import DiffusionSettings
+from stylear.errors import RecipeError, WeightsError
+from stylear.pair import digest
+from stylear.weights.files import read_json, sha256_of
+from stylear.weights.names import resolve
+
+LIBRARIES = ("diffusers", "transformers")
+INDEX = "model_index.json"
+PIECE = re.compile(r"-\d{5}-of-\d{5}")  # of weights that lie in several files
+
+
+def choose_device(name: str) -> str:
+    """The torch device that `auto` means here. Raises RecipeError for what torch does not know."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return str(torch.device(name))
+    except RuntimeError as error:
+        raise RecipeError(
+            f"synthesize.settings.device: expected a torch device, found {name!r}",
+            hint="use auto, cpu or cuda",
+        ) from error
+
+
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """The number type that `auto` means on a device."""
+    if name == "auto":
+        return torch.float32 if device == "cpu" else torch.bfloat16
+    chosen: torch.dtype = getattr(torch, name)
+    return chosen
+
+
+def open_pipeline(
+    kind: Any, settings: DiffusionSettings, dtype: torch.dtype, **parts: Any
+) -> tuple[Any, str]:
+    """A pipeline of class `kind` in main memory, and a digest of the files it was made of.
+
+    `parts` go to the pipeline as they are: parts that lie elsewhere, or its own options. Raises
+    WeightsError for a directory that is incomplete, holds other weights, or asks for code.
+    """
+    model = resolve(settings.model)
+    components = components_of(model)
+    with quiet(), loading(str(model)):
+        for name, (library, kind_name) in components.items():
+            module = getattr(importlib.import_module(library), kind_name, None)
+            if (
+                name not in parts
+                and isinstance(module, type)
+                and issubclass(module, torch.nn.Module)
+            ):
+                parts[name] = open_part(module, model / name, settings.variant, dtype)
+        pipeline = kind.from_pretrained(
+            model,
+            dtype=dtype,
+            variant=settings.variant,
+            use_safetensors=True,
+            local_files_only=True,
+            **parts,
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    files = [
+        file for name in sorted(components) for file in files_of(model / name, settings.variant)
+    ]
+    return pipeline, digest_files(model, [model / INDEX, *files])
+
+
+def components_of(model: Path) -> dict[str, tuple[str, str]]:
+    """The parts that a pipeline directory names, each with its library and class.
+
+    Raises WeightsError when the directory is no pipeline or wants code from elsewhere.
+    """
+    if not model.is_dir():
+        raise WeightsError(f"{model}: expected a pipeline directory, found a file")
+    index = read_json(model / INDEX)
+    components = {}
+    from diffusers import pipelines
+
+    for name, value in index.items():
+        if name != "_class_name" and not (isinstance(value, list) and value and value[0]):
+            continue
+        if name == "_class_name" and isinstance(value, str):
+            continue
+        library = value[0] if isinstance(value, list) and len(value) == 2 else None
+        shipped = library in LIBRARIES or (
+            isinstance(library, str) and library.isidentifier() and hasattr(pipelines, library)
+        )
+        if name == "_class_name" or not shipped or not isinstance(value[1], str):
+            raise WeightsError(
+                f"{model / INDEX}: {name}: expected a class of {' or '.join(LIBRARIES)}, found {value}",
+                hint="code that comes with a model is never run",
+            )
+        place = library if library in LIBRARIES else f"diffusers.pipelines.{library}"
+        components[name] = (str(place), value[1])
+    return components
+
+
+def open_part(kind: Any, folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
+    """One model of a pipeline. Raises WeightsError naming the first key that is missing or odd."""
+    chosen = variant if any(has_variant(file, variant) for file in weights_in(folder)) else None
+    with quiet(), loading(str(folder)):
+        module, info = kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            variant=chosen,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below, by key
+        )
+    problems = [f"{key} expected, found nothing" for key in sorted(info["missing_keys"])]
+    problems += [
+        f"{key} expected {text_of(wanted)}, found {text_of(found)}"
+        for key, found, wanted in sorted(info["mismatched_keys"])
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise WeightsError(
+            f"{folder}: weights of another model: {problems[0]}{more}",
+            hint="the weights and the config beside them must belong to the same model",
+        )
+    return module.eval()
+
+
+@contextmanager
+def loading(what: str, hint: str | None = None) -> Iterator[None]:
+    """Whatever a library raises about files, keys and shapes, as a WeightsError about `what`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (
+        *(OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError),
+        *(AssertionError, IndexError, SafetensorError),
+    ) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise WeightsError(
+            f"{what} cannot be loaded: {' '.join(lines[:2]) if lines else type(error).__name__}",
+            hint=hint or "the directory must be a complete diffusers pipeline in safetensors",
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and warnings of diffusers and transformers: what is wrong is told by us."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    loggers = (diffusers_logging, transformers_logging)
+    before = [(one.get_verbosity(), one.is_progress_bar_enabled()) for one in loggers]
+    for one in loggers:
+        one.set_verbosity_error()
+        one.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for one, (verbosity, bar) in zip(loggers, before, strict=True):
+            one.set_verbosity(verbosity)
+            if bar:
+                one.enable_progress_bar()
+
+
+def text_of(shape: Sequence[int] | None) -> str:
+    """A tensor's shape for a message; None: there is no such tensor."""
+    return "nothing" if shape is None else "x".join(map(str, shape)) or "a scalar"
+
+
+def weights_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def has_variant(file: Path, variant: str | None) -> bool:
+    """Whether a safetensors file is of a variant: `model.fp16.safetensors` of fp16; None: of none."""
+    tags = PIECE.sub("", file.name.removesuffix(".safetensors")).split(".")[1:]
+    return variant in tags if variant else not tags
+
+
+def files_of(folder: Path, variant: str | None) -> Iterator[Path]:
+    """The configs, vocabularies and safetensors of one part, of the variant where there is one."""
+    if not any(has_variant(file, variant) for file in weights_in(folder)):
+        variant = None
+    for file in sorted(folder.glob("*")):
+        if file.suffix == ".safetensors":
+            if has_variant(file, variant):
+                yield file
+        elif file.suffix in (".json", ".txt", ".model") and ".index." not in file.name:
+            yield file
+
+
+def digest_files(root: Path, files: Sequence[Path] | Iterator[Path]) -> str:
+    """One digest of files' names and contents."""
+    return digest(*(f"{file.relative_to(root).as_posix()} {sha256_of(file)}" for file in files))
+
+
+def sampler_of(current: Any, name: str | None, options: Mapping[str, Any]) -> Any:
+    """The scheduler that a recipe names, configured as the model's own but for the options.
+
+    Raises RecipeError for a name or an option that diffusers does not have.
+    """
+    import inspect
+
+    import diffusers
+    from diffusers import SchedulerMixin
+
+    if name is None and not options:
+        return current
+    kind: Any = type(current) if name is None else getattr(diffusers, name, None)
+    schedules = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
+    if not schedules:
+        raise RecipeError(
+            f"synthesize.settings.sampler: expected a scheduler of diffusers, found {name!r}",
+            hint="for example EulerDiscreteScheduler, DPMSolverMultistepScheduler, LCMScheduler",
+        )
+    known = list(inspect.signature(kind).parameters)
+    for option in options:
+        if option not in known:
+            raise RecipeError(
+                f"synthesize.settings.sampler_options.{option}: {kind.__name__} has no such option",
+                hint=f"options: {', '.join(known)}",
+            )
+    return kind.from_config(current.config, **options)

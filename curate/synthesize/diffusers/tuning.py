@@ -1,0 +1,124 @@
+"""Making an opened pipeline ready: a few-step LoRA, another sampler, the fast and the frugal modes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylear.curate.recipe.synthesizers import DiffusionSettings
+from stylear.curate.synthesize.diffusers.load import loading, quiet, sampler_of, text_of
+from stylear.errors import WeightsError
+from stylear.weights.files import read_tensors, sha256_of
+from stylear.weights.names import resolve
+
+DENOISERS = ("unet", "transformer")
+# the tensors of a LoRA as PEFT, diffusers and diffusers' attention processors name them
+LORA_KEY = re.compile(
+    r"(.+?)(?:\.lora_([AB])(?:\.\w+)?|\.lora(?:_linear_layer)?\.(down|up)|_lora\.(down|up))\.weight"
+)
+LORA_HINT = "the LoRA must have been made for this kind of pipeline"
+
+
+def prepare(pipeline: Any, settings: DiffusionSettings, device: str) -> dict[str, str]:
+    """Fuse the LoRA, set the sampler, choose the modes, move to the device; the LoRA's hash.
+
+    Raises WeightsError for a LoRA of another model, RecipeError for a sampler that diffusers lacks.
+    """
+    hashes = {}
+    if settings.lora is not None:
+        path = resolve(settings.lora)
+        hashes["lora_sha256"] = sha256_of(path)
+        fuse_lora(pipeline, read_tensors(path), settings.lora_scale, str(path))
+    pipeline.scheduler = sampler_of(pipeline.scheduler, settings.sampler, settings.sampler_options)
+    with quiet():
+        place(pipeline, settings, device)
+    return hashes
+
+
+def place(pipeline: Any, settings: DiffusionSettings, device: str) -> None:
+    """Choose how the parts of a pipeline run, and bring them to where they do."""
+    vae = getattr(pipeline, "vae", None)
+    if vae is not None:
+        if settings.vae_slicing and hasattr(vae, "enable_slicing"):
+            vae.enable_slicing()
+        if settings.vae_tiling and hasattr(vae, "enable_tiling"):
+            vae.enable_tiling()
+    if device != "cpu":
+        for part in filter(None, (getattr(pipeline, "unet", None), vae)):
+            part.to(memory_format=torch.channels_last)  # convolutions are quicker so
+    if device == "cpu" or settings.offload == "none":
+        pipeline.to(device)
+    elif settings.offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    if settings.compile:
+        for name in DENOISERS:
+            if (denoiser := getattr(pipeline, name, None)) is not None:
+                denoiser.compile()
+
+
+def fuse_lora(pipeline: Any, tensors: dict[str, Tensor], scale: float, what: str) -> None:
+    """Add a LoRA to the weights of a pipeline, `scale` times.
+
+    Raises WeightsError naming the first key that has no place in the pipeline, or another shape.
+    """
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise WeightsError(f"{what}: {type(pipeline).__name__} takes no LoRA", hint="remove lora")
+    if not tensors:
+        raise WeightsError(f"{what}: expected tensors of a LoRA, found none", hint=LORA_HINT)
+    with quiet(), loading(what, LORA_HINT):
+        options = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {}
+        found = pipeline.lora_state_dict(dict(tensors), **options)
+    renamed: dict[str, Tensor] = found[0] if isinstance(found, tuple) else found
+    for name in DENOISERS:
+        if hasattr(pipeline, name):
+            check_lora(getattr(pipeline, name), name, renamed, what)
+    with quiet(), loading(what, LORA_HINT):
+        pipeline.load_lora_weights(dict(tensors))
+    wanted = sum(side_of(key) == "A" for key in renamed)
+    taken = sum(
+        ".lora_A." in name
+        for part in pipeline.components.values()
+        if isinstance(part, torch.nn.Module)
+        for name, _ in part.named_parameters()
+    )
+    if taken != wanted:
+        raise WeightsError(
+            f"{what}: expected a place for {wanted} layers of a LoRA, found {taken}", hint=LORA_HINT
+        )
+    with quiet(), loading(what, LORA_HINT):
+        pipeline.fuse_lora(lora_scale=scale)
+        pipeline.unload_lora_weights()
+
+
+def side_of(key: str) -> str | None:
+    """A for the tensor of a LoRA that its input meets first, B for the other, None for neither."""
+    found = LORA_KEY.fullmatch(key)
+    if found is None:
+        return None
+    return "A" if {"A", "down"} & set(found.groups()[1:]) else "B"
+
+
+def check_lora(module: torch.nn.Module, part: str, tensors: dict[str, Tensor], what: str) -> None:
+    """Raise WeightsError for the first tensor of a LoRA that fits no layer of its part."""
+    layers = dict(module.named_modules())
+    for key, tensor in sorted(tensors.items()):
+        if not key.startswith(f"{part}.") or key.endswith(".alpha") or "dora_scale" in key:
+            continue
+        weight = None
+        if found := LORA_KEY.fullmatch(key.removeprefix(f"{part}.")):
+            name = found[1].replace(".processor.", ".")
+            name += ".0" if found[4] and name.endswith(".to_out") else ""
+            weight = getattr(layers.get(name), "weight", None)
+        axis = 1 if side_of(key) == "A" else 0
+        if weight is None or weight.shape[axis] != tensor.shape[axis]:
+            expected = (
+                "a layer of that name" if weight is None else f"{weight.shape[axis]} on axis {axis}"
+            )
+            raise WeightsError(
+                f"{what}: {key}: expected {expected}, found {text_of(tensor.shape)}", hint=LORA_HINT
+            )

@@ -1,0 +1,110 @@
+"""Contents in columns: the prompts that a plan draws from, in seeded order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stylear.curate.corpus.columns import (
+    SLICE,
+    Ids,
+    concatenate,
+    first_occurrence,
+    hash_identities,
+    hash_values,
+)
+from stylear.curate.corpus.split import Split
+from stylear.curate.synthesize.prompts.sources import Content
+from stylear.pair import content_id, digest
+
+CROSSES = "crosses-split"  # de-stylised, it is the prompt of a content of the other split
+
+
+class Contents:
+    """Contents in columns: their texts and a digest, but no object for each.
+
+    `split` tells the split of a content id. A de-stylised prompt that a content of the other split
+    has too is left out and counted in `skipped`.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Content],
+        seed: int,
+        split: Callable[[str], Split],
+        skipped: Counter[str],
+    ) -> None:
+        def parts() -> Iterator[dict[str, Any]]:
+            waiting = iter(rows)
+            while True:
+                part = list(islice(waiting, SLICE))
+                columns = zip(*part, strict=True) if part else [()] * len(Content._fields)
+                found = {
+                    name: pa.array(column, pa.string())
+                    for name, column in zip(Content._fields, columns, strict=True)
+                }
+                draws = (digest("content", seed, row.key, row.caption) for row in part)
+                shown = [shows(row) for row in part]
+                home = [
+                    row.original is None or split(name) == split(row.content)
+                    for name, row in zip(shown, part, strict=True)
+                ]
+                yield found | {
+                    "drawn": hash_values(pa.array(draws, pa.string()), bytes.fromhex),
+                    "shows": hash_identities(pa.array(shown, pa.string())),
+                    "home": np.array(home, bool),
+                }
+                if not part:
+                    return
+
+        self._columns = concatenate(parts())
+        order = np.argsort(self._columns["drawn"], kind="stable")
+        at_home = self._at_home()
+        if not at_home.all():
+            skipped[CROSSES] += int((~at_home).sum())
+            order = order[at_home[order]]
+        self._order: NDArray[np.int64] = order
+
+    def __getitem__(self, row: int) -> Content:
+        return Content(*(self._columns[name][row].as_py() for name in Content._fields))
+
+    def choose(self, quota: int | None) -> list[int]:
+        """At most `quota` rows in seeded order, no content twice before each was taken once.
+
+        Of contents whose prompts became the same, none comes twice before each prompt was taken once.
+        """
+        turns = self._turn(hash_identities(self._columns["content"]))
+        if self._columns["original"].null_count < len(self._columns["original"]):
+            again = self._turn(self._columns["shows"])
+            turns = np.maximum(turns, again)
+        chosen: list[int] = self._order[np.argsort(turns, kind="stable")[:quota]].tolist()
+        return chosen
+
+    def _turn(self, names: Ids) -> NDArray[np.int64]:
+        """How often the name of each row, in seeded order, stood before."""
+        name = first_occurrence(names)[self._order]
+        grouped = np.argsort(name, kind="stable")
+        ordered = name[grouped]
+        turn = np.empty(len(ordered), np.int64)
+        turn[grouped] = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+        return turn
+
+    def _at_home(self) -> NDArray[np.bool_]:
+        """Rows that show nothing that a row of the other split shows by right."""
+        home: NDArray[np.bool_] = self._columns["home"]
+        if home.all():
+            return home
+        shows = first_occurrence(self._columns["shows"])
+        found: NDArray[np.bool_] = home | ~np.isin(shows, shows[home])
+        return found
+
+
+def shows(row: Content) -> str:
+    """The content that a prompt names: the row's own, unless de-stylising made it another."""
+    return row.content if row.original is None else content_id(row.caption)

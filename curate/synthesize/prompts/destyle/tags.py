@@ -1,0 +1,52 @@
+"""Tags: parts of a caption that are style by themselves, between commas or as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from stylear.curate.synthesize.prompts.destyle.pieces import ARTICLES, names, style_of
+from stylear.curate.synthesize.prompts.destyle.words import Token, style_words
+
+Kind = Literal["style", "hint", ""]
+
+
+def kind_of(text: Sequence[Token], *, listed: bool, alone: bool) -> Kind:
+    """What a part of a caption is: style, style only in company of other style, or something else.
+
+    `listed`: it is an entry between commas. `alone`: it is a sentence of its own ("Oil painting.").
+    """
+    words, place, seen, after_medium = style_words(), 0, 0, False
+    article = bool(text) and text[0].word in ARTICLES and listed
+    style = words.tags.at(text, 0) == len(text) > 0
+    while place < len(text):
+        word = text[place].word
+        if word == "in" and (end := style_of(text, place, words)):
+            return "style" if end == len(text) else ""
+        named, known = names(text, place + 1, words) if word == "by" else (0, False)
+        medium, tag = words.media.at(text, place), words.tags.at(text, place)
+        others = (words.hints, words.techniques, words.qualities, words.artists)
+        length = max(medium, tag, *(phrases.at(text, place) for phrases in others))
+        if named > place + 1:
+            length, seen = named - place, seen + 1
+            style = style or (not article and (known or after_medium))
+        elif length:
+            seen, after_medium = seen + 1, medium > 0
+            style = style or (tag == length > 1)
+            style = style or (medium > 0 and (seen > 1 or medium > 1) and not article)
+        elif word in ("style", "styled") and seen:
+            length, style = 1, True
+        elif word in ARTICLES and place > 0 and text[place - 1].word != "in":
+            return ""
+        elif word in (*ARTICLES, "art") or (
+            word in ("in", "with", "and") and 0 < place < len(text) - 1
+        ):
+            length = 1
+        else:
+            length = words.degrees.at(text, place) or words.framings.at(text, place)
+        if not length:
+            return ""
+        place += length
+    if not seen:
+        return ""
+    return "style" if style or alone else "hint"

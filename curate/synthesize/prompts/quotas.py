@@ -1,0 +1,88 @@
+"""Quotas: how many contents each style meets, and which references a content meets next."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from heapq import nsmallest
+from typing import TYPE_CHECKING
+
+from stylear.curate.references import StyleReference
+from stylear.curate.synthesize.prompts.sources import Content
+from stylear.errors import RecipeError
+from stylear.pair import digest
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe.synthesis import SynthesizeSettings
+
+
+class Quotas:
+    """How often each reference and each style was used so far, and how often a style may be.
+
+    References are named by their place. Raises RecipeError for a quota of a style that no reference has.
+    """
+
+    def __init__(
+        self, references: Sequence[StyleReference], spec: SynthesizeSettings, seed: int
+    ) -> None:
+        self._references, self._spec, self._seed = references, spec, seed
+        self._styles = [reference.style for reference in references]
+        self._uses = [0] * len(references)
+        self.met: Counter[str] = Counter(dict.fromkeys(self._styles, 0))  # contents of each style
+        for name in spec.styles:
+            if name not in self.met:
+                close = difflib.get_close_matches(name, self.met, 1)
+                raise RecipeError(
+                    f"synthesize.styles.{name}: no reference shows this style",
+                    hint=f"did you mean {close[0]}?"
+                    if close
+                    else f"styles: {', '.join(sorted(self.met)) or 'none'}",
+                )
+
+    def limit(self, style: str) -> int | None:
+        """How many contents a style may meet; None for any number."""
+        return self._spec.styles.get(style, self._spec.per_style)
+
+    def open(self, reference: int) -> bool:
+        """Whether the style of a reference may meet another content."""
+        limit = self.limit(self._styles[reference])
+        return limit is None or self.met[self._styles[reference]] < limit
+
+    def use(self, reference: int) -> None:
+        """Count that a reference met a content."""
+        self._uses[reference] += 1
+        self.met[self._styles[reference]] += 1
+
+    def least_used(self, row: Content, references: Iterable[int]) -> list[int]:
+        """The references that a content meets at one visit: the least used, equal ones in seeded order.
+
+        With `per_style` the least used styles come first, and of these the least used references.
+        """
+        per_style, count = self._spec.per_style is not None, self._spec.references_per_content
+        used = {
+            place: (self.met[self._styles[place]] if per_style else 0, self._uses[place])
+            for place in references
+        }
+        enough = max(nsmallest(count, used.values()), default=(0, 0))
+        drawn = {
+            place: (uses, digest(self._seed, row.key, row.caption, self._references[place].id))
+            for place, uses in used.items()
+            if uses <= enough
+        }
+        return nsmallest(count, drawn, key=drawn.__getitem__)
+
+    def check_least(self) -> None:
+        """Raise RecipeError when a style met fewer contents than `per_style_min`."""
+        least, short = self._spec.per_style_min, []
+        for style, met in sorted(self.met.items()):
+            limit = self.limit(style)
+            if met < (least if limit is None else min(least, limit)):
+                short.append(f"{style} {met}")
+        if short:
+            raise RecipeError(
+                f"synthesize.per_style_min: expected at least {least} contents for each style,"
+                f" found {', '.join(short[:8])}{', ...' if len(short) > 8 else ''}",
+                hint="add contents, raise references_per_content, or lower per_style_min;"
+                " a style of the val split meets only contents of that split",
+            )

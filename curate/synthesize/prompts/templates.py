@@ -1,0 +1,102 @@
+"""Templates: prompts such as "{animal} on {place}", filled from lists of words.
+
+A placeholder is a name in braces and nothing else: no attribute, index or format is ever looked up.
+Every combination comes at most once, in an order that the seed decides, and none is kept in memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from hashlib import shake_128
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stylear.curate.corpus.captions import MAX_CAPTION, clean_text
+from stylear.curate.recipe.templates import Template, Words, parse_all
+from stylear.curate.synthesize.prompts.lines import read_lines
+from stylear.errors import RecipeError
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe.synthesis import SynthesizeSettings
+
+MAX_PROMPTS = 1_000_000  # made when the recipe does not say how many
+TRIES = (
+    100  # combinations drawn for each prompt asked for; some belong to a split without references
+)
+
+
+def fill(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
+    """Prompts of a recipe's templates in turn, each combination at most once, in seeded order.
+
+    Raises RecipeError when they are too many to make all of them, SourceError for a file of words.
+    """
+    words = {name: read_words(name, given) for name, given in spec.words.items()}
+    found = parse_all(spec.templates, words)
+    total = sum(template.size(words) for template in found)
+    if spec.contents is None and total > MAX_PROMPTS:
+        raise RecipeError(
+            f"synthesize.templates: expected at most {MAX_PROMPTS:,} prompts, found {total:,}"
+            " combinations",
+            hint="say how many in synthesize.contents",
+        )
+    draws = min(total, MAX_PROMPTS if spec.contents is None else TRIES * spec.contents, sys.maxsize)
+    waiting = [
+        (template, shuffled(template.size(words), f"{seed} {text}"))
+        for template, text in zip(found, spec.templates, strict=True)
+    ]
+    return (_checked(text) for text in islice(_in_turn(waiting, words), draws))
+
+
+def _in_turn(waiting: list[tuple[Template, Iterator[int]]], words: Words) -> Iterator[str]:
+    """One prompt of each template after another, as long as there are any."""
+    while waiting:
+        left = []
+        for template, numbers in waiting:
+            number = next(numbers, None)
+            if number is not None:
+                left.append((template, numbers))
+                yield template.fill(number, words)
+        waiting = left
+
+
+def _checked(prompt: str) -> str:
+    text = clean_text(prompt, MAX_CAPTION + 1)
+    if len(text) > MAX_CAPTION:
+        raise RecipeError(
+            f"synthesize.templates: expected prompts of at most {MAX_CAPTION} characters,"
+            f" found {text[:60]!r}...",
+            hint="shorten the template or its words",
+        )
+    return text
+
+
+def read_words(name: str, given: Path | Sequence[str]) -> list[str]:
+    """The words of one list, each once and made safe to store."""
+    key = f"synthesize.words.{name}"
+    lines = read_lines(given, key, "word") if isinstance(given, Path) else iter(given)
+    words = list(dict.fromkeys(text for line in lines if (text := clean_text(line, MAX_CAPTION))))
+    if not words:
+        raise RecipeError(f"{key}: expected at least one word, found none")
+    return words
+
+
+def shuffled(size: int, name: str) -> Iterator[int]:
+    """Each number below `size` once, in an order that `name` decides; nothing is kept in memory.
+
+    A Feistel network of four rounds permutes the next larger power of four; what falls outside is
+    permuted again until it falls inside (Black and Rogaway 2002, "cycle walking").
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    keys = [f"{name} {step} ".encode() for step in range(4)]
+    for number in range(size):
+        while True:
+            left, right = number >> half, number & ((1 << half) - 1)
+            for key in keys:
+                drawn = shake_128(key + str(right).encode()).digest((half + 7) // 8)
+                left, right = right, left ^ (int.from_bytes(drawn, "big") & ((1 << half) - 1))
+            number = left << half | right
+            if number < size:
+                break
+        yield number

@@ -1,0 +1,224 @@
+"""The synthesize step: the plan's jobs in shards, spread over workers, committed as stylized/NNNNN."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stylear.console import Bar, say
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
+from stylear.curate.corpus.pair_reader import PairReader
+from stylear.curate.corpus.repair import repair_shard
+from stylear.curate.corpus.shards import ShardInfo
+from stylear.curate.recipe.synthesizers import NEEDS_CONTENT, BackendSettings, backend_settings
+from stylear.curate.references import StyleReference, load_references
+from stylear.curate.stage import (
+    Build,
+    Result,
+    commit_stage,
+    committed_shards,
+    omit_keys,
+    paths_in_corpus,
+)
+from stylear.curate.synthesize import Job, open_synthesizer
+from stylear.curate.synthesize.job import VERSIONS
+from stylear.curate.synthesize.plan import plan
+from stylear.curate.synthesize.prompts.sources import Content
+from stylear.errors import CorpusError, SettingsChanged, WeightsError
+from stylear.pair import digest
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
+
+STAGE = "synthesize"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One shard to synthesise: its jobs, and the content image of each where it is looked at."""
+
+    folder: Path
+    index: int
+    jobs: Sequence[Job]
+    images: Sequence[bytes]
+
+    @classmethod
+    def of(cls, folder: Path, index: int, jobs: Sequence[Job], parents: Parents | None) -> Unit:
+        if parents is None:
+            return cls(folder, index, jobs, [b""] * len(jobs))
+        return cls(folder, index, jobs, [parents.image(job.parent) for job in jobs])
+
+
+def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
+    """What decides the stylized shards, their contents left out.
+
+    Where a model is gone, what the ledger says of it stands: only what is still to be drawn needs it.
+    """
+    spec = recipe.synthesize
+    settings = backend_settings(spec.backend, spec.settings)
+    values = omit_keys(spec.model_dump(mode="json"), "settings")
+    weights: Sequence[str]
+    try:
+        weights = [weights_state(settings)]
+    except WeightsError:
+        if not (entries := ledger.entries(STAGE)):
+            raise
+        weights = entries[0].weights
+    return StageInputs(
+        settings={
+            "synthesize": values,
+            "synthesize.settings": settings.deciding(),
+            "image": {n: getattr(recipe.image, n) for n in ("size", "format", "quality")},
+            "seed": recipe.seed,
+            "mix.val_fraction": recipe.mix.val_fraction,
+            "mix.shard_pairs": recipe.mix.shard_pairs,
+        },
+        code_version=f"1.{VERSIONS.get(spec.backend, 1)}.{shards.VERSION}",
+        weights=weights,
+    )
+
+
+def shard_pairs(recipe: Recipe) -> int:
+    """Images in a stylized shard."""
+    return min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
+
+
+def weights_state(settings: BackendSettings) -> str:
+    """A digest of the names and sizes of the backend's model files; the hashes stand in every pair.
+
+    Raises WeightsError for a model that is not there.
+    """
+    if not (named := [name for name in settings.paths if getattr(settings, name) is not None]):
+        return digest()
+    from stylear.weights.names import resolve
+
+    found = []
+    for name in named:
+        root = resolve(getattr(settings, name))
+        files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+        found += [f"{name} {p.name} {p.stat().st_size}" for p in files if p.is_file()]
+    return digest(*found)
+
+
+def run(build: Build) -> Result:
+    """Commit all stylized shards of the plan. A recipe without references has none.
+
+    Raises SettingsChanged when shards of another plan lie there, CorpusError when fetch is not
+    finished or kept nothing.
+    """
+    ledger, recipe, folder = build.ledger, build.recipe, build.corpus / "stylized"
+    made = synthesize_inputs(recipe, ledger)
+    if not recipe.references:
+        if ledger.entries(STAGE):
+            raise SettingsChanged(
+                f"{build.corpus}: stylized pairs lie there, and the recipe has no references",
+                hint="add --redo synthesize to remove them, or give another --out",
+            )
+        return Result(STAGE, 0, 0, 0, 0, {})
+    references = load_references(recipe)
+    jobs = plan(kept_rows(build), references, recipe)
+    for reason, count in sorted(jobs.skipped.items()):
+        say(f"synthesize: {count} prompts left out: {reason}")
+    size = shard_pairs(recipe)
+    units = [slice(i, min(i + size, len(jobs))) for i in range(0, len(jobs), size)]
+    mended = 0
+    for entry in _shards(build):
+        if not ledger.there(entry) and repair_shard(build.corpus, entry):
+            ledger.damaged -= set(entry.files)
+            mended += 1
+    hows = [
+        StageInputs(made.settings, made.code_version, _inputs(jobs[unit]), made.weights)
+        for unit in units
+    ]
+    todo = [i for i, how in enumerate(hows) if not ledger.done(STAGE, shards.shard_name(i), how)]
+    extra = [e for e in _shards(build) if int(e.unit) >= len(units)]
+    if extra:
+        raise SettingsChanged(
+            f"{folder}: {len(_shards(build))} shards lie there, the plan has {len(units)}",
+            hint="add --redo synthesize to make them again, or give another --out",
+        )
+    draws = recipe.synthesize.backend not in NEEDS_CONTENT
+    parents = None if draws else Parents(build.corpus)
+    work = (Unit.of(folder, i, jobs[units[i]], parents) for i in todo)
+    with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
+        bar.advance(len(jobs) - sum(units[i].stop - units[i].start for i in todo))
+        opened = partial(open_worker, recipe, references)
+        results = build.map_units(opened, work, len(todo), gpu=draws)
+        for i, info in zip(todo, results, strict=True):
+            ledger.commit(
+                STAGE,
+                shards.shard_name(i),
+                hows[i],
+                rows_in=units[i].stop - units[i].start,
+                kept=info.kept,
+                dropped=info.dropped,
+                files=paths_in_corpus(build.corpus, folder, info.files),
+            )
+            bar.advance(info.rows)
+    result = Result.of(STAGE, _shards(build), len(todo) + mended)
+    if todo or not ledger.done(STAGE, ALL, made):
+        commit_stage(ledger, STAGE, made, result)
+    return result
+
+
+def open_worker(
+    recipe: Recipe, references: Sequence[StyleReference]
+) -> Callable[[Unit], ShardInfo]:
+    """What a worker runs on each unit; models are loaded here, once."""
+    synthesizer = open_synthesizer(recipe, references)
+
+    def run(unit: Unit) -> ShardInfo:
+        pairs = synthesizer(list(zip(unit.jobs, unit.images, strict=True)))
+        expected = [job.key for job in unit.jobs]
+        if [pair.key for pair in pairs] != expected:
+            raise CorpusError(f"{recipe.synthesize.backend}: lost or invented a pair")
+        return shards.write_shard(unit.folder, unit.index, pairs)
+
+    return run
+
+
+def kept_rows(build: Build) -> Iterator[Content]:
+    """Kept raw pairs, as planning knows them. Raises CorpusError when there is none."""
+    entries = committed_shards(build, "fetch")
+    if not sum(entry.kept for entry in entries):
+        reasons = Result.of("fetch", entries, 0).dropped
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        raise CorpusError(
+            f"{build.corpus}: none of the raw pairs was kept ({told})",
+            hint="check the sources of the recipe, then run again with --redo fetch",
+        )
+    names = ["key", "caption", "content", "kept"]
+    for entry in entries:
+        table = shards.read_table(build.corpus / "raw" / f"{entry.unit}.parquet", names)
+        for row in table.to_pylist():
+            if row["kept"]:
+                yield Content(row["key"], row["caption"], row["content"])
+
+
+def _shards(build: Build) -> list[Entry]:
+    return [entry for entry in build.ledger.entries(STAGE) if entry.unit != ALL]
+
+
+def _inputs(jobs: Sequence[Job]) -> list[str]:
+    """What a shard is made of: its jobs, whose keys name the parents and the references."""
+    return [hashlib.sha256("\n".join(job.key for job in jobs).encode()).hexdigest()]
+
+
+class Parents:
+    """Images of raw pairs by key, looked for when the first is asked for."""
+
+    def __init__(self, corpus: Path) -> None:
+        self.corpus = corpus
+        self._pictures: PairReader | None = None
+
+    def image(self, key: str | None) -> bytes:
+        """The image of a pair; empty for no key. Raises CorpusError when it is not the table's."""
+        if key is None:
+            return b""
+        self._pictures = self._pictures or PairReader(self.corpus, ["raw"])
+        return self._pictures.pair(key).image

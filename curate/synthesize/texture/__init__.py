@@ -1,0 +1,1 @@
+"""What the synthesisers that transfer texture without weights share."""

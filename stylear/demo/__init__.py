@@ -1,0 +1,1 @@
+"""`stylear demo`: the whole workflow offline."""

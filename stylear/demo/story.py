@@ -1,0 +1,186 @@
+"""`stylear demo`: the whole story offline, on the mini family, ending with one page to look at.
+
+Like the command line it sits on top of all three packages; nothing imports it. Every step is one that a user
+would take, and says the command that takes it. Run again, it goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylear.console import say
+from stylear.errors import SourceError
+
+if TYPE_CHECKING:
+    from stylear.evaluation.evaluate import Evaluation
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+PORT = 8917  # fixed: URLs are part of the keys, so another port would be another corpus
+SERVED = 24  # drawings that are fetched over HTTP
+SEEN = ["knit--01", "chalkboard--00", "led--01", "comic--00"]
+HELD_OUT = ["thermal--00", "pixel--01", "batik--01", "stained-glass--00"]
+SAMPLING: dict[str, Any] = {"guidance": 5.0, "top_k": 100, "temperature": 0.7, "noise": 0.1}
+PROMPTS = ["a red apple", "a cat face", "a heart", "a sun", "a mushroom", "a house"]
+SEEDS = [0, 1]
+
+
+def run(out: Path) -> Path:
+    """Build, audit, train, generate, measure; the path of the page. At most 8 minutes on 2 cores."""
+    from stylear.demo.page import write_page
+
+    watch = Watch(out / "minutes.json")
+    corpus = out / "corpus"
+    with watch.step("corpus", f"stylear curate run manifests/demo.yaml --out {corpus}"):
+        build_corpus(out, corpus)
+    with watch.step("audit", f"stylear curate audit {corpus}"):
+        audit(corpus)
+    sft = out / "sft"
+    with watch.step("sft", f"stylear train sft --config manifests/train-demo-sft.yaml --out {sft}"):
+        train("sft", out)
+    dpo = out / "dpo"
+    with watch.step("dpo", f"stylear train dpo --config manifests/train-demo-dpo.yaml --out {dpo}"):
+        train("dpo", out)
+    models = {
+        "base": "mini-ar",
+        "shipped": "mini-stylear",
+        "after SFT": str(sft / "final"),
+        "after DPO": str(dpo / "final"),
+    }
+    with watch.step("evaluate", "stylear evaluate --model ... --styles ... --prompt ..."):
+        evaluation = evaluate(models)
+        evaluation.write(out / "evaluation")
+    page = write_page(out, evaluation, watch.seconds)
+    from stylear.console import emit_table
+
+    emit_table(evaluation.table())
+    say(f"{watch.total() / 60:.1f} minutes")
+    print(f"page: {page}")
+    return page
+
+
+class Watch:
+    """Announces steps and keeps the seconds that each took, over restarts too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self.number = 0
+
+    @contextmanager
+    def step(self, name: str, command: str) -> Iterator[None]:
+        """Run the block as step `name`; `command` is what a user would type for it."""
+        self.number += 1
+        say(f"\n[{self.number}/5] {command}")
+        started = time.monotonic()
+        yield
+        took = time.monotonic() - started
+        self.seconds[name] = max(took, self.seconds.get(name, 0.0))  # a later run finds it done
+        self.path.write_text(json.dumps(self.seconds, indent=2) + "\n")
+
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def manifest(name: str) -> Path:
+    """A recipe of the repository. Raises SourceError outside a clone."""
+    path = MANIFESTS / name
+    if not path.is_file():
+        raise SourceError(f"{path}: not found", hint="run the demo from a clone of the repository")
+    return path
+
+
+def build_corpus(out: Path, corpus: Path) -> None:
+    """Serve some drawings on loopback, and run the demo recipe with their list as a source."""
+    from stylear.curate.fetch.loopback import serve
+    from stylear.curate.recipe import load_recipe
+    from stylear.curate.run import run as run_recipe
+
+    folder = out / "server"
+    with serve(folder_to_serve(folder), PORT) as url:
+        listing = write_list(folder, url)
+        recipe = load_recipe(manifest("demo.yaml"), {"raw.1.path": str(listing.resolve())})
+        run_recipe(recipe, corpus)
+
+
+def folder_to_serve(folder: Path) -> Path:
+    """A folder with some held-out drawings as files, made from the embedded shards."""
+    from stylear.mini.drawings import drawings
+
+    folder.mkdir(parents=True, exist_ok=True)
+    from PIL import Image
+
+    held = drawings("val")
+    for number in range(SERVED):
+        stream = io.BytesIO()
+        Image.fromarray(held.pixels[number]).save(stream, "PNG")
+        (folder / f"{number:02d}.png").write_bytes(stream.getvalue())
+    captions = dict(enumerate(held.captions[:SERVED]))
+    (folder / "captions.json").write_text(json.dumps(captions))
+    return folder
+
+
+def write_list(folder: Path, url: str) -> Path:
+    """The URL list of the served drawings, and three that cannot be had."""
+    captions = json.loads((folder / "captions.json").read_text())
+    rows = [(f"{url}/{int(n):02d}.png", caption) for n, caption in captions.items()]
+    rows += [
+        (f"{url}/missing.png", "a picture that is not there"),
+        (f"{url}/captions.json", "a file that is no picture"),
+        ("http://169.254.169.254/latest/meta-data", "an address that a fetcher must refuse"),
+    ]
+    path = folder / "urls.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["url", "caption"])
+        writer.writerows(rows)
+    return path
+
+
+def audit(corpus: Path) -> None:
+    """Prove the finished corpus against its manifest."""
+    from stylear.curate.run import require_audit
+
+    require_audit(corpus)
+    say("every file, key, count and split is as the manifest says")
+
+
+def train(kind: str, out: Path) -> Path:
+    """SFT from mini-stylear on the fresh corpus, or DPO from that."""
+    from stylear.train.settings import DpoSettings, SftSettings, load_settings
+
+    config = manifest(f"train-demo-{kind}.yaml")
+    flags: dict[str, Any] = {"corpus": [out / "corpus"], "encoded": out / "encoded"}
+    if kind == "sft":
+        from stylear.train import sft_trainer as sft
+
+        return Path(sft.run(load_settings(SftSettings, config, {**flags, "out": out / "sft"})))
+    from stylear.train import dpo_trainer as dpo
+
+    model = {"model": str(out / "sft"), "out": out / "dpo"}
+    return Path(dpo.run(load_settings(DpoSettings, config, {**flags, **model})))
+
+
+def evaluate(models: dict[str, str]) -> Evaluation:
+    """Every model on seen and held-out references x prompts x seeds."""
+    from stylear.encoders.clip import ClipEncoder
+    from stylear.evaluation.evaluate import evaluate as measure
+    from stylear.model.open import open_model
+    from stylear.sampling.references import load_styles
+
+    references = [load_styles(name)[0] for name in [*SEEN, *HELD_OUT]]
+    opened = []
+    for name, path in models.items():
+        model = open_model(path)
+        model.name = name
+        opened.append(model)
+    return measure(
+        opened, references, PROMPTS, SEEDS, clip=ClipEncoder.open("mini-clip"), **SAMPLING
+    )

@@ -1,0 +1,1 @@
+"""Evaluation: models measured with confidence intervals."""

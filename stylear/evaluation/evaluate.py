@@ -1,0 +1,278 @@
+"""Evaluate: models x style references x prompts x seeds to scores with confidence intervals.
+
+B pictures, R references.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stylear.encoders.clip import ClipEncoder, Picture
+from stylear.encoders.texture import texture_descriptor, texture_similarity
+from stylear.errors import UsageError
+from stylear.evaluation.metrics import (
+    Estimate,
+    bootstrap,
+    content_leakage,
+    harmonic_mean,
+    pair_cosine,
+)
+from stylear.sampling.generate import BATCH_SIZE, generate
+from stylear.sampling.grid import Block, Row, draw_grid, encode_png
+from stylear.sampling.references import Reference
+from stylear.weights.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from stylear.model.chameleon import StyleModel
+
+METRICS = ("clip_t", "clip_i", "csd", "dino", "texture", "harmonic", "leakage")
+ON_REQUEST = ("csd", "dino")  # measured when their model is given
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One generated picture, what it was made from, and its scores."""
+
+    model: str
+    reference: str
+    prompt: str
+    seed: int
+    picture: Image.Image
+    scores: dict[str, float]  # metric -> value; NaN where it is not defined
+
+
+@dataclass
+class Evaluation:
+    """Samples of every model in order, and how they were made and measured."""
+
+    references: list[Reference]
+    prompts: list[str]
+    settings: dict[str, Any]
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(sample.model for sample in self.samples))
+
+    def estimates(self, model: str, *, seed: int = 0) -> dict[str, Estimate | None]:
+        """Mean and 95% interval of each metric over one model's (reference, prompt) clusters."""
+        own = [sample for sample in self.samples if sample.model == model]
+        clusters = [(sample.reference, sample.prompt) for sample in own]
+        return {
+            name: bootstrap([sample.scores[name] for sample in own], clusters, seed=seed)
+            for name in METRICS
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a model: pictures, then `{"mean", "low", "high"}` of each metric, or None."""
+        found = []
+        for model in self.models:
+            row: dict[str, Any] = {
+                "model": model,
+                "pictures": sum(sample.model == model for sample in self.samples),
+            }
+            for name, value in self.estimates(model).items():
+                row[name] = None if value is None else _as_dict(value)
+            found.append(row)
+        return found
+
+    def table(self) -> list[dict[str, str]]:
+        """The rows as words: `mean [low, high]`, without metrics whose model was not given."""
+        left_out = {name for name in ON_REQUEST if not self.settings.get(name)}
+        return [
+            {
+                "model": model,
+                **{
+                    name: str(value or "-")
+                    for name, value in self.estimates(model).items()
+                    if name not in left_out
+                },
+            }
+            for model in self.models
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """Settings and rows, as JSON takes them."""
+        return {"settings": self.settings, "models": self.rows()}
+
+    def write(self, out: Path) -> Path:
+        """Write evaluation.json, samples.jsonl, pictures and grid.png; returns the grid's path."""
+        counts: Counter[str] = Counter()
+        lines = []
+        for sample in self.samples:
+            file = f"pictures/{sample.model}/{counts[sample.model]:04d}.png"
+            counts[sample.model] += 1
+            write_bytes(out / file, encode_png(sample.picture))
+            line: dict[str, Any] = {"file": file, "model": sample.model}
+            line |= {"reference": sample.reference, "prompt": sample.prompt, "seed": sample.seed}
+            line |= {name: _number(value) for name, value in sample.scores.items()}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        write_bytes(out / "samples.jsonl", "".join(lines).encode())
+        write_json(out / "evaluation.json", self.summary())
+        write_bytes(out / "grid.png", encode_png(self.draw()))
+        return out / "grid.png"
+
+    def draw(self, *, cell_px: int = 96, blocks_across: int = 1) -> Image.Image:
+        """First seed of everything: rows are references, columns prompts, one block a model."""
+        first: dict[tuple[str, str, str], Image.Image] = {}
+        for sample in self.samples:
+            first.setdefault((sample.model, sample.reference, sample.prompt), sample.picture)
+        blocks = [
+            Block(
+                model,
+                [
+                    [first.get((model, reference.id, prompt)) for prompt in self.prompts]
+                    for reference in self.references
+                ],
+            )
+            for model in self.models
+        ]
+        return draw_grid(
+            blocks,
+            rows=[Row(reference.label, reference.picture) for reference in self.references],
+            columns=self.prompts,
+            cell_px=cell_px,
+            blocks_across=blocks_across,
+        )
+
+
+class Judge(Protocol):
+    """Embeds pictures as vectors of length one."""
+
+    name: str
+    weights_sha256: str
+
+    def preprocess(self, images: Sequence[Picture]) -> Tensor: ...
+
+    def embed_images(self, pixels: Tensor) -> Tensor: ...
+
+
+def evaluate(
+    models: Iterable[StyleModel],
+    references: Sequence[Reference],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    clip: ClipEncoder,
+    csd: Judge | None = None,
+    dino: Judge | None = None,
+    on_batch: Callable[[int], None] | None = None,
+    batch_size: int = BATCH_SIZE,
+    **sampling: Any,
+) -> Evaluation:
+    """Generate models x references x prompts x seeds and score every picture.
+
+    `models` may be a generator, so that one model is held at a time; a model without style tokens
+    draws from the prompt alone. `sampling` are keywords of `generate`. Scores of a picture:
+    `clip_t` cos(picture, prompt) and `clip_i` cos(picture, reference) by `clip`; `csd` and `dino`
+    cos(picture, reference) by the encoders of these names, NaN without them; `texture`, the
+    similarity of texture statistics to the reference; `harmonic`, the harmonic mean of clip_t and
+    texture clamped at 0; `leakage`, see `leakage_basis`.
+    Raises UsageError when there is nothing to evaluate or two models share a name.
+    """
+    for name, values in (("references", references), ("prompts", prompts), ("seeds", seeds)):
+        if not values:
+            raise UsageError(f"{name}: expected at least one, found none")
+    jobs = [(i, p, s) for i in range(len(references)) for p in prompts for s in seeds]
+    own = torch.tensor([i for i, _, _ in jobs])
+    said = torch.tensor([list(prompts).index(p) for _, p, _ in jobs])
+    texts = clip.embed_texts(list(prompts)).cpu()
+    originals = [reference.picture for reference in references]
+    shown, textures = _embed(clip, originals), texture_descriptor(originals)
+    judges = {name: judge for name, judge in (("csd", csd), ("dino", dino)) if judge is not None}
+    judged = {name: _embed(judge, originals) for name, judge in judges.items()}
+    basis, contents, others = leakage_basis(references, shown, clip)
+    copied = content_leakage(shown, torch.arange(len(references)), contents, others).nanmean()
+    result = Evaluation(
+        list(references),
+        list(prompts),
+        {"clip": clip.name, "clip_sha256": clip.weights_sha256, "seeds": list(seeds)}
+        | {name: judge.name for name, judge in judges.items()}
+        | {f"{name}_sha256": judge.weights_sha256 for name, judge in judges.items()}
+        | {"leakage": basis, "leakage_of_a_copy": _number(copied), "sampling": sampling},
+    )
+    for model in models:
+        if model.name in result.models:
+            raise UsageError(
+                f"--model {model.name}: expected models of different names, found two",
+                hint="rename one of the directories",
+            )
+        styled = model.resampler is not None
+        pictures = generate(
+            model,
+            [prompt for _, prompt, _ in jobs],
+            [references[i].picture for i, _, _ in jobs] if styled else None,
+            seeds=[seed for _, _, seed in jobs],
+            batch_size=batch_size,
+            on_batch=on_batch,
+            **sampling,
+        )
+        embedded = _embed(clip, pictures)
+        own_textures = texture_similarity(texture_descriptor(pictures), textures[own])
+        clip_t = pair_cosine(embedded, texts[said])
+        scores = {
+            "clip_t": clip_t,
+            "clip_i": pair_cosine(embedded, shown[own]),
+            **dict.fromkeys(ON_REQUEST, torch.full((len(jobs),), torch.nan)),
+            **{
+                name: pair_cosine(_embed(judge, pictures), judged[name][own])
+                for name, judge in judges.items()
+            },
+            "texture": own_textures,
+            "harmonic": harmonic_mean(clip_t, own_textures),
+            "leakage": content_leakage(embedded, own, contents, others),
+        }
+        for n, (i, prompt, seed) in enumerate(jobs):
+            own_scores = {name: float(scores[name][n]) for name in METRICS}
+            sample = Sample(model.name, references[i].id, prompt, seed, pictures[n], own_scores)
+            result.samples.append(sample)
+    return result
+
+
+def leakage_basis(
+    references: Sequence[Reference], shown: Tensor, clip: ClipEncoder
+) -> tuple[str, Tensor, Tensor]:
+    """What leakage compares with: its name, contents (R, D), other contents of each row (R, R).
+
+    `scenes`, when every reference tells one: a picture must not be nearer to the text of its
+    reference's scene than to the other scenes. `siblings` otherwise: not nearer to its
+    reference than to other references of the same style. `shown` (R, D) are their embeddings.
+    """
+    scenes = [reference.scene for reference in references]
+    if all(scenes) and len(set(scenes)) > 1:
+        different = [[a != b for b in scenes] for a in scenes]
+        return (
+            "scenes",
+            clip.embed_texts([scene for scene in scenes if scene]).cpu(),
+            torch.tensor(different),
+        )
+    styles = [reference.style for reference in references]
+    siblings = torch.tensor([[a == b for b in styles] for a in styles])
+    return "siblings", shown, siblings & ~torch.eye(len(references), dtype=torch.bool)
+
+
+def _embed(judge: Judge, pictures: Sequence[Image.Image]) -> Tensor:
+    parts = [
+        judge.embed_images(judge.preprocess(pictures[i : i + BATCH_SIZE])).cpu()
+        for i in range(0, len(pictures), BATCH_SIZE)
+    ]
+    return torch.cat(parts)
+
+
+def _number(value: float | Tensor) -> float | None:
+    """For JSON: None where a score is not defined."""
+    return float(value) if isfinite(value) else None
+
+
+def _as_dict(value: Estimate) -> dict[str, float]:
+    return {"mean": value.mean, "low": value.low, "high": value.high}

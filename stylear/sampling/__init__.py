@@ -1,0 +1,1 @@
+"""Sampling: prompts and style references to pictures."""

@@ -1,0 +1,157 @@
+"""Gallery: the directory of pictures that `stylear generate` writes.
+
+0000.png ...           the pictures: references, then prompts, then seeds
+generations.jsonl      one line a picture: what it was made from, enough to make it again
+grid.png               rows: references, columns: prompts, the first seed of each
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+import stylear
+from stylear.encoders.segment import Mask, subject_masks
+from stylear.errors import UsageError
+from stylear.sampling.generate import generate
+from stylear.sampling.grid import Block, Row, draw_grid, encode_png
+from stylear.sampling.references import Reference
+from stylear.weights.files import sha256_of, write_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from stylear.model.chameleon import StyleModel
+
+RECORD, GRID = "generations.jsonl", "grid.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How pictures are drawn; the names are the keywords of `generate`."""
+
+    guidance: float
+    top_k: int
+    temperature: float
+    noise: float
+    size_px: int | None = None
+    batch_size: int = 32
+
+
+def check_free(out: Path, *, force: bool) -> None:
+    """Raise UsageError when `out` is a file, or holds anything and `force` is off."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: expected a directory to write to, found a file")
+    if not force and out.is_dir() and any(out.iterdir()):
+        raise UsageError(
+            f"{out}: expected an empty directory, found files",
+            hint="choose another --out, or overwrite with --force",
+        )
+
+
+def write_gallery(
+    model: StyleModel,
+    references: Sequence[Reference],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    sampling: Sampling,
+    *,
+    segment: str | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Generate references x prompts x seeds into `out`; returns the lines of generations.jsonl.
+
+    Pictures of an earlier gallery there are removed. Without references the prompts alone are
+    drawn. `segment` is a method of `subject_masks`.
+    Raises UsageError when one mask picture is given for several references.
+    """
+    masks = _masks(references, segment, model.device)
+    sources: list[Reference | None] = [*references] or [None]
+    jobs = list(product(range(len(sources)), prompts, seeds))
+    for file in _earlier(out / RECORD):
+        (out / file).unlink(missing_ok=True)
+    told = [_told(source) | {"segment": segment} for source in sources]
+    made = {**asdict(sampling), "model": model.name, "model_sha256": _hash(model)}
+    made |= {"version": stylear.__version__}
+    lines: list[dict[str, Any]] = []
+    firsts: list[Image.Image] = []  # of each reference and prompt
+    for start in range(0, len(jobs), sampling.batch_size):
+        batch = jobs[start : start + sampling.batch_size]
+        styles = [sources[i] for i, _, _ in batch]
+        pictures = generate(
+            model,
+            [prompt for _, prompt, _ in batch],
+            [None if style is None else style.picture for style in styles],
+            seeds=[seed for _, _, seed in batch],
+            masks=[masks[i] for i, _, _ in batch],
+            **asdict(sampling),
+        )
+        for (i, prompt, seed), picture in zip(batch, pictures, strict=True):
+            file = f"{len(lines):04d}.png"
+            write_bytes(out / file, encode_png(picture))
+            if len(lines) % len(seeds) == 0:
+                firsts.append(picture)
+            lines.append({"file": file, "prompt": prompt, "seed": seed, **told[i], **made})
+        # a batch that is done stays on record, whatever happens to the next
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_bytes(out / RECORD, text.encode())
+        if on_batch is not None:
+            on_batch(len(batch))
+    write_bytes(out / GRID, encode_png(_grid(model.name, sources, prompts, firsts)))
+    return lines
+
+
+def _hash(model: StyleModel) -> str | None:
+    return None if model.source is None else sha256_of(model.source)
+
+
+def _masks(
+    references: Sequence[Reference], segment: str | None, device: torch.device
+) -> Sequence[Mask | None]:
+    if segment is None:
+        return [None] * max(1, len(references))
+    if not references:
+        raise UsageError("--segment: expected --style with it, found none")
+    if len(references) > 1 and segment != "grabcut" and not segment.startswith("sam:"):
+        raise UsageError(
+            f"--segment {segment}: expected one style for one mask, found {len(references)}",
+            hint="give one --style, or use `grabcut` or `sam:sam-vit-b`",
+        )
+    return subject_masks([reference.picture for reference in references], segment, device)
+
+
+def _told(reference: Reference | None) -> dict[str, str | None]:
+    if reference is None:
+        return {"style": None, "style_sha256": None}
+    data = reference.path.read_bytes() if reference.path else encode_png(reference.picture)
+    return {"style": reference.id, "style_sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _grid(
+    title: str,
+    sources: Sequence[Reference | None],
+    prompts: Sequence[str],
+    pictures: Sequence[Image.Image],
+) -> Image.Image:
+    across = len(prompts)
+    cells = [pictures[i : i + across] for i in range(0, len(pictures), across)]
+    rows = [Row("") if source is None else Row(source.label, source.picture) for source in sources]
+    return draw_grid([Block(title, cells)], rows=rows, columns=prompts)
+
+
+def _earlier(record: Path) -> list[str]:
+    """The pictures that an earlier generations.jsonl lists."""
+    if not record.is_file():
+        return []
+    try:
+        return [Path(json.loads(line)["file"]).name for line in record.read_text().splitlines()]
+    except (ValueError, KeyError, TypeError):
+        return []  # not ours to judge: it is replaced, nothing else is touched

@@ -1,0 +1,1 @@
+"""Builders: what tests share to make corpora, models, servers and child processes."""

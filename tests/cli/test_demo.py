@@ -1,0 +1,111 @@
+"""The demo's own parts: what it serves, what its recipe says, and the page that it ends with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from builders.pictures_folder import make_folders, make_recipe
+from PIL import Image
+
+from stylear.curate import run as runner
+from stylear.curate.fetch.loopback import serve
+from stylear.curate.recipe import load_recipe
+from stylear.demo import page as demo_page
+from stylear.demo import story as demo
+from stylear.evaluation.evaluate import METRICS, Evaluation, Sample
+from stylear.sampling.references import Reference, load_styles
+from stylear.train.settings import DpoSettings, SftSettings, load_settings
+
+
+def test_the_list_names_what_is_served_and_three_that_cannot_be_had(tmp_path: Path) -> None:
+    folder = demo.folder_to_serve(tmp_path / "server")
+    assert len(list(folder.glob("*.png"))) == demo.SERVED
+    text = demo.write_list(folder, "http://127.0.0.1:1").read_text("utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == demo.SERVED + 3
+    assert sum((folder / row["url"].rsplit("/", 1)[-1]).suffix == ".png" for row in rows) == 25
+    assert all(row["caption"] for row in rows)
+
+
+def test_the_demo_downloads_for_real_and_drops_three_with_reasons(tmp_path: Path) -> None:
+    folder = demo.folder_to_serve(tmp_path / "server")
+    with serve(folder) as url:
+        listing = str(demo.write_list(folder, url))
+        recipe = load_recipe(demo.manifest("demo.yaml"), {"raw.1.path": listing, "raw.0.limit": 4})
+        result = runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)[0]
+    assert (result.rows_in, result.kept) == (demo.SERVED + 7, demo.SERVED + 4)
+    assert result.dropped == {"http-404": 1, "not-an-image": 1, "not-public-address": 1}
+
+
+def test_the_demo_trains_on_no_held_out_style() -> None:
+    recipe = load_recipe(demo.manifest("demo.yaml"), {"raw.1.path": "urls.csv"})
+    from stylear.curate.references import load_references
+
+    held_out = {reference.id for reference in load_styles("mini") if reference.held_out}
+    used = {reference.id for reference in load_references(recipe)}
+    assert set(demo.HELD_OUT) <= held_out
+    assert len(used) == 40
+    assert used & held_out == set()
+    assert set(demo.SEEN) <= used
+
+
+def test_the_settings_of_the_demo_are_read() -> None:
+    sft = load_settings(SftSettings, demo.manifest("train-demo-sft.yaml"), {})
+    dpo = load_settings(DpoSettings, demo.manifest("train-demo-dpo.yaml"), {})
+    assert sft.model == "mini-stylear"
+    assert dpo.model == str(sft.out)
+
+
+def test_a_step_that_was_done_before_keeps_its_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "minutes.json"
+    path.write_text(json.dumps({"corpus": 42.0}))
+    watch = demo.Watch(path)
+    with watch.step("corpus", "stylear curate run"):
+        pass
+    assert watch.seconds["corpus"] == 42.0
+    assert json.loads(path.read_text()) == watch.seconds
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo folder with a corpus and the curves of two short runs."""
+    place = tmp_path_factory.mktemp("demo")
+    make_folders(place)
+    runner.run(make_recipe(place), place / "corpus", workers=1)
+    for name, values in (
+        ("sft", {"loss": 3.0, "validation_loss": 3.5}),
+        ("dpo", {"loss": 0.6, "margin": 0.1, "chosen_log_prob": -1.0, "rejected_log_prob": -2.0}),
+    ):
+        (place / name).mkdir()
+        lines = [json.dumps({"step": step, **values}) for step in (1, 2)]
+        (place / name / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    return place
+
+
+def test_the_page_is_whole_and_shows_every_model_reference_and_prompt(out: Path) -> None:
+    picture = Image.new("RGB", (8, 8), "red")
+    references = [
+        Reference("knit--01", picture, "knit"),
+        Reference("batik--01", picture, "batik", held_out=True),
+    ]
+    prompts = ["a cat", "<script>alert(1)</script>"]
+    evaluation = Evaluation(references, prompts, {})
+    for model in ("base", "after SFT"):
+        for reference in references:
+            for prompt in prompts:
+                scores = dict.fromkeys(METRICS, 0.5)
+                evaluation.samples.append(Sample(model, reference.id, prompt, 0, picture, scores))
+    page = demo_page.write_page(out, evaluation, {"corpus": 12.3}).read_text("utf-8")
+    grids = page[: page.index("<h2>Measured")]
+    assert grids.count("<img") == 2 * (2 + 2 * 2)  # of each model: two references, four pictures
+    assert grids.count("held out") == 2
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "12 s" in page
+    assert re.findall(r"(?:src|href)=\"(?!data:)", page) == []
+    for heading in ("Pictures", "Measured", "Training", "Time", "Funnel", "Styles", "Recipe"):
+        assert f"<h2>{heading}" in page

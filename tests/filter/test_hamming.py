@@ -1,0 +1,63 @@
+"""Near hashes: the index finds what comparing everything with everything finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stylear.curate.filter import hamming as near
+from stylear.curate.filter.hamming import neighbours, spread
+
+
+def hashes(count: int, seed: int = 0) -> np.ndarray:
+    """Some hashes at random, most of them a few bits away from an earlier one."""
+    draw = np.random.default_rng(seed)
+    found = draw.integers(0, 2**64, count, dtype=np.uint64)
+    for place in range(count // 10, count):
+        flipped = draw.choice(64, draw.integers(0, 9), replace=False)
+        mask = sum(1 << int(bit) for bit in flipped)
+        found[place] = found[draw.integers(0, place)] ^ np.uint64(mask)
+    return found
+
+
+def brute(values: np.ndarray, distance: int) -> set[tuple[int, int]]:
+    return {
+        (i, j)
+        for i in range(len(values))
+        for j in range(i + 1, len(values))
+        if (int(values[i]) ^ int(values[j])).bit_count() <= distance
+    }
+
+
+@pytest.mark.parametrize("distance", [0, 1, 4, 6, 7])
+@pytest.mark.parametrize("few", [0, 10_000])
+def test_all_near_places_and_no_others_are_found(
+    distance: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near, "FEW", few)
+    monkeypatch.setattr(near, "BLOCK", 50)
+    monkeypatch.setattr(near, "AT_ONCE", 300)
+    values = hashes(400)
+    found = neighbours(values, distance, np.ones(400, bool))
+    pairs = [(i, int(j)) for i, later in found for j in later]
+    expected = brute(values, distance)
+    assert set(pairs) == expected
+    assert len(expected) > 30
+    assert [i for i, _ in pairs] == sorted(i for i, _ in pairs)
+
+
+def test_places_that_are_gone_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "FEW", 0)
+    values, kept = np.zeros(1000, np.uint64), np.ones(1000, bool)
+    asked = []
+    for i, later in neighbours(values, 4, kept):
+        asked.append(i)
+        kept[later] = False
+    assert asked == [0]
+    assert np.flatnonzero(kept).tolist() == [0]
+
+
+def test_spread_counts_from_start_to_end() -> None:
+    places, numbers = spread(np.array([7, 8, 9]), np.array([2, 5, 1]), np.array([4, 5, 2]))
+    assert places.tolist() == [7, 7, 9]
+    assert numbers.tolist() == [2, 3, 1]

@@ -1,0 +1,281 @@
+"""A model directory is a Chameleon checkpoint: written whole, read back equal, errors by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from builders.tiny_clip import write_tiny_clip
+from safetensors.torch import load_file, save_file
+
+from stylear.errors import StorageError, WeightsError
+from stylear.model import lora
+from stylear.model.chameleon import (
+    StyleModel,
+    add_style,
+    lineage,
+    load_model,
+    load_released,
+    new_model,
+    save_model,
+    save_released,
+)
+from stylear.model.layout import build_tokenizer
+from stylear.model.transformer import DecoderConfig
+from stylear.model.vq import VQConfig, VQModel
+from stylear.weights import files as weights
+from stylear.weights import names
+
+SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2}
+VQ = VQConfig(
+    embed_dim=4,
+    num_embeddings=6,
+    z_channels=4,
+    resolution=16,
+    base_channels=4,
+    channel_multiplier=(1, 1),
+    num_res_blocks=1,
+    norm_groups=2,
+    patch=2,
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models") / "base"
+    tokenizer = build_tokenizer(["a red apple", "a dog"] * 3, 6, [2], text_vocabulary=280)
+    torch.manual_seed(0)
+    new_model(directory, tokenizer, DecoderConfig(**SIZES, **HEADS), VQModel(VQ), seed=3)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_tiny_clip(tmp_path_factory.mktemp("clips") / "tiny-clip"))
+
+
+@pytest.fixture
+def copy(base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(base, tmp_path / "copy"))
+
+
+@torch.no_grad()
+def logits(model: StyleModel) -> torch.Tensor:
+    ids = torch.tensor([model.encode_prompt("a red apple", style=False)])
+    return model.decoder.image_logits(model.decoder(model.decoder.embed(ids)))
+
+
+def styled(base: Path, clip: str) -> StyleModel:
+    sizes = {"dim": 8, "depth": 1, "heads": 2, "dim_head": 64, "ff_mult": 2}
+    return add_style(load_model(base), clip, 2, seed=5, sizes=sizes)
+
+
+def test_fresh_model_is_a_base_model_in_the_chameleon_layout(base: Path) -> None:
+    model = load_model(base)
+    assert (model.name, model.grid, model.num_style_tokens) == ("base", (4, 4), 0)
+    assert (model.clip, model.resampler) == (None, None)
+    assert model.layout.num_codes == 6
+    assert not model.decoder.training
+    names = sorted(path.name for path in base.iterdir())
+    assert names == [
+        "config.json",
+        "model.safetensors",
+        "stylear.json",
+        "tokenizer.json",
+        "vqgan.safetensors",
+    ]
+    stored = load_file(base / "model.safetensors")
+    assert stored["model.layers.1.self_attn.q_norm.weight"].dtype == torch.float16
+    with pytest.raises(WeightsError, match="has no style encoder"):
+        model.style_features([])
+
+
+def test_transformers_reads_the_config_and_every_decoder_weight(base: Path) -> None:
+    from transformers import ChameleonConfig, ChameleonForConditionalGeneration
+
+    model = load_model(base)
+    config = ChameleonConfig.from_pretrained(base)
+    config.vq_config.base_channels = 32  # theirs has 32 groups in every norm
+    config.vocabulary_map = model.layout.vocabulary
+    theirs = ChameleonForConditionalGeneration(config).eval()
+    result = theirs.load_state_dict(weights.read_tensors(base / "model.safetensors"), strict=False)
+    assert result.unexpected_keys == []
+    assert all(key.startswith("model.vqmodel.") for key in result.missing_keys)
+    ids = torch.randint(0, config.vocab_size, (1, 9))
+    with torch.no_grad():
+        expected = theirs.model(ids).last_hidden_state
+        assert torch.allclose(model.decoder(model.decoder.embed(ids)), expected, atol=1e-5)
+
+
+def test_saving_a_loaded_model_gives_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    save_model(load_model(base), tmp_path / "again")
+    files = sorted(p.name for p in base.iterdir())
+    assert files == sorted(p.name for p in (tmp_path / "again").iterdir())
+    assert all((base / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
+
+
+def test_style_part_is_written_and_read_back(base: Path, clip: str, tmp_path: Path) -> None:
+    model = styled(base, clip)
+    assert model.resampler is not None
+    assert model.settings.base == {
+        "model": str(base),
+        "sha256": weights.sha256_of(base / "model.safetensors"),
+    }
+    save_model(model, tmp_path / "run", dtype=None)
+    again = load_model(tmp_path / "run")
+    assert again.settings == model.settings
+    assert again.clip is not None
+    assert again.resampler is not None
+    features = again.clip.patch_features(torch.zeros(1, 3, 32, 32))
+    assert torch.equal(again.resampler(features), model.resampler(features))
+    assert again.resampler(features).shape == (1, 2, 16)
+    ids = again.encode_prompt("a dog")
+    assert ids.count(again.layout.style_placeholder or -1) == 2
+    assert load_model(tmp_path / "run", with_clip=False).clip is None
+
+
+def test_adapter_is_small_and_needs_its_base(copy: Path, clip: str, tmp_path: Path) -> None:
+    model = styled(copy, clip)
+    lora.apply_lora(model.decoder, 2)
+    for parameter in lora.lora_parameters(model.decoder):
+        torch.nn.init.normal_(parameter, std=0.3)
+    save_model(model, tmp_path / "run", dtype=None)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "resampler.safetensors"} < names
+    assert not names & {"model.safetensors", "vqgan.safetensors"}
+    again = load_model(tmp_path / "run")
+    assert torch.equal(logits(again), logits(model))
+    assert not torch.allclose(logits(again), logits(load_model(copy)), atol=1e-3)
+    assert lineage(again) == lineage(load_model(copy))
+    path = copy / "model.safetensors"
+    save_file(load_file(path) | {"lm_head.weight": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match="base decoder expected sha256"):
+        load_model(tmp_path / "run")
+    shutil.rmtree(copy)
+    with pytest.raises(WeightsError, match="expected a model directory"):
+        load_model(tmp_path / "run")
+
+
+def test_sharded_weights_are_one_model(copy: Path) -> None:
+    expected = logits(load_model(copy))
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    names = sorted(tensors)
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for part, keys in parts.items():
+        save_file({key: tensors[key] for key in keys}, copy / part)
+    index = {"weight_map": {key: part for part, keys in parts.items() for key in keys}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert torch.equal(logits(load_model(copy)), expected)
+    (copy / "model-2.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"model-2\.safetensors: expected a weights file"):
+        load_model(copy)
+
+
+def test_model_parallel_head_norms_are_read(copy: Path) -> None:
+    path = copy / "model.safetensors"
+    tensors = load_file(path)
+    expected = logits(load_model(copy))
+    for name in [n for n in tensors if "_norm." in n and "self_attn" in n]:
+        tensors[name] = tensors[name][:1].clone()
+    save_file(tensors, path)
+    assert torch.equal(logits(load_model(copy)), expected)
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_checkpoint_of_another_model_is_named(copy: Path, tmp_path: Path) -> None:
+    edit(copy / "config.json", intermediate_size=32)
+    with pytest.raises(WeightsError, match=r"gate_proj\.weight expected 32x16, found 24x16"):
+        load_model(copy)
+    edit(copy / "config.json", intermediate_size=24, vocab_size=100)
+    with pytest.raises(WeightsError, match="vocab_size expected above"):
+        load_model(copy)
+    edit(copy / "config.json", model_type="llama")
+    with pytest.raises(WeightsError, match="model_type expected 'chameleon', found 'llama'"):
+        load_model(copy)
+    edit(copy / "stylear.json", colour="red")
+    with pytest.raises(WeightsError, match="unknown setting 'colour'"):
+        load_model(copy)
+    with pytest.raises(WeightsError, match=r"config\.json: expected this file"):
+        load_model(tmp_path)
+    with pytest.raises(WeightsError, match="no-such-model: expected a model directory or one of"):
+        load_model("no-such-model")
+
+
+def test_codes_of_vq_and_vocabulary_must_agree(copy: Path) -> None:
+    torch.manual_seed(0)
+    VQModel(VQConfig(**(vars(VQ) | {"num_embeddings": 5}))).save_pretrained(copy)
+    with pytest.raises(WeightsError, match="found 5 and 6"):
+        load_model(copy)
+
+
+def test_save_replaces_a_model_but_nothing_else(base: Path, tmp_path: Path) -> None:
+    model = load_model(base)
+    target = tmp_path / "out"
+    save_model(model, target)
+    (target / "left-over.txt").write_text("x")
+    save_model(model, target)
+    assert not (target / "left-over.txt").exists()
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "photo.png").write_text("x")
+    with pytest.raises(StorageError, match="photos: expected an empty or model directory"):
+        save_model(model, other)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "photos"]
+
+
+def test_interrupted_save_leaves_the_old_model(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    save_model(load_model(base), target)
+    before = {p.name: p.read_bytes() for p in target.iterdir()}
+    model = load_model(base)
+    model.decoder.init_weights(99)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("stylear.model.chameleon._write_vq", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_model(model, target)
+    assert {p.name: p.read_bytes() for p in target.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_released_files_round_trip(base: Path, clip: str, tmp_path: Path) -> None:
+    model = styled(base, clip)
+    lora.apply_lora(model.decoder, 2)
+    for parameter in lora.lora_parameters(model.decoder):
+        torch.nn.init.normal_(parameter, std=0.3)
+    save_released(model, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["image_proj.pth", "model.safetensors"]
+    again = load_released(load_model(base), tmp_path, clip)
+    assert torch.allclose(logits(again), logits(model), atol=1e-5)
+    assert again.resampler is not None
+    assert model.resampler is not None
+    assert torch.equal(again.resampler.latents, model.resampler.latents)
+    assert again.settings.resampler == model.settings.resampler
+
+
+def test_packaged_vq_model_is_pointed_to_and_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MINI_MODELS", tmp_path / "packaged")
+    torch.manual_seed(0)
+    vq = VQModel(VQ)
+    vq.save_pretrained(tmp_path / "packaged" / "some-vq")
+    tokenizer = build_tokenizer(["a red apple"], 6, [2], text_vocabulary=280)
+    made = new_model(tmp_path / "model", tokenizer, DecoderConfig(**SIZES, **HEADS), "some-vq")
+    assert not list((tmp_path / "model").glob("vqgan.*"))
+    pixels = torch.rand(2, 3, 16, 16) * 2 - 1
+    found = load_model(tmp_path / "model").vq.encode(pixels)
+    assert torch.equal(found, VQModel.from_pretrained(tmp_path / "packaged/some-vq").encode(pixels))
+    assert made.config["vq_model"] == "some-vq"

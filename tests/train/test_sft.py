@@ -1,0 +1,222 @@
+"""SFT trains what it should, on codes only, and resumes exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders.tiny_corpus import write_tiny_corpus
+from builders.tiny_model import write_tiny_base, write_tiny_model
+from safetensors.torch import load_file
+
+from stylear.errors import CorpusError, SettingsChanged, UsageError
+from stylear.model.chameleon import StyleModel, load_model
+from stylear.train import sft_trainer as sft
+from stylear.train.checkpoint import read_metrics
+from stylear.train.data import forward_logits, open_encoded
+from stylear.train.encode import augmented, encode_corpus
+from stylear.train.settings import SftSettings
+
+COMMON = {"batch_size": 4, "lr": 1e-3, "validate_every": 2, "sample_every": 100, "save_every": 3}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sft")
+    write_tiny_corpus(root / "corpus")
+    write_tiny_model(root / "model")
+    write_tiny_base(root / "base")
+    return root
+
+
+def settings(place: Path, out: str, **more: object) -> SftSettings:
+    values = {
+        "corpus": [place / "corpus"],
+        "model": str(place / "model"),
+        "out": place / out,
+        "encoded": place / "encoded",
+        "style_tokens": 3,
+        "steps": 6,
+        **COMMON,
+        **more,
+    }
+    return SftSettings.model_validate(values)
+
+
+def weights_of(model: Path) -> dict[str, torch.Tensor]:
+    return {
+        f.name + "/" + k: v
+        for f in sorted(model.glob("*.safetensors"))
+        for k, v in load_file(f).items()
+    }
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("more", [{"full": True, "optimizer": "muon"}, {"lora_rank": 2}])
+def test_killed_run_ends_with_the_same_weights_and_metrics(
+    place: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, object]
+) -> None:
+    name = "-".join(more)
+    straight = sft.run(settings(place, f"straight-{name}", **more))
+    step = sft.Optimisers.step
+
+    def dying(self: sft.Optimisers, number: int) -> tuple[float, float]:
+        if number == 4:
+            raise Killed
+        return step(self, number)
+
+    monkeypatch.setattr(sft.Optimisers, "step", dying)
+    with pytest.raises(Killed):
+        sft.run(settings(place, f"killed-{name}", **more))
+    monkeypatch.undo()
+    resumed = sft.run(settings(place, f"killed-{name}", **more))
+    expected, found = weights_of(straight), weights_of(resumed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    lines = [read_metrics(path.parent / "metrics.jsonl") for path in (straight, resumed)]
+    assert lines[0] == lines[1]
+    assert [line["step"] for line in lines[0]] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines[0] if "validation_loss" in line] == [2, 4, 6]
+
+
+def test_training_lowers_the_loss_and_says_what_it_was_made_from(place: Path) -> None:
+    final = sft.run(settings(place, "learns", steps=40, full=True, lr=3e-3, condition_dropout=0.0))
+    losses = [line["loss"] for line in read_metrics(final.parent / "metrics.jsonl")]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    model = load_model(final)
+    assert model.settings.base["corpora"][0]["name"] == "corpus"
+    assert model.settings.base["training"]["steps"] == 40
+    assert (final.parent / "samples" / "step-0000040.png").is_file()
+    assert list((final.parent / "tensorboard").glob("events.*"))
+
+
+def test_lora_leaves_the_base_as_it_was_and_trains_the_resampler(place: Path) -> None:
+    final = sft.run(settings(place, "lora", steps=2))
+    assert (final / "adapter_config.json").is_file()
+    assert not (final / "model.safetensors").exists()
+    before = load_file(place / "model" / "resampler.safetensors")
+    after = load_file(final / "resampler.safetensors")
+    assert any(not torch.equal(before[key].half(), after[key].half()) for key in before)
+
+
+def test_text_only_training_needs_no_style_encoder(place: Path) -> None:
+    final = sft.run(
+        settings(place, "plain", steps=2, model=str(place / "base"), style_tokens=0, full=True)
+    )
+    assert load_model(final).num_style_tokens == 0
+
+
+def test_loss_reads_only_the_code_positions(place: Path) -> None:
+    model = load_model(place / "model")
+    data = open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=1)
+    seen = data.step(0, 0, 4, dropout=0.0, style_from="self")
+    tokens = model.resampler(seen.features) if model.resampler is not None else None
+    with torch.no_grad():
+        before = forward_logits(model, seen.batch, tokens)
+        ids = seen.batch.ids.clone()
+        ids[:, -1] = model.layout.pad  # the image end: nothing is predicted from it
+        after = forward_logits(model, type(seen.batch)(**{**vars(seen.batch), "ids": ids}), tokens)
+    assert before.shape == (4 * 16, 64)
+    assert torch.equal(before, after)
+
+
+def test_steps_depend_on_the_seed_and_the_number_only(place: Path) -> None:
+    model = load_model(place / "model")
+    data = open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=1)
+    order = [row for step in range(3) for row in data.order(7, step * 4, 4)]
+    assert sorted(order) == list(range(12))
+    again = data.step(7, 2, 4, dropout=0.5, style_from="sibling")
+    once = data.step(7, 2, 4, dropout=0.5, style_from="sibling")
+    assert torch.equal(again.batch.ids, once.batch.ids)
+    assert not torch.equal(
+        again.batch.ids, data.step(8, 2, 4, dropout=0.5, style_from="self").batch.ids
+    )
+
+
+def test_sibling_is_another_picture_of_the_same_style(place: Path) -> None:
+    model = load_model(place / "model")
+    data = open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=1)
+    rng = np.random.default_rng(0)
+    for pick in range(12):
+        found = {data.sibling(pick, rng) for _ in range(40)}
+        group = {i for i, row in enumerate(data.rows) if row["group"] == data.rows[pick]["group"]}
+        assert found == group - {pick}
+
+
+def test_encoding_twice_reads_the_cache(place: Path, tmp_path: Path) -> None:
+    model = load_model(place / "model")
+    first = encode_corpus(model, place / "corpus", "train", tmp_path, copies=2, features=True)
+    before = [path.stat().st_mtime_ns for path in first]
+    assert (
+        encode_corpus(model, place / "corpus", "train", tmp_path, copies=2, features=True) == first
+    )
+    assert [path.stat().st_mtime_ns for path in first] == before
+    assert (
+        encode_corpus(model, place / "corpus", "train", tmp_path, copies=1, features=True) != first
+    )
+
+
+def test_copy_zero_is_the_picture_and_others_are_moved_by_their_key() -> None:
+    pixels = torch.arange(3 * 32 * 32, dtype=torch.float32).view(3, 32, 32)
+    assert torch.equal(augmented(pixels, "k", 0), pixels)
+    assert torch.equal(augmented(pixels, "k", 1), augmented(pixels, "k", 1))
+    assert augmented(pixels, "k", 3).shape == pixels.shape
+
+
+def test_other_settings_do_not_continue_a_run(place: Path) -> None:
+    sft.run(settings(place, "fixed", steps=1))
+    with pytest.raises(SettingsChanged, match="lr"):
+        sft.run(settings(place, "fixed", steps=1, lr=5e-4))
+
+
+def test_corpus_without_shards_is_named(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="train"):
+        sft.run(settings(place, "empty", corpus=[tmp_path]))
+
+
+def test_a_model_keeps_its_own_number_of_style_tokens(place: Path) -> None:
+    final = sft.run(settings(place, "own", steps=1, style_tokens=3))
+    again = sft.run(settings(place, "again", steps=1, model=str(final), style_tokens=None))
+    assert load_model(again).num_style_tokens == 3
+
+
+def test_a_run_goes_on_from_a_lora_run_and_merges_it_for_full(place: Path) -> None:
+    first = sft.run(settings(place, "first", steps=20))
+    before = weights_of(first)
+    on = sft.run(settings(place, "on", steps=1, model=str(first)))
+    adapter = "adapter_model.safetensors/"
+    names = {name for name in weights_of(on) if name.startswith(adapter)}
+    assert names == {name for name in before if name.startswith(adapter)}
+    assert names
+    assert any(not torch.equal(weights_of(on)[name], before[name]) for name in names)
+    whole = sft.run(settings(place, "whole", steps=1, model=str(first), full=True, lr=1e-9))
+    assert not (whole / "adapter_config.json").exists()
+    ids = torch.arange(6)[None]
+    merged, adapted, base = (
+        hidden_of(load_model(model), ids) for model in (whole, first, place / "model")
+    )
+    torch.testing.assert_close(merged, adapted, atol=0.01, rtol=0)  # it is stored in fp16
+    assert (adapted - base).abs().max() > 0.1
+
+
+def hidden_of(model: StyleModel, ids: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model.decoder(model.decoder.embed(ids))
+
+
+def test_number_of_style_tokens_has_to_fit(place: Path) -> None:
+    with pytest.raises(UsageError, match="has 3, asked for 5"):
+        sft.run(settings(place, "five", style_tokens=5))
+
+
+def test_settings_beside_the_output_are_complete(place: Path) -> None:
+    final = sft.run(settings(place, "written", steps=1))
+    written = json.loads((final.parent / "settings.json").read_text())
+    assert written["sigma"] == 0.1
+    assert written["kind"] == "sft"

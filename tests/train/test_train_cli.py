@@ -1,0 +1,56 @@
+"""The train commands: flags and YAML build the same settings; mistakes name the key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stylear.errors import RecipeError, SourceError
+from stylear.train.cli import app
+from stylear.train.settings import DpoSettings, SftSettings, load_settings
+
+FLAGS = {"corpus": [Path("c")], "model": "mini-ar", "out": Path("o")}
+
+
+def test_flags_and_yaml_build_the_same_settings(tmp_path: Path) -> None:
+    config = tmp_path / "train.yaml"
+    config.write_text("corpus: [c]\nmodel: mini-ar\nout: o\nsteps: 7\nlr: 1.0e-3\n")
+    from_yaml = load_settings(SftSettings, config, {})
+    assert from_yaml == load_settings(SftSettings, None, {**FLAGS, "steps": 7, "lr": 1e-3})
+    assert load_settings(SftSettings, config, {"steps": 9}).steps == 9
+
+
+def test_unknown_key_names_the_close_one(tmp_path: Path) -> None:
+    config = tmp_path / "train.yaml"
+    config.write_text("corpus: [c]\nmodel: m\nout: o\nbatchsize: 7\n")
+    with pytest.raises(RecipeError, match="batchsize") as raised:
+        load_settings(SftSettings, config, {})
+    assert raised.value.hint == "did you mean batch_size?"
+    assert raised.value.exit_code == 2
+
+
+def test_missing_and_wrong_values_name_the_key(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="model: required"):
+        load_settings(DpoSettings, None, {"corpus": [Path("c")], "out": Path("o")})
+    with pytest.raises(RecipeError, match="steps"):
+        load_settings(SftSettings, None, {**FLAGS, "steps": 0})
+    with pytest.raises(SourceError, match=r"nothing\.yaml"):
+        load_settings(SftSettings, tmp_path / "nothing.yaml", {})
+
+
+def test_shipped_training_recipes_are_valid() -> None:
+    found = sorted((Path(__file__).parents[2] / "manifests").glob("train-*.yaml"))
+    assert len(found) >= 2
+    for path in found:
+        kind = DpoSettings if "dpo" in path.name else SftSettings
+        assert load_settings(kind, path, {}).steps > 0
+
+
+def test_dry_run_prints_the_resolved_settings() -> None:
+    arguments = ["sft", "--corpus", "c", "--model", "mini-ar", "--out", "o", "--dry-run"]
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 0
+    assert json.loads(outcome.stdout)["condition_dropout"] == 0.1

@@ -1,0 +1,206 @@
+"""Direct preference optimisation against the frozen model that it starts from.
+
+The reference log-probabilities are computed once. Style tokens come without noise, from a kept picture of
+the same reference, so that policy and reference see the same condition and start at ln 2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylear.console import Bar, say
+from stylear.curate.corpus.shards import shard_paths, tar_samples
+from stylear.errors import CorpusError
+from stylear.model.chameleon import StyleModel, lineage, load_model, save_model
+from stylear.model.layout import collate
+from stylear.train import checkpoint
+from stylear.train.checkpoint import Metrics
+from stylear.train.data import EncodedSet, example_of, forward_logits, open_encoded
+from stylear.train.encode import decode, pixels_of
+from stylear.train.losses import preference_loss, sequence_log_probs
+from stylear.train.optim import Optimisers
+from stylear.train.settings import DpoSettings
+from stylear.train.sft_trainer import (
+    adapt,
+    cast,
+    final_of,
+    made_from,
+    pick_device,
+    set_training,
+    trainable,
+)
+
+EXTS = ("png", "jpg", "webp")
+
+
+class PreferenceSet:
+    """Encoded preference pairs in memory: prompts, codes of both images, style features."""
+
+    def __init__(self, model: StyleModel, corpora: Sequence[Path], styles: EncodedSet) -> None:
+        self.model = model
+        self.captions: list[str] = []
+        chosen: list[Tensor] = []
+        rejected: list[Tensor] = []
+        features: list[Tensor] = []
+        first = {group: int(numbers[0]) for group, numbers in styles.groups.items()}
+        self.without_style = 0
+        for sample in samples_of(corpora):
+            record = json.loads(sample["json"])
+            row = first.get(record["reference"])
+            if row is None and styles.features is not None:
+                self.without_style += 1  # no kept picture of this reference: no condition to give
+                continue
+            self.captions.append(str(record["caption"]))
+            chosen.append(encode_member(model, sample, "chosen"))
+            rejected.append(encode_member(model, sample, "rejected"))
+            if styles.features is not None and row is not None:
+                features.append(styles.features[row])
+        if not self.captions:
+            raise CorpusError(
+                f"{', '.join(str(c) for c in corpora)}: found no preference pair that can be used",
+                hint="make several candidates (synthesize.candidates) and lower pairs.margin",
+            )
+        self.codes = torch.stack([torch.stack(chosen), torch.stack(rejected)])  # (2, N, L)
+        self.features = torch.stack(features) if features else None
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def log_probs(self, model: StyleModel, picks: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B,) of chosen and rejected images, from one forward pass."""
+        height, width = model.grid
+        examples = [
+            example_of(model, self.captions[pick], self.codes[side, pick].view(height, width))
+            for side in (0, 1)
+            for pick in picks
+        ]
+        tokens = None
+        if self.features is not None and model.resampler is not None:
+            found = model.resampler(self.features[list(picks)].float().to(model.device))
+            tokens = torch.cat([found, found])
+        batch = collate(examples, model.layout.pad).to(model.device)
+        logits = forward_logits(model, batch, tokens)
+        sums = sequence_log_probs(logits, batch.codes, batch.code_rows, len(examples))
+        return sums[: len(picks)], sums[len(picks) :]
+
+
+def samples_of(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
+    """All preference samples. Raises CorpusError when a corpus has none."""
+    found: list[dict[str, bytes]] = []
+    for corpus in corpora:
+        shards = shard_paths(corpus / "preferences")
+        if not shards:
+            raise CorpusError(
+                f"{corpus / 'preferences'}: expected preference pairs, found none",
+                hint="run: stylear curate pairs RECIPE --out CORPUS",
+            )
+        found += [sample for shard in shards for _, sample in tar_samples(shard)]
+    return found
+
+
+@torch.inference_mode()
+def encode_member(model: StyleModel, sample: dict[str, bytes], side: str) -> Tensor:
+    """Codes (L,) of the `chosen` or `rejected` image of a sample."""
+    data = next(sample[f"{side}.{ext}"] for ext in EXTS if f"{side}.{ext}" in sample)
+    pixels = pixels_of(decode(data), model.vq.config.resolution)[None]
+    return model.vq.encode(pixels.to(model.device)).flatten().cpu()
+
+
+def run(settings: DpoSettings) -> Path:
+    """Train, or go on where a killed run stopped; the directory of the final model."""
+    device = pick_device(settings.device)
+    source = final_of(settings.model)
+    base = load_model(source, device)
+    here = checkpoint.open_run("dpo", settings, str(lineage(base).get("sha256", "")))
+    if here.final.is_dir():
+        say(f"{here.root}: already trained")
+        return here.final
+    cache = settings.encoded or here.root / "encoded"
+    data = PreferenceSet(
+        base, settings.corpus, open_encoded(base, settings.corpus, "train", cache, copies=1)
+    )
+    if data.without_style:
+        say(f"{data.without_style} preference pairs left out: no kept picture of their reference")
+    size = min(settings.batch_size, len(data))
+    references = reference_log_probs(base, data, size, settings.precision, device)
+    found = checkpoint.last(here)
+    start = 0
+    if found is not None:
+        model, start = checkpoint.restore(found, device)
+        say(f"going on from step {start}")
+    else:
+        model = load_model(source, device)
+        adapt(model, settings)
+    model.settings = replace(model.settings, base=made_from(base, settings, model))
+    optimisers = Optimisers(trainable(model, settings.full), settings)
+    if found is not None:
+        checkpoint.restore_optimisers(found, optimisers)
+    set_training(model)
+    length = data.codes.shape[-1] if settings.length_normalised else 1
+    with Metrics(here, start) as metrics, Bar("dpo", total=settings.steps, unit="steps") as bar:
+        bar.advance(start)
+        for step in range(start, settings.steps):
+            picks = picks_of(settings.seed, step, size, len(data))
+            with cast(settings.precision, device):
+                chosen, rejected = data.log_probs(model, picks)
+                outcome = preference_loss(
+                    chosen,
+                    rejected,
+                    references[0][picks].to(device),
+                    references[1][picks].to(device),
+                    beta=settings.beta,
+                    kind=settings.kind,
+                    length=length,
+                    chosen_nll=settings.chosen_nll,
+                )
+            torch.autograd.backward(outcome.loss)
+            norm, rate = optimisers.step(step)
+            gap = outcome.chosen_reward - outcome.rejected_reward
+            values = {
+                "loss": outcome.loss.item(),
+                "chosen_log_prob": chosen.mean().item(),
+                "rejected_log_prob": rejected.mean().item(),
+                "margin": gap.mean().item(),
+                "accuracy": (gap > 0).float().mean().item(),
+                "gradient_norm": norm,
+                "lr": rate,
+            }
+            done = step + 1
+            metrics.write(done, values)
+            bar.advance(1, f"loss {values['loss']:.3f} margin {values['margin']:.3f}")
+            if done % settings.save_every == 0 and done < settings.steps:
+                checkpoint.save(here, model, optimisers, done, settings.keep)
+    save_model(model.eval(), here.final)
+    return here.final
+
+
+@torch.no_grad()
+def reference_log_probs(
+    base: StyleModel, data: PreferenceSet, size: int, precision: str, device: str
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N,) of every chosen and rejected image under the frozen model."""
+    chosen: list[Tensor] = []
+    rejected: list[Tensor] = []
+    for start in range(0, len(data), size):
+        picks = list(range(start, min(len(data), start + size)))
+        with cast(precision, device):
+            pair = data.log_probs(base, picks)
+        chosen.append(pair[0].cpu())
+        rejected.append(pair[1].cpu())
+    return torch.cat(chosen), torch.cat(rejected)
+
+
+def picks_of(seed: int, step: int, size: int, total: int) -> list[int]:
+    """Pair numbers of a step: epoch after epoch, each shuffled."""
+    picks: list[int] = []
+    for place in range(step * size, (step + 1) * size):
+        epoch, index = divmod(place, total)
+        picks.append(int(np.random.default_rng([seed, epoch]).permutation(total)[index]))
+    return picks
