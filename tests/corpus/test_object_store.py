@@ -381,7 +381,9 @@ def test_a_lease_that_is_not_renewed_ends_and_is_taken_over(
     store: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = store / ".lock" / "other.json"
-    other.write_bytes(json.dumps({"host": "far", "pid": 7, "machine": "m", "renewals": 3}).encode())
+    other.write_bytes(
+        json.dumps({"host": "far", "pid": 7, "machine_id": "m", "renewals": 3}).encode()
+    )
     monkeypatch.setattr(lease, "age_s", lambda *_: lease.LEASE_S)
     with (
         pytest.raises(CorpusLocked, match=r"far \(process 7\) is writing"),
@@ -397,8 +399,8 @@ def test_a_lease_that_is_not_renewed_ends_and_is_taken_over(
 
 def test_a_lease_of_a_dead_process_of_this_machine_ends_at_once(store: ObjectPath) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    told = {"host": "here", "pid": child.pid, "machine": lease.machine_id(), "renewals": 1}
-    told["started"] = lease.process_start(child.pid)
+    told = {"host": "here", "pid": child.pid, "machine_id": lease.machine_id(), "renewals": 1}
+    told["process_start"] = lease.process_start(child.pid)
     path = store / ".lock" / "child.json"
     path.write_bytes(json.dumps(told).encode())
     with pytest.raises(CorpusLocked, match=r"here \(process"), lock_corpus(cast(Path, store)):
@@ -440,7 +442,7 @@ def test_a_holder_renews_and_notices_that_another_took_over(
         time.sleep(0.02)
     assert lease.read_lease(one.path)["renewals"] >= 2
     one.require()
-    (store / ".lock" / "other.json").write_bytes(b'{"host": "far", "machine": "m"}')
+    (store / ".lock" / "other.json").write_bytes(b'{"host": "far", "machine_id": "m"}')
     one._renewed -= lease.LEASE_S  # it slept
     while one.path.is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
