@@ -1,0 +1,94 @@
+"""`stylear curate run` and `retry`: a whole corpus."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stylear.console import DryRunOption, JsonOption, emit_json, emit_table
+from stylear.curate.cli.options import (
+    AddressOption,
+    CorpusArgument,
+    EngineOption,
+    MinSuccessOption,
+    NetworkOption,
+    OutOption,
+    RecipeArgument,
+    RedoOption,
+    SetOption,
+    VerifyOption,
+    WorkersOption,
+)
+from stylear.curate.cli.recipes import load_changed_recipe
+
+
+def run(
+    recipe: RecipeArgument,
+    out: OutOption,
+    workers: WorkersOption = 0,
+    set_: SetOption = [],  # noqa: B006
+    redo: RedoOption = None,
+    min_success: MinSuccessOption = None,
+    allow_network: NetworkOption = [],  # noqa: B006
+    dry_run: DryRunOption = False,
+    engine: EngineOption = "local",
+    ray_address: AddressOption = None,
+    verify: VerifyOption = True,
+    json: JsonOption = False,
+) -> None:
+    """Build a whole corpus: every stage, then the audit and the report.
+
+    Stopped at any point, the same command continues. Output of other settings is never mixed in:
+    cheap stages are redone, for the others the command stops and says what differs.
+
+    Example: stylear curate run manifests/demo.yaml --out corpus
+    """
+    from stylear.curate import run as runner
+    from stylear.curate.engine import Engine
+
+    loaded = load_changed_recipe(recipe, set_, min_success, allow_network)
+    if dry_run:
+        rows = runner.preview(loaded, out, redo)
+        emit_json(rows) if json else emit_table(rows)
+        return
+    done = runner.run(
+        loaded, out, workers=workers, redo=redo, engine=Engine(engine, ray_address), verify=verify
+    )
+    if json:
+        emit_json(done.summary())
+    else:
+        emit_table(done.rows())
+        print(f"report: {done.report}")
+
+
+def retry(
+    corpus: CorpusArgument,
+    status: Annotated[
+        str,
+        typer.Option(
+            "--status", help="Reasons to try again, comma-separated: 404, 5xx, timeout, ..."
+        ),
+    ] = "429,5xx,timeout,retry-later",
+    workers: WorkersOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Ask again for downloads that failed, then redo what was made of them.
+
+    Only the failed rows are downloaded; what comes takes the place of the failure in its shard.
+
+    Example: stylear curate retry corpus --status 429,5xx,timeout
+    """
+    from dataclasses import asdict
+
+    from stylear.curate import run as runner
+
+    statuses = [part.strip() for part in status.split(",") if part.strip()]
+    loaded = load_changed_recipe(runner.recipe_path(corpus), [])
+    refilled, results = runner.retry(loaded, corpus, statuses, workers=workers)
+    if json:
+        stages = [asdict(result) for result in results]
+        emit_json({"downloads": refilled.rows(), "shards": refilled.units, "stages": stages})
+    else:
+        emit_table(refilled.rows())
+        emit_table([result.row() for result in results])

@@ -1,0 +1,71 @@
+"""What the commands share: a recipe with changes from the command line, and one stage run by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylear.console import emit_json, emit_table
+from stylear.errors import UsageError
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
+
+
+def load_changed_recipe(
+    recipe: Path,
+    changes: list[str],
+    min_success: float | None = None,
+    allow_networks: Sequence[str] = (),
+) -> Recipe:
+    """The recipe with the --set changes, --min-success and --allow-network."""
+    import yaml
+
+    from stylear.curate.recipe import load_recipe, with_downloads
+
+    overrides: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {change}: expected KEY=VALUE, e.g. mix.val_fraction=0.2")
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {change}: the value is not valid YAML") from error
+    return with_downloads(load_recipe(recipe, overrides), min_success, allow_networks)
+
+
+def run_stage(
+    stage: str,
+    recipe: Path | None,
+    out: Path,
+    workers: int,
+    changes: list[str],
+    redo: bool,
+    json: bool,
+    engine: str = "local",
+    ray_address: str | None = None,
+    min_success: float | None = None,
+    allow_networks: Sequence[str] = (),
+) -> None:
+    """Run one stage and print what it did."""
+    from dataclasses import asdict
+
+    from stylear.curate import run as runner
+    from stylear.curate.engine import Engine
+
+    place = recipe if recipe is not None else runner.recipe_path(out)
+    loaded = load_changed_recipe(place, changes, min_success, allow_networks)
+    results = runner.run_stages(
+        [stage],
+        loaded,
+        out,
+        workers=workers,
+        redo=stage if redo else None,
+        engine=Engine(engine, ray_address),
+    )
+    if json:
+        emit_json([asdict(result) for result in results])
+    else:
+        emit_table([result.row() for result in results])

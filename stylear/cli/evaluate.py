@@ -1,0 +1,120 @@
+"""`stylear evaluate`: models measured on styles x prompts x seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stylear.cli.options import (
+    BatchOption,
+    DeviceOption,
+    DtypeOption,
+    ForceOption,
+    GuidanceOption,
+    NoiseOption,
+    PromptOption,
+    PromptsOption,
+    TemperatureOption,
+    TopKOption,
+    read_prompts,
+    read_references,
+)
+from stylear.console import Bar, JsonOption, SeedOption, emit_json, emit_table, say
+from stylear.errors import UsageError
+
+
+def evaluate(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", help="A run, model directory or mini model; may be repeated."),
+    ],
+    styles: Annotated[
+        list[str],
+        typer.Option(
+            "--styles", help="A folder of pictures, a picture, an embedded style, or mini."
+        ),
+    ],
+    prompt: PromptOption = [],  # noqa: B006
+    prompts: PromptsOption = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only styles that no model was trained on.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(help="Pictures of each style and prompt.", min=1)] = 2,
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write pictures, scores and a grid here.")
+    ] = None,
+    clip: Annotated[str, typer.Option(help="The CLIP that judges.")] = "mini-clip",
+    csd: Annotated[
+        Path | None, typer.Option(help="A CSD checkpoint, for the style column csd.")
+    ] = None,
+    dino: Annotated[
+        Path | None, typer.Option(help="A DINOv2 model directory, for the column dino.")
+    ] = None,
+    guidance: GuidanceOption = 4.0,
+    top_k: TopKOption = 2000,
+    temperature: TemperatureOption = 1.0,
+    noise: NoiseOption = 0.3,
+    batch_size: BatchOption = 32,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure models on styles x prompts x seeds, with 95% intervals.
+
+    clip_t: picture and prompt. clip_i: picture and reference (content counts too, so never alone).
+    csd: style, by a model made for that. dino: picture and reference, what they show above all.
+    texture: style without content. harmonic: of clip_t and texture. leakage: how much nearer the
+    picture is to its reference's content than to other contents; 0 is none.
+
+    Example: stylear evaluate --model mini-ar --model RUN --styles mini --held-out --prompt 'a cat'
+    """
+    from stylear.device import pick_device
+    from stylear.encoders.clip import ClipEncoder
+    from stylear.encoders.dino import DinoEncoder
+    from stylear.encoders.style import CsdEncoder
+    from stylear.evaluation.evaluate import evaluate as measure
+    from stylear.model.open import open_model
+    from stylear.sampling.gallery import check_free
+
+    if out is not None:
+        check_free(out, force=force)
+    texts = read_prompts(prompt, prompts)
+    references = read_references(styles)
+    if held_out:
+        references = [reference for reference in references if reference.held_out]
+        if not references:
+            raise UsageError(
+                "--held-out: expected references marked `held_out`, found none",
+                hint="mark them in the references.json beside the pictures, or use --styles mini",
+            )
+    place = pick_device(device)
+    judge = ClipEncoder.open(clip, device=place)
+    style_judge = None if csd is None else CsdEncoder.open(csd, device=place)
+    dino_judge = None if dino is None else DinoEncoder.open(dino, device=place)
+    total = len(model) * len(references) * len(texts) * seeds
+    with Bar("evaluate", total=total, unit="pictures") as bar:
+        found = measure(
+            (open_model(name, device=device, dtype=dtype) for name in model),
+            references,
+            texts,
+            range(seed, seed + seeds),
+            clip=judge,
+            csd=style_judge,
+            dino=dino_judge,
+            on_batch=bar.advance,
+            batch_size=batch_size,
+            guidance=guidance,
+            top_k=top_k,
+            temperature=temperature,
+            noise=noise,
+        )
+    if out is not None:
+        say(f"grid: {found.write(out)}")
+    if json:
+        emit_json(found.summary())
+    else:
+        emit_table(found.table())
