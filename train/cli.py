@@ -16,7 +16,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; flags win.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Settings: a YAML file, or embedded ones by name (train-demo-sft); flags win.",
+    ),
+]
 Corpora = Annotated[
     list[str] | None,
     typer.Option("--corpus", help="Corpus to train on, a folder or a URL; can be repeated."),

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from stylear.curate.corpus.shards import corpus_path
+from stylear.embedded import find_manifest
 from stylear.errors import RecipeError, SourceError
 
 
@@ -105,6 +106,7 @@ def load_settings(
     """
     values: dict[str, Any] = {}
     if config is not None:
+        config = find_manifest(config)
         try:
             found = yaml.safe_load(config.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -76,7 +76,7 @@ class AuditResult:
         raise AuditFailed(
             f"{self.corpus}: {told}{f'; and {more} more' if more > 0 else ''}",
             hint="`stylear curate audit CORPUS --json` lists everything; `stylear curate run` mends files"
-            " that were damaged, `--redo STAGE` makes a stage again",
+            " that were damaged, `stylear curate run RECIPE --out CORPUS --redo STAGE` makes a stage again",
         )
 
     def rows(self) -> list[dict[str, Any]]:

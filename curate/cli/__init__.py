@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stylear.curate.cli import build, inspect, stages
+from stylear.curate.cli import build, init, inspect, stages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -12,6 +12,7 @@ app = typer.Typer(
     help="Build a style corpus from a recipe, stage by stage, and prove what it is.",
 )
 for command in (
+    init.init,
     build.run,
     stages.fetch,
     build.retry,

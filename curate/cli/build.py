@@ -42,7 +42,7 @@ def run(
     Stopped at any point, the same command continues. Output of other settings is never mixed in:
     cheap stages are redone, for the others the command stops and says what differs.
 
-    Example: stylear curate run manifests/demo.yaml --out corpus
+    Example: stylear curate run demo --out corpus
     """
     from stylear.curate import run as runner
     from stylear.curate.engine import Engine

@@ -9,7 +9,12 @@ import typer
 
 from stylear.curate.corpus.object_store import corpus_path
 
-RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
+RecipeArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The recipe: a YAML file, or an embedded one by name (demo, house-style, paper)."
+    ),
+]
 StageRecipe = Annotated[
     Path | None, typer.Argument(help="The recipe; default: the one in the corpus.")
 ]

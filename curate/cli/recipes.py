@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylear.console import emit_json, emit_table
+from stylear.embedded import find_manifest
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def load_changed_recipe(
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {change}: the value is not valid YAML") from error
-    return with_downloads(load_recipe(recipe, overrides), min_success, allow_networks)
+    return with_downloads(
+        load_recipe(find_manifest(recipe), overrides), min_success, allow_networks
+    )
 
 
 def run_stage(

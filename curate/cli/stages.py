@@ -33,7 +33,7 @@ def fetch(
 ) -> None:
     """Fetch raw pairs from the recipe's sources into raw/.
 
-    Example: stylear curate fetch manifests/demo.yaml --out corpus
+    Example: stylear curate fetch demo --out corpus
     """
     if dry_run:
         from stylear.curate.fetch.preview import preview_sources
@@ -73,7 +73,7 @@ def synthesize(
     With --dry-run it shows the plan: how many prompts, styles and images in each split, prompts
     before and after de-stylising, and which models are missing.
 
-    Example: stylear curate synthesize manifests/demo.yaml --out corpus
+    Example: stylear curate synthesize demo --out corpus
     """
     if dry_run:
         from stylear.curate import run as runner
@@ -103,7 +103,7 @@ def score(
 ) -> None:
     """Score every pair with every scorer of the recipe into scores/.
 
-    Example: stylear curate score manifests/demo.yaml --out corpus
+    Example: stylear curate score demo --out corpus
     """
     run_stage("score", recipe, out, workers, set_, redo, json, engine, ray_address)
 
@@ -162,7 +162,7 @@ def mix(
 ) -> None:
     """Mix kept raw and stylized pairs into training shards, train/ and val/.
 
-    Example: stylear curate mix manifests/demo.yaml --out corpus
+    Example: stylear curate mix demo --out corpus
     """
     run_stage("mix", recipe, out, 1, set_, redo, json)
 
@@ -176,6 +176,6 @@ def pairs(
 ) -> None:
     """Pair best and worst candidates into preferences/, and write the manifest.
 
-    Example: stylear curate pairs manifests/demo.yaml --out corpus
+    Example: stylear curate pairs demo --out corpus
     """
     run_stage("pairs", recipe, out, 1, set_, redo, json)

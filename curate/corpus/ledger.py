@@ -223,7 +223,8 @@ class Ledger:
         return SettingsChanged(
             f"{self.corpus}: {entry.stage} {entry.unit} was made another way:"
             f" {'; '.join(found[:3])}{more}",
-            hint=f"add --redo {stage} to make it again, or give another --out to keep both",
+            hint=f"make it anew with `stylear curate run RECIPE --out CORPUS --redo {stage}`, or give"
+            " another --out to keep both",
         )
 
     def remove(self, stage: str) -> None:

@@ -79,6 +79,6 @@ def _told(remains: SalvagedShard, missing: Mapping[str, Pair]) -> str:
 def _lost(build: Build, entry: Entry, why: str) -> CorpusError:
     return CorpusError(
         f"{build.corpus / 'raw' / entry.unit}: damaged, and {why}",
-        hint="put its files back from a copy; or add --redo fetch to fetch all of it again, without"
-        " what is lost. Nothing was changed",
+        hint="put its files back from a copy; or fetch everything anew, without what is lost, with"
+        " `stylear curate run RECIPE --out CORPUS --redo fetch`. Nothing was changed",
     )

@@ -85,7 +85,8 @@ def run(build: Build) -> Result:
                 if digest(*keys) != old.note.get("keys"):
                     raise SettingsChanged(
                         f"{folder / unit}: the sources give other pairs than when it was committed",
-                        hint="add --redo fetch to fetch all of it again, or give another --out",
+                        hint="fetch all of it anew with "
+                        "`stylear curate run RECIPE --out CORPUS --redo fetch`, or give another --out",
                     )
                 bar.advance(len(keys))
                 continue
@@ -113,7 +114,8 @@ def run(build: Build) -> Result:
     if len(_shards(build)) > count:
         raise SettingsChanged(
             f"{folder}: the sources give fewer pairs than when it was fetched",
-            hint="add --redo fetch to fetch all of it again, or give another --out",
+            hint="fetch all of it anew with "
+            "`stylear curate run RECIPE --out CORPUS --redo fetch`, or give another --out",
         )
     result = finish(build, made, new)
     work = work_folder(build.corpus)
@@ -147,7 +149,7 @@ def finish(build: Build, made: StageInputs, new: int) -> Result:
         reasons = ", ".join(f"{why} {count}" for why, count in result.dropped.items())
         raise SourceError(
             f"{build.corpus}: none of {result.rows_in} pairs can be used: {reasons}",
-            hint="mend the sources, then fetch again with --redo fetch",
+            hint="repair the sources, then `stylear curate run RECIPE --out CORPUS --redo fetch`",
         )
     old = build.ledger.entry(STAGE, ALL)
     if old is None or (old.kept, dict(old.dropped)) != (result.kept, dict(result.dropped)):

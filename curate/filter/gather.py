@@ -156,6 +156,6 @@ def scored(path: Path, pairs: pa.Table, *columns: str) -> pa.Table:
     if not table["key"].equals(pairs["key"]):
         raise CorpusError(
             f"{path}: it scores other pairs than its shard has",
-            hint="run again with --redo score",
+            hint="score anew with `stylear curate run RECIPE --out CORPUS --redo score`",
         )
     return table

@@ -164,13 +164,19 @@ def _found(value: Any) -> str:
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key. Raises RecipeError when the way there is no mapping or list."""
+    """Set a dotted key; the index after a list's last one appends.
+
+    Raises RecipeError when a part of the key is in no mapping or list.
+    """
     *way, last = key.split(".")
     place: Any = data
     try:
         for part in way:
             place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        place[int(last) if isinstance(place, list) else last] = value
+        if isinstance(place, list) and int(last) == len(place):
+            place.append(value)
+        else:
+            place[int(last) if isinstance(place, list) else last] = value
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise RecipeError(f"{key}: the recipe has no such place to set") from error
 

@@ -171,7 +171,7 @@ class Context:
         if name is None or name not in self.references:
             raise CorpusError(
                 f"pair {pair.key}: its style reference {name!r} is not in the recipe",
-                hint="put the reference back, or run again with --redo synthesize",
+                hint="put the reference back, or `stylear curate run RECIPE --out CORPUS --redo synthesize`",
             )
         return self.references[name]
 

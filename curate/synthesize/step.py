@@ -117,7 +117,8 @@ def run(build: Build) -> Result:
         if ledger.entries(STAGE):
             raise SettingsChanged(
                 f"{build.corpus}: stylized pairs lie there, and the recipe has no references",
-                hint="add --redo synthesize to remove them, or give another --out",
+                hint="remove them with "
+                "`stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out",
             )
         return Result(STAGE, 0, 0, 0, 0, {})
     references = load_references(recipe)
@@ -140,7 +141,8 @@ def run(build: Build) -> Result:
     if extra:
         raise SettingsChanged(
             f"{folder}: {len(_shards(build))} shards lie there, the plan has {len(units)}",
-            hint="add --redo synthesize to make them again, or give another --out",
+            hint="make them anew with "
+            "`stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out",
         )
     draws = recipe.synthesize.backend not in NEEDS_CONTENT
     parents = None if draws else Parents(build.corpus)
@@ -190,7 +192,8 @@ def kept_rows(build: Build) -> Iterator[Content]:
         told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         raise CorpusError(
             f"{build.corpus}: none of the raw pairs was kept ({told})",
-            hint="check the sources of the recipe, then run again with --redo fetch",
+            hint="check the sources of the recipe, then "
+            "`stylear curate run RECIPE --out CORPUS --redo fetch`",
         )
     names = ["key", "caption", "content", "kept"]
     for entry in entries:

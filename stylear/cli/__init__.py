@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stylear import __version__
-from stylear.cli import demo, evaluate, generate, models
+from stylear.cli import demo, doctor, evaluate, generate, models
 from stylear.console import run_app
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models.app, name="models")
-for command in (generate.generate, evaluate.evaluate, demo.demo):
+for command in (generate.generate, evaluate.evaluate, demo.demo, doctor.doctor):
     app.command()(command)
 
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylear.console import say
-from stylear.errors import SourceError
+from stylear.embedded import find_manifest
 
 if TYPE_CHECKING:
     from stylear.evaluation.evaluate import Evaluation
 
-MANIFESTS = Path(__file__).parents[1] / "manifests"
 PORT = 8917  # fixed: URLs are part of the keys, so another port would be another corpus
 SERVED = 24  # drawings that are fetched over HTTP
 SEEN = ["knit--01", "chalkboard--00", "led--01", "comic--00"]
@@ -37,15 +36,15 @@ def run(out: Path) -> Path:
 
     watch = Watch(out / "minutes.json")
     corpus = out / "corpus"
-    with watch.step("corpus", f"stylear curate run manifests/demo.yaml --out {corpus}"):
+    with watch.step("corpus", f"stylear curate run demo --out {corpus}"):
         build_corpus(out, corpus)
     with watch.step("audit", f"stylear curate audit {corpus}"):
         audit(corpus)
     sft = out / "sft"
-    with watch.step("sft", f"stylear train sft --config manifests/train-demo-sft.yaml --out {sft}"):
+    with watch.step("sft", f"stylear train sft --config train-demo-sft --out {sft}"):
         train("sft", out)
     dpo = out / "dpo"
-    with watch.step("dpo", f"stylear train dpo --config manifests/train-demo-dpo.yaml --out {dpo}"):
+    with watch.step("dpo", f"stylear train dpo --config train-demo-dpo --out {dpo}"):
         train("dpo", out)
     models = {
         "base": "mini-ar",
@@ -89,14 +88,6 @@ class Watch:
         return sum(self.seconds.values())
 
 
-def manifest(name: str) -> Path:
-    """A recipe of the repository. Raises SourceError outside a clone."""
-    path = MANIFESTS / name
-    if not path.is_file():
-        raise SourceError(f"{path}: not found", hint="run the demo from a clone of the repository")
-    return path
-
-
 def build_corpus(out: Path, corpus: Path) -> None:
     """Serve some drawings on loopback, and run the demo recipe with their list as a source."""
     from stylear.curate.fetch.loopback import serve
@@ -106,8 +97,18 @@ def build_corpus(out: Path, corpus: Path) -> None:
     folder = out / "server"
     with serve(folder_to_serve(folder), PORT) as url:
         listing = write_list(folder, url)
-        recipe = load_recipe(manifest("demo.yaml"), {"raw.1.path": str(listing.resolve())})
+        recipe = load_recipe(find_manifest("demo"), {"raw.1": url_source(listing)})
         run_recipe(recipe, corpus)
+
+
+def url_source(listing: Path) -> dict[str, Any]:
+    """The recipe's second source: the list of URLs that the demo serves on loopback."""
+    return {
+        "type": "urls",
+        "path": str(listing.resolve()),
+        "allow_networks": ["127.0.0.0/8"],  # loopback is refused unless it is named
+        "host_requests_per_s": None,  # our own server needs no limit
+    }
 
 
 def folder_to_serve(folder: Path) -> Path:
@@ -156,7 +157,7 @@ def train(kind: str, out: Path) -> Path:
     """SFT from mini-stylear on the fresh corpus, or DPO from that."""
     from stylear.train.settings import DpoSettings, SftSettings, load_settings
 
-    config = manifest(f"train-demo-{kind}.yaml")
+    config = find_manifest(f"train-demo-{kind}")
     flags: dict[str, Any] = {"corpus": [out / "corpus"], "encoded": out / "encoded"}
     if kind == "sft":
         from stylear.train import sft_trainer as sft

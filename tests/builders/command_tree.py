@@ -37,6 +37,14 @@ def _leaves(path: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield from _leaves(f"{path} {name}".strip(), child)
 
 
+def find_command(line: str) -> tuple[Any, list[str]]:
+    """The command that a line names, and the words behind its name."""
+    command, words = root(), shlex.split(line, comments=True)[1:]
+    while words and (children := getattr(command, "commands", {})) and words[0] in children:
+        command, words = children[words[0]], words[1:]
+    return command, words
+
+
 def problem(line: str) -> str | None:
     """What is wrong with a `stylear ...` command line; None when its command and options exist."""
     words = []

@@ -16,6 +16,7 @@ from stylear.curate.fetch.loopback import serve
 from stylear.curate.recipe import load_recipe
 from stylear.demo import page as demo_page
 from stylear.demo import story as demo
+from stylear.embedded import find_manifest
 from stylear.evaluation.evaluate import METRICS, Evaluation, Sample
 from stylear.sampling.references import Reference, load_styles
 from stylear.train.settings import DpoSettings, SftSettings, load_settings
@@ -34,15 +35,15 @@ def test_the_list_names_what_is_served_and_three_that_cannot_be_had(tmp_path: Pa
 def test_the_demo_downloads_for_real_and_drops_three_with_reasons(tmp_path: Path) -> None:
     folder = demo.folder_to_serve(tmp_path / "server")
     with serve(folder) as url:
-        listing = str(demo.write_list(folder, url))
-        recipe = load_recipe(demo.manifest("demo.yaml"), {"raw.1.path": listing, "raw.0.limit": 4})
+        source = demo.url_source(demo.write_list(folder, url))
+        recipe = load_recipe(find_manifest("demo"), {"raw.1": source, "raw.0.limit": 4})
         result = runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)[0]
     assert (result.rows_in, result.kept) == (demo.SERVED + 7, demo.SERVED + 4)
     assert result.dropped == {"http-404": 1, "not-an-image": 1, "not-public-address": 1}
 
 
 def test_the_demo_trains_on_no_held_out_style() -> None:
-    recipe = load_recipe(demo.manifest("demo.yaml"), {"raw.1.path": "urls.csv"})
+    recipe = load_recipe(find_manifest("demo"))
     from stylear.curate.references import load_references
 
     held_out = {reference.id for reference in load_styles("mini") if reference.held_out}
@@ -54,8 +55,8 @@ def test_the_demo_trains_on_no_held_out_style() -> None:
 
 
 def test_the_settings_of_the_demo_are_read() -> None:
-    sft = load_settings(SftSettings, demo.manifest("train-demo-sft.yaml"), {})
-    dpo = load_settings(DpoSettings, demo.manifest("train-demo-dpo.yaml"), {})
+    sft = load_settings(SftSettings, find_manifest("train-demo-sft"), {})
+    dpo = load_settings(DpoSettings, find_manifest("train-demo-dpo"), {})
     assert sft.model == "mini-stylear"
     assert dpo.model == str(sft.out)
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "open_clip", "diffusers", "transformers", "pyarrow", "cv2", "webdataset", "numpy")
 # The order of rooms: a module imports from its own room and from rooms above it in this list.
 ROOMS = (
-    "stylear", "stylear.errors", "stylear.pair", "stylear.console", "stylear.device",
+    "stylear", "stylear.errors", "stylear.embedded", "stylear.pair", "stylear.console", "stylear.device",
     "stylear.weights", "stylear.encoders", "stylear.model", "stylear.sampling",
     "stylear.evaluation", "stylear.mini",
     "curate", "curate.corpus", "curate.recipe", "curate.references", "curate.engine", "curate.stage",
