@@ -94,7 +94,7 @@ def enter(corpus: Path) -> None:
     """Ledger entries for the shards and scores, as the stages commit them."""
     from stylear.curate.corpus.layout import score_path
     from stylear.curate.corpus.ledger import Ledger, StageInputs
-    from stylear.curate.corpus.shards import read_table
+    from stylear.curate.corpus.parquet import read_table
     from stylear.curate.corpus.storage import FileInfo
 
     ledger = Ledger(corpus)

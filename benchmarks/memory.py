@@ -98,7 +98,8 @@ def make_kind(corpus: Path, kind: str, count: int, draw: Any, parents: list[Any]
     import pyarrow as pa
 
     from stylear.curate.corpus.layout import score_path
-    from stylear.curate.corpus.shards import TYPES, canonical_json, rows_to_table, write_table
+    from stylear.curate.corpus.parquet import rows_to_table, write_table
+    from stylear.curate.corpus.records import TYPES, canonical_json
 
     seen: list[Any] = []
     shown: list[str] = []  # images of the shard before, some of which come again
@@ -168,7 +169,7 @@ def make_splits(corpus: Path) -> None:
 
     from stylear.curate.corpus.candidates import read_pairs
     from stylear.curate.corpus.layout import KINDS, MIX
-    from stylear.curate.corpus.shards import read_table, read_tables, write_table
+    from stylear.curate.corpus.parquet import read_table, read_tables, write_table
     from stylear.curate.mix.verdicts import apply_verdicts
     from stylear.curate.pairs.preferences import FOLDER, choose_pairs, read_train
 
@@ -201,7 +202,7 @@ def run_urls(corpus: Path) -> int:
 
 
 def run_plan(corpus: Path) -> int:
-    from stylear.curate.corpus.shards import read_tables
+    from stylear.curate.corpus.parquet import read_tables
     from stylear.curate.references import load_references
     from stylear.curate.synthesize.plan import plan
     from stylear.curate.synthesize.prompts.sources import Content
@@ -226,7 +227,7 @@ def run_mix(corpus: Path) -> int:
     from stylear.curate.corpus.candidates import read_pairs
     from stylear.curate.corpus.layout import MIX
     from stylear.curate.corpus.pair_reader import PairReader
-    from stylear.curate.corpus.shards import write_table
+    from stylear.curate.corpus.parquet import write_table
     from stylear.curate.mix.mixing import place, shuffled
     from stylear.curate.mix.verdicts import apply_verdicts
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import records, shards
 from stylear.pair import Origin, Pair, content_id, digest
 
 RESULTS = Path(__file__).parent / "results"
@@ -87,7 +87,7 @@ def copy(source: Path, folder: Path) -> None:
 
 def writing(pairs: list[Pair], root: Path) -> dict[str, Callable[[], Any]]:
     """The three ways of writing pairs that are in memory; ShardWriter is given finished rows."""
-    rows = [shards.pair_to_row(pair) for pair in pairs]
+    rows = [records.pair_to_row(pair) for pair in pairs]
 
     def ours() -> None:
         for start in range(0, len(pairs), SHARD):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stylear.curate.corpus.layout import COLUMNS, KINDS, MIX, VERDICTS
 from stylear.curate.corpus.object_store import in_store
-from stylear.curate.corpus.shards import read_table
+from stylear.curate.corpus.parquet import read_table
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:

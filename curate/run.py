@@ -31,13 +31,13 @@ from stylear.curate.corpus.repair import verify_committed as verify_files
 from stylear.curate.corpus.storage import remove_path, remove_unfinished, work_folder, write_text
 from stylear.curate.engine import LOCAL, Engine
 from stylear.curate.recipe import Recipe, dump_recipe
-from stylear.curate.stage import Build, Result
+from stylear.curate.stage import Build, StageResult
 from stylear.errors import CorpusError, SettingsChanged, UsageError
 
 if TYPE_CHECKING:
     from stylear.curate.fetch.retry import Refilled
 
-Step = Callable[[Build], Result]
+Step = Callable[[Build], StageResult]
 OUTPUTS = {
     "fetch": ("raw", FETCHED, WORK, REFILL),
     "synthesize": ("stylized",),
@@ -49,11 +49,11 @@ OUTPUTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RunResult:
     """A finished run: what each stage did, and the page to look at."""
 
     corpus: Path
-    results: tuple[Result, ...]
+    results: tuple[StageResult, ...]
     report: Path
 
     def rows(self) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def run(
     redo: str | None = None,
     engine: Engine = LOCAL,
     verify: bool = True,
-) -> Done:
+) -> RunResult:
     """Build the corpus of a recipe, then audit it and draw its report.
 
     What is committed already is skipped. Raises SettingsChanged before anything is written when
@@ -87,7 +87,7 @@ def run(
         STAGES, recipe, corpus, workers=workers, redo=redo, engine=engine, verify=verify
     )
     require_audit(corpus)
-    return Done(corpus, tuple(results), write_report(corpus))
+    return RunResult(corpus, tuple(results), write_report(corpus))
 
 
 def run_stages(
@@ -99,14 +99,14 @@ def run_stages(
     redo: str | None = None,
     engine: Engine = LOCAL,
     verify: bool = True,
-) -> list[Result]:
+) -> list[StageResult]:
     """Run some stages in order; the manifest is written when the last of all, pairs, is among them.
 
     With `verify`, what earlier runs committed is hashed before it is trusted, and mended where it is
     damaged; else only its size is looked at.
     """
     stages = tuple(stages)
-    check_place(corpus)
+    check_output_folder(corpus)
     if in_process(corpus):
         if engine.name != LOCAL.name:
             raise UsageError(f"--engine {engine.name}: {corpus} lives in one process; use local")
@@ -114,7 +114,7 @@ def run_stages(
     with lock_corpus(corpus):
         build = Build(corpus, recipe, workers, engine)
         if redo is not None:
-            forget_from(corpus, redo)
+            remove_from_stage(corpus, redo)
         drop_unreadable_entries(build.ledger, stages)
         check_settings(build)
         remove_unfinished(corpus)
@@ -124,8 +124,8 @@ def run_stages(
         _write_recipe(build)
         results = []
         for stage in stages:
-            result = step(stage)(build)
-            if result.made:
+            result = load_stage(stage)(build)
+            if result.new:
                 (corpus / MANIFEST).unlink(missing_ok=True)
             results.append(result)
         remove_unfinished(corpus)  # of workers that died, where the engine went on without them
@@ -137,7 +137,7 @@ def run_stages(
 
 def retry(
     recipe: Recipe, corpus: Path, statuses: Sequence[str], *, workers: int = 0
-) -> tuple[Refilled, list[Result]]:
+) -> tuple[Refilled, list[StageResult]]:
     """Ask again for the downloads that failed in some way, then redo what follows, if it was there.
 
     Scores of shards that did not change are kept. Raises UsageError when no download failed that way.
@@ -194,7 +194,7 @@ def _outdate(corpus: Path, unit: str) -> None:
                     (corpus / name).unlink(missing_ok=True)
 
 
-def step(stage: str) -> Step:
+def load_stage(stage: str) -> Step:
     """The function that runs a stage over a corpus."""
     run: Step = import_module(f"stylear.curate.{stage}.step").run
     return run
@@ -214,7 +214,7 @@ def write_report(corpus: Path) -> Path:
     return write_report(corpus)
 
 
-def check_place(corpus: Path) -> None:
+def check_output_folder(corpus: Path) -> None:
     """Raise UsageError when `corpus` is a file, or a folder that holds something else."""
     if corpus.is_file():
         raise UsageError(f"{corpus}: expected a folder for the corpus, found a file")
@@ -230,11 +230,11 @@ def check_place(corpus: Path) -> None:
 def check_settings(build: Build) -> None:
     """Raise SettingsChanged when output that was expensive was made by other settings."""
     ledger = build.ledger
-    for stage, made in expensive(build.recipe, ledger).items():
+    for stage, made in expensive_inputs(build.recipe, ledger).items():
         ledger.check_settings(stage, made)
 
 
-def expensive(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
+def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
     """How each expensive stage that has output would be made now."""
     found: dict[str, StageInputs] = {}
     stages = ledger.stages()
@@ -256,7 +256,7 @@ def expensive(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
     return found
 
 
-def forget_from(corpus: Path, stage: str) -> None:
+def remove_from_stage(corpus: Path, stage: str) -> None:
     """Remove the output of a stage and of all that follow, entries first."""
     if stage not in STAGES:
         raise UsageError(f"--redo: expected one of {', '.join(STAGES)}, found {stage!r}")
@@ -282,11 +282,11 @@ def recipe_path(corpus: Path) -> Path:
 
 def preview(recipe: Recipe, corpus: Path, redo: str | None = None) -> list[dict[str, Any]]:
     """What `run` would do, one row a stage; changes nothing."""
-    check_place(corpus)
+    check_output_folder(corpus)
     ledger = Ledger(corpus)
     forgotten = STAGES[STAGES.index(redo) :] if redo in STAGES else ()
     changed: dict[str, SettingsChanged] = {}
-    for stage, made in expensive(recipe, ledger).items():
+    for stage, made in expensive_inputs(recipe, ledger).items():
         try:
             ledger.check_settings(stage, made)
         except SettingsChanged as error:

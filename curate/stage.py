@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stylear.console import say
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet
 from stylear.curate.corpus.layout import COLUMNS, DIVERSITY, KINDS, ShardKind
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.storage import FileInfo, list_files, remove_path, remove_unfinished
@@ -57,18 +57,18 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class StageResult:
     """What one step did."""
 
     stage: str
     units: int  # committed, old and new
-    made: int  # in this run
+    new: int  # committed in this run
     rows_in: int
     kept: int
     dropped: Mapping[str, int]
 
     @classmethod
-    def of(cls, stage: str, entries: Iterable[Entry], made: int) -> Result:
+    def from_entries(cls, stage: str, entries: Iterable[Entry], new: int) -> StageResult:
         """The sum of a stage's entries."""
         entries = list(entries)
         dropped: Counter[str] = Counter()
@@ -77,7 +77,7 @@ class Result:
         return cls(
             stage,
             len(entries),
-            made,
+            new,
             sum(entry.rows_in for entry in entries),
             sum(entry.kept for entry in entries),
             dict(sorted(dropped.items())),
@@ -88,7 +88,7 @@ class Result:
         return {
             "stage": self.stage,
             "units": self.units,
-            "made now": self.made,
+            "new": self.new,
             "in": self.rows_in,
             "kept": self.kept,
             "dropped": ", ".join(f"{why} {n}" for why, n in self.dropped.items()) or None,
@@ -124,7 +124,7 @@ def committed_shards(build: Build, stage: str) -> list[Entry]:
     return found
 
 
-def commit_stage(ledger: Ledger, stage: str, made: StageInputs, result: Result) -> None:
+def commit_stage(ledger: Ledger, stage: str, made: StageInputs, result: StageResult) -> None:
     """Record that all shards of a stage are there."""
     ledger.commit(
         stage,
@@ -165,15 +165,15 @@ def run_whole_corpus(
     outputs: Iterable[str],
     run: Callable[[], Counts],
     written: Mapping[Path, FileInfo] | None = None,
-) -> Result:
+) -> StageResult:
     """Run a cheap stage unless its output is of the same settings and inputs.
 
     `written`: after `run`, the files whose hashes it took as it wrote them; the others are read again.
     """
     ledger = build.ledger
     made = StageInputs(settings, str(VERSION), list(inputs))
-    if ledger.done(stage, ALL, made):
-        return Result.of(stage, ledger.entries(stage), 0)
+    if ledger.is_current(stage, ALL, made):
+        return StageResult.from_entries(stage, ledger.entries(stage), 0)
     ledger.remove(stage)
     for name in outputs:
         remove_path(build.corpus / name)
@@ -188,7 +188,7 @@ def run_whole_corpus(
         stage, ALL, made, rows_in=rows_in, kept=kept, dropped=dropped, files=files
     )
     say(f"{stage}: {rows_in} in, {kept} kept")
-    return Result.of(stage, [entry], 1)
+    return StageResult.from_entries(stage, [entry], 1)
 
 
 def output_digests(build: Build, stage: str) -> list[str]:
@@ -205,7 +205,7 @@ def output_digests(build: Build, stage: str) -> list[str]:
 
 def read_verdict_counts(path: Path) -> Counts:
     """Pairs, kept pairs and drops by reason, of a table of verdicts."""
-    return count_verdicts(shards.read_table(path, ["kept", "reason"]))
+    return count_verdicts(parquet.read_table(path, ["kept", "reason"]))
 
 
 def count_verdicts(table: pa.Table) -> Counts:

@@ -150,7 +150,7 @@ def encode(
 
     Example: stylear train encode --corpus demo-output/corpus --model mini-stylear --out runs/encoded
     """
-    from stylear.curate.corpus.shards import corpus_path
+    from stylear.curate.corpus.object_store import corpus_path
     from stylear.model.chameleon import load_model
     from stylear.train.encode import encode_corpus
     from stylear.train.sft_trainer import final_of, pick_device

@@ -19,7 +19,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from stylear.console import Bar
-from stylear.curate.corpus.shards import file_sha256, read_samples, shard_paths
+from stylear.curate.corpus.parquet import file_sha256
+from stylear.curate.corpus.shards import read_samples, shard_paths
 from stylear.errors import CorpusError
 from stylear.model.chameleon import StyleModel
 from stylear.pair import digest

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
-from stylear.curate.corpus.shards import corpus_path
+from stylear.curate.corpus.object_store import corpus_path
 from stylear.embedded import find_manifest
 from stylear.errors import RecipeError, SourceError
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stylear.console import Bar, say
-from stylear.curate.corpus.shards import file_sha256
+from stylear.curate.corpus.parquet import file_sha256
 from stylear.errors import UsageError, WeightsError
 from stylear.model.chameleon import StyleModel, add_style, lineage, load_model, save_model
 from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge

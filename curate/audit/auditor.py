@@ -20,7 +20,7 @@ import numpy as np
 
 from stylear.curate.audit.manifest import build_manifest, corpus_files
 from stylear.curate.audit.tables import PREFERENCES, ROW, Columns, Tables, equal
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.columns import NONE, Index, Texts, hash_identities, to_bytes, to_objects
 from stylear.curate.corpus.layout import KINDS, LEDGER, MANIFEST, MIX, RECIPE, VERDICTS, score_paths
 from stylear.curate.corpus.ledger import Ledger, flatten_settings
@@ -326,7 +326,7 @@ def compare_scores(corpus: Path, recipe: Recipe) -> Iterator[Difference]:
         first: dict[str, Any] | None = None
         for path in score_paths(corpus, spec.name):
             where = path.relative_to(corpus).as_posix()
-            found, problems = guarded(partial(shards.read_table, path, ["key"]), where)
+            found, problems = guarded(partial(parquet.read_table, path, ["key"]), where)
             yield from problems
             if found is None:
                 continue
@@ -346,7 +346,7 @@ def compare_indexes(corpus: Path, infos: Mapping[str, FileInfo]) -> Iterator[Dif
         expected, listed = [], []
         try:
             for path in shards.shard_paths(corpus / place):
-                samples = shards.read_table(path.with_suffix(".parquet"), ["key"]).num_rows
+                samples = parquet.read_table(path.with_suffix(".parquet"), ["key"]).num_rows
                 info = infos.get(f"{place}/{path.name}") or FileInfo.of(path, md5=True)
                 expected.append(shard_entry(info, samples))
             listed = json.loads((corpus / where).read_text("utf-8"))["shardlist"]

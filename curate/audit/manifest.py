@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet
 from stylear.curate.corpus.layout import FETCHED, LOCK, MANIFEST, RECIPE, REFILL, REPORT, WORK
 from stylear.curate.corpus.ledger import Ledger, stage_family
 from stylear.curate.corpus.storage import TEMPORARY, FileInfo, list_files, write_text
@@ -78,7 +78,7 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
             "pairs": raw + stylized,
             "raw": raw,
             "stylized": stylized,
-            "preferences": shards.count_rows(corpus / "preferences"),
+            "preferences": parquet.count_rows(corpus / "preferences"),
         },
         "ratio": {
             "raw_per_stylized": round(raw / stylized, 6) if stylized else None,
@@ -133,7 +133,7 @@ def split_counts(folder: Path) -> dict[str, int]:
 
     kinds: Counter[str] = Counter()
     parts = []
-    for _, table in shards.read_tables(folder, ["kind", "content", "reference"]):
+    for _, table in parquet.read_tables(folder, ["kind", "content", "reference"]):
         found = {name: combine_chunks(table[name]) for name in table.column_names}
         kinds.update(DictionaryColumn(found["kind"]).counts())
         parts.append({name: hash_identities(found[name]) for name in ("content", "reference")})

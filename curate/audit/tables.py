@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, records
 from stylear.curate.corpus.columns import WIDTH, Mask, combine_chunks, concatenate, to_bytes
 from stylear.curate.corpus.layout import KINDS, MIX, VERDICTS
 from stylear.curate.mix.mixing import SPLITS
@@ -25,7 +25,7 @@ ROW = "row"  # 16 bytes, equal for rows that are equal in every column
 PAIRS = {
     name: {"bool_": "bool"}.get(kind, kind)
     + ("" if name in {"key", "caption", "kind", "source", "content", "details", "kept"} else "?")
-    for name, kind in shards.TYPES.items()
+    for name, kind in records.TYPES.items()
 }
 JUDGED = {"key": "string", "kept": "bool", "reason": "string?", "group": "string?"}
 MIXED = {"key": "string", "kind": "string", "kept": "bool", "split": "string?", "reason": "string?"}
@@ -110,7 +110,7 @@ def checked(path: Path, types: Mapping[str, str]) -> pa.Table:
 
     Raises CorpusError naming the file and the column.
     """
-    table = shards.read_table(path, list(types))
+    table = parquet.read_table(path, list(types))
     for name, expected in types.items():
         found = str(table.schema.field(name).type)
         if found != expected.rstrip("?"):

@@ -81,7 +81,7 @@ def synthesize(
         from stylear.curate.synthesize.preview import preview_plan, tables
 
         place = recipe if recipe is not None else runner.recipe_path(out)
-        runner.check_place(out)
+        runner.check_output_folder(out)
         found = preview_plan(Build(out, load_changed_recipe(place, set_)))
         if json:
             emit_json(found)

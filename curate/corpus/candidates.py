@@ -28,7 +28,7 @@ from stylear.curate.corpus.columns import (
     to_bytes,
 )
 from stylear.curate.corpus.layout import KINDS
-from stylear.curate.corpus.shards import read_tables
+from stylear.curate.corpus.parquet import read_tables
 from stylear.errors import CorpusError
 
 if TYPE_CHECKING:

@@ -186,7 +186,7 @@ class Ledger:
         self.damaged -= set(files)
         return entry
 
-    def done(self, stage: str, unit: str, made: StageInputs) -> bool:
+    def is_current(self, stage: str, unit: str, made: StageInputs) -> bool:
         """Whether a unit can be skipped: committed, made the same way, its files still there.
 
         Raises SettingsChanged when an expensive unit was made another way.
@@ -197,10 +197,10 @@ class Ledger:
         if entry.fingerprint != made.fingerprint:
             if stage_family(stage) in CHEAP:
                 return False
-            raise self.changed(entry, made)
-        return self.there(entry)
+            raise self.settings_changed_error(entry, made)
+        return self.has_intact_files(entry)
 
-    def there(self, entry: Entry) -> bool:
+    def has_intact_files(self, entry: Entry) -> bool:
         """Whether the files of a unit are there, of the right size, and not known to be damaged."""
         return all(
             name not in self.damaged and file_size(self.corpus / name) == info["bytes"]
@@ -213,9 +213,11 @@ class Ledger:
             return
         for entry in self.entries(stage):
             if describe_differences(entry, made, inputs=False):
-                raise self.changed(entry, made, inputs=False)
+                raise self.settings_changed_error(entry, made, inputs=False)
 
-    def changed(self, entry: Entry, made: StageInputs, *, inputs: bool = True) -> SettingsChanged:
+    def settings_changed_error(
+        self, entry: Entry, made: StageInputs, *, inputs: bool = True
+    ) -> SettingsChanged:
         """The error that shows what differs and what to do."""
         found = describe_differences(entry, made, inputs=inputs)
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""

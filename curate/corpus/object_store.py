@@ -140,7 +140,7 @@ class ObjectPath:
         """The path as the client spells it."""
         return cast(str, open_filesystem(self.protocol)._strip_protocol(str(self)))
 
-    def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """A method of the client on this path, tried again while it fails for a passing reason."""
         call = getattr(open_filesystem(self.protocol), method)
         return with_retries(self, lambda: call(self._inner, *args, **kwargs))
@@ -150,7 +150,7 @@ class ObjectPath:
         if "/" not in self._rest.strip("/"):
             return None  # a bucket
         try:
-            info = self._do("info")
+            info = self._call("info")
         except FileNotFoundError:
             return None
         return int(info["size"]) if info["type"] == "file" else None
@@ -172,7 +172,7 @@ class ObjectPath:
 
     def modified(self) -> datetime:
         """When the object was last written, by the clock of the store."""
-        return cast(datetime, self._do("modified"))
+        return cast(datetime, self._call("modified"))
 
     def iterdir(self) -> Iterator[ObjectPath]:
         yield from (self / name for name in self._entries())
@@ -185,7 +185,7 @@ class ObjectPath:
         """All objects below, by name."""
         open_filesystem(self.protocol).invalidate_cache()
         try:
-            found = self._do("find")
+            found = self._call("find")
         except FileNotFoundError:
             return []
         start = f"{self._inner.rstrip('/')}/"
@@ -198,7 +198,7 @@ class ObjectPath:
     def _entries(self) -> list[str]:
         open_filesystem(self.protocol).invalidate_cache()
         try:
-            found = self._do("ls", detail=False)
+            found = self._call("ls", detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         start = f"{self._inner.rstrip('/')}/"
@@ -208,14 +208,14 @@ class ObjectPath:
     # --- reading ---
 
     def read_bytes(self) -> bytes:
-        return cast(bytes, self._do("cat_file"))
+        return cast(bytes, self._call("cat_file"))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
     def read_range(self, start: int, end: int) -> bytes:
         """Bytes `start` to `end`, fewer only where the object ends."""
-        return cast(bytes, self._do("cat_file", start=start, end=end)) if end > start else b""
+        return cast(bytes, self._call("cat_file", start=start, end=end)) if end > start else b""
 
     def _first_block(self) -> bytes:
         """The first bytes: all of a small object in one request, its size not asked for."""
@@ -269,7 +269,7 @@ class ObjectPath:
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            self._do("rm_file")
+            self._call("rm_file")
         except FileNotFoundError:
             if not missing_ok:
                 raise

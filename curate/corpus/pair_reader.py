@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, records
 from stylear.curate.corpus.columns import (
     WIDTH,
     Ids,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UNKNOWN, NO_IMAGE = -2, -1
-COLUMNS = list(shards.TYPES)
+COLUMNS = list(records.TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class SampleLocations:
 
 def read_samples_at(
     samples: SampleLocations, copies: LocalCopies
-) -> Iterator[tuple[shards.Row, str, memoryview]]:
+) -> Iterator[tuple[records.Row, str, memoryview]]:
     """The row of each sample, its record and its image, read from where they lie.
 
     Raises CorpusError for a record or an image that is not the one of the table.
@@ -80,7 +80,7 @@ def read_samples_at(
         if record_digest(record) != expected.ljust(WIDTH, b"\0"):
             raise mismatch_error(tar, data[:BLOCK].partition(b".")[0].decode("ascii", "replace"))
         written = record.decode()
-        row: shards.Row = json.loads(written)
+        row: records.Row = json.loads(written)
         if hashlib.sha256(image).hexdigest() != row["image_sha256"]:
             raise mismatch_error(tar, row["key"])
         yield row, written, image
@@ -97,9 +97,9 @@ class PairReader:
         starts = [0]
 
         def parts() -> Iterator[dict[str, Any]]:
-            yield columns_of(shards.rows_to_table(dict.fromkeys(COLUMNS, ())))
+            yield columns_of(parquet.rows_to_table(dict.fromkeys(COLUMNS, ())))
             for kind in kinds:
-                for path, table in shards.read_tables(corpus / kind, COLUMNS):
+                for path, table in parquet.read_tables(corpus / kind, COLUMNS):
                     self._tars.append(path.with_suffix(".tar"))
                     starts.append(starts[-1] + table.num_rows)
                     yield columns_of(table)
@@ -117,11 +117,11 @@ class PairReader:
         places = self._places(np.array([key.encode()]))
         if self._offsets[places[0]] == NO_IMAGE:
             shard = int(self._shards_of(places)[0])
-            table = shards.read_table(self._tars[shard].with_suffix(".parquet"), COLUMNS)
+            table = parquet.read_table(self._tars[shard].with_suffix(".parquet"), COLUMNS)
             number = int(places[0] - self._starts[shard])
-            return shards.row_to_pair(table.slice(number, 1).to_pylist()[0], b"")
+            return records.row_to_pair(table.slice(number, 1).to_pylist()[0], b"")
         [(row, _, image)] = read_samples_at(self._samples(places), self._copies)
-        return shards.row_to_pair(row, bytes(image))
+        return records.row_to_pair(row, bytes(image))
 
     def samples(self, keys: Texts) -> SampleLocations:
         """Where the samples of pairs lie. Raises CorpusError for a key that is not there or has no image."""
@@ -178,10 +178,10 @@ def columns_of(table: pa.Table) -> dict[str, Any]:
     import pyarrow.compute as pc
 
     there = combine_chunks(table["image_sha256"]).is_valid().to_numpy(zero_copy_only=False)
-    records = shards.encode_records(table).cast(pa.binary())
-    rows = b"".join(map(record_digest, records.to_pylist()))
+    encoded = records.encode_records(table).cast(pa.binary())
+    rows = b"".join(map(record_digest, encoded.to_pylist()))
     captions = combine_chunks(table["caption"]).cast(pa.binary())
-    caption, record = (pc.binary_length(c).to_numpy() for c in (captions, records))
+    caption, record = (pc.binary_length(c).to_numpy() for c in (captions, encoded))
     behind = 2 * BLOCK + caption + -caption % BLOCK + record + -record % BLOCK
     return {
         "key": to_bytes(combine_chunks(table["key"])),

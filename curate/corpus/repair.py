@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylear.console import Bar, say
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, records, shards
 from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.ledger import Entry, Ledger, stage_family
 from stylear.curate.corpus.storage import FileInfo, HashMismatch
@@ -89,7 +89,7 @@ def is_intact(path: Path, info: Mapping[str, Any]) -> bool:
 class SalvagedShard:
     """What is left of a damaged shard: rows and images by key, each image checked against its row."""
 
-    rows: dict[str, shards.Row] = field(default_factory=dict)
+    rows: dict[str, records.Row] = field(default_factory=dict)
     images: dict[str, bytes] = field(default_factory=dict)
 
     def pair(self, key: str) -> Pair | None:
@@ -97,7 +97,7 @@ class SalvagedShard:
         row = self.rows.get(key)
         if row is None or (row["image_sha256"] is not None and key not in self.images):
             return None
-        return shards.row_to_pair(row, self.images.get(key, b""))
+        return records.row_to_pair(row, self.images.get(key, b""))
 
     def same_image(self, key: str, image: bytes) -> bool:
         """Whether the image is the one that the row of a key names."""
@@ -136,7 +136,7 @@ def salvage_shard(corpus: Path, entry: Entry) -> SalvagedShard:
     name = next(name for name in entry.files if name.endswith(TABLE))
     members = dict(_members(corpus / Path(name).with_suffix(".tar")))
     if is_intact(corpus / name, entry.files[name]):
-        found.rows = {row["key"]: row for row in shards.read_rows(corpus / name)}
+        found.rows = {row["key"]: row for row in parquet.read_rows(corpus / name)}
     else:
         for member, data in members.items():
             if member.endswith(".json") and (row := _row(data)) is not None:
@@ -158,24 +158,24 @@ def salvage_shard(corpus: Path, entry: Entry) -> SalvagedShard:
     return found
 
 
-def _is_image_of(row: shards.Row, data: bytes) -> bool:
+def _is_image_of(row: records.Row, data: bytes) -> bool:
     return hashlib.sha256(data).hexdigest() == str(row["image_sha256"])
 
 
 def _keys(tar: Path) -> list[str]:
     """Keys of a shard; none when its table is damaged."""
     try:
-        keys: list[str] = shards.read_table(tar.with_suffix(TABLE), ["key"])["key"].to_pylist()
+        keys: list[str] = parquet.read_table(tar.with_suffix(TABLE), ["key"])["key"].to_pylist()
     except CorpusError:
         return []
     return keys
 
 
-def _row(data: bytes) -> shards.Row | None:
+def _row(data: bytes) -> records.Row | None:
     """The row in a json member; None when it is damaged."""
     try:
         row = json.loads(data)
-        return row if list(row) == list(shards.TYPES) else None
+        return row if list(row) == list(records.TYPES) else None
     except (ValueError, TypeError):
         return None
 

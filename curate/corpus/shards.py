@@ -12,55 +12,39 @@ import hashlib
 import io
 import json
 import re
-import struct
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from stylear.curate.corpus.object_store import corpus_path as corpus_path
-from stylear.curate.corpus.object_store import in_store
-from stylear.curate.corpus.storage import AtomicFile, FileInfo, write_bytes
+from stylear.curate.corpus.object_store import corpus_path, in_store
+from stylear.curate.corpus.parquet import (
+    read_rows,
+    require_unique_keys,
+    rows_to_table,
+    write_table,
+)
+from stylear.curate.corpus.records import (
+    IMAGE_EXTS,
+    TYPES,
+    Row,
+    canonical_json,
+    extract_details,
+    pair_to_row,
+    row_to_pair,
+    values_of,
+)
+from stylear.curate.corpus.storage import AtomicFile, FileInfo
 from stylear.curate.corpus.tars import encode_sample, finish_tar
 from stylear.errors import CorpusError, SourceError
-from stylear.pair import Kind, Origin, Pair, Verdict
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from stylear.pair import Pair
 
 VERSION = 1  # raise when the same pairs give other bytes
 SHARD_PAIRS = 1000
 MAX_MEMBER_BYTES = 256 << 20
-IMAGE_EXTS = ("png", "jpg", "webp")
-TYPES = {
-    "key": "string",
-    "caption": "string",
-    "kind": "string",
-    "source": "string",
-    "content": "string",
-    "source_sha256": "string",
-    "parent": "string",
-    "reference": "string",
-    "reference_sha256": "string",
-    "details": "string",  # JSON; an object in the json member
-    "image_sha256": "string",
-    "width": "int32",
-    "height": "int32",
-    "ext": "string",
-    "kept": "bool_",
-    "stage": "string",
-    "reason": "string",
-}
-Row = dict[str, Any]
-values_of = itemgetter(*TYPES)
 KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
-
-ESCAPED = r'["\\\x00-\x1f]'  # what a text in JSON cannot have as it is
-DETAILS, AFTER_DETAILS = ',"details":', ',"image_sha256":'  # in a record; in strings it is \"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,91 +62,6 @@ class ShardInfo:
 def shard_name(index: int) -> str:
     """`00007` for 7."""
     return f"{index:05d}"
-
-
-def image_extension(data: bytes) -> str | None:
-    """png, jpg or webp by the first bytes; None for anything else."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
-
-
-def image_size(data: bytes) -> tuple[int, int]:
-    """(width, height) in pixels from the header alone. Raises CorpusError when there is none."""
-    if image_extension(data) == "png" and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        return width, height
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CorpusError(f"expected a png, jpg or webp image, found: {error}") from error
-
-
-def pair_to_row(pair: Pair) -> Row:
-    """The row of a pair; `details` is still a mapping."""
-    origin, image = pair.origin, pair.image
-    ext: str | None = None
-    width, height = None, None
-    if image:
-        ext = image_extension(image)
-        if ext is None:
-            raise CorpusError(
-                f"pair {pair.key}: expected a png, jpg or webp image, found {image[:8]!r}"
-            )
-        width, height = image_size(image)
-    return {
-        "key": pair.key,
-        "caption": pair.caption,
-        "kind": origin.kind,
-        "source": origin.source,
-        "content": origin.content,
-        "source_sha256": origin.source_sha256,
-        "parent": origin.parent,
-        "reference": origin.reference,
-        "reference_sha256": origin.reference_sha256,
-        "details": dict(origin.details),
-        "image_sha256": hashlib.sha256(image).hexdigest() if image else None,
-        "width": width,
-        "height": height,
-        "ext": ext,
-        "kept": pair.verdict.kept,
-        "stage": pair.verdict.stage,
-        "reason": pair.verdict.reason,
-    }
-
-
-def row_to_pair(row: Mapping[str, Any], image: bytes) -> Pair:
-    """The pair of a row (`details` as an object or as JSON) and its image bytes."""
-    details = row["details"]
-    return Pair(
-        key=row["key"],
-        caption=row["caption"],
-        image=image,
-        origin=Origin(
-            kind=cast(Kind, row["kind"]),
-            source=row["source"],
-            content=row["content"],
-            source_sha256=row["source_sha256"],
-            parent=row["parent"],
-            reference=row["reference"],
-            reference_sha256=row["reference_sha256"],
-            details=json.loads(details) if isinstance(details, str) else details,
-        ),
-        verdict=Verdict(row["kept"], row["stage"], row["reason"]),
-    )
-
-
-ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with one spelling: no spaces, keys in the order given, no NaN."""
-    return ENCODER.encode(value)
 
 
 def write_shard(
@@ -211,7 +110,7 @@ def write_rows(
                 )
         values = zip(*rows, strict=True) if rows else [()] * len(TYPES)
         columns = dict(zip(TYPES, values, strict=True))
-        _check_unique(columns["key"], folder / name)
+        require_unique_keys(columns["key"], folder / name)
         finish_tar(out)
     path = folder / f"{name}.parquet"
     table = write_table(path, rows_to_table(columns), hashes.get(path.name))
@@ -225,110 +124,6 @@ def write_rows(
         dropped=dict(sorted(dropped.items())),
         files={out.info.name: out.info, table.name: table},
     )
-
-
-def encode_records(table: pa.Table) -> pa.Array:
-    """The json member of every row of a table: its `details`, which is JSON, is an object in it.
-
-    It is what `canonical` makes of the row, for whole columns at once.
-    """
-    import pyarrow.compute as pc
-
-    parts = [
-        (f'{"," if n else "{"}"{name}":', encode_column(table, name))
-        for n, name in enumerate(TYPES)
-    ]
-    return pc.binary_join_element_wise(*chain.from_iterable(parts), "}", "")
-
-
-def encode_column(table: pa.Table, name: str) -> pa.Array:
-    """The values of a column as JSON."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column = table[name].combine_chunks()
-    if name == "details":
-        return column
-    if not pa.types.is_string(column.type):
-        return column.cast(pa.string()).fill_null("null")
-    if pc.any(pc.match_substring_regex(column, ESCAPED)).as_py():
-        return pa.array(map(canonical_json, column.to_pylist()), pa.string())
-    return pc.binary_join_element_wise('"', column, '"', "").fill_null("null")
-
-
-def extract_details(record: str) -> str:
-    """The `details` of a record, as JSON: what the table has."""
-    return record[record.index(DETAILS) + len(DETAILS) : record.rindex(AFTER_DETAILS)]
-
-
-def rows_to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """Columns, the `details` as JSON, as a table of the shard schema."""
-    import pyarrow as pa
-
-    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in TYPES.items()])
-    return pa.table(dict(columns), schema=schema)
-
-
-def write_table(path: Path, table: pa.Table, sha256: str | None = None) -> FileInfo:
-    """A table as parquet: zstd, atomic, the same rows giving the same bytes; Differs for another hash."""
-    import pyarrow.parquet as pq
-
-    out = io.BytesIO()
-    pq.write_table(table, out, compression="zstd", store_schema=True)
-    return write_bytes(path, out.getvalue(), sha256)
-
-
-def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a parquet file. Raises CorpusError naming the file, and the column that is not there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(_source(path)) as file:
-            missing = [name for name in columns or () if name not in file.schema_arrow.names]
-            if missing:
-                raise CorpusError(
-                    f"{path}: expected a column {missing[0]!r}, found {', '.join(file.schema_arrow.names)}"
-                )
-            table = file.read(columns=columns, use_threads=False)
-            table.validate(full=True)  # a damaged page may hold anything, not only text
-            return table
-    except (OSError, pa.ArrowException) as error:
-        raise CorpusError(
-            f"{path}: expected a readable parquet file, found: {str(error).splitlines()[0]}",
-            hint="run the stage that writes it again",
-        ) from error
-
-
-def _source(path: Path | str) -> Any:
-    """What pyarrow reads a file from: its name, or of an object a stream."""
-    place = corpus_path(path)
-    return place.open("rb") if in_store(place) else place
-
-
-def file_sha256(path: Path | str) -> str:
-    """The hash of a file's bytes."""
-    return FileInfo.of(corpus_path(path)).sha256
-
-
-def read_tables(
-    folder: Path, columns: Sequence[str] | None = None
-) -> Iterator[tuple[Path, pa.Table]]:
-    """The tables of a stage directory in shard order, one in memory at a time."""
-    for path in sorted(folder.glob("*.parquet")):
-        yield path, read_table(path, columns)
-
-
-def read_rows(path: Path | str) -> list[Row]:
-    """The rows of a shard's table, checked against the shard schema."""
-    rows: list[Row] = read_table(path, list(TYPES)).to_pylist()
-    _check_unique([row["key"] for row in rows], corpus_path(path))
-    return rows
-
-
-def count_rows(folder: Path) -> int:
-    """Rows of the tables in a folder."""
-    return sum(table.num_rows for _, table in read_tables(folder, ["key"]))
 
 
 def shard_paths(directory: Path | str) -> list[Path]:
@@ -480,10 +275,3 @@ def verify_shard(tar_path: Path | str, info: ShardInfo) -> None:
 
 def _has_path(name: str) -> bool:
     return "/" in name or "\\" in name or "\0" in name
-
-
-def _check_unique(keys: Sequence[str], where: Path) -> None:
-    """Raise CorpusError for a key that comes twice."""
-    if len(set(keys)) != len(keys):
-        key = Counter(keys).most_common(1)[0][0]
-        raise CorpusError(f"{where}: key {key} comes twice")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from stylear.curate.corpus.shards import image_extension
+from stylear.curate.corpus.records import image_extension
 from stylear.curate.fetch import sniff
 from stylear.curate.fetch.pixels import Pixels, decode_jpeg, encode_pixels, fit, shrink_of
 from stylear.pair import Origin, Pair, Scalar

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.layout import FETCHED, REFILL, STAGES
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.shards import ShardInfo
@@ -69,7 +69,7 @@ def refill(
     made = fetch_inputs(build.recipe)
     made = StageInputs(made.settings, made.code_version, [state_of(s) for s in build.recipe.raw])
     entries = {entry.unit: entry for entry in committed_shards(build, STAGE)}
-    build.ledger.done(STAGE, ALL, made)  # raises when settings or sources are others
+    build.ledger.is_current(STAGE, ALL, made)  # raises when settings or sources are others
     wanted, found = failed(build, entries, statuses)
     if result.units and not wanted:
         return result
@@ -129,7 +129,7 @@ def failed(
     found: set[str] = set()
     for unit in entries:
         path = build.corpus / "raw" / f"{unit}.parquet"
-        table = shards.read_table(path, ["key", "source", "stage", "reason"])
+        table = parquet.read_table(path, ["key", "source", "stage", "reason"])
         for row in table.to_pylist():
             if row["stage"] == STAGE and row["source"].startswith(("http://", "https://")):
                 found.add(row["reason"])
@@ -203,5 +203,5 @@ def _times(build: Build, unit: str) -> dict[str, float]:
     path = build.corpus / FETCHED / f"{unit}.parquet"
     if not path.is_file():
         return {}
-    rows = shards.read_table(path, ["key", "fetched_at"]).to_pylist()
+    rows = parquet.read_table(path, ["key", "fetched_at"]).to_pylist()
     return {row["key"]: row["fetched_at"].timestamp() for row in rows}

@@ -22,7 +22,7 @@ from stylear.curate.fetch.repair import from_sources
 from stylear.curate.fetch.times import untimed, write_times
 from stylear.curate.stage import (
     Build,
-    Result,
+    StageResult,
     commit_stage,
     omit_keys,
     paths_in_corpus,
@@ -62,7 +62,7 @@ def fetch_inputs(recipe: Recipe) -> StageInputs:
     )
 
 
-def run(build: Build) -> Result:
+def run(build: Build) -> StageResult:
     """Commit all raw shards; what is committed already is read past, not made again.
 
     Raises SettingsChanged when the settings or the sources changed since the first shard was
@@ -72,7 +72,7 @@ def run(build: Build) -> Result:
     mended = mend_raw(build)
     made = fetch_inputs(recipe)
     made = StageInputs(made.settings, made.code_version, inputs=[state_of(s) for s in recipe.raw])
-    if ledger.done(STAGE, ALL, made) and _all_there(build, made):
+    if ledger.is_current(STAGE, ALL, made) and _all_there(build, made):
         return finish(build, made, mended)
     new, count = mended, 0
     pairs = read_raw(recipe, work_folder(build.corpus))
@@ -80,7 +80,7 @@ def run(build: Build) -> Result:
         for count, chunk in enumerate(split_into_chunks(pairs, recipe.mix.shard_pairs), start=1):
             unit = shards.shard_name(count - 1)
             old = ledger.entry(STAGE, unit)
-            if old is not None and ledger.done(STAGE, unit, made):
+            if old is not None and ledger.is_current(STAGE, unit, made):
                 keys = [pair.key for pair in chunk]
                 if digest(*keys) != old.note.get("keys"):
                     raise SettingsChanged(
@@ -126,7 +126,7 @@ def run(build: Build) -> Result:
 
 def mend_raw(build: Build) -> int:
     """Put damaged shards right; their number. Raises CorpusError for one that can't be, and leaves it."""
-    damaged = [entry for entry in _shards(build) if not build.ledger.there(entry)]
+    damaged = [entry for entry in _shards(build) if not build.ledger.has_intact_files(entry)]
     rest = [entry for entry in damaged if not repair_shard(build.corpus, entry)]
     try:
         if rest:
@@ -139,12 +139,12 @@ def mend_raw(build: Build) -> int:
     return len(damaged)
 
 
-def finish(build: Build, made: StageInputs, new: int) -> Result:
+def finish(build: Build, made: StageInputs, new: int) -> StageResult:
     """Enter the whole stage in the ledger, unless it stands there with these counts.
 
     Raises SourceError when not a single pair was kept: an empty corpus is no success.
     """
-    result = Result.of(STAGE, _shards(build), new)
+    result = StageResult.from_entries(STAGE, _shards(build), new)
     if result.rows_in and not result.kept:
         reasons = ", ".join(f"{why} {count}" for why, count in result.dropped.items())
         raise SourceError(
@@ -163,7 +163,7 @@ def _shards(build: Build) -> list[Any]:
 
 def _all_there(build: Build, made: StageInputs) -> bool:
     """Whether every committed shard is still on the disk."""
-    return all(build.ledger.done(STAGE, entry.unit, made) for entry in _shards(build))
+    return all(build.ledger.is_current(STAGE, entry.unit, made) for entry in _shards(build))
 
 
 def _noting(pairs: Iterable[Pair], keys: list[str]) -> Iterator[Pair]:

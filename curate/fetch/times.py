@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet
 from stylear.curate.corpus.layout import FETCHED
 from stylear.curate.fetch.download import FETCHED_AT
 from stylear.pair import Pair
@@ -32,4 +32,4 @@ def write_times(corpus: Path, unit: str, times: dict[str, float]) -> None:
     if times:
         at = pa.array([round(t * 1000) for t in times.values()], pa.timestamp("ms", tz="UTC"))
         table = pa.table({"key": pa.array(list(times), pa.string()), "fetched_at": at})
-        shards.write_table(corpus / FETCHED / f"{unit}.parquet", table)
+        parquet.write_table(corpus / FETCHED / f"{unit}.parquet", table)

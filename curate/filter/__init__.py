@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stylear.console import say
 from stylear.curate.corpus.layout import COLUMNS, VERDICTS
-from stylear.curate.corpus.shards import write_table
+from stylear.curate.corpus.parquet import write_table
 from stylear.curate.filter.best import keep_best
 from stylear.curate.filter.diversity import (
     diversity_rows,

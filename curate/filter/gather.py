@@ -19,7 +19,7 @@ from stylear.curate.corpus.columns import (
     valid_mask,
 )
 from stylear.curate.corpus.layout import KINDS, score_path
-from stylear.curate.corpus.shards import read_table, read_tables
+from stylear.curate.corpus.parquet import read_table, read_tables
 from stylear.curate.filter.groups import exact_groups, near_groups
 from stylear.curate.filter.ranking import order_of, rank, ranking_scores
 from stylear.curate.filter.rows import Numbers, Rows

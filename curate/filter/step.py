@@ -9,7 +9,7 @@ from stylear.curate.score.passes import ledger_stage, scorers
 from stylear.curate.stage import (
     Build,
     Counts,
-    Result,
+    StageResult,
     file_digests,
     pair_shards,
     read_verdict_counts,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     pass
 
 
-def run(build: Build) -> Result:
+def run(build: Build) -> StageResult:
     """Decide which pairs stay; writes verdicts, columns and diversity.
 
     Raises CorpusError when score is not finished.

@@ -26,7 +26,7 @@ from stylear.curate.corpus.columns import (
 )
 from stylear.curate.corpus.layout import COLUMNS, KINDS, LEDGER
 from stylear.curate.corpus.object_store import in_store
-from stylear.curate.corpus.shards import read_table, write_table
+from stylear.curate.corpus.parquet import read_table, write_table
 from stylear.curate.filter.diversity import nearest_score
 from stylear.curate.filter.gather import find_near, phash_name, score_names
 from stylear.curate.filter.ranking import order_of, rank, ranking_scores

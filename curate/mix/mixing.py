@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylear.console import Bar
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.candidates import Candidates, read_pairs
 from stylear.curate.corpus.columns import (
     NONE,
@@ -63,7 +63,7 @@ def mix_corpus(
     table = place(apply_verdicts(corpus, read_pairs(corpus)), recipe)
     keys = {split: shuffled(table, split, recipe.seed) for split in SPLITS}
     files = write_splits(corpus, keys, recipe, engine, workers)
-    return files | {corpus / MIX: shards.write_table(corpus / MIX, table)}
+    return files | {corpus / MIX: parquet.write_table(corpus / MIX, table)}
 
 
 def place(pairs: Candidates, recipe: Recipe) -> pa.Table:

@@ -10,7 +10,7 @@ from stylear.curate.references import load_references
 from stylear.curate.stage import (
     Build,
     Counts,
-    Result,
+    StageResult,
     file_digests,
     output_digests,
     pair_shards,
@@ -19,7 +19,7 @@ from stylear.curate.stage import (
 )
 
 
-def run(build: Build) -> Result:
+def run(build: Build) -> StageResult:
     """Write train/ and val/. Raises CorpusError when filter is not finished."""
     recipe = build.recipe
     inputs = [

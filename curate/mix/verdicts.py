@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet
 from stylear.curate.corpus.candidates import Candidates
 from stylear.curate.corpus.columns import DictionaryColumn, Index, combine_chunks, to_bytes
 from stylear.curate.corpus.layout import VERDICTS
@@ -21,7 +21,7 @@ def apply_verdicts(corpus: Path, pairs: Candidates) -> Candidates:
     """The pairs with the verdicts that the filter wrote. Raises CorpusError when it judged others."""
 
     def column(name: str) -> pa.Array:
-        return combine_chunks(shards.read_table(corpus / VERDICTS, [name])[name])
+        return combine_chunks(parquet.read_table(corpus / VERDICTS, [name])[name])
 
     if not column("key").equals(pairs.key):
         raise CorpusError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, records, shards
 from stylear.curate.corpus.candidates import Candidates, rank_candidates, read_pairs
 from stylear.curate.corpus.columns import NONE, Index, Mask, Places, combine_chunks, to_bytes
 from stylear.curate.corpus.layout import MIX
@@ -61,7 +61,7 @@ def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
             members(pairs_read(pairs, best[part], worst[part], pictures), rows),
         )
         tables.append(table_of(rows))
-        shards.write_table(folder / f"{name}.parquet", tables[-1])
+        parquet.write_table(folder / f"{name}.parquet", tables[-1])
         listed.append(shard_entry(tar, len(rows)))
     write_text(folder / WIDS, wids_index(f"{recipe.name}-{FOLDER}", listed))
     return pa.concat_tables(tables)
@@ -69,7 +69,7 @@ def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
 
 def read_train(corpus: Path, pairs: Candidates) -> Mask:
     """Which pairs the mix put into train/."""
-    mixed = shards.read_table(corpus / MIX, ["key", "split"])
+    mixed = parquet.read_table(corpus / MIX, ["key", "split"])
     split = combine_chunks(mixed["split"]).fill_null("").to_numpy(zero_copy_only=False)
     train = combine_chunks(mixed["key"]).take(np.flatnonzero(split == "train"))
     found = np.zeros(len(pairs), bool)
@@ -127,9 +127,9 @@ def members(
     for row, chosen, rejected in samples:
         rows.append(row)
         for side, pair in (("chosen", chosen), ("rejected", rejected)):
-            yield f"{row['key']}.{side}.{shards.image_extension(pair.image)}", pair.image
+            yield f"{row['key']}.{side}.{records.image_extension(pair.image)}", pair.image
         yield f"{row['key']}.txt", str(row["caption"]).encode()
-        yield f"{row['key']}.json", shards.canonical_json(row).encode()
+        yield f"{row['key']}.json", records.canonical_json(row).encode()
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stylear.curate.stage import (
     Build,
     Counts,
-    Result,
+    StageResult,
     file_digests,
     output_digests,
     pair_shards,
@@ -13,7 +13,7 @@ from stylear.curate.stage import (
 )
 
 
-def run(build: Build) -> Result:
+def run(build: Build) -> StageResult:
     """Write preferences/. Raises CorpusError when mix is not finished."""
     recipe = build.recipe
     inputs = [*output_digests(build, "filter"), *output_digests(build, "mix")]
@@ -26,7 +26,7 @@ def run(build: Build) -> Result:
     }
 
     def write() -> Counts:
-        from stylear.curate.corpus.shards import count_rows
+        from stylear.curate.corpus.parquet import count_rows
         from stylear.curate.pairs.preferences import build_preferences
 
         build_preferences(build.corpus, recipe)

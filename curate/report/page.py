@@ -31,13 +31,8 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import MANIFEST, MIX, RECIPE, REPORT, VERDICTS
 from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.corpus.pair_reader import PairReader
-from stylear.curate.corpus.shards import (
-    count_rows,
-    read_table,
-    read_tables,
-    shard_paths,
-    tar_samples,
-)
+from stylear.curate.corpus.parquet import count_rows, read_table, read_tables
+from stylear.curate.corpus.shards import shard_paths, tar_samples
 from stylear.curate.corpus.storage import write_text
 from stylear.curate.filter import read_diversity
 from stylear.curate.mix.verdicts import apply_verdicts

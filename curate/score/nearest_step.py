@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stylear.console import Bar
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet
 from stylear.curate.corpus.columns import (
     Mask,
     Places,
@@ -83,8 +83,8 @@ def misses(ledger: Ledger, spec: Any, unit: str, made: StageInputs) -> bool:
     if entry is None:
         return True
     if describe_differences(entry, made, inputs=False):
-        raise ledger.changed(entry, made, inputs=False)
-    return entry.fingerprint != made.fingerprint or not ledger.there(entry)
+        raise ledger.settings_changed_error(entry, made, inputs=False)
+    return entry.fingerprint != made.fingerprint or not ledger.has_intact_files(entry)
 
 
 def commit(
@@ -99,7 +99,7 @@ def commit(
     found = compare(*embeddings(corpus, spec, kind), *pools_of(corpus, kind, references), spec.name)
     start = 0
     for entry in kind.entries:
-        table = shards.read_table(embedded(corpus, spec, kind, entry), ["key"])
+        table = parquet.read_table(embedded(corpus, spec, kind, entry), ["key"])
         own, start = found[start : start + table.num_rows], start + table.num_rows
         if entry.unit not in wanted:
             continue
@@ -107,7 +107,7 @@ def commit(
         scored = make_table(
             table["key"].to_pylist(), {spec.name: float_column(own)}, read_metadata(table)
         )
-        info = shards.write_table(out, scored)
+        info = parquet.write_table(out, scored)
         build.ledger.commit(
             ledger_stage(spec),
             f"{kind.kind}-{entry.unit}",
@@ -129,7 +129,7 @@ def embeddings(corpus: Path, spec: Any, kind: Kind) -> tuple[Vectors, Mask]:
 
     def parts() -> Iterator[dict[str, Any]]:
         for entry in kind.entries:
-            vectors, there = vectors_of(shards.read_table(embedded(corpus, spec, kind, entry)))
+            vectors, there = vectors_of(parquet.read_table(embedded(corpus, spec, kind, entry)))
             yield {"vectors": vectors, "there": there}
 
     found = concatenate(parts())
@@ -149,7 +149,7 @@ def pools_of(
 
     def parts() -> Iterator[dict[str, Any]]:
         for entry in kind.entries:
-            table = shards.read_table(corpus / kind.kind / f"{entry.unit}.parquet", IDENTITY)
+            table = parquet.read_table(corpus / kind.kind / f"{entry.unit}.parquet", IDENTITY)
             names = to_objects(combine_chunks(table["reference"]))
             style = [number[styles[name]] if name in styles else -1 for name in names]
             yield {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylear.console import Bar, say
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.layout import ShardKind, score_path
 from stylear.curate.corpus.ledger import Entry, StageInputs
 from stylear.curate.corpus.storage import FileInfo
@@ -25,7 +25,7 @@ from stylear.curate.score.passes import (
     score_inputs,
     scorers,
 )
-from stylear.curate.stage import Build, Result, file_digests, pair_shards
+from stylear.curate.stage import Build, StageResult, file_digests, pair_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,7 @@ Unit = tuple[Work, ...]  # a run of shards
 Written = dict[str, tuple[FileInfo, dict[str, Any]]]  # by scorer: its file, and what to note
 
 
-def run(build: Build) -> Result:
+def run(build: Build) -> StageResult:
     """Commit the columns of every scorer for every shard.
 
     Raises SettingsChanged for columns of other settings or weights, CorpusError when fetch or
@@ -100,7 +100,7 @@ def run(build: Build) -> Result:
     entries = [ledger.entry(ledger_stage(spec), unit) for spec in specs for unit in shards_there]
     committed = [entry for entry in entries if entry is not None]
     warn_truncated_captions(committed)
-    return Result.of(STAGE, committed, tables)
+    return StageResult.from_entries(STAGE, committed, tables)
 
 
 def compare(build: Build, references: Sequence[StyleReference]) -> int:
@@ -132,7 +132,7 @@ def plan(build: Build, specs: Sequence[Any], references: Sequence[StyleReference
         for spec, fingerprint in ready:
             inputs = [*file_digests(entry), *(styles[spec.name] if kind == "stylized" else ())]
             made = score_inputs(spec, fingerprint, inputs)
-            if not build.ledger.done(ledger_stage(spec), f"{kind}-{entry.unit}", made):
+            if not build.ledger.is_current(ledger_stage(spec), f"{kind}-{entry.unit}", made):
                 out = score_path(build.corpus, spec.name, kind, int(entry.unit))
                 missing.append((spec, out, made))
         if missing:
@@ -191,7 +191,7 @@ def open_worker(
         def finish(number: int, tables: dict[str, pa.Table]) -> Written:
             return {
                 spec.name: (
-                    shards.write_table(out, tables[spec.name]),
+                    parquet.write_table(out, tables[spec.name]),
                     ledger_notes(tables[spec.name]),
                 )
                 for spec, out, _ in unit[number].missing

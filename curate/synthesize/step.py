@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylear.console import Bar, say
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.repair import repair_shard
@@ -19,7 +19,7 @@ from stylear.curate.recipe.synthesizers import NEEDS_CONTENT, BackendSettings, b
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.stage import (
     Build,
-    Result,
+    StageResult,
     commit_stage,
     committed_shards,
     omit_keys,
@@ -105,7 +105,7 @@ def weights_state(settings: BackendSettings) -> str:
     return digest(*found)
 
 
-def run(build: Build) -> Result:
+def run(build: Build) -> StageResult:
     """Commit all stylized shards of the plan. A recipe without references has none.
 
     Raises SettingsChanged when shards of another plan lie there, CorpusError when fetch is not
@@ -120,7 +120,7 @@ def run(build: Build) -> Result:
                 hint="remove them with "
                 "`stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out",
             )
-        return Result(STAGE, 0, 0, 0, 0, {})
+        return StageResult(STAGE, 0, 0, 0, 0, {})
     references = load_references(recipe)
     jobs = plan(kept_rows(build), references, recipe)
     for reason, count in sorted(jobs.skipped.items()):
@@ -129,14 +129,16 @@ def run(build: Build) -> Result:
     units = [slice(i, min(i + size, len(jobs))) for i in range(0, len(jobs), size)]
     mended = 0
     for entry in _shards(build):
-        if not ledger.there(entry) and repair_shard(build.corpus, entry):
+        if not ledger.has_intact_files(entry) and repair_shard(build.corpus, entry):
             ledger.damaged -= set(entry.files)
             mended += 1
     hows = [
         StageInputs(made.settings, made.code_version, _inputs(jobs[unit]), made.weights)
         for unit in units
     ]
-    todo = [i for i, how in enumerate(hows) if not ledger.done(STAGE, shards.shard_name(i), how)]
+    todo = [
+        i for i, how in enumerate(hows) if not ledger.is_current(STAGE, shards.shard_name(i), how)
+    ]
     extra = [e for e in _shards(build) if int(e.unit) >= len(units)]
     if extra:
         raise SettingsChanged(
@@ -162,8 +164,8 @@ def run(build: Build) -> Result:
                 files=paths_in_corpus(build.corpus, folder, info.files),
             )
             bar.advance(info.rows)
-    result = Result.of(STAGE, _shards(build), len(todo) + mended)
-    if todo or not ledger.done(STAGE, ALL, made):
+    result = StageResult.from_entries(STAGE, _shards(build), len(todo) + mended)
+    if todo or not ledger.is_current(STAGE, ALL, made):
         commit_stage(ledger, STAGE, made, result)
     return result
 
@@ -188,7 +190,7 @@ def kept_rows(build: Build) -> Iterator[Content]:
     """Kept raw pairs, as planning knows them. Raises CorpusError when there is none."""
     entries = committed_shards(build, "fetch")
     if not sum(entry.kept for entry in entries):
-        reasons = Result.of("fetch", entries, 0).dropped
+        reasons = StageResult.from_entries("fetch", entries, 0).dropped
         told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         raise CorpusError(
             f"{build.corpus}: none of the raw pairs was kept ({told})",
@@ -197,7 +199,7 @@ def kept_rows(build: Build) -> Iterator[Content]:
         )
     names = ["key", "caption", "content", "kept"]
     for entry in entries:
-        table = shards.read_table(build.corpus / "raw" / f"{entry.unit}.parquet", names)
+        table = parquet.read_table(build.corpus / "raw" / f"{entry.unit}.parquet", names)
         for row in table.to_pylist():
             if row["kept"]:
                 yield Content(row["key"], row["caption"], row["content"])

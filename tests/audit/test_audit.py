@@ -21,13 +21,8 @@ from builders.pictures_folder import tree
 from stylear.curate.audit.auditor import AuditResult, audit
 from stylear.curate.audit.manifest import build_manifest, corpus_files, write_manifest
 from stylear.curate.corpus.ledger import entry_hash
-from stylear.curate.corpus.shards import (
-    iter_pairs,
-    read_shard,
-    read_table,
-    write_shard,
-    write_table,
-)
+from stylear.curate.corpus.parquet import read_table, write_table
+from stylear.curate.corpus.shards import iter_pairs, read_shard, write_shard
 from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.corpus.wids import shard_entry, wids_index
 from stylear.errors import AuditFailed, CorpusError

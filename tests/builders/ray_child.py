@@ -123,7 +123,7 @@ def node_dies_in_a_run(cluster: Any, root: Path) -> dict[str, Any]:
     engine = Engine("ray", cluster.address)
     done = runner.run(load_recipe(root / "recipe.yaml"), corpus, workers=2, engine=engine)
     killer.join()
-    return {**told, "made": {result.stage: result.made for result in done.results}}
+    return {**told, "made": {result.stage: result.new for result in done.results}}
 
 
 def no_cluster_answers() -> list[str]:

@@ -26,4 +26,4 @@ def scoring(
     """Run the score step; how many tables it made."""
     recipe = recipe_of(home, scores)
     results = runner.run_stages([*before, "score"], recipe, corpus, workers=workers, redo=redo)
-    return results[-1].made
+    return results[-1].new

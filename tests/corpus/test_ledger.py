@@ -74,18 +74,18 @@ def test_every_part_of_how_decides_the_fingerprint() -> None:
 
 def test_a_unit_is_done_when_made_the_same_way_and_its_files_are_there(tmp_path: Path) -> None:
     ledger = commit(tmp_path)
-    assert ledger.done("fetch", "00000", made())
-    assert not ledger.done("fetch", "00001", made())
+    assert ledger.is_current("fetch", "00000", made())
+    assert not ledger.is_current("fetch", "00001", made())
     (tmp_path / "raw" / "00000.tar").write_bytes(b"byte")
-    assert not ledger.done("fetch", "00000", made())
+    assert not ledger.is_current("fetch", "00000", made())
     (tmp_path / "raw" / "00000.tar").unlink()
-    assert not ledger.done("fetch", "00000", made())
+    assert not ledger.is_current("fetch", "00000", made())
 
 
 def test_expensive_output_of_other_settings_stops_with_the_difference(tmp_path: Path) -> None:
     ledger = commit(tmp_path)
     with pytest.raises(SettingsChanged, match=r"image\.size: 64 -> 128") as caught:
-        ledger.done("fetch", "00000", made(image={"size": 128}))
+        ledger.is_current("fetch", "00000", made(image={"size": 128}))
     assert "--redo fetch" in (caught.value.hint or "")
     assert "another --out" in (caught.value.hint or "")
     with pytest.raises(SettingsChanged, match=r"fetch 00000"):
@@ -98,8 +98,8 @@ def test_expensive_output_of_other_settings_stops_with_the_difference(tmp_path: 
 
 def test_cheap_output_of_other_settings_is_redone(tmp_path: Path) -> None:
     ledger = commit(tmp_path, "filter", "all")
-    assert ledger.done("filter", "all", made())
-    assert not ledger.done("filter", "all", made(seed=1))
+    assert ledger.is_current("filter", "all", made())
+    assert not ledger.is_current("filter", "all", made(seed=1))
     ledger.check_settings("filter", made(seed=1))
 
 
@@ -130,15 +130,13 @@ def test_a_removed_stage_is_made_again(tmp_path: Path) -> None:
     ledger = commit(tmp_path)
     ledger.remove("fetch")
     assert ledger.stages() == []
-    assert not ledger.done("fetch", "00000", made())
+    assert not ledger.is_current("fetch", "00000", made())
 
 
 # --- the lock ---------------------------------------------------------------------------------
 
-HOLD = (
-    "import sys, time; from pathlib import Path; from stylear.curate.corpus.ledger import locked\n"
-)
-HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+HOLD = "import sys, time; from pathlib import Path; from stylear.curate.corpus.ledger import lock_corpus\n"
+HOLD += "with lock_corpus(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 
 def test_two_processes_never_write_one_corpus_and_a_killed_one_holds_nothing(

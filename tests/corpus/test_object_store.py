@@ -31,7 +31,8 @@ from stylear.curate.corpus import store_client as client
 from stylear.curate.corpus.ledger import Ledger, StageInputs, lock_corpus
 from stylear.curate.corpus.local_copies import LocalCopies
 from stylear.curate.corpus.object_store import ObjectPath, corpus_path
-from stylear.curate.corpus.shards import file_sha256, read_samples, read_table, shard_paths
+from stylear.curate.corpus.parquet import file_sha256, read_table
+from stylear.curate.corpus.shards import read_samples, shard_paths
 from stylear.curate.corpus.storage import (
     AtomicFile,
     FileInfo,
@@ -144,7 +145,7 @@ def test_a_second_run_uploads_nothing_but_lease_manifest_and_report(
 ) -> None:
     proxy.reset()
     done = runner.run(recipe, finished[0], workers=1)
-    assert {result.made for result in done.results} == {0}
+    assert {result.new for result in done.results} == {0}
     written = {name.rpartition("/")[2] for name in proxy.seen if name.startswith("PUT /")}
     assert {name for name in written if len(name) != len(f"{'0' * 32}.json")} == {
         "manifest.json",
@@ -251,7 +252,7 @@ def test_killed_and_started_again_the_corpus_is_the_same(
         assert SECRET.encode() not in data
     assert SECRET not in told
     done = runner.run(recipe, cast(Path, store), workers=1)  # at once: the dead hold nothing
-    made = {result.stage: result.made for result in done.results}
+    made = {result.stage: result.new for result in done.results}
     assert made["fetch"] == 0
     assert made["synthesize"] <= 2
     check(objects_of(cast(Path, store)), expected)
@@ -461,7 +462,7 @@ def test_the_ledger_of_a_held_store_is_read_once(store: ObjectPath, proxy: Proxy
         proxy.reset()
         assert [entry.unit for entry in ledger.entries("fetch")] == ["00000", "00001", "00002"]
         assert ledger.stages() == ["fetch", "mix"]
-        assert ledger.done("fetch", "00001", made)
+        assert ledger.is_current("fetch", "00001", made)
         assert ledger.entry("fetch", "00009") is None
         assert proxy.seen["GET"] == 0
         ledger.remove("fetch")

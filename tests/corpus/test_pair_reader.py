@@ -10,13 +10,9 @@ from builders.pictures_folder import raw_pair
 from stylear.curate.corpus import local_copies as copies
 from stylear.curate.corpus.local_copies import LocalCopies
 from stylear.curate.corpus.pair_reader import PairReader
-from stylear.curate.corpus.shards import (
-    encode_records,
-    iter_pairs,
-    read_table,
-    tar_samples,
-    write_shard,
-)
+from stylear.curate.corpus.parquet import read_table
+from stylear.curate.corpus.records import encode_records
+from stylear.curate.corpus.shards import iter_pairs, tar_samples, write_shard
 from stylear.errors import CorpusError
 
 

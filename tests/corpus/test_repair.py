@@ -94,7 +94,7 @@ def test_a_damaged_file_is_named_by_the_audit_and_mended_by_the_next_run(
     done = runner.run(recipe, built, workers=1)
     assert tree(built, (".lock", "index.html")) == expected
     assert audit(built).passed
-    assert sum(result.made for result in done.results) == (name != "recipe.yaml")
+    assert sum(result.new for result in done.results) == (name != "recipe.yaml")
 
 
 @pytest.mark.parametrize("part", [0.0, 0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.99])
@@ -117,8 +117,8 @@ def test_a_bit_anywhere_in_a_shard_is_mended_without_its_source(
 def test_without_verify_only_sizes_are_looked_at(built: Path, recipe: Recipe) -> None:
     flip(built / "scores/texture/raw-00000.parquet", 0.5)
     results = runner.run_stages(["score"], recipe, built, workers=1, verify=False)
-    assert results[0].made == 0
-    assert runner.run_stages(["score"], recipe, built, workers=1)[0].made == 1
+    assert results[0].new == 0
+    assert runner.run_stages(["score"], recipe, built, workers=1)[0].new == 1
 
 
 def test_a_stage_alone_refuses_damaged_tables_of_the_stages_before_it(
@@ -179,7 +179,7 @@ def test_a_lost_image_is_fetched_again_and_nothing_else_is(web: Any) -> None:
     for number in (0, 1, 2, 3, 4, 6, 7):  # the others are not asked for
         (site / f"{number}.png").unlink()
     results = runner.run_stages(["fetch"], recipe, corpus, workers=1)
-    assert (results[0].made, results[0].kept) == (1, 8)
+    assert (results[0].new, results[0].kept) == (1, 8)
     assert tree(corpus) == expected
 
 
@@ -207,5 +207,5 @@ def test_the_command_line_mends_and_can_be_told_not_to_look(home: Path, built: P
     assert "stylized/00000.tar" in result.exception.message
     result = CliRunner().invoke(stylear.curate.cli.app, words)
     assert (result.exit_code, result.exception) == (0, None)
-    stages = {stage["stage"]: stage["made"] for stage in json.loads(result.stdout)["stages"]}
+    stages = {stage["stage"]: stage["new"] for stage in json.loads(result.stdout)["stages"]}
     assert stages == {"fetch": 0, "synthesize": 1, "score": 0, "filter": 0, "mix": 0, "pairs": 0}

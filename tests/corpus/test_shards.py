@@ -18,13 +18,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from stylear.curate.corpus import shards, storage
+from stylear.curate.corpus import parquet, records, shards, storage
 from stylear.curate.corpus.hashing import CHUNK_BYTES
+from stylear.curate.corpus.parquet import read_rows
+from stylear.curate.corpus.records import image_extension, image_size
 from stylear.curate.corpus.shards import (
-    image_extension,
-    image_size,
     iter_pairs,
-    read_rows,
     read_samples,
     read_shard,
     shard_paths,
@@ -171,7 +170,7 @@ def test_captions_that_look_like_the_record_survive(tmp_path: Path) -> None:
                 else st.none() | st.integers(0, 2**31 - 1)
                 if kind == "int32"
                 else st.none() | st.text()
-                for name, kind in shards.TYPES.items()
+                for name, kind in records.TYPES.items()
             }
             | {"details": st.dictionaries(st.text(), st.none() | st.text() | st.integers())}
         ),
@@ -179,12 +178,12 @@ def test_captions_that_look_like_the_record_survive(tmp_path: Path) -> None:
     )
 )
 def test_the_records_of_a_table_are_the_rows_as_json(rows: list[dict[str, Any]]) -> None:
-    rows = [{name: row[name] for name in shards.TYPES} for row in rows]
-    written = [shards.canonical_json(row) for row in rows]
-    details = [shards.extract_details(record) for record in written]
-    assert details == [shards.canonical_json(row["details"]) for row in rows]
-    columns = {name: [row[name] for row in rows] for name in shards.TYPES} | {"details": details}
-    assert shards.encode_records(shards.rows_to_table(columns)).to_pylist() == written
+    rows = [{name: row[name] for name in records.TYPES} for row in rows]
+    written = [records.canonical_json(row) for row in rows]
+    details = [records.extract_details(record) for record in written]
+    assert details == [records.canonical_json(row["details"]) for row in rows]
+    columns = {name: [row[name] for row in rows] for name in records.TYPES} | {"details": details}
+    assert records.encode_records(parquet.rows_to_table(columns)).to_pylist() == written
 
 
 def test_a_shard_longer_than_what_the_threads_are_given_at_once_is_hashed_whole(

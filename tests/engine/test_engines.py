@@ -155,7 +155,7 @@ def test_a_killed_worker_is_told_and_the_next_run_goes_on(root: Path) -> None:
         runner.run(recipe, corpus, workers=2)
     killer.join()
     done = runner.run(recipe, corpus, workers=1)
-    assert {result.stage: result.made for result in done.results}["fetch"] == 0
+    assert {result.stage: result.new for result in done.results}["fetch"] == 0
     assert tree(corpus) == tree(root / "local")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stylear.curate.corpus.shards import image_extension
+from stylear.curate.corpus.records import image_extension
 from stylear.curate.fetch import mini
 from stylear.curate.fetch.mini import mini_pairs
 from stylear.curate.recipe import MiniSource

@@ -131,7 +131,7 @@ def test_a_retried_corpus_equals_one_that_never_failed(
         {"reason": "http-503", "asked": 1, "filled": 1},
     ]
     assert [result.stage for result in results] == ["score", "filter", "mix", "pairs"]
-    assert results[0].made == 2
+    assert results[0].new == 2
     assert scored.stat().st_mtime_ns == untouched  # its shard did not change
 
     site.failing = {}

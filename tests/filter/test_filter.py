@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import stylear.curate.cli
 from stylear.curate.corpus.layout import ShardKind, score_path
-from stylear.curate.corpus.shards import read_table, write_shard, write_table
+from stylear.curate.corpus.parquet import read_table, write_table
+from stylear.curate.corpus.shards import write_shard
 from stylear.curate.filter import filter_corpus
 from stylear.curate.filter.gather import gather
 from stylear.curate.filter.ranking import harmonic_mean, rank, ranking_scores

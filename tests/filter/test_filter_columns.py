@@ -21,13 +21,8 @@ import stylear.curate.cli
 from stylear.curate.corpus.layout import COLUMNS, KINDS, RECIPE, score_path
 from stylear.curate.corpus.ledger import Ledger, StageInputs
 from stylear.curate.corpus.object_store import corpus_path
-from stylear.curate.corpus.shards import (
-    TYPES,
-    canonical_json,
-    read_table,
-    rows_to_table,
-    write_table,
-)
+from stylear.curate.corpus.parquet import read_table, rows_to_table, write_table
+from stylear.curate.corpus.records import TYPES, canonical_json
 from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.filter import decide, diversity_rows, funnel, open_rows, read_diversity, step
 from stylear.curate.filter.gather import gather

@@ -21,7 +21,8 @@ from builders.pictures_folder import encoded, tree
 from stylear.curate.corpus.columns import connected_components
 from stylear.curate.corpus.layout import ShardKind, score_path
 from stylear.curate.corpus.pair_reader import PairReader, SampleLocations
-from stylear.curate.corpus.shards import iter_pairs, read_rows, read_table, write_shard, write_table
+from stylear.curate.corpus.parquet import read_rows, read_table, write_table
+from stylear.curate.corpus.shards import iter_pairs, write_shard
 from stylear.curate.corpus.split import split_of
 from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.corpus.tars import BLOCK

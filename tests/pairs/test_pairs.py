@@ -13,7 +13,8 @@ from builders.candidate_rows import Candidate, choose_pairs
 from builders.finished_corpus import finished_settings
 from builders.pictures_folder import tree, write_recipe
 
-from stylear.curate.corpus.shards import iter_pairs, read_table, tar_samples
+from stylear.curate.corpus.parquet import read_table
+from stylear.curate.corpus.shards import iter_pairs, tar_samples
 from stylear.curate.pairs.preferences import build_preferences
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.errors import CorpusError

@@ -11,7 +11,7 @@ from builders.pictures_folder import tree
 from typer.testing import CliRunner
 
 import stylear.curate.cli
-from stylear.curate.corpus.shards import write_table
+from stylear.curate.corpus.parquet import write_table
 from stylear.curate.query import query
 from stylear.errors import UsageError
 

@@ -23,15 +23,8 @@ from PIL import Image
 from stylear.curate import run as runner
 from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.ledger import Ledger
-from stylear.curate.corpus.shards import (
-    iter_pairs,
-    read_rows,
-    read_shard,
-    read_table,
-    shard_paths,
-    write_shard,
-    write_table,
-)
+from stylear.curate.corpus.parquet import read_rows, read_table, write_table
+from stylear.curate.corpus.shards import iter_pairs, read_shard, shard_paths, write_shard
 from stylear.curate.report import write_report
 from stylear.curate.report.charts import histogram_svg, line_chart_svg
 from stylear.errors import CorpusError

@@ -139,7 +139,7 @@ def test_killed_with_its_workers_from_the_command_line(
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     stages = {stage["stage"]: stage for stage in json.loads(done.stdout)["stages"]}
-    assert stages["fetch"]["made"] == 0
-    assert stages["synthesize"]["made"] <= 2
-    assert sum(stage["made"] for stage in stages.values()) > 0
+    assert stages["fetch"]["new"] == 0
+    assert stages["synthesize"]["new"] <= 2
+    assert sum(stage["new"] for stage in stages.values()) > 0
     check(tree(corpus, ALIKE), whole[0])

@@ -15,7 +15,8 @@ import stylear.curate.cli
 from stylear.curate import run as runner
 from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.ledger import Ledger, lock_corpus
-from stylear.curate.corpus.shards import iter_pairs, read_samples, read_table
+from stylear.curate.corpus.parquet import read_table
+from stylear.curate.corpus.shards import iter_pairs, read_samples
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.errors import (
     CorpusError,
@@ -97,7 +98,7 @@ def test_the_manifest_answers_for_every_file(home: Path) -> None:
 def test_a_second_run_makes_nothing_and_touches_nothing(built: Path, home: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*") if path.is_file()}
     done = runner.run(make_recipe(home), built, workers=1)
-    assert {result.stage: result.made for result in done.results} == dict.fromkeys(STAGES, 0)
+    assert {result.stage: result.new for result in done.results} == dict.fromkeys(STAGES, 0)
     same = {path: path.stat().st_mtime_ns for path in before}
     moved = {path.name for path in before if same[path] != before[path]}
     assert moved <= {".lock", "manifest.json", "index.html"}
@@ -123,7 +124,7 @@ def test_a_lost_shard_is_made_again(built: Path, home: Path) -> None:
         (built / name).unlink()
     (built / "train" / "00000.tar").write_bytes(b"")
     done = runner.run(make_recipe(home), built, workers=1)
-    assert {result.stage: result.made for result in done.results} == {
+    assert {result.stage: result.new for result in done.results} == {
         "fetch": 1, "synthesize": 1, "score": 1, "filter": 0, "mix": 1, "pairs": 0,
     }  # fmt: skip
     assert tree(built) == expected
@@ -132,11 +133,11 @@ def test_a_lost_shard_is_made_again(built: Path, home: Path) -> None:
 def test_cheap_settings_are_redone_without_touching_a_shard(built: Path, home: Path) -> None:
     recipe = changed(home, filter={"best_of": None, "duplicates": {"phash_distance": None}})
     done = runner.run(recipe, built, workers=1)
-    made = {result.stage: result.made for result in done.results}
+    made = {result.stage: result.new for result in done.results}
     assert made == {"fetch": 0, "synthesize": 0, "score": 0, "filter": 1, "mix": 1, "pairs": 1}
     assert len(keys(built / "verdicts.parquet", kept=True)) == 48
     back = runner.run(make_recipe(home), built, workers=1)
-    assert back.results[3].made == 1
+    assert back.results[3].new == 1
     assert tree(built) == tree(home / "corpus")
 
 
@@ -144,7 +145,7 @@ def test_a_rule_that_changes_no_verdict_mixes_nothing_again(built: Path, home: P
     before = tree(built / "train")
     filtered = settings()["filter"] | {"per_style": 1000, "duplicates": {"phash_distance": 3}}
     done = runner.run(changed(home, filter=filtered), built, workers=1)
-    made = {result.stage: result.made for result in done.results}
+    made = {result.stage: result.new for result in done.results}
     assert made == {"fetch": 0, "synthesize": 0, "score": 0, "filter": 1, "mix": 0, "pairs": 1}
     assert tree(built / "train") == before
 
@@ -186,7 +187,7 @@ def test_redo_makes_a_stage_and_what_follows_again(built: Path, home: Path, tmp_
     spec = {**settings()["synthesize"], "contents": 5, "settings": {"levels": 2}}
     recipe = changed(home, synthesize=spec)
     done = runner.run(recipe, built, workers=1, redo="synthesize")
-    assert {result.stage: result.made for result in done.results}["fetch"] == 0
+    assert {result.stage: result.new for result in done.results}["fetch"] == 0
     runner.run(recipe, tmp_path / "fresh", workers=1)
     assert tree(built) == tree(tmp_path / "fresh")
 
@@ -194,7 +195,7 @@ def test_redo_makes_a_stage_and_what_follows_again(built: Path, home: Path, tmp_
 def test_a_new_scorer_scores_alone(built: Path, home: Path) -> None:
     scores = [*settings()["score"], {"name": "second", "type": "texture"}]
     done = runner.run(changed(home, score=scores), built, workers=1)
-    assert {result.stage: result.made for result in done.results}["score"] == 3 + 4
+    assert {result.stage: result.new for result in done.results}["score"] == 3 + 4
     assert "second" in {path.name for path in (built / "scores").iterdir()}
 
 

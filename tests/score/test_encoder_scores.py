@@ -24,7 +24,7 @@ from stylear.curate.corpus.layout import KINDS, score_path
 from stylear.curate.corpus.ledger import Ledger, StageInputs
 from stylear.curate.corpus.object_store import corpus_path
 from stylear.curate.corpus.pair_reader import PairReader
-from stylear.curate.corpus.shards import read_table
+from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.recipe import load_recipe
 from stylear.curate.references import StyleReference, load_references

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stylear.curate.corpus.shards import read_table, write_shard, write_table
+from stylear.curate.corpus.parquet import read_table, write_table
+from stylear.curate.corpus.shards import write_shard
 from stylear.curate.references import StyleReference
 from stylear.curate.score import nearest as module
 from stylear.curate.score.nearest import nearest, vectors_of

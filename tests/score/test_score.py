@@ -19,7 +19,7 @@ from builders.tiny_clip import write_tiny_clip
 from PIL import Image
 
 from stylear.curate.corpus.layout import ShardKind
-from stylear.curate.corpus.shards import read_table, write_table
+from stylear.curate.corpus.parquet import read_table, write_table
 from stylear.curate.recipe import ClipImageScore, ClipTextScore, PhashScore, TextureScore
 from stylear.curate.references import StyleReference
 from stylear.curate.score import open_scorer, read_metadata, scorer_fingerprint

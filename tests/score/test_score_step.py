@@ -13,7 +13,7 @@ from builders.scored_corpus import recipe_of, scoring
 from builders.tiny_clip import write_tiny_clip
 
 from stylear.curate.audit.auditor import compare_scores
-from stylear.curate.corpus import shards
+from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.layout import score_path
 from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.score import read_metadata
@@ -147,7 +147,7 @@ def test_other_weights_in_the_same_place_stop_and_are_redone_when_asked(
 
 def column(corpus: Path, scorer: str) -> list[float]:
     path = score_path(corpus, scorer, "raw", 0)
-    values: list[float] = shards.read_table(path, [scorer])[scorer].to_pylist()
+    values: list[float] = parquet.read_table(path, [scorer])[scorer].to_pylist()
     return values
 
 
@@ -162,8 +162,8 @@ def test_the_audit_finds_a_column_of_two_models(home: Path, built: Path, tmp_pat
         ("score", f"scores/text/raw-00001.parquet {name}")
         for name in ("fingerprint", "model", "weights_sha256")
     ]
-    theirs = read_metadata(shards.read_table(strange))["weights_sha256"]
-    ours = read_metadata(shards.read_table(score_path(built, "text", "raw", 0)))["weights_sha256"]
+    theirs = read_metadata(parquet.read_table(strange))["weights_sha256"]
+    ours = read_metadata(parquet.read_table(score_path(built, "text", "raw", 0)))["weights_sha256"]
     assert (found[2].expected, found[2].found) == (ours, theirs)
 
 
@@ -184,7 +184,7 @@ def test_captions_that_are_cut_are_noted_in_the_ledger_and_told(
     table = [
         row["text.cut"]
         for path in sorted((tmp_path / "corpus" / "scores" / "text").iterdir())
-        for row in shards.read_table(path).to_pylist()
+        for row in parquet.read_table(path).to_pylist()
     ]
     assert cut == table.count(True) >= 1
     said = f"text: {cut} captions are longer than its model reads; see column text.cut"
