@@ -31,6 +31,7 @@ from stylear.curate.corpus.repair import verify_committed as verify_files
 from stylear.curate.corpus.storage import remove_path, remove_unfinished, work_folder, write_text
 from stylear.curate.engine import LOCAL, Engine
 from stylear.curate.recipe import Recipe, dump_recipe
+from stylear.curate.recipe.folder import write_recipe_folder
 from stylear.curate.stage import Build, StageResult
 from stylear.errors import CorpusError, SettingsChanged, UsageError
 
@@ -309,8 +310,9 @@ def preview(recipe: Recipe, corpus: Path, redo: str | None = None) -> list[dict[
 
 
 def _write_recipe(build: Build) -> None:
-    """Write the resolved recipe, unless it stands there already."""
+    """Write the resolved recipe and the note where its paths start, where they changed."""
     path, text = build.corpus / RECIPE, dump_recipe(build.recipe)
+    write_recipe_folder(build.corpus, build.recipe)
     if not path.is_file() or path.read_text("utf-8") != text:
         (build.corpus / MANIFEST).unlink(missing_ok=True)
         write_text(path, text)

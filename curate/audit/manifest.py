@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from stylear.curate.corpus import parquet
-from stylear.curate.corpus.layout import FETCHED, LOCK, MANIFEST, RECIPE, REFILL, REPORT, WORK
+from stylear.curate.corpus.layout import (
+    FETCHED,
+    LOCK,
+    MANIFEST,
+    RECIPE,
+    RECIPE_FOLDER,
+    REFILL,
+    REPORT,
+    WORK,
+)
 from stylear.curate.corpus.ledger import Ledger, stage_family
 from stylear.curate.corpus.storage import TEMPORARY, FileInfo, list_files, write_text
 from stylear.curate.recipe import load_recipe
@@ -97,7 +106,7 @@ def corpus_files(corpus: Path) -> list[str]:
         name = path.relative_to(corpus).as_posix()
         top = name.partition("/")[0]
         unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
-        beside = top in (REPORT, WORK, FETCHED, LOCK, REFILL)
+        beside = top in (REPORT, WORK, FETCHED, LOCK, REFILL, RECIPE_FOLDER)
         if name != MANIFEST and not beside and not unfinished:
             found.append(name)
     return sorted(found)

@@ -17,6 +17,7 @@ CHEAP = frozenset({"filter", "mix", "pairs"})  # redone when settings change; th
 KINDS: tuple[ShardKind, ...] = ("raw", "stylized")
 
 RECIPE = "recipe.yaml"
+RECIPE_FOLDER = ".recipe-folder.json"  # where its relative paths start; no part of the manifest
 MANIFEST = "manifest.json"
 VERDICTS = "verdicts.parquet"
 COLUMNS = "columns.parquet"  # what the rules of the filter compare

@@ -20,6 +20,7 @@ from stylear.curate.corpus.storage import map_storage_errors, work_folder
 from stylear.curate.fetch import ingest, read_raw
 from stylear.curate.fetch.repair import from_sources
 from stylear.curate.fetch.times import untimed, write_times
+from stylear.curate.recipe.base import PathNames
 from stylear.curate.stage import (
     Build,
     StageResult,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 STAGE = "fetch"
 CODE = f"1.{ingest.VERSION}.{shards.VERSION}"
 TEXTS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
-HOW = (  # of a URL list: changes no pair
+HOW = (  # settings of a source that change no pair
     "threads",
     "processes",
     "retries",
@@ -54,12 +55,17 @@ def fetch_inputs(recipe: Recipe) -> StageInputs:
     return StageInputs(
         settings={
             "image": recipe.image.model_dump(mode="json"),
-            "raw": [omit_keys(s.model_dump(mode="json"), *HOW) for s in recipe.raw],
+            "raw": [source_settings(source) for source in recipe.raw],
             "seed": recipe.seed,
             "mix.shard_pairs": recipe.mix.shard_pairs,
         },
         code_version=CODE,
     )
+
+
+def source_settings(source: Any) -> dict[str, Any]:
+    """What decides the pairs of a source, but for where it lies and how much of it is taken."""
+    return omit_keys(source.map_paths(PathNames()).model_dump(mode="json"), *HOW)
 
 
 def run(build: Build) -> StageResult:

@@ -10,7 +10,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stylear.curate.corpus.object_store import corpus_path, in_store
+from stylear.curate.corpus.object_store import corpus_path
+from stylear.curate.recipe.folder import missing_paths, possible_bases
 from stylear.curate.recipe.recipe import Recipe
 from stylear.curate.recipe.scores import RENAMED, SCORERS
 from stylear.curate.recipe.sources import SOURCES
@@ -19,7 +20,7 @@ from stylear.errors import RecipeError
 
 
 def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read and check a recipe; relative paths in it start at its own folder.
+    """Read and check a recipe; relative paths in it start at its own folder (`possible_bases`).
 
     `overrides` maps dotted keys ("mix.val_fraction", "raw.0.limit") to values. Raises RecipeError
     naming file, line and key, what was expected and what was found.
@@ -44,9 +45,9 @@ def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
         raise RecipeError(f"{path}: expected keys such as name and raw, found {_found(data)}")
     for key, value in (overrides or {}).items():
         _override(data, key, value)
-    base = Path.cwd() if in_store(path) else path.resolve().parent
     try:
-        return check_recipe(data, base)
+        recipes = [check_recipe(data, base) for base in possible_bases(path)]
+        return min(recipes, key=lambda recipe: len(missing_paths(recipe)))
     except _KeyProblem as problem:
         line = lines.get(problem.key) or lines.get(problem.key.rpartition(".")[0])
         where = f"{path}:{line}" if line else str(path)
@@ -70,7 +71,7 @@ def check_recipe(data: Mapping[str, Any], base: Path) -> Recipe:
     except RecipeError as error:
         key = error.message.partition(":")[0]
         raise _KeyProblem(key, error.message.removeprefix(f"{key}: "), error.hint) from error
-    return recipe.placed(base)
+    return recipe.with_base(base)
 
 
 def _problem(error: ValidationError, data: Mapping[str, Any]) -> _KeyProblem:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 import stylear
-from stylear.curate.recipe.base import NAME, Settings
+from stylear.curate.recipe.base import NAME, AbsolutePaths, PathRule, RelativePaths, Settings
 from stylear.curate.recipe.rules import FilterSettings, MixSettings, PairsSettings
 from stylear.curate.recipe.scores import Score
 from stylear.curate.recipe.sources import ImageSettings, Source
@@ -25,6 +25,8 @@ SCHEMA = Path(stylear.__file__).parent / "manifests" / "recipe.schema.json"
 
 class Recipe(Settings):
     """A whole recipe. Paths are absolute once loaded."""
+
+    _base: Path | None = PrivateAttr(None)
 
     name: str = Field(pattern=NAME, description="Name of the corpus.")
     seed: int = Field(0, ge=0, lt=2**53)
@@ -57,14 +59,25 @@ class Recipe(Settings):
             raise ValueError("references: synthesize needs at least one style reference")
         return self
 
-    def placed(self, base: Path) -> Self:
+    @property
+    def base(self) -> Path | None:
+        """The folder where relative paths start; None for a recipe that was made in memory."""
+        return self._base
+
+    def map_paths(self, rule: PathRule) -> Self:
         update = {
-            "raw": tuple(source.placed(base) for source in self.raw),
-            "references": tuple(source.placed(base) for source in self.references),
-            "score": tuple(score.placed(base) for score in self.score),
-            "synthesize": self.synthesize.placed(base),
+            "raw": tuple(source.map_paths(rule) for source in self.raw),
+            "references": tuple(source.map_paths(rule) for source in self.references),
+            "score": tuple(score.map_paths(rule) for score in self.score),
+            "synthesize": self.synthesize.map_paths(rule),
         }
         return self.model_copy(update=update)
+
+    def with_base(self, base: Path) -> Self:
+        """The same recipe with absolute paths, relative ones starting at `base`."""
+        recipe = self.map_paths(AbsolutePaths(base))
+        recipe._base = base
+        return recipe
 
 
 def with_downloads(
@@ -93,7 +106,12 @@ def with_downloads(
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML with every default spelled out; loading it gives the same recipe."""
+    """The recipe as YAML with every default spelled out, its paths relative to `recipe.base`.
+
+    Loading it with that base gives the same recipe.
+    """
+    if recipe.base is not None:
+        recipe = recipe.map_paths(RelativePaths(recipe.base))
     left_out = None if recipe.references else {"synthesize"}
     values = recipe.model_dump(mode="json", exclude=left_out)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field
 
-from stylear.curate.recipe.base import NAME, Settings, under
+from stylear.curate.recipe.base import NAME, PathRule, Settings
 
 
 def _free(name: str) -> str:
@@ -40,14 +39,11 @@ class ClipTextScore(Settings):
         "auto", description="Precision; auto: float32 on a CPU, bfloat16 on a GPU (ours)."
     )
 
-    def placed(self, base: Path) -> Self:
+    def map_paths(self, rule: PathRule) -> Self:
         arch, _, checkpoint = self.model.partition("/")
-        if (base / self.model).exists():
-            model = str(under(base, self.model))
-        elif checkpoint and arch and (base / checkpoint).is_file():
-            model = f"{arch}/{under(base, checkpoint)}"
-        else:  # a model's name
-            return self
+        model = rule.name(self.model)
+        if model == self.model and arch and checkpoint:  # ARCH/CHECKPOINT
+            model = f"{arch}/{rule.name(checkpoint)}"
         return self.model_copy(update={"model": model})
 
 
@@ -78,8 +74,8 @@ class AestheticScore(ClipTextScore):
     model: str = Field(description="The CLIP that the head was trained on.")
     head: str = Field(description="A linear head, such as sa_0_4_vit_l_14_linear.pth.")
 
-    def placed(self, base: Path) -> Self:
-        return super().placed(base).model_copy(update={"head": there(base, self.head)})
+    def map_paths(self, rule: PathRule) -> Self:
+        return super().map_paths(rule).model_copy(update={"head": rule.name(self.head)})
 
 
 class LeakageScore(ClipTextScore):
@@ -93,12 +89,12 @@ class LeakageScore(ClipTextScore):
         " by grabcut or sam:CHECKPOINT.",
     )
 
-    def placed(self, base: Path) -> Self:
-        placed = super().placed(base)
+    def map_paths(self, rule: PathRule) -> Self:
+        changed = super().map_paths(rule)
         kind, _, checkpoint = (self.segment or "").partition(":")
         if kind != "sam":
-            return placed
-        return placed.model_copy(update={"segment": f"sam:{there(base, checkpoint)}"})
+            return changed
+        return changed.model_copy(update={"segment": f"sam:{rule.name(checkpoint)}"})
 
 
 class NearestScore(ClipTextScore):
@@ -125,11 +121,6 @@ class CasScore(DinoScore):
     """How far the content moved from the parent's, by DINOv2; lower is better aligned."""
 
     type: Literal["cas"]  # type: ignore[assignment]
-
-
-def there(base: Path, name: str) -> str:
-    """A file or directory below `base` as an absolute path; another name as it is."""
-    return str(under(base, name)) if (base / name).exists() else name
 
 
 SCORERS = (

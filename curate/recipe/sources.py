@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
-from stylear.curate.recipe.base import Settings, under
+from stylear.curate.recipe.base import PathRule, Settings
 
 
 class ImageSettings(Settings):
@@ -84,9 +84,9 @@ class UrlsSource(Settings):
             ipaddress.ip_network(network)
         return networks
 
-    def placed(self, base: Path) -> Self:
-        uids = None if self.uids is None else under(base, self.uids)
-        return self.model_copy(update={"path": under(base, self.path), "uids": uids})
+    def map_paths(self, rule: PathRule) -> Self:
+        uids = None if self.uids is None else rule.path(self.uids)
+        return self.model_copy(update={"path": rule.path(self.path), "uids": uids})
 
 
 class FolderSource(Settings):
@@ -105,8 +105,8 @@ class FolderSource(Settings):
     max_bytes: int = Field(64_000_000, ge=1, description="Larger files are dropped (ours).")
     limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
 
-    def placed(self, base: Path) -> Self:
-        return self.model_copy(update={"path": under(base, self.path)})
+    def map_paths(self, rule: PathRule) -> Self:
+        return self.model_copy(update={"path": rule.path(self.path)})
 
 
 class ShardsSource(Settings):
@@ -120,10 +120,9 @@ class ShardsSource(Settings):
         None, description="Only samples whose uid is in this DataComp subset (.npy of u8,u8)."
     )
 
-    def placed(self, base: Path) -> Self:
-        uids = None if self.uids is None else under(base, self.uids)
-        pattern = str(base / Path(self.path).expanduser())
-        return self.model_copy(update={"path": pattern, "uids": uids})
+    def map_paths(self, rule: PathRule) -> Self:
+        uids = None if self.uids is None else rule.path(self.uids)
+        return self.model_copy(update={"path": rule.path(self.path).as_posix(), "uids": uids})
 
 
 SOURCES = (MiniSource, UrlsSource, FolderSource, ShardsSource)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from stylear.curate.recipe.base import Settings, under
-from stylear.curate.recipe.synthesizers import absolute_paths, backend_settings
+from stylear.curate.recipe.base import PathRule, Settings
+from stylear.curate.recipe.synthesizers import backend_settings, map_model_paths
 from stylear.curate.recipe.templates import parse_all
 from stylear.errors import RecipeError
 
@@ -26,8 +26,8 @@ class FolderReferences(Settings):
     type: Literal["folder"]
     path: Path
 
-    def placed(self, base: Path) -> Self:
-        return self.model_copy(update={"path": under(base, self.path)})
+    def map_paths(self, rule: PathRule) -> Self:
+        return self.model_copy(update={"path": rule.path(self.path)})
 
 
 REFERENCES = (MiniReferences, FolderReferences)
@@ -105,14 +105,14 @@ class SynthesizeSettings(Settings):
             )
         return self
 
-    def placed(self, base: Path) -> Self:
+    def map_paths(self, rule: PathRule) -> Self:
         words = {
-            name: under(base, given) if isinstance(given, Path) else given
+            name: rule.path(given) if isinstance(given, Path) else given
             for name, given in self.words.items()
         }
         update = {
-            "prompts": None if self.prompts is None else under(base, self.prompts),
+            "prompts": None if self.prompts is None else rule.path(self.prompts),
             "words": words,
-            "settings": absolute_paths(self.backend, self.settings, base),
+            "settings": map_model_paths(self.backend, self.settings, rule),
         }
         return self.model_copy(update=update)

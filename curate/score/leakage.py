@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from stylear.console import say
+from stylear.curate.recipe.base import PathNames
 from stylear.curate.score.clip import ClipScorer
 from stylear.curate.score.reference import cosines
 from stylear.curate.score.scorer import Context, Measured
@@ -57,7 +58,7 @@ class LeakageScorer(ClipScorer):
         return f"{super().reads(spec, reference)} {digest(scene_of(reference))}"
 
     def told(self) -> dict[str, Any]:
-        return super().told() | {"content": self.spec.segment or "scene"}
+        return super().told() | {"content": self.spec.map_paths(PathNames()).segment or "scene"}
 
     def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         contents = self._embedded() if shard.of(self.images) else {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stylear.curate.corpus import shards
 from stylear.curate.corpus.ledger import StageInputs
+from stylear.curate.recipe.base import PathNames
 from stylear.curate.stage import omit_keys
 
 if TYPE_CHECKING:
@@ -49,5 +50,7 @@ def score_inputs(spec: Any, fingerprint: str, inputs: Sequence[str] = ()) -> Sta
     """What decides the columns of one scorer on one shard."""
     from stylear.curate.score.device import resolve_device
 
-    settings = omit_keys(resolve_device(spec).model_dump(mode="json"), "device")
+    settings = omit_keys(
+        resolve_device(spec).map_paths(PathNames()).model_dump(mode="json"), "device"
+    )
     return StageInputs({"score": settings}, str(shards.VERSION), inputs, [fingerprint])

@@ -15,6 +15,7 @@ from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.repair import repair_shard
 from stylear.curate.corpus.shards import ShardInfo
+from stylear.curate.recipe.base import PathNames
 from stylear.curate.recipe.synthesizers import NEEDS_CONTENT, BackendSettings, backend_settings
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.stage import (
@@ -61,7 +62,7 @@ def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
     """
     spec = recipe.synthesize
     settings = backend_settings(spec.backend, spec.settings)
-    values = omit_keys(spec.model_dump(mode="json"), "settings")
+    values = omit_keys(spec.map_paths(PathNames()).model_dump(mode="json"), "settings")
     weights: Sequence[str]
     try:
         weights = [weights_state(settings)]

@@ -101,7 +101,7 @@ def test_a_second_run_makes_nothing_and_touches_nothing(built: Path, home: Path)
     assert {result.stage: result.new for result in done.results} == dict.fromkeys(STAGES, 0)
     same = {path: path.stat().st_mtime_ns for path in before}
     moved = {path.name for path in before if same[path] != before[path]}
-    assert moved <= {".lock", "manifest.json", "index.html"}
+    assert moved <= {".lock", ".recipe-folder.json", "manifest.json", "index.html"}
 
 
 def test_stages_run_alone_make_the_same_corpus(home: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from builders.tiny_sam import disc, tiny_sam
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
+from stylear.curate.recipe.base import AbsolutePaths
 from stylear.curate.recipe.scores import AestheticScore, LeakageScore
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.score import open_scorer, scorer_fingerprint
@@ -124,13 +125,13 @@ def leakage(**changes: Any) -> LeakageScore:
 
 def test_files_that_are_there_become_absolute_and_names_stay(tmp_path: Path) -> None:
     (tmp_path / "sam.pth").write_bytes(b"")
-    found = leakage(segment="sam:sam.pth").placed(tmp_path)
+    found = leakage(segment="sam:sam.pth").map_paths(AbsolutePaths(tmp_path))
     assert found.segment == f"sam:{tmp_path / 'sam.pth'}"
     for method in (None, "grabcut", "sam:sam-vit-b"):
-        assert leakage(segment=method).placed(tmp_path).segment == method
+        assert leakage(segment=method).map_paths(AbsolutePaths(tmp_path)).segment == method
     (tmp_path / "head.pth").write_bytes(b"")
     nice = AestheticScore(name="nice", type="aesthetic", model="mini-clip", head="head.pth")
-    assert nice.placed(tmp_path).head == str(tmp_path / "head.pth")
+    assert nice.map_paths(AbsolutePaths(tmp_path)).head == str(tmp_path / "head.pth")
     with pytest.raises(ValidationError, match="segment"):
         leakage(segment="mask.png")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stylear.curate.recipe.base import AbsolutePaths
 from stylear.curate.recipe.synthesis import SynthesizeSettings
 from stylear.curate.recipe.templates import parse_template
 from stylear.curate.synthesize.prompts.destyle import destyle
@@ -118,7 +119,7 @@ def test_words_are_a_list_or_a_file(words: Any) -> None:
 
 def test_words_come_from_a_file_beside_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "animals.txt").write_text("# animals\na cat\n\na  dog\na cat\n")
-    asked = spec("{animal}", words={"animal": "animals.txt"}).placed(tmp_path)
+    asked = spec("{animal}", words={"animal": "animals.txt"}).map_paths(AbsolutePaths(tmp_path))
     assert sorted(fill(asked, 0)) == ["a cat", "a dog"]
     (tmp_path / "animals.txt").write_text("# nothing\n")
     with pytest.raises(SourceError, match=r"synthesize\.words\.animal: .* holds no word"):
@@ -144,7 +145,9 @@ def test_prompts_are_safe_to_store() -> None:
 
 def test_the_word_lists_that_are_shipped_hold_no_words_of_style() -> None:
     words = {name: f"words/{name}s.txt" for name in ("subject", "place", "moment")}
-    asked = spec("{subject} {place}", "{subject} {place} {moment}", words=words).placed(MANIFESTS)
+    asked = spec("{subject} {place}", "{subject} {place} {moment}", words=words).map_paths(
+        AbsolutePaths(MANIFESTS)
+    )
     prompts = list(fill(asked, 0))
     assert len(prompts) == len(set(prompts)) == 54 * 28 * (1 + 12)
     assert [prompt for prompt in prompts[:3000] if destyle(prompt).removed] == []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from stylear.curate.recipe.base import PathRule
 from stylear.curate.recipe.synthesizers.base import BackendSettings
 from stylear.curate.recipe.synthesizers.diffusion import (
     DiffusionSettings,
@@ -41,8 +41,8 @@ __all__ = [
     "SdxlSettings",
     "StatisticsSettings",
     "StyleAlignedSettings",
-    "absolute_paths",
     "backend_settings",
+    "map_model_paths",
 ]
 
 BACKENDS: dict[str, type[BackendSettings]] = {
@@ -82,11 +82,10 @@ def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings
         raise RecipeError(message, hint=f"settings of backend {backend}: {known}") from error
 
 
-def absolute_paths(backend: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The settings with paths that lie below `base` (the recipe's folder) made absolute."""
-    resolved = dict(values)
+def map_model_paths(backend: str, values: Mapping[str, Any], rule: PathRule) -> dict[str, Any]:
+    """The settings with the paths of model files rewritten by `rule`; names of models stay."""
+    changed = dict(values)
     for key in BACKENDS[backend].paths:
-        value = resolved.get(key)
-        if isinstance(value, str) and (base / value).exists():
-            resolved[key] = str((base / value).resolve())
-    return resolved
+        if isinstance(value := changed.get(key), str):
+            changed[key] = rule.name(value)
+    return changed
