@@ -23,6 +23,7 @@ from stylear.pair import Scalar, digest
 
 VERSION = 2  # raise when the same URLs and limits should be downloaded again
 LOG = "downloads.log"
+TEMPORARY = "tmp"  # of the downloading processes
 FETCHED_AT = "_fetched_at"  # a detail that fetch takes out again: it differs in every run
 
 # What urllib and img2dataset say -> the reason a pair is dropped for; the first match wins.
@@ -197,12 +198,16 @@ class Worker:
             self._process.kill()
             self._process.communicate()
             self._process = None
+            shutil.rmtree(self._folder / TEMPORARY, ignore_errors=True)
         if self._log is not None:
             self._log.close()
 
     def _start(self) -> subprocess.Popen[str]:
         """The downloading process, with its settings sent."""
         self._log = (self._folder / LOG).open("a", encoding="utf-8")
+        # img2dataset's import of wandb leaves folders in the temporary directory: this one is removed
+        temporary = self._folder / TEMPORARY
+        temporary.mkdir(exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "stylear.curate.fetch.worker"],
             stdin=subprocess.PIPE,
@@ -210,7 +215,12 @@ class Worker:
             stderr=self._log,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": _python_path()},
+            env={
+                **os.environ,
+                "NO_ALBUMENTATIONS_UPDATE": "1",
+                "PYTHONPATH": _python_path(),
+                "TMPDIR": str(temporary),
+            },
         )
         limits = asdict(self._limits)
         networks = limits.pop("allow_networks")

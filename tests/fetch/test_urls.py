@@ -144,6 +144,19 @@ def test_every_row_becomes_a_pair_in_list_order(
     assert [pair.key for pair in refused] == [pair.key for pair in pairs]
 
 
+def test_a_download_leaves_nothing_in_the_temporary_directory(
+    tmp_path: Path, site: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """img2dataset imports wandb, which leaves two empty folders in each process."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    (tmp_path / "list.csv").write_text(f"url,caption\n{site[0]}/1.png,one\n")
+    assert [pair.caption for pair in stream(tmp_path, source())] == ["one"]
+    assert list(temporary.iterdir()) == []
+    assert not [path for path in (tmp_path / "work").rglob("*wandb*") if path.is_dir()]
+
+
 def test_a_stopped_download_goes_on_where_it_was(
     tmp_path: Path, site: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
