@@ -136,8 +136,10 @@ class GuardedOpener:
         start, patient = url, True
         hops = 0
         while True:
-            if evidence is not None and self._robots is not None and not self._robots.allow(url):
-                raise Refused("robots-disallowed", urlsplit(url).netloc)
+            if evidence is not None and self._robots is not None:
+                reason = self._robots.find_refusal(url)
+                if reason is not None:
+                    raise Refused(reason, urlsplit(url).netloc)
             host = urlsplit(url).hostname or ""
             waited_s = self.pace.wait(host, PATIENCE_S)
             if waited_s is None:

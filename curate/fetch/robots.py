@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from stylear.curate.fetch.refused import Refused
+
 AGENT = "stylear"
 MAX_BYTES = 512_000  # what a robot must at least read (RFC 9309, 2.5)
 MAX_HOSTS = 20_000  # kept in the cache
@@ -24,7 +26,8 @@ class Rules:
         return max(found, default=(0, True))[1]
 
 
-EVERYTHING, NOTHING = Rules(), Rules(((False, "/"),))
+EVERYTHING = Rules()
+OF_ADDRESS = ("not-public-address", "unknown-host")  # true of the site's other URLs, too
 
 
 def parse(text: str, agent: str = AGENT) -> Rules:
@@ -72,18 +75,21 @@ class RobotsCache:
 
     def __init__(self, read: Callable[[str], str | None]) -> None:
         self._read, self._lock = read, threading.Lock()
-        self._rules: dict[str, Rules] = {}
+        self._rules: dict[str, Rules | str] = {}
         self._asking: dict[str, threading.Lock] = {}
 
-    def allow(self, url: str) -> bool:
-        """Whether we may ask for a URL; no when the site's rules cannot be read (RFC 9309, 2.3.1.4)."""
+    def find_refusal(self, url: str) -> str | None:
+        """Why a URL may not be requested: robots-disallowed, robots-unreadable (RFC 9309, 2.3.1.4: nothing
+        may then), not-public-address or unknown-host; None when it may."""
         parts = urlsplit(url)
-        site = f"{parts.scheme}://{parts.netloc}"
-        return self._of(site).allow(
-            (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        )
+        rules = self._find_rules(f"{parts.scheme}://{parts.netloc}")
+        if isinstance(rules, str):
+            return rules
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return None if rules.allow(path) else "robots-disallowed"
 
-    def _of(self, site: str) -> Rules:
+    def _find_rules(self, site: str) -> Rules | str:
+        """The rules of a site, or the reason why there are none to obey."""
         with self._lock:
             if site in self._rules:
                 return self._rules[site]
@@ -92,14 +98,19 @@ class RobotsCache:
             with self._lock:
                 if site in self._rules:
                     return self._rules[site]
-            try:
-                text = self._read(f"{site}/robots.txt")
-                rules = EVERYTHING if text is None else parse(text)
-            except OSError:
-                rules = NOTHING
+            rules = self._ask(site)
             with self._lock:
                 if len(self._rules) >= MAX_HOSTS:
                     self._rules.pop(next(iter(self._rules)))
                 self._rules[site] = rules
                 self._asking.pop(site, None)
         return rules
+
+    def _ask(self, site: str) -> Rules | str:
+        try:
+            text = self._read(f"{site}/robots.txt")
+        except Refused as refused:
+            return refused.name if refused.name in OF_ADDRESS else "robots-unreadable"
+        except OSError:
+            return "robots-unreadable"
+        return EVERYTHING if text is None else parse(text)

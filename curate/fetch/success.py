@@ -11,6 +11,16 @@ WINDOW_BLOCKS = (
     4  # the latest blocks, which are judged together: a list may have a stretch of dead hosts
 )
 HOPELESS = 100  # downloads after which not a single success is the end, whatever the window (ours)
+CHECK_NETWORK = "check the network and run the same command again (what failed is asked for again)"
+HINTS = {  # what to do about the commonest failure
+    "not-public-address": "hosts in private networks are reached only when named, e.g."
+    " --allow-network 127.0.0.0/8",
+    "robots-disallowed": "robots.txt forbids it; with `robots: false` it is not asked for",
+    "robots-unreadable": "robots.txt cannot be read; with `robots: false` it is not asked for",
+    "opted-out": "the sites opted out of being used for training; take other URLs",
+    "http-404": "the files are gone; take a newer list",
+    "not-an-image": "the URLs give pages, not pictures; check the URL column",
+}
 
 Outcomes = Mapping[str | None, int]  # reason (None: downloaded) -> downloads
 
@@ -52,6 +62,6 @@ class Success:
         raise SourceError(
             f"{self._name}: {total[None]} of the last {tried} downloads succeeded, expected at least"
             f" {self._min:.0%}; the others: {common}",
-            hint="check the network and run the same command again (what failed is asked for again);"
+            hint=f"{HINTS.get(failures.most_common(1)[0][0], CHECK_NETWORK)};"
             " --min-success 0 goes on regardless",
         )

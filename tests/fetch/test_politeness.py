@@ -13,7 +13,9 @@ from stylear.curate.fetch.loopback import NETWORK
 from stylear.curate.fetch.optout import opted_out
 from stylear.curate.fetch.pace import Pace, retry_after_s
 from stylear.curate.fetch.refused import Refused
-from stylear.curate.fetch.robots import EVERYTHING, NOTHING, RobotsCache, parse
+from stylear.curate.fetch.robots import EVERYTHING, RobotsCache, Rules, parse
+from stylear.curate.fetch.success import Success
+from stylear.errors import SourceError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 PAST, FUTURE = "25 Jun 2010 15:00:00 GMT", "Fri, 25 Jun 2049 15:00:00 GMT"
@@ -134,7 +136,7 @@ def test_groups_for_everyone_hold_where_none_names_us() -> None:
     assert parse("User-agent: other\nDisallow: /").allow("/x")
     assert parse("User-agent: stylear\nDisallow:\n\nUser-agent: *\nDisallow: /").allow("/x")
     assert parse("<html>not found</html>") == EVERYTHING
-    assert not NOTHING.allow("/x")
+    assert not Rules(((False, "/"),)).allow("/x")
 
 
 def test_a_hostile_rule_takes_no_time() -> None:
@@ -149,17 +151,35 @@ def test_robots_txt_is_asked_for_once_a_site_and_only_on_request() -> None:
         asked.append(url)
         if "broken" in url:
             raise OSError("unreachable")
+        if "home" in url:
+            raise Refused("not-public-address", "home is 127.0.0.1")
         return None if "none" in url else "User-agent: *\nDisallow: /no"
 
     cache = RobotsCache(read)
     urls = ("http://a/no/1", "http://a/yes", "https://a/no", "http://none/no", "http://broken/yes")
-    assert [cache.allow(url) for url in urls * 2] == [False, True, False, True, False] * 2
+    urls = (*urls, "http://home/yes")
+    no = "robots-disallowed"
+    found = [no, None, no, None, "robots-unreadable", "not-public-address"]
+    assert [cache.find_refusal(url) for url in urls * 2] == found * 2
     assert sorted(asked) == [
         "http://a/robots.txt",
         "http://broken/robots.txt",
+        "http://home/robots.txt",
         "http://none/robots.txt",
         "https://a/robots.txt",
     ]
+
+
+def test_loopback_is_refused_by_its_address_with_robots_on() -> None:
+    """Not as robots-disallowed: nobody was asked. The hint names the flag that helps."""
+    guard = GuardedOpener(Limits(robots=True))
+    assert outcome(guard, "http://127.0.0.1:9/a.png") == "not-public-address"
+    guard.close()
+    success = Success("list", 0.5)
+    with pytest.raises(SourceError, match="not-public-address 3") as refused:
+        success.count({"not-public-address": 3}, lambda: None, last=True)
+    assert "--allow-network 127.0.0.0/8" in str(refused.value.hint)
+    assert "check the network" not in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +187,7 @@ def test_robots_txt_is_asked_for_once_a_site_and_only_on_request() -> None:
     [
         ("User-agent: *\nDisallow: /tag", ["robots-disallowed", "opened", "robots-disallowed"]),
         (404, ["opened", "opened", "opened"]),
-        (503, ["robots-disallowed"] * 3),
+        (503, ["robots-unreadable"] * 3),
     ],
 )
 def test_the_guard_obeys_robots_txt(text: str | int, found: list[str]) -> None:
