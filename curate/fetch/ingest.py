@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import threading
@@ -16,13 +17,14 @@ from PIL import Image, ImageCms, ImageOps
 from stylear.curate.corpus.records import image_extension
 from stylear.curate.fetch import sniff
 from stylear.curate.fetch.pixels import Pixels, decode_jpeg, encode_pixels, fit, shrink_of
+from stylear.curate.fetch.png import complete_png, strip_text
 from stylear.pair import Origin, Pair, Scalar
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import ImageSettings
 
 STAGE = "fetch"
-VERSION = 2  # raise when the same bytes and settings give other stored bytes
+VERSION = 3  # raise when the same bytes and settings give other stored bytes
 
 FORMATS = (
     "PNG",
@@ -33,8 +35,10 @@ FORMATS = (
     "BMP",
     "TIFF",
     "AVIF",
+    "HEIF",
 )  # the rest has no business here
 MAX_PROFILE_BYTES = 4_000_000
+END_OF_JPEG = b"\xff\xd9"
 ORIENTATION = 0x0112  # the EXIF tag
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
@@ -105,8 +109,8 @@ def ingest(pair: Pair, settings: ImageSettings) -> Pair:
 def store(data: bytes, settings: ImageSettings) -> Stored:
     """The image in `data` as the recipe wants it stored: upright, sRGB, opaque, square, one frame.
 
-    Raises Refusal: empty, not-an-image, too-many-pixels, too-small, corrupt-image,
-    unsupported-pixels.
+    Raises Refusal: empty, not-an-image, unsupported-format (a picture of another kind),
+    too-many-pixels, too-small, corrupt-image, unsupported-pixels.
     """
     if not data:
         raise Refusal("empty")
@@ -122,8 +126,14 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
             return _stored(data, None, details, settings)
         # a JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the work; twice the size is left to resample
         image.draft(None, (2 * settings.size, 2 * settings.size))
-        picture = flatten(_decode(image), settings.background)
-    return _stored(data, np.asarray(picture), details, settings)
+        try:
+            picture = _decode(image)
+        except Refusal as refusal:
+            if settings.truncated == "drop" or refusal.reason != "corrupt-image":
+                raise
+            picture = _decode_truncated(data, refusal, settings)
+            details["truncated"] = True
+    return _stored(data, np.asarray(flatten(picture, settings.background)), details, settings)
 
 
 def _checked(width: int, height: int, kind: str, settings: ImageSettings) -> dict[str, Scalar]:
@@ -155,15 +165,45 @@ def _stored(
 
 
 def _open(data: bytes) -> Image.Image:
-    """The image with only its header read."""
+    """The image with only its header read. Text in a PNG is not looked at, however much there is."""
     Image.init()  # Pillow knows webp, tiff and avif only after this; it does its work once
+    kind = sniff.sniff_format(data[: sniff.NEEDED])
+    if kind == "heic" and not _register_heif():
+        raise Refusal("unsupported-format", "heic: install pillow-heif to read it")
     try:
         formats = [name for name in FORMATS if name in Image.OPEN]
-        return Image.open(io.BytesIO(data), formats=formats)
+        return Image.open(io.BytesIO(strip_text(data) if kind == "png" else data), formats=formats)
     except Image.DecompressionBombError as error:
         raise Refusal("too-many-pixels", str(error)) from error
     except Exception as error:  # parsers of hostile bytes raise anything; it is this pair's verdict
-        raise Refusal("not-an-image", str(error)) from error
+        if kind is None:
+            raise Refusal("not-an-image", str(error)) from error
+        damaged = kind in sniff.READ_FORMATS
+        raise Refusal("corrupt-image" if damaged else "unsupported-format", kind) from error
+
+
+@functools.cache
+def _register_heif() -> bool:
+    """Teach Pillow to read HEIC where the optional package is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _decode_truncated(data: bytes, refusal: Refusal, settings: ImageSettings) -> Image.Image:
+    """What there is of a JPEG or PNG whose end is missing. Raises the refusal when that is nothing."""
+    kind = sniff.sniff_format(data[: sniff.NEEDED])
+    completed = (
+        data + END_OF_JPEG if kind == "jpg" else complete_png(data) if kind == "png" else None
+    )
+    if completed is None:
+        raise refusal
+    with _open(completed) as image:
+        image.draft(None, (2 * settings.size, 2 * settings.size))
+        return _decode(image)
 
 
 def _decode(image: Image.Image) -> Image.Image:

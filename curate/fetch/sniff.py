@@ -16,11 +16,37 @@ PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
 PLAIN_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xFE})  # tables, restarts, JFIF, comment
 JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes
-AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevm", b"hevx"})
+AVIF_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
+READ_FORMATS = ("png", "jpg", "gif", "webp", "bmp", "tif", "avif", "heic")
+OTHER_FORMATS = (  # pictures that no decoder here reads: first bytes -> kind
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),
+    (b"\xff\x0a", "jxl"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
+    (b"8BPS", "psd"),
+    (b"\x76\x2f\x31\x01", "exr"),
+    (b"DDS ", "dds"),
+    (b"qoif", "qoi"),
+    (b"II+\0", "bigtiff"),
+    (b"MM\0+", "bigtiff"),
+)
+
+
+def sniff_format(start: bytes) -> str | None:
+    """The kind of picture by the first 32 bytes, one of READ_FORMATS or another; None for anything else."""
+    for magic, kind in OTHER_FORMATS:
+        if start.startswith(magic):
+            return kind
+    if start[:4] == b"\0\0\1\0" and 0 < start[4] <= 64 and start[9:10] == b"\0":
+        return "ico"
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:4].lower() == b"<svg":
+        return "svg"
+    return format_of(start)
 
 
 def format_of(start: bytes) -> str | None:
-    """png, jpg, gif, webp, bmp, tif or avif by the first 32 bytes; None for anything else."""
+    """One of READ_FORMATS by the first 32 bytes; None for anything else."""
     if start.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if start.startswith(b"\xff\xd8\xff"):
@@ -33,9 +59,18 @@ def format_of(start: bytes) -> str | None:
         return "bmp"
     if start[:4] in (b"II*\0", b"MM\0*"):
         return "tif"
-    if start[4:8] == b"ftyp" and any(brand in start[8:] for brand in AVIF_BRANDS):
-        return "avif"
-    return None
+    return _sniff_ftyp(start)
+
+
+def _sniff_ftyp(start: bytes) -> str | None:
+    """avif or heic: both are HEIF, told apart by the brands of their first box."""
+    length = min(int.from_bytes(start[:4], "big"), len(start))
+    brands = {start[8:12], *(start[at : at + 4] for at in range(16, length, 4))}
+    if start[4:8] != b"ftyp":
+        return None
+    if not brands & {b"avif", b"avis"} and brands & HEIC_BRANDS:
+        return "heic"
+    return "avif" if brands & AVIF_BRANDS else None
 
 
 def pixels_of(data: bytes | bytearray, format: str) -> tuple[int, int] | None:
@@ -55,7 +90,7 @@ def pixels_of(data: bytes | bytearray, format: str) -> tuple[int, int] | None:
                 return _jpeg(data)
             case "webp":
                 return _webp(data)
-            case "avif":
+            case "avif" | "heic":
                 return _avif(data)
     except (struct.error, IndexError):  # the header goes on behind what is there
         return None
@@ -141,7 +176,10 @@ def _avif(data: bytes | bytearray) -> tuple[int, int] | None:
 
 
 class Check:
-    """Looks at a body as it comes. Raises Refused: empty, not-an-image, too-many-pixels."""
+    """Looks at a body as it comes.
+
+    Raises Refused: empty, not-an-image, unsupported-format, too-many-pixels.
+    """
 
     def __init__(self, max_pixels: int) -> None:
         self._max_pixels, self._format, self._next = max_pixels, "", NEEDED
@@ -156,7 +194,10 @@ class Check:
         if not self._format:
             self._format = format_of(bytes(body[:NEEDED])) or ""
             if not self._format:
-                raise Refused("not-an-image", repr(bytes(body[:8])))
+                other = sniff_format(bytes(body[:NEEDED]))
+                raise Refused(
+                    "unsupported-format" if other else "not-an-image", repr(bytes(body[:8]))
+                )
         size = pixels_of(body[:LAST_LOOK], self._format)
         if size is not None:
             self._next = sys.maxsize

@@ -33,6 +33,9 @@ class ImageSettings(Settings):
         le=89_000_000,
         description="Source images with more pixels are dropped before decoding.",
     )
+    truncated: Literal["drop", "keep"] = Field(
+        "drop", description="JPEGs and PNGs whose end is missing; keep: with what is left of them."
+    )
 
 
 class MiniSource(Settings):
