@@ -52,6 +52,7 @@ def open_source(
     """The pairs of one source with the bytes as they came."""
     from stylear.curate.fetch.folder import folder_pairs
     from stylear.curate.fetch.mini import mini_pairs
+    from stylear.curate.fetch.parquet_images import parquet_pairs
     from stylear.curate.fetch.shards import shard_pairs
     from stylear.curate.fetch.urls import url_pairs
 
@@ -59,10 +60,12 @@ def open_source(
         case "mini":
             return mini_pairs(source, recipe.seed)
         case "folder":
-            return folder_pairs(source)
+            return folder_pairs(source, recipe.seed)
+        case "parquet":
+            return parquet_pairs(source, recipe.seed)
         case "shards":
             return shard_pairs(source)
         case "urls":
-            return url_pairs(source, work, recipe.image.max_pixels, only)
+            return url_pairs(source, work, recipe.image.max_pixels, only, recipe.seed)
         case other:
             raise AssertionError(f"a source of type {other!r} passed the recipe")

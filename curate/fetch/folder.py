@@ -3,125 +3,200 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from stylear.console import say
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.captions import caption_reason, choose_captions
+from stylear.curate.fetch.embedded_captions import embedded_caption
+from stylear.curate.fetch.folder_files import JUNK_FOLDERS, CaptionFiles, FolderFile, find_images
+from stylear.curate.fetch.folder_names import ImageIndex
 from stylear.curate.fetch.ingest import STAGE
-from stylear.curate.fetch.lists import CAPTION_COLUMNS, IMAGE_COLUMNS, list_paths, read_list
+from stylear.curate.fetch.lists import CAPTION_COLUMNS, IMAGE_COLUMNS, find_lists, read_list
+from stylear.curate.fetch.urls import column_names, list_format
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import FolderSource
 
-Listed = tuple[str, object, dict[str, object]]  # image, caption, other columns
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-DEFAULT_LISTS = ("captions.csv", "metadata.csv", "metadata.jsonl")  # the latter: Hugging Face
-MAX_TEXT_BYTES = 1_000_000  # of a .txt or .json beside an image
+# the latter three: Hugging Face
+DEFAULT_LISTS = ("captions.csv", "metadata.csv", "metadata.jsonl", "metadata.parquet")
+EMBEDDED = "embedded"  # captions: from the text chunks of the pictures
+REPEATS = re.compile(r"(\d+)_.+")  # folders of sd-scripts: 10_name
 
 
-def folder_pairs(source: FolderSource) -> Iterator[Pair]:
-    """A pair for every row of the caption list, then for every image that it does not name.
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One pair to be: the image, its caption as it came, further columns, and a reason to drop it."""
 
-    Without a list (`captions` unset and no captions.csv, metadata.csv or metadata.jsonl): a pair
-    for every image, by name, captioned by the .txt or .json ("caption") beside it. Dropped:
-    no-caption, missing-file, outside-folder, unreadable-file, too-large, extra-caption (a further
-    caption of the same image, unless `captions_per_image: all`).
-    Raises SourceError for a folder that is missing or empty and for a list that cannot be read.
+    name: str
+    caption: object
+    columns: dict[str, object] = field(default_factory=dict)
+    reason: str | None = None
+
+
+def folder_pairs(source: FolderSource, seed: int = 0) -> Iterator[Pair]:
+    """A pair for every row of the caption lists, then for every image that they do not name.
+
+    Without a list (`captions` unset and no captions.csv, metadata.csv, metadata.jsonl or
+    metadata.parquet): a pair for every image, by name, captioned by the file beside it. Dropped:
+    no-caption, caption-not-text, caption-not-utf8, missing-file, ambiguous-file, outside-folder,
+    unreadable-file, too-large, malformed-row, not-utf8, extra-caption (a further caption of the same
+    image, unless `captions_per_image: all`). Raises SourceError for a folder that is missing or empty
+    and for a list that cannot be read.
     """
     folder = source.path
-    images = image_names(folder)
-    rows: Iterator[Listed]
-    named = [source.captions] if source.captions is not None else DEFAULT_LISTS
-    listing = next((folder / name for name in named if (folder / name).is_file()), None)
-    if listing is not None or source.captions is not None:
-        rows = _listed(listing or folder / str(source.captions), images)
+    images = find_images(folder)
+    warn_repeats(folder, images)
+    warn_links(folder, images, source)
+    lists = [] if source.captions == EMBEDDED else choose_lists(folder, source)
+    items: Iterator[Item]
+    if source.captions == EMBEDDED:
+        items = (Item(image.name, EMBEDDED) for image in images)
+    elif lists:
+        items = read_items(source, lists, images)
     else:
-        root = folder.resolve()
-        rows = ((name, beside(root / name, root), {}) for name in images)
-    return _pairs(folder, rows, source)
+        files = CaptionFiles(
+            folder.resolve(),
+            source.caption_files,
+            source.encoding,
+            follow_links=source.follow_links,
+        )
+        items = (Item(image.name, *read_beside(files, image.name)) for image in images)
+    yield from make_pairs(folder, items, source, seed)
 
 
-def _pairs(folder: Path, rows: Iterator[Listed], source: FolderSource) -> Iterator[Pair]:
+def read_beside(files: CaptionFiles, name: str) -> tuple[object, dict[str, object], str | None]:
+    """The caption beside an image as the rest of its Item."""
+    caption, reason = files.read(name)
+    return caption, {}, reason
+
+
+def make_pairs(
+    folder: Path, items: Iterator[Item], source: FolderSource, seed: int
+) -> Iterator[Pair]:
+    """The pairs of the items, in order, with the bytes of their images."""
     root = folder.resolve()
     used: dict[str, str] = {}  # image -> content of its first caption
-    for count, (name, raw, columns) in enumerate(rows):
-        if source.limit is not None and count >= source.limit:
-            return
-        caption, notes = clean_caption(raw)
-        data, reason = _read(root, name, source.max_bytes)
-        if reason is None and not caption:
-            reason = "no-caption"
-        elif reason is None and name in used and source.captions_per_image == "first":
-            reason = "extra-caption"
-        content = used.get(name) or content_id(caption)
-        if caption:
-            used.setdefault(name, content)  # all captions of an image are one content
-        sha256 = hashlib.sha256(data).hexdigest() if data else None
-        origin = Origin(
-            kind="raw",
-            source=f"folder:{plain_source(f'{folder.name}/{name}')}",
-            content=content,
-            source_sha256=sha256,
-            details={**clean_details(columns), **notes},
-        )
-        text = raw if isinstance(raw, str) else None
-        pair = Pair(digest("folder", name, text, sha256), caption, data, origin)
-        yield pair if reason is None else pair.drop(STAGE, reason)
+    count = 0
+    for item in items:
+        for raw in choose_captions(item.caption, source.captions_per_image, seed, item.name):
+            if source.limit is not None and count >= source.limit:
+                return
+            yield make_pair(root, folder.name, item, raw, source, used, count)
+            count += 1
 
 
-def image_names(folder: Path) -> list[str]:
-    """The images below `folder`, sorted. Raises SourceError when there is none."""
-    if not folder.is_dir():
-        raise SourceError(
-            f"{folder}: expected a folder of images, found nothing",
-            hint="relative paths start at the recipe's folder",
-        )
-    images = sorted(_images(folder))
-    if not images:
-        raise SourceError(
-            f"{folder}: expected images ({', '.join(SUFFIXES)}), found none",
-            hint="put images there, or name the folder that holds them",
-        )
-    return images
+def make_pair(
+    root: Path,
+    folder_name: str,
+    item: Item,
+    raw: object,
+    source: FolderSource,
+    used: dict[str, str],
+    count: int,
+) -> Pair:
+    """The pair of one item and one of its captions."""
+    name = item.name
+    data, reason = b"", item.reason
+    if reason is None:
+        data, reason = read_image(root, name, source.max_bytes, follow_links=source.follow_links)
+    if source.captions == EMBEDDED:
+        raw = embedded_caption(data)
+    text = raw if isinstance(raw, str) else None
+    caption, notes = clean_caption(text)
+    if reason is None and not caption:
+        reason = caption_reason(raw, caption)
+    elif reason is None and name in used and source.captions_per_image == "first":
+        reason = "extra-caption"
+    content = used.get(name) or content_id(caption)
+    if caption and name:
+        used.setdefault(name, content)  # all captions of an image are one content
+    sha256 = hashlib.sha256(data).hexdigest() if data else None
+    shown = (
+        PurePosixPath(name).name if name.startswith("/") else name
+    )  # no absolute path in a corpus
+    origin = Origin(
+        kind="raw",
+        source=f"folder:{plain_source(f'{folder_name}/{shown}')}",
+        content=content,
+        source_sha256=sha256,
+        details={**clean_details(item.columns), **notes},
+    )
+    key = digest("folder", name, text, sha256)
+    if item.reason in ("malformed-row", "not-utf8"):
+        key = digest("row", folder_name, count, item.reason)
+    pair = Pair(key, caption, data, origin)
+    return pair if reason is None else pair.drop(STAGE, reason)
 
 
-def _images(folder: Path) -> Iterator[str]:
-    """Image files below `folder`, as relative POSIX paths; hidden files and folders are left out."""
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in relative.parts):
-            yield relative.as_posix()
+def choose_lists(folder: Path, source: FolderSource) -> list[Path]:
+    """The caption lists of a folder: the one that is named, else those with a usual name, at any depth.
+
+    Raises SourceError for two of them in one folder.
+    """
+    if source.captions is not None:
+        return [find_lists(folder / source.captions)[0]]
+    found: dict[Path, Path] = {}
+    for name in DEFAULT_LISTS:
+        for path in sorted(folder.rglob(name)):
+            relative = path.relative_to(folder).parts
+            if any(part.startswith(".") or part in JUNK_FOLDERS for part in relative):
+                continue
+            if path.parent in found:
+                raise SourceError(
+                    f"{path.parent}: expected one list of captions, found {found[path.parent].name}"
+                    f" and {path.name}",
+                    hint=f"say which in the recipe, e.g. captions: {path.name}, or remove one",
+                )
+            found[path.parent] = path
+    return sorted(found.values())
 
 
-def _listed(listing: Path, images: list[str]) -> Iterator[Listed]:
-    """(image, caption, other columns) for every row of the list, then for images it does not name."""
-    present = set(images)
-    by_name: dict[str, list[str]] = {}
-    for image in images:
-        by_name.setdefault(image.rpartition("/")[2], []).append(image)
+def read_items(source: FolderSource, lists: list[Path], images: list[FolderFile]) -> Iterator[Item]:
+    """An item for every row of the lists, then for every image that they do not name."""
+    index = ImageIndex(image.name for image in images)
     named: set[str] = set()
-    rows = read_list(list_paths(listing)[0], IMAGE_COLUMNS, CAPTION_COLUMNS, "image")
-    for row in rows:
-        name = row.place if isinstance(row.place, str) else ""
-        name = PurePosixPath(name).as_posix() if name else ""  # ./a.png is a.png
-        if name not in present and len(by_name.get(name, [])) == 1:
-            name = by_name[name][0]  # lists often name files of a folder below
-        named.add(name)
-        yield name, row.caption, row.columns
+    captions = column_names(source.caption_column, CAPTION_COLUMNS)
+    fall_back = isinstance(source.caption_column, tuple)
+    for path in lists:
+        base = path.parent.relative_to(source.path).as_posix()
+        base = "" if base == "." else f"{base}/"
+        rows = read_list(
+            path, IMAGE_COLUMNS, captions, "image", list_format(source), fall_back=fall_back
+        )
+        for row in rows:
+            if row.reason is not None:
+                yield Item("", None, {"list_line": row.line}, row.reason)
+                continue
+            name, reason = index.find(row.place if isinstance(row.place, str) else "", base)
+            columns = row.columns
+            if reason == "missing-file" and name and (near := index.nearest(name)):
+                columns = {**columns, "nearest_file": near}
+            named.add(name)
+            yield Item(name, row.caption, columns, reason)
     for image in images:
-        if image not in named:
-            yield image, None, {}
+        if image.name not in named:
+            yield Item(image.name, None)
 
 
-def _read(root: Path, name: str, max_bytes: int) -> tuple[bytes, str | None]:
-    """The bytes of an image, or why there are none; nothing outside `root` is read."""
+def read_image(
+    root: Path, name: str, max_bytes: int, *, follow_links: bool
+) -> tuple[bytes, str | None]:
+    """The bytes of an image, or why there are none; nothing outside `root` is read unless links are followed.
+
+    A name with `..` or an absolute one never leaves `root`, whatever is followed.
+    """
     try:
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            return b"", "outside-folder"
         path = (root / name).resolve()
-        if not path.is_relative_to(root):
+        if not follow_links and not path.is_relative_to(root):
             return b"", "outside-folder"
         if not name or not path.is_file():
             return b"", "missing-file"
@@ -132,30 +207,22 @@ def _read(root: Path, name: str, max_bytes: int) -> tuple[bytes, str | None]:
         return b"", "unreadable-file"
 
 
-def beside(image: Path, root: Path) -> str | None:
-    """The caption in the .txt or .json file beside an image; None when there is none inside `root`."""
-    for path in (image.with_suffix(".txt"), image.with_suffix(".json")):
-        if not path.is_file() or not path.resolve().is_relative_to(root):
-            continue
-        text = _start_of(path)
-        if path.suffix == ".txt":
-            return text
-        try:
-            return caption_in(json.loads(text))
-        except (ValueError, RecursionError):
-            return None
-    return None
+def warn_repeats(folder: Path, images: list[FolderFile]) -> None:
+    """Say that folders such as `10_name` are read once: their number is no repeat here."""
+    names = {image.name.split("/")[0] for image in images if "/" in image.name}
+    repeated = sorted(name for name in names if REPEATS.fullmatch(name))
+    if repeated:
+        say(
+            f"{folder.name}: folders such as {repeated[0]!r} are read once; repeats in a folder's name"
+            " are not applied"
+        )
 
 
-def caption_in(record: object) -> str | None:
-    """The caption in a JSON object, under any of the usual names."""
-    if isinstance(record, dict):
-        for name in CAPTION_COLUMNS:
-            if isinstance(record.get(name), str):
-                return str(record[name])
-    return None
-
-
-def _start_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(MAX_TEXT_BYTES).decode("utf-8-sig", "replace")
+def warn_links(folder: Path, images: list[FolderFile], source: FolderSource) -> None:
+    """Say how many images are dropped because links lead to them."""
+    count = sum(image.is_linked for image in images)
+    if count and not source.follow_links:
+        say(
+            f"{folder.name}: {count} images lie behind links to outside the folder and are dropped"
+            " (outside-folder); to read them set follow_links: true"
+        )

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stylear.curate.fetch.folder import image_names
+from stylear.curate.fetch.folder_files import find_images
+from stylear.curate.fetch.lists import count_rows, find_lists
 from stylear.curate.fetch.shards import tar_paths
 from stylear.curate.fetch.urls import plans
 
@@ -24,9 +25,11 @@ def _row(source: Any, seed: int) -> dict[str, Any]:
     row |= {"downloads": 0, "hosts": 0, "busiest": None, "refused": None, "bytes": None}
     match source.type:
         case "urls":
-            row |= _urls(source)
+            row |= _urls(source, seed)
         case "folder":
-            row["pairs"] = len(image_names(source.path))
+            row["pairs"] = len(find_images(source.path))
+        case "parquet":
+            row["pairs"] = sum(count_rows(path) or 0 for path in find_lists(source.path))
         case "shards":
             row["bytes"] = sum(path.stat().st_size for path in tar_paths(source.path))
         case "mini":
@@ -36,11 +39,11 @@ def _row(source: Any, seed: int) -> dict[str, Any]:
     return row
 
 
-def _urls(source: UrlsSource) -> dict[str, Any]:
+def _urls(source: UrlsSource, seed: int) -> dict[str, Any]:
     """Rows, downloads, hosts, and rows that would be refused unasked, by reason."""
     hosts: Counter[str] = Counter()
     refused: Counter[str] = Counter()
-    for plan in plans(source):
+    for plan in plans(source, seed):
         if plan.url is not None:
             hosts[urlsplit(plan.url).netloc] += 1
         else:

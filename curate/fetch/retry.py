@@ -151,7 +151,9 @@ def _asked_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator[t
     for source in recipe.raw:
         if source.type == "urls":
             again = source.model_copy(update={"min_success": 0.0})
-            rows = (p for p in plans(source) if p.url is not None and p.pair.key in wanted)
+            rows = (
+                p for p in plans(source, recipe.seed) if p.url is not None and p.pair.key in wanted
+            )
             for pair in downloaded(rows, again, work_folder(build.corpus), recipe.image.max_pixels):
                 yield wanted[pair.key][0], pair
 

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.captions import caption_in
 from stylear.curate.fetch.download import reason_of
-from stylear.curate.fetch.folder import SUFFIXES, caption_in
+from stylear.curate.fetch.folder_files import SUFFIXES
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.subset import Subset
 from stylear.errors import SourceError

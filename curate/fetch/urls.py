@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
+from html import unescape
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylear.console import Bar
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.captions import caption_reason, choose_captions
 from stylear.curate.fetch.download import Download, Downloads
 from stylear.curate.fetch.guard import Limits
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.lists import (
     CAPTION_COLUMNS,
     URL_COLUMNS,
+    ListFormat,
     Row,
     count_rows,
-    list_paths,
+    find_lists,
     read_list,
 )
 from stylear.curate.fetch.pixels import prepare
@@ -31,7 +35,9 @@ from stylear.pair import Origin, Pair, content_id, digest
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import UrlsSource
+    from stylear.curate.recipe.sources import ListSettings
 
+ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
 BLOCK_ROWS = 500  # rows downloaded, kept and repeated together (ours)
 BLOCKS_AHEAD = 4  # asked for before the first is read, so that downloading never waits for decoding
 
@@ -46,7 +52,11 @@ class Planned:
 
 
 def url_pairs(
-    source: UrlsSource, work: Path, max_pixels: int, only: Container[str] | None = None
+    source: UrlsSource,
+    work: Path,
+    max_pixels: int,
+    only: Container[str] | None = None,
+    seed: int = 0,
 ) -> Iterator[Pair]:
     """A pair for every row of the list, in list order, with the downloaded bytes as its image.
 
@@ -55,8 +65,8 @@ def url_pairs(
     not-http, bad-url, duplicate-row (same URL and caption as an earlier row). Raises SourceError for
     a list that cannot be read, and when fewer downloads succeed than `min_success` asks for.
     """
-    paths = list_paths(source.path)
-    planned = plans(source)
+    paths = find_lists(source.path)
+    planned = plans(source, seed)
     if only is not None:  # a few that are wanted back, each with an outcome of its own
         source = source.model_copy(update={"min_success": 0.0})
         planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
@@ -125,26 +135,32 @@ def limits_of(source: UrlsSource, max_pixels: int) -> Limits:
     )
 
 
-def plans(source: UrlsSource) -> Iterator[Planned]:
-    """What each row of the list asks for. Keys are unique: a repeated row has its place in its key."""
+def plans(source: UrlsSource, seed: int = 0) -> Iterator[Planned]:
+    """What each row of the list asks for. Keys are unique: a repeated row has its place in its key.
+
+    A row with several captions gives a pair for each with `captions_per_image: all`.
+    """
     seen: Counter[bytes] = Counter()
-    for row in islice(_rows(source, list_paths(source.path)), source.limit):
-        url = row.place if isinstance(row.place, str) else ""
-        raw = row.caption if isinstance(row.caption, str) else None
-        key = digest("url", url, raw)
+    for row, raw in islice(_captioned_rows(source, seed), source.limit):
+        if row.reason is not None:
+            yield Planned(_broken_row(source, row), None)
+            continue
+        url = decode_entities(row.place) if isinstance(row.place, str) else ""
+        text = raw if isinstance(raw, str) else None
+        key = digest("url", url, text)
         token = bytes.fromhex(key)
         repeats = seen[token]
         seen[token] += 1
-        caption, notes = clean_caption(raw)
+        caption, notes = clean_caption(text)
         reason, plain = None, None
         try:
             plain = plain_url(url)
         except Refused as refused:
             reason = refused.name
         if repeats:
-            key, reason = digest("url", url, raw, repeats), "duplicate-row"
+            key, reason = digest("url", url, text, repeats), "duplicate-row"
         elif not caption:
-            reason = "no-caption"
+            reason = caption_reason(raw, caption)
         origin = Origin(
             kind="raw",
             source=plain_source(plain or url),
@@ -158,10 +174,52 @@ def plans(source: UrlsSource) -> Iterator[Planned]:
             yield Planned(pair, plain, _expected(source, row))
 
 
+def decode_entities(url: str) -> str:
+    """A URL as it was before an HTML page held it: `&amp;` is `&`. Entities without `;` are parameters."""
+    return ENTITY.sub(lambda match: unescape(match[0]), url)
+
+
+def _captioned_rows(source: UrlsSource, seed: int) -> Iterator[tuple[Row, object]]:
+    """Every row with each caption that is taken of it."""
+    for row in _rows(source, find_lists(source.path)):
+        for caption in choose_captions(
+            row.caption, source.captions_per_image, seed, str(row.place)
+        ):
+            yield row, caption
+
+
+def _broken_row(source: UrlsSource, row: Row) -> Pair:
+    """The pair of a row that could not be read, dropped with its reason; it knows its line."""
+    name, reason = source.path.name, row.reason or "malformed-row"
+    origin = Origin(
+        kind="raw",
+        source=plain_source(f"list:{name}:{row.line}"),
+        content=content_id(""),
+        details={"list_line": row.line},
+    )
+    return Pair(digest("row", name, row.line, reason), "", b"", origin).drop(STAGE, reason)
+
+
+def list_format(source: ListSettings) -> ListFormat:
+    """How a source says that its list is to be read."""
+    return ListFormat(source.encoding, source.delimiter, source.quoting, source.columns)
+
+
+def column_names(given: str | tuple[str, ...] | None, usual: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns to look for: those of the recipe, else the usual ones."""
+    if given is None:
+        return usual
+    return (given,) if isinstance(given, str) else given
+
+
 def _rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
-    urls = (source.url_column,) if source.url_column else URL_COLUMNS
-    captions = (source.caption_column,) if source.caption_column else CAPTION_COLUMNS
-    rows = chain.from_iterable(read_list(path, urls, captions, "url") for path in paths)
+    urls = column_names(source.url_column, URL_COLUMNS)
+    captions = column_names(source.caption_column, CAPTION_COLUMNS)
+    fall_back = isinstance(source.caption_column, tuple) or isinstance(source.url_column, tuple)
+    rows = chain.from_iterable(
+        read_list(path, urls, captions, "url", list_format(source), fall_back=fall_back)
+        for path in paths
+    )
     if source.uids is None:
         yield from rows
         return

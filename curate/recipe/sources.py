@@ -48,13 +48,37 @@ class MiniSource(Settings):
     limit: int | None = Field(None, ge=1, description="At most so many, drawn with the seed.")
 
 
-class UrlsSource(Settings):
+class ListSettings(Settings):
+    """How a list (parquet, csv, tsv, json, jsonl) is read."""
+
+    caption_column: str | tuple[str, ...] | None = Field(
+        None,
+        description="Default: caption, TEXT, text, ...; of several the first that a row has.",
+    )
+    captions_per_image: Literal["first", "all", "random"] = Field(
+        "first",
+        description="Of several captions of a picture: one, one pair for each, one by seed.",
+    )
+    encoding: str | None = Field(
+        None, description="Of text, e.g. cp1252; default: by the byte order mark, else UTF-8."
+    )
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="Default: by the ending and the header."
+    )
+    quoting: Literal["auto", "csv", "none"] = Field(
+        "auto", description="Whether quotation marks enclose fields; auto: in .csv, not in .tsv."
+    )
+    columns: tuple[str, ...] = Field((), description="Names, for a csv or tsv without a header.")
+
+
+class UrlsSource(ListSettings):
     """A list of URLs with captions, downloaded through img2dataset behind a guard."""
 
     type: Literal["urls"]
     path: Path = Field(description="parquet, csv, tsv, json or jsonl; a folder or a pattern.")
-    url_column: str | None = Field(None, description="Default: url, URL, image_url, ...")
-    caption_column: str | None = Field(None, description="Default: caption, TEXT, text, ...")
+    url_column: str | tuple[str, ...] | None = Field(
+        None, description="Default: url, URL, image_url, ...; of several the first that a row has."
+    )
     limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
     allow_networks: tuple[str, ...] = Field(
         (), description="CIDRs that may be reached though they are not public, e.g. 127.0.0.0/8."
@@ -92,21 +116,46 @@ class UrlsSource(Settings):
         return self.model_copy(update={"path": rule.path(self.path), "uids": uids})
 
 
-class FolderSource(Settings):
+class FolderSource(ListSettings):
     """A folder of images with captions."""
 
     type: Literal["folder"]
     path: Path = Field(description="The folder; its subfolders are read too.")
     captions: str | None = Field(
         None,
-        description="List in the folder (image, caption); default: captions.csv, metadata.csv or"
-        " metadata.jsonl where there is one, else the .txt or .json beside each image.",
+        description="List in the folder (image, caption), or `embedded` for the prompts that drawing"
+        " tools leave inside PNGs; default: captions.csv, metadata.csv,"
+        " metadata.jsonl or metadata.parquet where there is one, else the .txt, .caption or .json"
+        " beside each image.",
     )
-    captions_per_image: Literal["first", "all"] = Field(
-        "first", description="Of an image with several captions: one pair, or one for each."
+    caption_files: tuple[str, ...] = Field(
+        (".txt", ".caption", ".json"), description="Endings beside an image; the first found wins."
+    )
+    follow_links: bool = Field(
+        False, description="Read images that links point to outside the folder, too."
     )
     max_bytes: int = Field(64_000_000, ge=1, description="Larger files are dropped (ours).")
     limit: int | None = Field(None, ge=1, description="At most so many rows, from the top.")
+
+    def map_paths(self, rule: PathRule) -> Self:
+        return self.model_copy(update={"path": rule.path(self.path)})
+
+
+class ParquetSource(Settings):
+    """Parquet files with the pictures inside, as Hugging Face data sets write them."""
+
+    type: Literal["parquet"]
+    path: Path = Field(description="A file, a folder of parts, or a pattern.")
+    image_column: str | tuple[str, ...] | None = Field(None, description="Default: image, ...")
+    caption_column: str | tuple[str, ...] | None = Field(
+        None, description="Default: caption, TEXT, text, ..."
+    )
+    captions_per_image: Literal["first", "all", "random"] = Field(
+        "first",
+        description="Of several captions of a picture: one, one pair for each, one by seed.",
+    )
+    max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped (ours).")
+    limit: int | None = Field(None, ge=1, description="At most so many pairs, in order.")
 
     def map_paths(self, rule: PathRule) -> Self:
         return self.model_copy(update={"path": rule.path(self.path)})
@@ -128,7 +177,8 @@ class ShardsSource(Settings):
         return self.model_copy(update={"path": rule.path(self.path).as_posix(), "uids": uids})
 
 
-SOURCES = (MiniSource, UrlsSource, FolderSource, ShardsSource)
+SOURCES = (MiniSource, UrlsSource, FolderSource, ParquetSource, ShardsSource)
 Source = Annotated[
-    MiniSource | UrlsSource | FolderSource | ShardsSource, Field(discriminator="type")
+    MiniSource | UrlsSource | FolderSource | ParquetSource | ShardsSource,
+    Field(discriminator="type"),
 ]

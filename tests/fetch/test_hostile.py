@@ -287,7 +287,7 @@ def test_captions_are_made_safe_wherever_they_come_from(tmp_path: Path, place: s
 def test_an_endless_line_in_a_small_gz_is_an_error(tmp_path: Path) -> None:
     import gzip
 
-    from stylear.curate.fetch import lists
+    from stylear.curate.fetch.lists import text as lists
 
     with gzip.open(tmp_path / "a.csv.gz", "wb", 9) as file:
         file.write(b"url,caption\n")

@@ -89,7 +89,7 @@ MISTAKES = [
     ("name: x\nraw: [{type: folder}]\n", r":2: raw\.0\.path: expected a value", "add raw.0.path"),
     (
         "name: x\nraw: [{type: min}]\n",
-        r"raw\.0\.type: expected one of mini, urls, folder, shards, found min",
+        r"raw\.0\.type: expected one of mini, urls, folder, parquet, shards, found min",
         "",
     ),
     ("name: x\nraw: [{path: a}]\n", r"raw\.0\.type: expected one of .*, found nothing", ""),

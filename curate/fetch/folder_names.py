@@ -1,0 +1,71 @@
+"""Names that lists give pictures, matched with the pictures that a folder has."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+class ImageIndex:
+    """Finds the picture that a list means. Other tools write other slashes, case, folders and endings."""
+
+    def __init__(self, images: Iterable[str]) -> None:
+        self.images = list(images)
+        self._exact = set(self.images)
+        self._tails: dict[
+            str, set[str]
+        ] = {}  # every tail of a path, folded, with and without ending
+        for image in self.images:
+            parts = fold(image).split("/")
+            for start in range(len(parts)):
+                tail = "/".join(parts[start:])
+                self._tails.setdefault(tail, set()).add(image)
+                stem = tail.rpartition(".")[0] if "." in parts[-1] else ""
+                if stem:
+                    self._tails.setdefault(stem, set()).add(image)
+
+    def find(self, name: str, base: str = "") -> tuple[str, str | None]:
+        """(image, None) for the picture that `name` means; (name, reason) when it means none or several.
+
+        `base` is the folder of the list, to which its names are relative. Reasons: missing-file,
+        ambiguous-file. A name that leaves the folder is given back as it is: whoever reads it refuses it.
+        """
+        plain = name.replace("\\", "/")
+        if not plain.strip():
+            return "", "missing-file"
+        if ".." in PurePosixPath(plain).parts:
+            return plain, None
+        for candidate in (f"{base}{plain}", plain):
+            normal = PurePosixPath(candidate).as_posix()
+            if normal in self._exact:
+                return normal, None
+        tail = fold(DRIVE.sub("", plain)).strip("/")
+        tail = PurePosixPath(tail).as_posix()
+        parts = tail.split("/")
+        for start in range(len(parts)):
+            found = self._tails.get("/".join(parts[start:]), set())
+            below = {image for image in found if image.startswith(base)} if base else found
+            found = below or found
+            if len(found) == 1:
+                return next(iter(found)), None
+            if found:
+                return plain, "ambiguous-file"
+        # an absolute path that means none is refused by whoever reads it
+        return plain, None if plain.startswith("/") else "missing-file"
+
+    def nearest(self, name: str) -> str | None:
+        """The picture whose name is most like a name that means none."""
+        last = fold(name.replace("\\", "/")).rpartition("/")[2]
+        by_name = {fold(image).rpartition("/")[2]: image for image in self.images}
+        close = difflib.get_close_matches(last, list(by_name)[:10_000], 1, cutoff=0.8)
+        return by_name[close[0]] if close else None
+
+
+def fold(name: str) -> str:
+    """A name in NFC without case."""
+    return unicodedata.normalize("NFC", name).casefold()
