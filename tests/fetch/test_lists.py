@@ -224,8 +224,14 @@ def test_json_is_read_in_the_forms_that_tools_write(tmp_path: Path, value: objec
 
 
 def test_captions_that_are_numbers_are_an_error_before_any_download(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="row 1: expected text in column 'caption', found int 5"):
+    with pytest.raises(SourceError, match="expected text in column 'caption', found int 5"):
         read(tmp_path / "a.jsonl", '{"url": "u", "caption": 5}\n')
+    text = '{"url": "u", "caption": 5}\n{"url": "v", "caption": "a text"}\n'
+    assert read(tmp_path / "a.jsonl", text)[1] == (
+        "v",
+        "a text",
+        None,
+    )  # one number is its row's fault
 
 
 def test_several_columns_are_fallbacks_for_missing_values(tmp_path: Path) -> None:

@@ -173,16 +173,15 @@ def find_columns(
 
 
 def check_captions(path: Path, look: Sequence[Record], columns: Sequence[str]) -> None:
-    """Raise SourceError when the captions are numbers: another column was meant."""
-    for record in look:
-        for name in columns:
-            value = record.values.get(name)
-            if isinstance(value, int | float):
-                raise SourceError(
-                    f"{path}, row {record.line}: expected text in column {name!r}, found"
-                    f" {type(value).__name__} {value!r}",
-                    hint="name the column that has the captions in the recipe (caption_column)",
-                )
+    """Raise SourceError when all captions are numbers: another column was meant."""
+    for name in columns:
+        values = [r.values[name] for r in look if r.values.get(name) is not None]
+        if values and all(isinstance(value, int | float) for value in values):
+            raise SourceError(
+                f"{path}: expected text in column {name!r}, found {type(values[0]).__name__}"
+                f" {values[0]!r}",
+                hint="name the column that has the captions in the recipe (caption_column)",
+            )
 
 
 def make_row(
