@@ -64,7 +64,7 @@ def open_source(
         case "parquet":
             return parquet_pairs(source, recipe.seed)
         case "shards":
-            return shard_pairs(source)
+            return shard_pairs(source, recipe.seed)
         case "urls":
             return url_pairs(source, work, recipe.image.max_pixels, only, recipe.seed)
         case other:

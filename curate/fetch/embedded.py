@@ -35,16 +35,14 @@ def read_prompt(data: bytes) -> str | None:
         found = _parse_json(texts["invokeai_metadata"])
         prompt = found.get("positive_prompt") if isinstance(found, Mapping) else None
         return prompt if isinstance(prompt, str) else None
-    if texts.get("Software") == "NovelAI":
-        return texts.get("Description")
-    return None
+    return texts.get("Description") or None  # NovelAI, and whoever writes what PNG proposes
 
 
 def parse_parameters(text: str) -> str | None:
     """The prompt of A1111's parameters."""
     end = END_OF_PROMPT.search(text)
     prompt = text[: end.start()] if end else text
-    return prompt.strip() or None
+    return " ".join(prompt.split()) or None
 
 
 def parse_graph(text: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stylear.console import say
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
 from stylear.curate.fetch.captions import caption_reason, choose_captions
-from stylear.curate.fetch.embedded_captions import embedded_caption
+from stylear.curate.fetch.embedded import read_prompt
 from stylear.curate.fetch.folder_files import JUNK_FOLDERS, CaptionFiles, FolderFile, find_images
 from stylear.curate.fetch.folder_names import ImageIndex
 from stylear.curate.fetch.ingest import STAGE
@@ -107,7 +107,7 @@ def make_pair(
     if reason is None:
         data, reason = read_image(root, name, source.max_bytes, follow_links=source.follow_links)
     if source.captions == EMBEDDED:
-        raw = embedded_caption(data)
+        raw = read_prompt(data)
     text = raw if isinstance(raw, str) else None
     caption, notes = clean_caption(text)
     if reason is None and not caption:

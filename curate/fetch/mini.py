@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import stylear
-from stylear.curate.fetch.shards import Sample, read_tar, sample_pair
+from stylear.curate.fetch.samples import Members, Sample, read_samples
+from stylear.curate.fetch.shards import sample_pairs
+from stylear.curate.fetch.tar_reader import TarReader
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import Pair, content_id, digest
 
@@ -25,7 +27,7 @@ def mini_pairs(source: MiniSource, seed: int) -> Iterator[Pair]:
     Raises RecipeError for a category or vendor that does not exist, SourceError when the package
     lacks its corpus.
     """
-    pairs = [mini_pair(sample) for path in _tars() for sample in read_tar(path, MAX_BYTES)]
+    pairs = list(read_drawings())
     for name, asked in (("category", source.categories), ("vendor", source.vendors)):
         pairs = _choose(pairs, name, asked)
     pairs = [p for p in pairs if source.split is None or p.origin.details["split"] == source.split]
@@ -36,9 +38,17 @@ def mini_pairs(source: MiniSource, seed: int) -> Iterator[Pair]:
     yield from pairs
 
 
+def read_drawings() -> Iterator[Pair]:
+    """All drawings, in shard order."""
+    for path in _tars():
+        with TarReader(path, MAX_BYTES) as tar:
+            for sample in read_samples(tar, MAX_BYTES, Members()):
+                yield mini_pair(sample)
+
+
 def mini_pair(sample: Sample) -> Pair:
     """The pair of one embedded sample; both drawings of a concept show one content."""
-    pair = sample_pair(sample, "mini")
+    pair = sample_pairs(sample, "mini", None, 0)[0]
     origin = replace(pair.origin, source=f"mini:{sample.key}", content=content_id(pair.caption))
     return replace(pair, key=digest("mini", sample.key), origin=origin)
 

@@ -31,7 +31,7 @@ def _row(source: Any, seed: int) -> dict[str, Any]:
         case "parquet":
             row["pairs"] = sum(count_rows(path) or 0 for path in find_lists(source.path))
         case "shards":
-            row["bytes"] = sum(path.stat().st_size for path in tar_paths(source.path))
+            row["bytes"] = sum(p.stat().st_size for p in tar_paths(source.path) if p.is_file())
         case "mini":
             from stylear.curate.fetch.mini import mini_pairs
 

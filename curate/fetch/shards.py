@@ -1,33 +1,33 @@
-"""Shards: any WebDataset tars, img2dataset's and ours among them, read member by member."""
+"""Shards: any WebDataset tars, img2dataset's and ours among them, read sample by sample."""
 
 from __future__ import annotations
 
 import glob
-import gzip
 import hashlib
 import json
-import tarfile
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+from stylear.console import say
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
-from stylear.curate.fetch.captions import caption_in
+from stylear.curate.fetch.braces import expand_braces
+from stylear.curate.fetch.captions import caption_in, caption_reason, choose_captions
 from stylear.curate.fetch.download import reason_of
-from stylear.curate.fetch.folder_files import SUFFIXES
+from stylear.curate.fetch.embedded import read_prompt
 from stylear.curate.fetch.ingest import STAGE
+from stylear.curate.fetch.samples import Members, Sample, find_separated_keys, read_samples
 from stylear.curate.fetch.subset import Subset
+from stylear.curate.fetch.tar_reader import TarReader
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import ShardsSource
 
-IMAGE_ENDINGS = tuple(suffix[1:] for suffix in SUFFIXES)
-MAX_TEXT_BYTES = 4_000_000  # of a .txt or .json member
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 OWN_FIELDS = (
     "key",
     "caption",
@@ -40,33 +40,22 @@ OWN_FIELDS = (
     "stage",
 )
 OTHER_FIELDS = ("TEXT", "text", "status", "error_message", "sha256", "exif")  # img2dataset's
+UNFIT = ("no-image", "ambiguous-image", "no-caption", "ambiguous-caption", "separated-members")
+MANY = 100  # samples after which not one usable means that the wrong members are looked for
 
 
-@dataclass(slots=True)
-class Sample:
-    """The members of one key; `refused` names why they cannot be used."""
-
-    key: str
-    members: dict[str, bytes] = field(default_factory=dict)  # ending -> bytes
-    refused: str | None = None
-
-    @property
-    def image(self) -> bytes:
-        """The bytes of the first image member; empty when there is none."""
-        return next((data for end, data in self.members.items() if end in IMAGE_ENDINGS), b"")
-
-
-def shard_pairs(source: ShardsSource) -> Iterator[Pair]:
+def shard_pairs(source: ShardsSource, seed: int = 0) -> Iterator[Pair]:
     """A pair for every sample of the tars, by file name, and for every failed row of their tables.
 
-    Dropped: hostile-member (a link, a device, a name that leaves the folder), duplicate-member,
-    too-large, no-image, no-caption, dropped-before (by the run that made the shards), and img2dataset's
-    failures under the names that a download would give them. Raises SourceError for a tar that is
-    missing, no tar, or cut off.
+    Dropped: hostile-member (a link out of the tar, a device, a name that leaves the folder),
+    duplicate-member, too-large, no-image, no-caption, ambiguous-image and ambiguous-caption (several
+    members could be it), separated-members (other samples lie between them), bad-json,
+    caption-not-utf8, caption-not-text, dropped-before (by the run that made the shards), bad-shard
+    (with `on_bad_shard: skip`), and img2dataset's failures under the names that a download would give
+    them. Raises SourceError for a tar that is missing, no tar, or damaged, for tars without a sample,
+    and when no sample has the members that are looked for.
     """
-    pairs = (
-        pair for path in tar_paths(str(source.path)) for pair in tar_pairs(path, source.max_bytes)
-    )
+    pairs = read_pairs(source, seed)
     if source.uids is None:
         yield from islice(pairs, source.limit)
         return
@@ -76,104 +65,258 @@ def shard_pairs(source: ShardsSource) -> Iterator[Pair]:
     subset.require_found(source.path)
 
 
+def read_pairs(source: ShardsSource, seed: int) -> Iterator[Pair]:
+    """The pairs of all tars. Raises SourceError when there is none, or none with the members wanted."""
+    members = MembersSeen(source)
+    count = 0
+    for path in tar_paths(source.path):
+        for pair in checked_tar_pairs(path, source, seed, members):
+            count += 1
+            yield pair
+    if not count:
+        raise SourceError(
+            f"{source.path}: expected samples, found tars without any member",
+            hint="give other tars; an empty corpus is no success",
+        )
+    members.require_usable(last=True)
+    members.warn()
+
+
+class MembersSeen:
+    """Counts the samples that lack a member, and the endings that their members have instead."""
+
+    def __init__(self, source: ShardsSource) -> None:
+        self._source, self._samples = source, 0
+        self._unfit: Counter[str] = Counter()
+        self._endings: Counter[str] = Counter()
+
+    def count(self, sample: Sample, reason: str | None) -> None:
+        """One more sample, and why it cannot be used, if so. Raises SourceError when none could."""
+        self._samples += 1
+        if reason in UNFIT:
+            self._unfit[str(reason)] += 1
+            if len(self._endings) < MANY:
+                self._endings.update(sample.endings)
+        self.require_usable(last=False)
+
+    def require_usable(self, *, last: bool) -> None:
+        """Raise SourceError when not one of many samples (`last`: of all) has what is looked for."""
+        unfit = self._unfit.total()
+        if unfit and unfit == self._samples and (last or unfit == MANY):
+            raise SourceError(
+                f"{self._source.path}: expected a picture and a caption in each sample, found"
+                f" {self._describe()}",
+                hint=self._advise(),
+            )
+
+    def warn(self) -> None:
+        """Say how many samples lack a member, and which members there are."""
+        if self._unfit:
+            say(f"{self._source.path}: dropped samples: {self._describe()}; {self._advise()}")
+
+    def _describe(self) -> str:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self._unfit.most_common())
+        common = self._endings.most_common(12)
+        endings = ", ".join(f".{plain_source(ending)[:60]} ({n})" for ending, n in common)
+        return f"{reasons}; their members end in {endings}"
+
+    def _advise(self) -> str:
+        if self._unfit["separated-members"]:
+            return "members of a sample must follow each other: pack them with `tar --sort=name`"
+        if self._unfit["ambiguous-image"] and self._source.keys == "first-dot":
+            return (
+                "where names have dots in their keys, set keys: last-dot; else name the picture, e.g."
+                " members: {image: input_image.png}"
+            )
+        return "name the members, e.g. members: {image: input_image.png, text: prompt.txt}"
+
+
 def tar_paths(pattern: str) -> list[Path]:
-    """The tars that a path, folder or pattern names, sorted. Raises SourceError when none does."""
+    """The tars that a path, folder or pattern names, sorted; braces give one each, in their order.
+
+    Raises SourceError when there is none.
+    """
     path = Path(pattern)
+    names = [pattern] if path.exists() else expand_braces(pattern)
     if path.is_dir():
-        found = list(path.glob("*.tar"))
-    elif glob.has_magic(pattern):
-        found = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 (absolute pattern)
+        found = sorted(file for file in path.iterdir() if is_tar_name(file.name))
+        if not found and (deep := [p for p in path.rglob("*") if is_tar_name(p.name)]):
+            raise SourceError(
+                f"{pattern}: expected WebDataset tars, found none but {len(deep)} in folders below",
+                hint=f"give a pattern: {pattern}/**/*.tar",
+            )
+    elif len(names) > 1:
+        found = [path for name in names for path in glob_paths(name)]
     else:
-        found = [path] if path.is_file() else []
+        found = glob_paths(pattern) if glob.has_magic(pattern) or path.is_file() else []
     if not found:
         raise SourceError(
             f"{pattern}: expected WebDataset tars, found none",
-            hint="give a tar, a folder of tars or a pattern such as shards/*.tar",
+            hint="give a tar, a folder of tars or a pattern such as shards/*.tar or"
+            " {000000..000123}.tar; tars behind URLs must be downloaded first",
         )
-    return sorted(found)
+    return found
 
 
-def tar_pairs(path: Path, max_bytes: int) -> Iterator[Pair]:
-    """The pairs of one tar, then the rows of its table that have no sample."""
+def glob_paths(name: str) -> list[Path]:
+    """What a pattern matches, sorted; a plain name is itself, whether there is such a file or not."""
+    if Path(name).is_file() or not glob.has_magic(name):
+        return [Path(name)]
+    return sorted(Path(found) for found in glob.glob(name, recursive=True))  # noqa: PTH207 (absolute pattern)
+
+
+def is_tar_name(name: str) -> bool:
+    """Whether a file of a folder is a tar; hidden ones and those of Macs are not."""
+    return name.lower().endswith(TAR_ENDINGS) and not name.startswith(".")
+
+
+def table_path(tar: Path) -> Path:
+    """The table beside a tar: 00000.parquet beside 00000.tar or 00000.tar.gz."""
+    ending = next((e for e in TAR_ENDINGS if tar.name.lower().endswith(e)), "")
+    return tar.with_name(f"{tar.name[: len(tar.name) - len(ending)]}.parquet")
+
+
+def checked_tar_pairs(
+    path: Path, source: ShardsSource, seed: int, members: MembersSeen
+) -> Iterator[Pair]:
+    """The pairs of one tar, then the rows of its table that have no sample.
+
+    With `on_bad_shard: skip` a damaged tar gives the pairs before the damage, then one dropped as
+    bad-shard.
+    """
     seen: set[str] = set()
-    for sample in read_tar(path, max_bytes):
-        seen.add(sample.key.rpartition("/")[2])
-        yield sample_pair(sample, path.name)
-    for row in _table_rows(path.with_suffix(".parquet")):
-        if str(row["key"]) not in seen:
-            yield _missing(row, path.name)
+    try:
+        for sample, pairs in tar_samples(path, source, seed):
+            seen.add(sample.key.rpartition("/")[2])
+            yield from pairs
+            members.count(sample, pairs[0].verdict.reason)
+        for row in table_rows(table_path(path)):
+            if str(row["key"]) not in seen:
+                yield missing_pair(row, path.name)
+    except BadShard as error:
+        if source.on_bad_shard == "stop":
+            raise error.error from error
+        say(f"skipped, with what lies behind the damage: {error.error.message}")
+        origin = Origin("raw", f"shard:{plain_source(path.name)}", content_id(""))
+        yield Pair(digest("bad-shard", path.name), "", b"", origin).drop(STAGE, "bad-shard")
 
 
-def sample_pair(sample: Sample, shard: str) -> Pair:
-    """The pair of one sample, its details taken from the .json member."""
-    record = _record(sample)
-    text = sample.members.get("txt")
-    raw = text.decode("utf-8", "replace") if text is not None else caption_in(record)
-    caption, notes = clean_caption(raw)
-    image = sample.image
-    sha256 = hashlib.sha256(image).hexdigest() if image else None
-    reason = sample.refused
-    if reason is None and not image:
-        reason = "no-image"
-    elif reason is None and record.get("kept") is False:
+class BadShard(Exception):
+    """A tar that cannot be read to its end."""
+
+    def __init__(self, error: SourceError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def tar_samples(path: Path, source: ShardsSource, seed: int) -> Iterator[tuple[Sample, list[Pair]]]:
+    """The samples of one tar with their pairs. Raises BadShard."""
+    rules = Members.from_source(source)
+    separated: Collection[str] | None = None
+    count = 0
+    try:
+        with TarReader(path, source.max_bytes) as tar:
+            for sample in read_samples(tar, source.max_bytes, rules):
+                pairs = sample_pairs(sample, path.name, source, seed)
+                if pairs[0].verdict.reason in UNFIT:  # whole tars never pay for the second look
+                    if separated is None:
+                        separated = find_separated_keys(path, source.max_bytes, rules)
+                    if sample.key in separated:
+                        sample.refused = "separated-members"
+                        pairs = sample_pairs(sample, path.name, source, seed)
+                count += 1
+                yield sample, pairs
+    except SourceError as error:
+        raise BadShard(error) from error
+    if not tar.is_closed:
+        say(
+            f"{path}: has no end block, as if it was cut off; all that it holds is whole and is read"
+        )
+    elif not count and not table_path(path).is_file():
+        say(f"{path}: holds no sample")
+
+
+def sample_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: int) -> list[Pair]:
+    """The pairs of one sample: one, or one for each caption; details come from its record."""
+    image, reason = sample.find_image()
+    record, bad_record = sample.read_record()
+    raw: object = None
+    if source is not None and source.captions == "embedded":
+        raw, no_caption = read_prompt(image), None
+    else:
+        raw, no_caption = sample.find_caption(record)
+    reason = sample.refused or reason
+    if reason is None and is_own_record(record) and record.get("kept") is False:
         reason = "dropped-before"
-    elif reason is None and not caption:
-        reason = "no-caption"
-    origin = Origin(
-        kind="raw",
-        source=f"shard:{plain_source(f'{shard}#{sample.key}')}",
-        content=_content(record, caption),
-        source_sha256=sha256,
-        details={**_details(record), **notes},
-    )
-    pair = Pair(digest("shard", shard, sample.key, sha256), caption, image, origin)
-    return pair if reason is None else pair.drop(STAGE, reason)
+    rule = "first" if source is None else source.captions_per_image
+    captions = choose_captions(raw, rule, seed, f"{shard}#{sample.key}")
+    sha256 = hashlib.sha256(image).hexdigest() if image else None
+    content: str | None = None
+    pairs: list[Pair] = []
+    for number, text in enumerate(captions):
+        caption, notes = clean_caption(text)
+        content = content or content_of(record, caption)  # all captions of an image are one content
+        why = reason
+        if why is None and not caption:
+            why = no_caption or bad_record or caption_reason(raw if text is None else text, caption)
+        origin = Origin(
+            kind="raw",
+            source=f"shard:{plain_source(f'{shard}#{sample.key}')}",
+            content=content,
+            source_sha256=sha256,
+            details={**record_details(record), **notes},
+        )
+        further = (number,) if number else ()
+        key = digest("shard", shard, plain_source(sample.key), sha256, *further)
+        pair = Pair(key, caption, image, origin)
+        pairs.append(pair if why is None else pair.drop(STAGE, why))
+    return pairs
 
 
-def _missing(row: dict[str, Any], shard: str) -> Pair:
+def missing_pair(row: dict[str, Any], shard: str) -> Pair:
     """The dropped pair of a table row whose image is not in the tar."""
     caption, notes = clean_caption(caption_in(row))
     key = str(row["key"])
     origin = Origin(
         kind="raw",
         source=f"shard:{plain_source(f'{shard}#{key}')}",
-        content=_content(row, caption),
-        details={**_details(row), **notes},
+        content=content_of(row, caption),
+        details={**record_details(row), **notes},
     )
     failed = row.get("status") == "failed_to_download"
     reason = reason_of(row.get("error_message")) if failed else "dropped-before"
     return Pair(digest("shard", shard, key, None), caption, b"", origin).drop(STAGE, reason)
 
 
-def _record(sample: Sample) -> dict[str, Any]:
-    """The .json member; a broken one counts as absent."""
-    try:
-        found = json.loads(sample.members.get("json", b"{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def is_own_record(record: Mapping[str, Any]) -> bool:
+    """Whether a record is one that this project wrote; only those decide what is kept and shown."""
+    return isinstance(record.get("content"), str) and "source_sha256" in record
 
 
-def _content(record: dict[str, Any], caption: str) -> str:
+def content_of(record: Mapping[str, Any], caption: str) -> str:
     """What the record says is shown when it is ours, else what the caption names."""
     content = record.get("content")
-    ours = isinstance(content, str) and "source_sha256" in record and 0 < len(content) <= 64
-    return plain_source(content) if ours and isinstance(content, str) else content_id(caption)
+    if is_own_record(record) and isinstance(content, str) and 0 < len(content) <= 64:
+        return plain_source(content)
+    return content_id(caption)
 
 
-def _details(record: dict[str, Any]) -> dict[str, Any]:
+def record_details(record: Mapping[str, Any]) -> dict[str, Any]:
     """The other fields of a record; a pair of ours brings its own details along."""
     own = record.get("details")
     try:
         inner = json.loads(own) if isinstance(own, str) else own
-    except ValueError:
+    except (ValueError, RecursionError):
         inner = None
     outer = {k: v for k, v in record.items() if k not in (*OWN_FIELDS, *OTHER_FIELDS)}
     return clean_details({**outer, **(inner if isinstance(inner, dict) else {})})
 
 
-def _table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of the table beside a tar that say a sample failed or was dropped."""
+def table_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of the table beside a tar that say a sample failed (img2dataset) or was dropped (ours).
+
+    A table of anyone else's is not looked at. Raises BadShard for one that cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -182,101 +325,13 @@ def _table_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with pq.ParquetFile(path) as file:
             names = set(file.schema_arrow.names)
-            if "key" not in names or not names & {"status", "kept"}:
+            foreign = {"key", "status", "error_message"} <= names
+            if not foreign and not {"key", "kept", "content", "source_sha256"} <= names:
                 return
             for batch in file.iter_batches(batch_size=1024):
                 for row in cast("list[dict[str, Any]]", batch.to_pylist()):
-                    if row.get("status") not in (None, "success") or row.get("kept") is False:
+                    if row["status"] != "success" if foreign else row["kept"] is False:
                         yield row
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path}: expected the table of its tar: {error}") from error
-
-
-def read_tar(path: Path, max_bytes: int) -> Iterator[Sample]:
-    """The samples of a tar: adjacent regular members with one key. Nothing is written anywhere."""
-    opener: Any = gzip.open if path.suffix.lower() in (".gz", ".tgz") else open
-    sample: Sample | None = None
-    try:
-        with opener(path, "rb") as whole:
-            file = _Bounded(whole, max_bytes)
-            tar = tarfile.open(fileobj=cast("IO[bytes]", file), mode="r:")  # noqa: SIM115 (holds nothing)
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # the index of a large tar is not kept
-                if member.isdir() or PurePosixPath(member.name).name.startswith("__"):
-                    continue
-                key, ending = split_name(member.name)
-                if sample is None or sample.key != key:
-                    if sample is not None:
-                        yield sample
-                    sample = Sample(key)
-                _add(sample, ending, member, tar, max_bytes)
-            _check_end(path, file, tar.offset)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise SourceError(
-            f"{path}: expected a whole tar: {error}", hint="replace the file"
-        ) from error
-    if sample is not None:
-        yield sample
-
-
-class _Bounded:
-    """A file that refuses long reads: tarfile reads a header's extension as long as it says it is."""
-
-    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
-        self._file, self._most = file, max(max_bytes, MAX_TEXT_BYTES)
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes. Raises tarfile.ReadError when that is more than a member may have."""
-        if size > self._most + tarfile.RECORDSIZE:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """A member's key (up to the first dot of its last part) and ending, as WebDataset splits it."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, ending = base.partition(".")
-    return folder + slash + stem, ending.lower()
-
-
-def _add(
-    sample: Sample, ending: str, member: tarfile.TarInfo, tar: tarfile.TarFile, max_bytes: int
-) -> None:
-    """Put one member into its sample, or say why not."""
-    if not is_safe(member):
-        sample.refused = sample.refused or "hostile-member"
-    elif ending in sample.members:
-        sample.refused = sample.refused or "duplicate-member"
-    elif ending in IMAGE_ENDINGS and member.size > max_bytes:
-        sample.refused = sample.refused or "too-large"
-    elif ending in IMAGE_ENDINGS or ending in ("txt", "json"):
-        file = tar.extractfile(member)
-        limit = max_bytes if ending in IMAGE_ENDINGS else MAX_TEXT_BYTES
-        data = file.read(limit) if file is not None else b""
-        if len(data) < min(member.size, limit):
-            raise tarfile.ReadError(f"{member.name} is cut off")
-        sample.members[ending] = data
-
-
-def is_safe(member: tarfile.TarInfo) -> bool:
-    """Whether a member is a plain file whose name stays inside its folder."""
-    name = member.name
-    parts = PurePosixPath(name).parts
-    plain = member.isreg() and not member.issparse()
-    return (
-        plain
-        and name.isprintable()
-        and not name.startswith("/")
-        and not (".." in parts or "\\" in name or ":" in name[:3])
-    )
-
-
-def _check_end(path: Path, file: _Bounded, offset: int) -> None:
-    """tarfile takes any damage between members for the end; the real end is a block of zeros."""
-    file.seek(offset)
-    if file.read(512) != bytes(512):
-        raise SourceError(
-            f"{path}: expected the end of the tar at byte {offset}, found damage or nothing",
-            hint="the file is cut off or corrupt; replace it",
-        )
+        damaged = SourceError(f"{path}: expected the table of its tar: {error}")
+        raise BadShard(damaged) from error

@@ -18,6 +18,7 @@ from stylear.curate.corpus.ledger import ALL, StageInputs
 from stylear.curate.corpus.repair import repair_shard
 from stylear.curate.corpus.storage import map_storage_errors, work_folder
 from stylear.curate.fetch import ingest, read_raw
+from stylear.curate.fetch.braces import expand_braces
 from stylear.curate.fetch.repair import from_sources
 from stylear.curate.fetch.times import untimed, write_times
 from stylear.curate.recipe.base import PathNames
@@ -230,7 +231,8 @@ def _files(pattern: str) -> Iterator[tuple[Path, str]]:
             if file.is_file():
                 yield file, file.relative_to(root).as_posix()
     else:
-        found = glob(pattern, recursive=True) if has_magic(pattern) else [pattern]  # noqa: PTH207
-        for file in map(Path, found):
-            if file.is_file():
-                yield file, file.name
+        for name in [pattern] if root.exists() else expand_braces(pattern):
+            found = glob(name, recursive=True) if has_magic(name) else [name]  # noqa: PTH207
+            for file in map(Path, found):
+                if file.is_file():
+                    yield file, file.name

@@ -161,11 +161,52 @@ class ParquetSource(Settings):
         return self.model_copy(update={"path": rule.path(self.path)})
 
 
+class MemberNames(Settings):
+    """The endings of members that are read, behind the key; case does not matter."""
+
+    image: str | None = Field(None, description="e.g. input_image.png; default: any image's.")
+    text: str | None = Field(
+        None, description="e.g. prompt.txt or edit.json; default: txt, caption, text, prompt, ..."
+    )
+    record: str | None = Field(
+        None, description="JSON with further details, e.g. meta.json; default: json."
+    )
+
+    @field_validator("image", "text", "record")
+    @classmethod
+    def _plain(cls, ending: str | None) -> str | None:
+        if ending is not None and not ending.strip(".").strip():
+            raise ValueError("expected an ending such as input_image.png")
+        return None if ending is None else ending.strip().lstrip(".").lower()
+
+
 class ShardsSource(Settings):
     """WebDataset shards that exist already."""
 
     type: Literal["shards"]
-    path: str = Field(description="A tar, a folder of tars, or a pattern such as other/*.tar.")
+    path: str = Field(
+        description="A tar or .tar.gz, a folder of them, or a pattern such as other/*.tar or"
+        " {000000..000123}.tar."
+    )
+    members: MemberNames = Field(
+        MemberNames(), description="Which members are read; default: by their endings."
+    )
+    keys: Literal["first-dot", "last-dot"] = Field(
+        "first-dot", description="Where names of members are cut into key and ending."
+    )
+    captions: Literal["members", "embedded"] = Field(
+        "members", description="From members, or from the prompts that generators leave in images."
+    )
+    captions_per_image: Literal["first", "all", "random"] = Field(
+        "first",
+        description="Of several captions of a picture: one, one pair for each, one by seed.",
+    )
+    encoding: str | None = Field(
+        None, description="Of texts, e.g. cp1252; default: by the byte order mark, else UTF-8."
+    )
+    on_bad_shard: Literal["stop", "skip"] = Field(
+        "stop", description="What a tar that is missing or damaged does; skip: a dropped row."
+    )
     max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped (ours).")
     limit: int | None = Field(None, ge=1, description="At most so many samples, in order.")
     uids: Path | None = Field(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from builders.odd_tars import Member, write_tar
 from PIL import Image
 
 from stylear.curate.corpus.captions import MAX_CAPTION, clean_caption, clean_details, plain_source
@@ -191,143 +188,6 @@ def test_a_folder_with_metadata_of_hugging_face_is_read(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text(json.dumps(row), "utf-8")
     pairs = fetch(tmp_path, {"type": "folder", "path": "."})
     assert [(pair.caption, pair.kept) for pair in pairs] == [("an apple", True)]
-
-
-# shards
-
-
-Member = tuple[str, bytes]
-
-
-def write_tar(path: Path, members: Sequence[Member | tarfile.TarInfo]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                tar.addfile(member)
-            else:
-                info = tarfile.TarInfo(member[0])
-                info.size = len(member[1])
-                tar.addfile(info, io.BytesIO(member[1]))
-
-
-def test_tars_of_img2dataset_are_read_with_their_failures(tmp_path: Path) -> None:
-    record = {"url": "http://a/b.jpg", "caption": "a boat", "key": "000000001", "status": "success"}
-    members = [
-        ("000000001.jpg", picture()),
-        ("000000001.txt", b"a boat"),
-        ("000000001.json", json.dumps(record).encode()),
-    ]
-    write_tar(tmp_path / "00000.tar", members)
-    failed = {**record, "key": "000000000", "status": "failed_to_download", "caption": "gone"}
-    table = [
-        {**failed, "error_message": "HTTP Error 404: Not Found"},
-        {**record, "error_message": None},
-    ]
-    pq.write_table(pa.Table.from_pylist(table), tmp_path / "00000.parquet")
-    pairs = fetch(tmp_path, {"type": "shards", "path": "*.tar"})
-    assert [(p.caption, p.verdict.reason) for p in pairs] == [
-        ("a boat", None),
-        ("gone", "http-404"),
-    ]
-    assert pairs[0].origin.source == "shard:00000.tar#000000001"
-    assert pairs[0].origin.details["url"] == "http://a/b.jpg"
-
-
-def test_shards_of_ours_keep_their_content_and_their_verdicts(tmp_path: Path) -> None:
-    records = [
-        {"key": "k1", "caption": "a boat", "content": "c1", "source_sha256": None, "kept": True},
-        {"key": "k2", "caption": "a ship", "content": "c1", "source_sha256": None, "kept": False},
-    ]
-    records[0]["details"] = {"licence": "cc0", "source_width": 7}
-    members: list[Member] = []
-    for record in records:
-        members.append((f"{record['key']}.png", picture()))
-        members.append((f"{record['key']}.txt", str(record["caption"]).encode()))
-        members.append((f"{record['key']}.json", json.dumps(record).encode()))
-    write_tar(tmp_path / "00000.tar", members)
-    pairs = fetch(tmp_path, {"type": "shards", "path": "00000.tar"})
-    assert [pair.verdict.reason for pair in pairs] == [None, "dropped-before"]
-    assert {pair.origin.content for pair in pairs} == {"c1"}
-    assert pairs[0].origin.details["licence"] == "cc0"
-    assert pairs[0].origin.details["source_width"] == 24
-
-
-def test_hostile_members_are_dropped_and_counted(tmp_path: Path) -> None:
-    link = tarfile.TarInfo("link.png")
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    device = tarfile.TarInfo("device.png")
-    device.type = tarfile.CHRTYPE
-    write_tar(
-        tmp_path / "x.tar",
-        [
-            ("../../escape.png", picture()),
-            ("/absolute.png", picture()),
-            ("bad\nname.png", picture()),
-            link,
-            device,
-            ("good.png", picture(1)),
-            ("good.txt", b"a good one"),
-            ("twice.png", picture(2)),
-            ("twice.png", picture(3)),
-            ("twice.txt", b"twice"),
-            ("alone.txt", b"no picture"),
-            ("silent.png", picture(4)),
-            ("huge.png", bytes(5000)),
-            ("sub/folder.png", picture(5)),
-            ("sub/folder.txt", b"names may have folders"),
-            ("__meta__.json", b"{}"),
-        ],
-    )
-    pairs = fetch(tmp_path, {"type": "shards", "path": "x.tar", "max_bytes": 4000})
-    assert reasons(pairs) == {
-        "hostile-member": 5,
-        None: 2,
-        "duplicate-member": 1,
-        "no-image": 1,
-        "no-caption": 1,
-        "too-large": 1,
-    }
-    assert not list(tmp_path.glob("**/escape*"))
-    assert all(pair.origin.source.isprintable() for pair in pairs)
-
-
-def test_a_damaged_tar_is_an_error_that_names_it(tmp_path: Path) -> None:
-    path = tmp_path / "x.tar"
-    write_tar(path, [(f"{n}.{e}", picture()) for n in range(4) for e in ("png", "txt")])
-    whole = path.read_bytes()
-    for damaged in (
-        whole[:2000],
-        whole[: 512 * 4],
-        whole[:2048] + b"\xff" * 512 + whole[2560:],
-        b"not a tar at all",
-        b"",
-    ):
-        path.write_bytes(damaged)
-        with pytest.raises(SourceError, match=r"x\.tar: expected"):
-            fetch(tmp_path, {"type": "shards", "path": "x.tar"})
-    header = tarfile.TarInfo("long").create_pax_header(
-        {**tarfile.TarInfo("long").get_info(), "size": 0, "name": "n" * 5_000_000}, "utf-8"
-    )
-    path.write_bytes(header + bytes(1024))
-    with pytest.raises(SourceError, match=r"a header of 5\d+ bytes"):
-        fetch(tmp_path, {"type": "shards", "path": "x.tar", "max_bytes": 1000})
-    with pytest.raises(SourceError, match=r"expected WebDataset tars, found none"):
-        fetch(tmp_path, {"type": "shards", "path": "none/*.tar"})
-
-
-def test_a_subset_of_uids_chooses_samples(tmp_path: Path) -> None:
-    uids = [f"{n:032x}" for n in range(4)]
-    members: list[Member] = []
-    for n, uid in enumerate(uids):
-        members.append((f"{n}.png", picture(n)))
-        members.append((f"{n}.json", json.dumps({"caption": f"thing {n}", "uid": uid}).encode()))
-    write_tar(tmp_path / "x.tar", members)
-    np.save(tmp_path / "some.npy", np.array([(0, 1), (0, 3)], dtype="u8,u8"))
-    pairs = fetch(tmp_path, {"type": "shards", "path": "x.tar", "uids": "some.npy"})
-    assert [pair.caption for pair in pairs] == ["thing 1", "thing 3"]
-    np.save(tmp_path / "none.npy", np.array([(9, 9)], dtype="u8,u8"))
-    with pytest.raises(SourceError, match=r"expected rows of the subset none\.npy"):
-        fetch(tmp_path, {"type": "shards", "path": "x.tar", "uids": "none.npy"})
 
 
 # the embedded corpus

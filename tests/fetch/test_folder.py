@@ -15,7 +15,7 @@ from builders.pictures_folder import encoded
 from PIL import Image, PngImagePlugin
 
 from stylear.curate.fetch import read_raw
-from stylear.curate.fetch.embedded_captions import embedded_caption
+from stylear.curate.fetch.embedded import read_prompt
 from stylear.curate.fetch.folder_names import ImageIndex
 from stylear.curate.fetch.ingest import Refusal, store
 from stylear.curate.fetch.png import strip_text
@@ -260,7 +260,7 @@ def test_the_prompt_inside_a_picture_is_its_caption_on_request(
     photos: Path, texts: dict[str, str], caption: str | None
 ) -> None:
     data = workflow_png(**texts)
-    assert embedded_caption(data) == caption
+    assert read_prompt(data) == caption
     (photos / "a.png").write_bytes(data)
     expected = (caption or "", None if caption else "no-caption")
     assert fetch(photos.parent, captions="embedded") == {"a.png": expected}
@@ -272,7 +272,7 @@ def test_a_bomb_in_a_text_chunk_is_no_caption() -> None:
     info.add_text("parameters", "a" * (20 << 20), zip=True)
     stream = io.BytesIO()
     Image.new("RGB", (32, 32)).save(stream, "PNG", pnginfo=info)
-    assert embedded_caption(stream.getvalue()) is None
+    assert read_prompt(stream.getvalue()) is None
 
 
 def test_a_cut_off_picture_is_kept_on_request() -> None:

@@ -85,7 +85,7 @@ def test_the_prompt_of_a_generator_is_read_from_its_picture() -> None:
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + A1111.encode("utf-16-be")
     comfy = Image.Exif()
     comfy[0x0110] = "prompt:" + json.dumps(GRAPH)
-    fox = "a red fox, masterpiece\nin the snow"
+    fox = "a red fox, masterpiece in the snow"
     assert read_prompt(halves(pnginfo=text_info(parameters=A1111))) == fox
     assert read_prompt(halves("JPEG", exif=exif)) == fox
     assert read_prompt(halves("WEBP", exif=exif)) == fox
