@@ -1,14 +1,14 @@
-"""The torch device that a command runs on, picked in one place."""
+"""The torch device that work runs on, picked in one place."""
 
 from __future__ import annotations
 
 from stylear.errors import UsageError
 
 
-def pick_device(name: str) -> str:
-    """The torch device that `--device` means; auto is a GPU where there is one.
+def pick_device(name: str, setting: str = "--device") -> str:
+    """The torch device that a name means; `auto` is a GPU where there is one.
 
-    Raises UsageError for a device that is not there.
+    Raises UsageError, naming the setting, for a device that is not there.
     """
     import torch
 
@@ -17,7 +17,11 @@ def pick_device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
+        there = ["cpu"]
+        if torch.cuda.is_available():
+            there += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         raise UsageError(
-            f"--device: expected a device of this machine, found {name!r}", hint="use --device cpu"
+            f"{setting}: expected a device of this machine ({', '.join(there)}), found {name!r}",
+            hint="use cpu, or auto for a GPU where there is one",
         ) from error
     return name

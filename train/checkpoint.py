@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stylear.console import say
 from stylear.errors import SettingsChanged, WeightsError
 from stylear.model.chameleon import StyleModel, load_model, save_model
 from stylear.train.optim import Optimisers
@@ -34,6 +35,10 @@ class Run:
     def final(self) -> Path:
         return self.root / "final"
 
+    def has_work(self) -> bool:
+        """Whether any step was trained that could be lost."""
+        return self.final.is_dir() or self.metrics.exists() or bool(self.checkpoints())
+
     def checkpoints(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
         return sorted(
@@ -49,12 +54,19 @@ def open_run(kind: str, settings: Settings, base_sha256: str) -> Run:
     path = run.root / "settings.json"
     if path.exists():
         found = weights.read_json(path)
-        for key in sorted(set(found) | set(wanted)):
-            if found.get(key) != wanted.get(key):
-                raise SettingsChanged(
-                    f"{run.root}: made with {key} = {found.get(key)!r}, now {wanted.get(key)!r}",
-                    hint="give another --out, or remove the old run",
-                )
+        changed = [
+            key for key in sorted(set(found) | set(wanted)) if found.get(key) != wanted.get(key)
+        ]
+        if changed and not run.has_work():
+            weights.write_json(path, wanted)  # nothing came of the earlier call
+        elif changed == ["steps"] and settings.steps > int(found["steps"]):
+            lengthen(run, settings, int(found["steps"]), wanted)
+        elif changed:
+            key = changed[0]
+            raise SettingsChanged(
+                f"{run.root}: made with {key} = {found.get(key)!r}, now {wanted.get(key)!r}",
+                hint="give another --out, or remove the old run",
+            )
     else:
         if run.root.exists() and any(p.name != "encoded" for p in run.root.iterdir()):
             raise SettingsChanged(
@@ -66,9 +78,31 @@ def open_run(kind: str, settings: Settings, base_sha256: str) -> Run:
     return run
 
 
+def lengthen(run: Run, settings: Settings, steps: int, wanted: Mapping[str, Any]) -> None:
+    """Let a run of `steps` steps go on to more. Raises SettingsChanged when its last step is not there."""
+    if run.final.is_dir() and not (run.root / "checkpoints" / step_name(steps)).is_dir():
+        raise SettingsChanged(
+            f"{run.root}: finished after {steps} steps, and the optimiser's state is gone",
+            hint=f"start from its model with another --out: --model {run.root}",
+        )
+    if settings.schedule != "constant":
+        say(
+            f"{run.root}: going on from {steps} to {settings.steps} steps; the {settings.schedule} schedule"
+            " is stretched from here on, so this differs from a run of that length from the start"
+        )
+    shutil.rmtree(
+        run.final, ignore_errors=True
+    )  # first: a run without it is unfinished, whatever follows
+    weights.write_json(run.root / "settings.json", wanted)
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:07d}"
+
+
 def save(run: Run, model: StyleModel, optimisers: Optimisers, step: int, keep: int) -> None:
     """Write checkpoint `step` in full precision and remove old ones beyond `keep`."""
-    target = run.root / "checkpoints" / f"step-{step:07d}"
+    target = run.root / "checkpoints" / step_name(step)
     partial = target.with_name(f".{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     save_model(model, partial, dtype=None)

@@ -151,9 +151,10 @@ def encode(
     Example: stylear train encode --corpus demo-output/corpus --model mini-stylear --out runs/encoded
     """
     from stylear.curate.corpus.object_store import corpus_path
+    from stylear.device import pick_device
     from stylear.model.chameleon import load_model
     from stylear.train.encode import encode_corpus
-    from stylear.train.sft_trainer import final_of, pick_device
+    from stylear.train.sft_trainer import final_of
 
     loaded = load_model(final_of(model), pick_device(device))
     files = [

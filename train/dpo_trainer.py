@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stylear.console import Bar, say
 from stylear.curate.corpus.shards import shard_paths, tar_samples
+from stylear.device import pick_device
 from stylear.errors import CorpusError
 from stylear.model.chameleon import StyleModel, lineage, load_model, save_model
 from stylear.model.layout import collate
@@ -30,9 +31,9 @@ from stylear.train.settings import DpoSettings
 from stylear.train.sft_trainer import (
     adapt,
     cast,
+    check_shards,
     final_of,
     made_from,
-    pick_device,
     set_training,
     trainable,
 )
@@ -99,7 +100,8 @@ def samples_of(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
         if not shards:
             raise CorpusError(
                 f"{corpus / 'preferences'}: expected preference pairs, found none",
-                hint="run: stylear curate pairs RECIPE --out CORPUS",
+                hint="pairs need several candidates of one prompt and style, and a score that ranks them:"
+                " set synthesize.candidates to 2 or more, then `stylear curate run RECIPE --out CORPUS`",
             )
         found += [sample for shard in shards for _, sample in tar_samples(shard)]
     return found
@@ -116,6 +118,8 @@ def encode_member(model: StyleModel, sample: dict[str, bytes], side: str) -> Ten
 def run(settings: DpoSettings) -> Path:
     """Train, or go on where a killed run stopped; the directory of the final model."""
     device = pick_device(settings.device)
+    check_shards(settings.corpus)
+    samples_of(settings.corpus)
     source = final_of(settings.model)
     base = load_model(source, device)
     here = checkpoint.open_run("dpo", settings, str(lineage(base).get("sha256", "")))
@@ -129,6 +133,8 @@ def run(settings: DpoSettings) -> Path:
     if data.without_style:
         say(f"{data.without_style} preference pairs left out: no kept picture of their reference")
     size = min(settings.batch_size, len(data))
+    if size < settings.batch_size:
+        say(f"warning: batch_size {settings.batch_size} is more than the {size} preference pairs")
     references = reference_log_probs(base, data, size, settings.precision, device)
     found = checkpoint.last(here)
     start = 0
@@ -175,7 +181,7 @@ def run(settings: DpoSettings) -> Path:
             done = step + 1
             metrics.write(done, values)
             bar.advance(1, f"loss {values['loss']:.3f} margin {values['margin']:.3f}")
-            if done % settings.save_every == 0 and done < settings.steps:
+            if done % settings.save_every == 0 or done == settings.steps:
                 checkpoint.save(here, model, optimisers, done, settings.keep)
     save_model(model.eval(), here.final)
     return here.final

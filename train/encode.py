@@ -26,7 +26,7 @@ from stylear.model.chameleon import StyleModel
 from stylear.pair import digest
 from stylear.weights import files as weights
 
-VERSION = 1
+VERSION = 2
 BATCH = 64
 MOST_SHIFT = 16  # a copy moves by at most a 16th of the side
 
@@ -45,10 +45,11 @@ def encode_corpus(
             f"{corpus / split}: expected shards to train on, found none",
             hint="build the corpus first: stylear curate run RECIPE --out CORPUS",
         )
+    vq_sha256 = weights.hash_tensors(model.vq.state_dict())
     made = []
     with Bar(f"encode {split}", unit="pairs") as bar:
         for shard in shards:
-            name = fingerprint(model, shard, copies=copies, features=features)
+            name = fingerprint(model, vq_sha256, shard, copies=copies, features=features)
             path = cache / f"{split}-{shard.stem}-{name}.safetensors"
             if not path.exists():
                 tensors, rows = encode_shard(model, shard, copies, features, bar)
@@ -59,11 +60,12 @@ def encode_corpus(
     return made
 
 
-def fingerprint(model: StyleModel, shard: Path, *, copies: int, features: bool) -> str:
-    """What decides a cached file: the shard's bytes, the VQ model, the encoder, the copies."""
-    codes = digest(*(round(float(p.double().sum()), 6) for p in model.vq.parameters()))
+def fingerprint(
+    model: StyleModel, vq_sha256: str, shard: Path, *, copies: int, features: bool
+) -> str:
+    """What decides a cached file: the shard's bytes, the VQ model's and encoder's weights, the copies."""
     clip = model.clip.weights_sha256 if features and model.clip is not None else None
-    return digest("encode", VERSION, file_sha256(shard), codes, clip, copies)[:16]
+    return digest("encode", VERSION, file_sha256(shard), vq_sha256, clip, copies)[:16]
 
 
 def encode_shard(

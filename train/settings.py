@@ -121,7 +121,11 @@ def load_settings(
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         close = difflib.get_close_matches(key, list(kind.model_fields), 1)
-        hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(kind.model_fields)}"
+        hint: str | None = f"keys: {', '.join(kind.model_fields)}"
+        if key in kind.model_fields:
+            hint = kind.model_fields[key].description
+        elif close:
+            hint = f"did you mean {close[0]}?"
         if first["type"] == "missing":
             flag = "--" + key.replace("_", "-")
             raise RecipeError(f"{key}: required, found nothing", hint=f"give {flag}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from stylear.console import Bar, say
 from stylear.curate.corpus.parquet import file_sha256
-from stylear.errors import UsageError, WeightsError
+from stylear.curate.corpus.shards import shard_paths
+from stylear.device import pick_device
+from stylear.errors import CorpusError, UsageError, WeightsError
 from stylear.model.chameleon import StyleModel, add_style, lineage, load_model, save_model
 from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge
 from stylear.model.style_tokens import enhance
@@ -34,6 +36,7 @@ def run(settings: SftSettings) -> Path:
     Raises WeightsError, CorpusError and SettingsChanged as their modules do.
     """
     device = pick_device(settings.device)
+    check_shards(settings.corpus)
     source = final_of(settings.model)
     base = load_model(source, device, with_clip=True)
     here = checkpoint.open_run("sft", settings, str(lineage(base).get("sha256", "")))
@@ -52,6 +55,11 @@ def run(settings: SftSettings) -> Path:
     cache = settings.encoded or here.root / "encoded"
     corpora, copies = settings.corpus, settings.augment_copies
     data = open_encoded(model, corpora, "train", cache, copies=copies)
+    if settings.batch_size > len(data):
+        say(
+            f"warning: batch_size {settings.batch_size} is more than the {len(data)} pairs of the corpus;"
+            " every step repeats some of them"
+        )
     held = open_validation(model, settings, cache)
     optimisers = Optimisers(trainable(model, settings.full), settings, rates_of(settings))
     if found is not None:
@@ -80,17 +88,20 @@ def run(settings: SftSettings) -> Path:
             bar.advance(1, f"loss {values['loss']:.3f}")
             if done % settings.sample_every == 0 or done == settings.steps:
                 draw_samples(here, model, held or data, done)
-            if done % settings.save_every == 0 and done < settings.steps:
+            if done % settings.save_every == 0 or done == settings.steps:
                 checkpoint.save(here, model, optimisers, done, settings.keep)
     save_model(model.eval(), here.final)
     return here.final
 
 
-def pick_device(name: str) -> str:
-    """`auto` means cuda where there is one."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+def check_shards(corpora: Sequence[Path]) -> None:
+    """Raise CorpusError for a corpus without training shards, before anything is written."""
+    for corpus in corpora:
+        if not shard_paths(corpus / "train"):
+            raise CorpusError(
+                f"{corpus / 'train'}: expected shards to train on, found none",
+                hint="check --corpus; build one with `stylear curate run RECIPE --out CORPUS`",
+            )
 
 
 def final_of(model: str) -> str:

@@ -16,6 +16,7 @@ from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.layout import ShardKind, score_path
 from stylear.curate.corpus.ledger import Entry, StageInputs
 from stylear.curate.corpus.storage import FileInfo
+from stylear.curate.engine import LOCAL
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.score.passes import (
     STAGE,
@@ -69,6 +70,8 @@ def run(build: Build) -> StageResult:
     references = load_references(build.recipe)
     specs = passes(build.recipe)
     works = plan(build, specs, references)
+    if build.engine.name == LOCAL.name:  # on a cluster the workers' machines decide
+        require_devices(works)
     gpu = on_gpu(specs)
     at_once = 1
     if gpu:  # two runs for each GPU at least, so that none is left without work
@@ -162,6 +165,18 @@ def warn_truncated_captions(entries: Sequence[Entry]) -> None:
             cut[name] = cut.get(name, 0) + count
     for name, count in cut.items():
         say(f"{name}: {count} captions are longer than its model reads; see column {name}.cut")
+
+
+def require_devices(works: Sequence[Work]) -> None:
+    """Raise UsageError before any work when a scorer asks for a device that this machine lacks."""
+    from stylear.curate.score.device import resolve_device
+    from stylear.device import pick_device
+
+    asked = {
+        getattr(resolve_device(spec), "device", "cpu") for w in works for spec, *_ in w.missing
+    }
+    for device in sorted(asked):
+        pick_device(device, "score.device")
 
 
 def on_gpu(specs: Sequence[Any]) -> bool:

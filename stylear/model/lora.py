@@ -7,6 +7,8 @@ transposed and has no alpha (alpha = r).
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,7 +119,8 @@ def write_peft(
     layers = dict(lora_layers(decoder))
     if not layers:
         raise ValueError("decoder: has no LoRA to write")
-    first = next(iter(layers.values()))
+    rank = Counter(layer.rank for layer in layers.values()).most_common(1)[0][0]
+    alpha = Counter(layer.alpha for layer in layers.values()).most_common(1)[0][0]
     tensors = {}
     for name, layer in layers.items():
         tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_A
@@ -126,8 +129,10 @@ def write_peft(
         "peft_type": "LORA",
         "task_type": None,
         "base_model_name_or_path": base,
-        "r": first.rank,
-        "lora_alpha": first.alpha,
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {name: x.rank for name, x in layers.items() if x.rank != rank},
+        "alpha_pattern": {name: x.alpha for name, x in layers.items() if x.alpha != alpha},
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -145,14 +150,38 @@ def read_peft(decoder: Decoder, directory: Path) -> None:
     for key, expected in (("peft_type", "LORA"), ("bias", "none")):
         if config.get(key, expected) != expected:
             raise WeightsError(f"{path}: {key} expected {expected!r}, found {config[key]!r}")
-    for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save"):
-        if config.get(key):
-            raise WeightsError(f"{path}: {key} expected unset, found {config[key]!r}")
+    if config.get("use_dora"):
+        raise WeightsError(
+            f"{path}: expected LoRA, found DoRA (use_dora)",
+            hint="DoRA changes magnitudes too; merge the adapter into its base with peft and use that",
+        )
+    if config.get("modules_to_save"):
+        raise WeightsError(
+            f"{path}: modules_to_save expected unset, found {config['modules_to_save']!r}",
+            hint="merge the adapter into its base with peft and use that",
+        )
     tensors = {
         name.removeprefix(PEFT_PREFIX).removesuffix(".weight"): value
         for name, value in weights.read_tensors(directory / WEIGHTS_FILE).items()
     }
-    _install(decoder, tensors, config.get("lora_alpha"), str(directory / WEIGHTS_FILE))
+    layers = {name.rpartition(".")[0]: len(v) for name, v in tensors.items() if name.endswith("A")}
+    alphas = {name: layer_alpha(config, name, rank) for name, rank in layers.items()}
+    _install(decoder, tensors, alphas, str(directory / WEIGHTS_FILE))
+
+
+def layer_alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
+    """The alpha by which a layer's change is scaled as alpha / rank.
+
+    `alpha_pattern` gives a layer its own (its keys end the layer's name, as in PEFT); with `use_rslora` the
+    scale is alpha / sqrt(rank) (arXiv 2312.03732).
+    """
+    alpha = config.get("lora_alpha")
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            alpha = value
+            break
+    alpha = float(rank if alpha is None else alpha)
+    return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
 
 def read_released(decoder: Decoder, path: Path) -> None:
@@ -162,7 +191,7 @@ def read_released(decoder: Decoder, path: Path) -> None:
         layer, _, part = name.rpartition(".")
         if layer.endswith("_lora") and part in ("A", "B"):
             tensors[f"{_plain(layer)}.lora_{part}"] = value.T
-    _install(decoder, tensors, None, str(path))
+    _install(decoder, tensors, {}, str(path))
 
 
 def write_released(decoder: Decoder, path: Path, dtype: torch.dtype | None = None) -> None:
@@ -180,7 +209,9 @@ def _plain(released: str) -> str:
     return "lm_head" if name == "lm_head.lm_head" else name
 
 
-def _install(decoder: Decoder, tensors: Mapping[str, Tensor], alpha: Any, what: str) -> None:
+def _install(
+    decoder: Decoder, tensors: Mapping[str, Tensor], alphas: Mapping[str, float], what: str
+) -> None:
     layers = {
         name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
     }
@@ -203,7 +234,7 @@ def _install(decoder: Decoder, tensors: Mapping[str, Tensor], alpha: Any, what: 
     for name in names:
         a, b = tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"]
         rank = a.shape[0]
-        layer = LoraLinear(layers[name], rank, float(rank if alpha is None else alpha))
+        layer = LoraLinear(layers[name], rank, alphas.get(name, float(rank)))
         layer.lora_A.data.copy_(a)
         layer.lora_B.data.copy_(b)
         decoder.set_submodule(name, layer)

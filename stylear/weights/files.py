@@ -33,6 +33,18 @@ def sha256_of(path: str | Path) -> str:
     return total.hexdigest()
 
 
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors: names, types, shapes and every byte, in the order of the names."""
+    import torch
+
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().to("cpu").contiguous()
+        total.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\n".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a model's file. Raises WeightsError when missing or not an object."""
     try:

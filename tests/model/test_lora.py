@@ -159,8 +159,61 @@ def test_adapter_of_another_model_is_named(tmp_path: Path) -> None:
         lora.read_peft(plain(num_hidden_layers=1), tmp_path)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dora": True}))
-    with pytest.raises(WeightsError, match="use_dora expected unset, found True"):
+    with pytest.raises(WeightsError, match="expected LoRA, found DoRA"):
         lora.read_peft(plain(), tmp_path)
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="expected LoRA weights, found none"):
         lora.read_released(plain(), tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"use_rslora": True},
+        {"alpha_pattern": {"layers.1.self_attn.k_proj": 12.0, r".*\.down_proj": 1.0}},
+        {"rank_pattern": {"q_proj": 2}, "use_rslora": True},
+    ],
+)
+def test_rslora_and_patterns_scale_as_in_peft(tmp_path: Path, changes: dict[str, object]) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            base = plain()
+            self.model, self.lm_head = base.model, base.lm_head
+            self.config = {"model_type": "custom"}
+
+        def forward(self) -> None:
+            raise NotImplementedError
+
+    config = LoraConfig(
+        r=3, lora_alpha=6, target_modules=["q_proj", "k_proj", "down_proj"], **changes
+    )
+    theirs = get_peft_model(Wrapped(), config)
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
+    theirs.save_pretrained(tmp_path)
+    ours = plain()
+    lora.read_peft(ours, tmp_path)
+    lora.merge(ours)
+    expected = theirs.merge_and_unload().state_dict()
+    found = ours.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-5) for name in found)
+
+
+def test_layers_of_their_own_rank_are_written_as_patterns(tmp_path: Path) -> None:
+    decoder = plain()
+    lora.apply_lora(decoder, 3, ["q_proj"])
+    layers = dict(lora.lora_layers(decoder))
+    name = "model.layers.1.self_attn.q_proj"
+    decoder.set_submodule(name, lora.LoraLinear(layers[name], 2, 8.0))
+    for parameter in lora.lora_parameters(decoder):
+        parameter.data.normal_(generator=torch.Generator().manual_seed(4))
+    lora.write_peft(decoder, tmp_path, None)
+    again = plain()
+    lora.read_peft(again, tmp_path)
+    assert torch.equal(logits(again), logits(decoder))

@@ -23,10 +23,11 @@ from stylear.curate.corpus.parquet import read_table, write_table
 from stylear.curate.recipe import ClipImageScore, ClipTextScore, PhashScore, TextureScore
 from stylear.curate.references import StyleReference
 from stylear.curate.score import open_scorer, read_metadata, scorer_fingerprint
-from stylear.curate.score.device import pick_device, pick_dtype
+from stylear.curate.score.device import pick_dtype, resolve_device
 from stylear.curate.score.phash import phash, quarters
 from stylear.curate.score.scorer import Context
 from stylear.curate.score.sweep import Shard, sweep
+from stylear.device import pick_device
 from stylear.encoders.texture import texture_similarity
 from stylear.errors import CorpusError, StylearError, WeightsError
 from stylear.pair import Origin, Pair, content_id, digest
@@ -477,12 +478,22 @@ def test_other_weights_or_another_tokenizer_are_another_fingerprint(tmp_path: Pa
     assert scorer_fingerprint(clip_text(same)) != first
 
 
+class SimpleDevice(SimpleNamespace):
+    """Settings with a device and nothing else."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device=device)
+
+    def model_copy(self, update: dict[str, str]) -> SimpleDevice:
+        return SimpleDevice(update["device"])
+
+
 def test_device_and_precision_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pick_device("cpu") == "cpu"
-    assert pick_device("cuda:1") == "cuda:1"
+    assert resolve_device(SimpleDevice("cuda:1")).device == "cuda:1"  # asked for when work begins
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch, "cuda", SimpleNamespace(is_available=lambda there=there: there))
         assert pick_device("auto") == device
-    assert pick_dtype("auto", "auto") == "float32"
+        assert resolve_device(SimpleDevice("auto")).device == device
+    assert pick_dtype("auto", "cpu") == "float32"
     assert pick_dtype("auto", "cuda:1") == "bfloat16"
     assert pick_dtype("float16", "cpu") == "float16"

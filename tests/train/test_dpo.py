@@ -85,10 +85,11 @@ def test_epochs_of_picks_are_permutations() -> None:
     assert sorted(picks[:5]) == sorted(picks[5:]) == [0, 1, 2, 3, 4]
 
 
-def test_corpus_without_preferences_says_which_command_makes_them(
+def test_corpus_without_preferences_says_why_and_writes_nothing(
     place: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(place / "corpus" / "train", tmp_path / "train")
     with pytest.raises(CorpusError, match="preferences") as raised:
         dpo.run(settings(place, "none", corpus=[tmp_path]))
-    assert "stylear curate pairs" in str(raised.value.hint)
+    assert "synthesize.candidates to 2 or more" in str(raised.value.hint)
+    assert not (place / "none").exists()  # nothing is written for a corpus that cannot be used

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from stylear.curate.recipe.synthesizers import DiffusionSettings
+from stylear.device import pick_device
 from stylear.errors import RecipeError, WeightsError
 from stylear.pair import digest
 from stylear.weights.files import read_json, sha256_of
@@ -28,9 +29,9 @@ PIECE = re.compile(r"-\d{5}-of-\d{5}")  # of weights that lie in several files
 def choose_device(name: str) -> str:
     """The torch device that `auto` means here. Raises RecipeError for what torch does not know."""
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return pick_device(name)
     try:
-        return str(torch.device(name))
+        return pick_device(str(torch.device(name)), "synthesize.settings.device")
     except RuntimeError as error:
         raise RecipeError(
             f"synthesize.settings.device: expected a torch device, found {name!r}",
