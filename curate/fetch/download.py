@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import queue
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -66,16 +68,29 @@ class Damaged(Exception):
 
 
 class Downloads:
-    """Finished blocks under `folder`, and the processes that make the missing ones (started when needed)."""
+    """Finished blocks under `folder`, and the processes that make the missing ones (started when needed).
+
+    `advance` is called with the number of URLs that were tried, as the processes report it.
+    """
 
     def __init__(
-        self, folder: Path, limits: Limits, threads: int, retries: int, processes: int = 1
+        self,
+        folder: Path,
+        limits: Limits,
+        threads: int,
+        retries: int,
+        processes: int = 1,
+        advance: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.folder, self.limits = folder, limits
         rate = limits.host_requests_per_s
         share = replace(limits, host_requests_per_s=None if rate is None else rate / processes)
-        self._workers = [Worker(folder, share, threads, retries) for _ in range(processes)]
+        self._workers = [
+            Worker(folder, share, threads, retries, self._report) for _ in range(processes)
+        ]
         self._asked: dict[Path, Worker] = {}
+        self._advance, self._lock = advance, threading.Lock()
+        self._reported: Counter[str] = Counter()
         self._count = 0
 
     def __enter__(self) -> Downloads:
@@ -151,6 +166,22 @@ class Downloads:
         except (Damaged, KeyError, TypeError):
             return Counter()  # `results` downloads it again
 
+    def take_reported(self, urls: list[str]) -> int:
+        """How many URLs of a finished block `advance` has counted; asked once."""
+        with self._lock:
+            return self._reported.pop(str(self.place(urls)), 0)
+
+    def count(self, rows: int) -> None:
+        """Advance by rows that no process reports."""
+        with self._lock:
+            self._advance(rows)
+
+    def _report(self, directory: str, count: int) -> None:
+        """Count what a process says; each has a thread of its own that reads its answers."""
+        with self._lock:
+            self._reported[directory] += count
+            self._advance(count)
+
     def discard(self, urls: list[str]) -> None:
         """Forget a block, so that another run asks its servers again."""
         shutil.rmtree(self.place(urls), ignore_errors=True)
@@ -164,9 +195,19 @@ class Downloads:
 class Worker:
     """One downloading process."""
 
-    def __init__(self, folder: Path, limits: Limits, threads: int, retries: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits,
+        threads: int,
+        retries: int,
+        report: Callable[[str, int], None],
+    ) -> None:
         self._folder, self._limits, self._threads, self._retries = folder, limits, threads, retries
+        self._report = report
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._replies: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._log: Any = None
 
     def request(self, directory: Path, urls: list[str]) -> None:
@@ -178,12 +219,9 @@ class Worker:
     def wait(self, directory: Path) -> None:
         """Until the block is finished. Raises SourceError when the downloading process gives up."""
         while not directory.is_dir():
-            assert self._process is not None
-            assert self._process.stdout is not None
-            line = self._process.stdout.readline()
-            if not line:
+            reply = self._replies.get()
+            if reply is None:
                 raise self._ended()
-            reply = json.loads(line)
             if "failed" in reply:
                 if "errno" in reply:
                     raise OSError(reply["errno"], reply["error"], str(directory))
@@ -196,6 +234,8 @@ class Worker:
         """End the process: all that was wanted is on disk, or is not wanted any more."""
         if self._process is not None:
             self._process.kill()
+            if self._reader is not None:
+                self._reader.join()
             self._process.communicate()
             self._process = None
             shutil.rmtree(self._folder / TEMPORARY, ignore_errors=True)
@@ -232,7 +272,21 @@ class Worker:
                 "retries": self._retries,
             }
         )
+        self._reader = threading.Thread(target=self._read_replies, daemon=True)
+        self._reader.start()
         return self._process
+
+    def _read_replies(self) -> None:
+        """Pass on what the process says until it ends: its progress at once, the rest to `wait`."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            reply = json.loads(line)
+            if "progress" in reply:
+                self._report(reply["progress"], reply["count"])
+            else:
+                self._replies.put(reply)
+        self._replies.put(None)
 
     def _write(self, message: dict[str, Any]) -> None:
         assert self._process is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from html import unescape
 from itertools import chain, islice
@@ -71,15 +71,20 @@ def url_pairs(
         source = source.model_copy(update={"min_success": 0.0})
         planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
     with Bar(f"download {source.path.name}", total=_total(source, paths), unit="URLs") as bar:
-        for pair in downloaded(planned, source, work, max_pixels):
-            yield pair
-            bar.advance()
+        yield from downloaded(planned, source, work, max_pixels, bar.advance)
 
 
 def downloaded(
-    planned: Iterator[Planned], source: UrlsSource, work: Path, max_pixels: int
+    planned: Iterator[Planned],
+    source: UrlsSource,
+    work: Path,
+    max_pixels: int,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Pair]:
-    """The pairs of planned rows, in order, with what was downloaded for them."""
+    """The pairs of planned rows, in order, with what was downloaded for them.
+
+    `advance` counts every row once: when its download ends, wherever that is, else when it is read.
+    """
     waiting: deque[list[Planned]] = deque()
     success = Success(str(source.path), source.min_success)
     with Downloads(
@@ -88,6 +93,7 @@ def downloaded(
         source.threads,
         source.retries,
         source.processes,
+        advance,
     ) as downloads:
         ahead = BLOCKS_AHEAD * source.processes
         while True:
@@ -101,8 +107,13 @@ def downloaded(
             prepare()  # while the downloading process starts
             _judge(success, downloads, urls, waiting)
             results = downloads.results(urls)
+            counted = downloads.take_reported(urls)
             for plan in block:
                 yield plan.pair if plan.url is None else _with(plan, next(results))
+                if plan.url is not None and counted:
+                    counted -= 1
+                else:
+                    downloads.count(1)
 
 
 def _judge(

@@ -3,7 +3,8 @@
     python -m stylear.curate.fetch.worker        (started by `fetch.download`; speaks JSON lines)
 
 stdin: one line of settings, then one line a block: {"directory": ..., "urls": [...]}. stdout: one line
-a finished block: {"done": directory} or {"failed": directory, "error": ...}. It is a process of its own
+a finished block: {"done": directory} or {"failed": directory, "error": ...}, and before it, twice a second,
+how many more of its URLs were tried: {"progress": directory, "count": ...}. It is a process of its own
 because img2dataset prints, patches and reads globals, and because the opener of urllib is one of them.
 A block is downloaded into a folder of another name that is renamed when everything is written, so a
 folder with the final name is whole; every image has its hash beside it. When stdin ends, the parent
@@ -20,6 +21,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -30,6 +32,7 @@ from stylear.curate.fetch.guard import Evidence, GuardedOpener, Limits
 from stylear.curate.fetch.optout import OPT_OUT
 
 BLOCKS_AT_ONCE = 2  # the second fills the threads while the first waits for its slowest server
+PROGRESS_S = 0.5  # between two messages about one block
 IMAGES = "images.bin"  # source bytes, one after the other
 ROWS = "rows.json"  # one object a row: row, error, sha256, start, bytes, and the evidence
 _serial = itertools.count()
@@ -62,8 +65,12 @@ def answer(
 ) -> None:
     """Download one block and say so."""
     directory = Path(block["directory"])
+    progress = Progress(str(directory), answers, lock)
     try:
-        download_block(block["urls"], directory, opener, settings["threads"], settings["retries"])
+        download_block(
+            block["urls"], directory, opener, settings["threads"], settings["retries"], progress
+        )
+        progress.send()
         reply: dict[str, Any] = {"done": str(directory)}
     except OSError as error:
         reply = {"failed": str(directory), "error": str(error), "errno": error.errno}
@@ -73,8 +80,34 @@ def answer(
         print(json.dumps(reply), file=answers, flush=True)
 
 
+class Progress:
+    """Counts the URLs of a block that were tried, and tells the parent now and then."""
+
+    def __init__(self, directory: str, answers: TextIO, lock: threading.Lock) -> None:
+        self._directory, self._answers, self._lock = directory, answers, lock
+        self._count, self._sent_at = 0, time.monotonic()
+
+    def advance(self) -> None:
+        """One more URL was tried."""
+        self._count += 1
+        if time.monotonic() - self._sent_at >= PROGRESS_S:
+            self.send()
+
+    def send(self) -> None:
+        """Tell what was not told yet."""
+        message = {"progress": self._directory, "count": self._count}
+        with self._lock:
+            print(json.dumps(message), file=self._answers, flush=True)
+        self._count, self._sent_at = 0, time.monotonic()
+
+
 def download_block(
-    urls: list[str], directory: Path, opener: GuardedOpener, threads: int, retries: int
+    urls: list[str],
+    directory: Path,
+    opener: GuardedOpener,
+    threads: int,
+    retries: int,
+    progress: Progress,
 ) -> None:
     """Download `urls` through img2dataset into `directory`: the source bytes and a row for each URL."""
     import pyarrow as pa
@@ -90,7 +123,9 @@ def download_block(
     with pa.ipc.new_file(str(listing), table.schema) as writer:
         writer.write_table(table)
     downloader = Downloader(
-        sample_writer_class=functools.partial(BlockWriter, evidence=opener.evidence),
+        sample_writer_class=functools.partial(
+            BlockWriter, evidence=opener.evidence, progress=progress
+        ),
         resizer=Resizer(256, "no", False, disable_all_reencoding=True),  # keeps the source bytes
         thread_count=threads,
         save_caption=False,
@@ -127,7 +162,9 @@ class BlockWriter:
         encode_format: str,
         *,
         evidence: dict[str, Evidence],
+        progress: Progress,
     ) -> None:
+        self._progress = progress
         self._folder, self._evidence, self._bytes = Path(output_folder), evidence, 0
         self._rows: list[dict[str, Any]] = []
         self._images = (self._folder / IMAGES).open("wb", buffering=1 << 20)
@@ -141,6 +178,7 @@ class BlockWriter:
             self._bytes += len(image)
         evidence = self._evidence.pop(meta["url"], None)
         self._rows.append(row | (asdict(evidence) if evidence is not None else {}))
+        self._progress.advance()
 
     def close(self) -> None:
         """Everything is there."""

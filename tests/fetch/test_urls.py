@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import json
 import random
 import subprocess
@@ -23,10 +24,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from stylear.curate.fetch import fetch_raw, urls
+from stylear.curate.fetch import fetch_raw, urls, worker
 from stylear.curate.fetch.loopback import NETWORK, FileHandler
 from stylear.curate.fetch.times import untimed
-from stylear.curate.recipe import check_recipe
+from stylear.curate.recipe import UrlsSource, check_recipe
 from stylear.errors import SourceError, StylearError
 from stylear.pair import Pair
 
@@ -155,6 +156,33 @@ def test_a_download_leaves_nothing_in_the_temporary_directory(
     assert [pair.caption for pair in stream(tmp_path, source())] == ["one"]
     assert list(temporary.iterdir()) == []
     assert not [path for path in (tmp_path / "work").rglob("*wandb*") if path.is_dir()]
+
+
+def test_the_bar_counts_urls_and_not_blocks(
+    tmp_path: Path, site: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row once: what is downloaded when it is tried, the rest when it is read."""
+    monkeypatch.setattr(urls, "BLOCK_ROWS", 6)
+    rows = [f"{site[0]}/{n}.png,caption {n}" for n in range(10)] + ["ftp://a/b,no"]
+    (tmp_path / "list.csv").write_text("\n".join(["url,caption", *rows]))
+    plan = check_recipe({"name": "test", "raw": [source(processes=2)]}, tmp_path).raw[0]
+    assert isinstance(plan, UrlsSource)
+    for expected in (6, 0):  # the second time nothing is downloaded
+        counts: list[int] = []
+        pairs = urls.downloaded(urls.plans(plan), plan, tmp_path / "work", 1 << 20, counts.append)
+        next(pairs)
+        assert sum(counts) >= expected
+        assert len(list(pairs)) == 10
+        assert sum(counts) == 11
+
+
+def test_progress_is_sent_as_urls_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PROGRESS_S", 0)
+    answers = io.StringIO()
+    progress = worker.Progress("block", answers, threading.Lock())
+    progress.advance()
+    progress.advance()
+    assert answers.getvalue().splitlines() == ['{"progress": "block", "count": 1}'] * 2
 
 
 def test_a_stopped_download_goes_on_where_it_was(
