@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.audit.manifest import write_manifest
+from stylear.curate.audit.manifest import read_warnings, write_manifest
 from stylear.curate.corpus.layout import (
     CHEAP,
     COLUMNS,
@@ -56,6 +56,7 @@ class RunResult:
     corpus: Path
     results: tuple[StageResult, ...]
     report: Path
+    warnings: tuple[str, ...] = ()  # what the corpus lacks of what was asked
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a stage, for a table."""
@@ -67,6 +68,7 @@ class RunResult:
             "corpus": str(self.corpus),
             "report": str(self.report),
             "stages": [asdict(result) for result in self.results],
+            "warnings": list(self.warnings),
         }
 
 
@@ -88,7 +90,7 @@ def run(
         STAGES, recipe, corpus, workers=workers, redo=redo, engine=engine, verify=verify
     )
     require_audit(corpus)
-    return RunResult(corpus, tuple(results), write_report(corpus))
+    return RunResult(corpus, tuple(results), write_report(corpus), read_warnings(corpus))
 
 
 def run_stages(

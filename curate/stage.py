@@ -203,9 +203,16 @@ def output_digests(build: Build, stage: str) -> list[str]:
     return file_digests(replace(entry, files=read))
 
 
-def read_verdict_counts(path: Path) -> Counts:
-    """Pairs, kept pairs and drops by reason, of a table of verdicts."""
-    return count_verdicts(parquet.read_table(path, ["kept", "reason"]))
+def read_verdict_counts(path: Path, stage: str) -> Counts:
+    """Pairs that came to a stage, kept pairs and its drops by reason, of a table of verdicts.
+
+    What an earlier stage dropped is counted there, and not again.
+    """
+    import pyarrow.compute as pc
+
+    table = parquet.read_table(path, ["kept", "stage", "reason"])
+    own = pc.or_(table["kept"], pc.fill_null(pc.equal(table["stage"], stage), False))
+    return count_verdicts(table.filter(own))
 
 
 def count_verdicts(table: pa.Table) -> Counts:

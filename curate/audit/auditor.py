@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
 INDEXED = ("train/", "val/", "preferences/")  # folders with a wids index, which has MD5
+COMPARED = (  # of the manifest, with what the tables give now
+    "format", "name", "seed", "recipe_sha256", "stages", "counts", "ratio", "splits", "warnings",
+)  # fmt: skip
 SHOWN = 3  # differences in the error's message
 T = TypeVar("T")
 
@@ -62,6 +65,7 @@ class AuditResult:
     samples: int  # in train/ and val/
     manifest_sha256: str
     differences: tuple[Difference, ...]
+    warnings: tuple[str, ...] = ()  # what the corpus lacks of what was asked; no fault of its files
 
     @property
     def passed(self) -> bool:
@@ -96,6 +100,7 @@ class AuditResult:
             "passed": self.passed,
             "manifest_sha256": self.manifest_sha256,
             **values,
+            "warnings": list(self.warnings),
             "differences": [asdict(difference) for difference in self.differences],
         }
 
@@ -136,6 +141,7 @@ def audit(corpus: Path) -> AuditResult:
         samples=samples,
         manifest_sha256=sha256,
         differences=tuple(found),
+        warnings=tuple(manifest.get("warnings", ())),
     )
 
 
@@ -383,7 +389,17 @@ def compare_counts(corpus: Path, manifest: Mapping[str, Any]) -> Iterator[Differ
     except StylearError as error:
         yield Difference("counts", MANIFEST, "counts of the tables", error.message)
         return
-    for name in ("format", "name", "seed", "recipe_sha256", "stages", "counts", "ratio", "splits"):
+    for name in (
+        "format",
+        "name",
+        "seed",
+        "recipe_sha256",
+        "stages",
+        "counts",
+        "ratio",
+        "splits",
+        "warnings",
+    ):
         old, new = flatten_settings(manifest.get(name)), flatten_settings(now[name])
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):

@@ -22,6 +22,7 @@ from stylear.curate.corpus.layout import (
 )
 from stylear.curate.corpus.ledger import Ledger, stage_family
 from stylear.curate.corpus.storage import TEMPORARY, FileInfo, list_files, write_text
+from stylear.curate.mix.shortfall import describe_shortfalls, split_counts
 from stylear.curate.recipe import load_recipe
 from stylear.errors import CorpusError
 
@@ -45,6 +46,14 @@ def write_manifest(corpus: Path) -> Path:
     text = json.dumps(build_manifest(corpus), ensure_ascii=False, indent=1, allow_nan=False)
     write_text(path, text + "\n")
     return path
+
+
+def read_warnings(corpus: Path) -> tuple[str, ...]:
+    """What a finished corpus lacks of what its recipe asks for; nothing for an unfinished one."""
+    path = corpus / MANIFEST
+    if not path.is_file():
+        return ()
+    return tuple(str(text) for text in json.loads(path.read_text("utf-8")).get("warnings", ()))
 
 
 def build_manifest(corpus: Path) -> dict[str, Any]:
@@ -94,6 +103,7 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
             "asked": recipe.mix.raw_per_stylized,
         },
         "splits": splits,
+        "warnings": describe_shortfalls(splits, recipe),
         "versions": versions(),
         "files": files,
     }
@@ -126,36 +136,6 @@ def stage_counts(ledger: Ledger) -> dict[str, dict[str, Any]]:
             counts |= {"kept": sum(e.kept for e in units), "dropped": dict(sorted(dropped.items()))}
         found[stage] = counts
     return found
-
-
-def split_counts(folder: Path) -> dict[str, int]:
-    """Of train/ or val/: shards, pairs by kind, distinct contents and references."""
-    import numpy as np
-
-    from stylear.curate.corpus.columns import (
-        NONE,
-        DictionaryColumn,
-        combine_chunks,
-        concatenate,
-        hash_identities,
-    )
-
-    kinds: Counter[str] = Counter()
-    parts = []
-    for _, table in parquet.read_tables(folder, ["kind", "content", "reference"]):
-        found = {name: combine_chunks(table[name]) for name in table.column_names}
-        kinds.update(DictionaryColumn(found["kind"]).counts())
-        parts.append({name: hash_identities(found[name]) for name in ("content", "reference")})
-    ids = concatenate(parts)
-    distinct = {name: np.unique(column[column != NONE]) for name, column in ids.items()}
-    return {
-        "shards": len(parts),
-        "pairs": kinds.total(),
-        "raw": kinds["raw"],
-        "stylized": kinds["stylized"],
-        "contents": len(distinct.get("content", ())),
-        "references": len(distinct.get("reference", ())),
-    }
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stylear.console import JsonOption, emit_json, emit_table
+from stylear.console import JsonOption, emit_json, emit_table, say
 from stylear.curate.cli.options import (
     CorpusArgument,
 )
@@ -26,6 +26,8 @@ def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
         emit_json(result.summary())
     else:
         emit_table(result.rows())
+    for warning in result.warnings:
+        say(f"warning: {warning}")
     result.require()
 
 

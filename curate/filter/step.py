@@ -49,7 +49,7 @@ def run(build: Build) -> StageResult:
         from stylear.curate.filter import filter_corpus
 
         filter_corpus(build.corpus, recipe)
-        return read_verdict_counts(build.corpus / VERDICTS)
+        return read_verdict_counts(build.corpus / VERDICTS, "filter")
 
     return run_whole_corpus(
         build, "filter", settings, inputs, [VERDICTS, COLUMNS, DIVERSITY], write

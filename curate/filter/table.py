@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import FilterSettings, Recipe
 
 METADATA = b"stylear.columns"
-VERSION = 1  # raise when the same shards and scores give other columns
+VERSION = 2  # raise when the same shards and scores give other columns
 READERS = 16  # of a store at the same time
 SEAL_BYTES = 80  # at the end of a ledger entry
 
@@ -50,8 +50,10 @@ def write_columns(corpus: Path, recipe: Recipe, pairs: Candidates, rows: Rows) -
     columns: dict[str, Any] = {
         "key": pairs.key,
         "kind": dictionary(rows.stylized.astype(np.int32), KINDS),
-        "kept": pa.array(rows.kept),
-        "reason": dictionary(rows.reason.codes, rows.reason.words),
+        "eligible": pa.array(
+            rows.kept
+        ),  # not dropped before the filter; verdicts say what was kept
+        "earlier_reason": dictionary(rows.reason.codes, rows.reason.words),
     }
     references = pairs.reference.dictionary_encode().dictionary
     texts = {"reference": references.to_pylist(), "style": rows.styles}
@@ -110,7 +112,7 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
 
 def needed(rules: FilterSettings) -> set[str]:
     """The columns that the rules compare, and those that tell what stays."""
-    names = {"kind", "kept", "reason", "content", "style"}
+    names = {"kind", "eligible", "earlier_reason", "content", "style"}
     near = rules.duplicates.phash_distance is not None
     if rules.duplicates.exact or near:
         names |= {"order", "source", "exact", "near"}
@@ -126,9 +128,9 @@ def rows_in(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Table]:
     found = {name: combine_chunks(table[name]) for name in names}
     kinds = found["kind"].dictionary.to_pylist()
     rows = Rows(
-        bool_mask(found["kept"]),
+        bool_mask(found["eligible"]),
         np.array([kind == "stylized" for kind in kinds], bool)[dictionary_codes(found["kind"])],
-        DictionaryColumn(found["reason"]),
+        DictionaryColumn(found["earlier_reason"]),
         {name: dictionary_codes(found[name]) for name in NUMBERS if name in found},
         {
             name.removeprefix("score."): column

@@ -40,6 +40,7 @@ from stylear.curate.corpus.wids import WIDS, shard_entry, wids_index
 from stylear.curate.engine import LOCAL, Engine
 from stylear.curate.mix.shuffle import write_shuffled
 from stylear.curate.mix.verdicts import apply_verdicts
+from stylear.errors import CorpusError
 from stylear.pair import digest
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def place(pairs: Candidates, recipe: Recipe) -> pa.Table:
     splits = splits_of(pairs, recipe)
     taken = np.zeros(len(pairs), bool)
     for split in (TRAIN, VAL):
-        taken[at_ratio(pairs, np.flatnonzero(pairs.kept & (splits == split)), recipe)] = True
+        members = np.flatnonzero(pairs.kept & (splits == split))
+        taken[at_ratio(pairs, members, recipe, SPLITS[split])] = True
     kept = np.flatnonzero(pairs.kept)
     splits, taken = splits[kept], taken[kept]
     columns = {
@@ -99,14 +101,28 @@ def named(numbers: NDArray[Any], names: Iterable[str]) -> pa.Array:
     )
 
 
-def at_ratio(pairs: Candidates, places: Places, recipe: Recipe) -> Places:
-    """Of the places all stylized pairs and raw ones to match, drawn by hash; all where raw is short.
+def at_ratio(pairs: Candidates, places: Places, recipe: Recipe, split: Split) -> Places:
+    """Of the places all stylized pairs and raw ones to match, drawn by hash.
 
-    A split without stylized pairs keeps its raw ones: a ratio to nothing asks for nothing.
+    Where raw is short, `mix.on_shortfall` decides: all raw pairs there are (warn), fewer stylized ones, drawn
+    by hash (scale), or CorpusError (fail). A split without stylized pairs keeps its raw ones: a ratio to
+    nothing asks for nothing.
     """
     stylized, raw = (places[pairs.stylized[places] == kind] for kind in (True, False))
     if len(stylized):
-        wanted = math.floor(recipe.mix.raw_per_stylized * len(stylized) + 0.5)
+        ratio = recipe.mix.raw_per_stylized
+        wanted = math.floor(ratio * len(stylized) + 0.5)
+        if len(raw) < wanted and recipe.mix.on_shortfall == "fail":
+            raise CorpusError(
+                f"mix: {split} needs {wanted} raw pairs for its {len(stylized)} stylized ones"
+                f" (mix.raw_per_stylized {ratio:g}), found {len(raw)}",
+                hint="add raw pairs, lower mix.raw_per_stylized, or set mix.on_shortfall: scale",
+            )
+        if len(raw) < wanted and recipe.mix.on_shortfall == "scale":
+            fewer = math.floor(len(raw) / ratio)
+            order = seeded_order(pairs.key.take(stylized), "shortfall", recipe.seed)
+            stylized = stylized[np.sort(order[:fewer])]
+            wanted = math.floor(ratio * fewer + 0.5) if fewer else len(raw)
         raw = raw[seeded_order(pairs.key.take(raw), "ratio", recipe.seed)[:wanted]]
     return np.concatenate([stylized, raw])
 

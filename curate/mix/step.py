@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stylear.console import say
 from stylear.curate.corpus.layout import MIX
 from stylear.curate.corpus.storage import FileInfo
+from stylear.curate.mix.shortfall import describe_shortfalls, split_counts
 from stylear.curate.references import load_references
 from stylear.curate.stage import (
     Build,
@@ -35,6 +37,10 @@ def run(build: Build) -> StageResult:
         from stylear.curate.mix.mixing import mix_corpus
 
         written.update(mix_corpus(build.corpus, recipe, build.engine, build.workers))
-        return read_verdict_counts(build.corpus / MIX)
+        return read_verdict_counts(build.corpus / MIX, "mix")
 
-    return run_whole_corpus(build, "mix", settings, inputs, ["train", "val", MIX], write, written)
+    result = run_whole_corpus(build, "mix", settings, inputs, ["train", "val", MIX], write, written)
+    splits = {split: split_counts(build.corpus / split) for split in ("train", "val")}
+    for warning in describe_shortfalls(splits, recipe):
+        say(f"warning: {warning}")
+    return result

@@ -86,6 +86,10 @@ class MixSettings(Settings):
     raw_per_stylized: float = Field(
         3.0, ge=0, description="Raw pairs for each stylized one (paper)."
     )
+    on_shortfall: Literal["warn", "fail", "scale"] = Field(
+        "warn",
+        description="With too few raw pairs for the ratio: say so, stop, or take fewer stylized pairs.",
+    )
     val_fraction: float = Field(0.1, ge=0, lt=1, description="Share of contents and of references.")
     shard_pairs: int = Field(1000, ge=1, le=100_000, description="Pairs in a shard (ours).")
 

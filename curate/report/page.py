@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stylear.curate.audit.manifest import stage_counts
+from stylear.curate.audit.manifest import read_warnings, stage_counts
 from stylear.curate.corpus.candidates import Candidates, read_pairs, style_of
 from stylear.curate.corpus.columns import (
     Index,
@@ -142,7 +142,10 @@ def header(facts: Facts) -> str:
         (count_rows(facts.corpus / "preferences"), "preference pairs"),
     ]
     cards = "".join(f"<div><b>{escape(str(n))}</b><span>{what}</span></div>" for n, what in totals)
-    return f'<h1>Corpus {escape(facts.recipe.name)}</h1><div class="facts">{cards}</div>'
+    warnings = "".join(
+        f'<p class="warning">{escape(text)}</p>' for text in read_warnings(facts.corpus)
+    )
+    return f'<h1>Corpus {escape(facts.recipe.name)}</h1><div class="facts">{cards}</div>{warnings}'
 
 
 def funnel(facts: Facts) -> str:

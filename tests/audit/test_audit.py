@@ -115,6 +115,7 @@ def test_an_untouched_corpus_passes(finished: Path) -> None:
         "bytes": result.bytes,
         "pairs": 41,
         "samples": 24,
+        "warnings": [],
         "differences": [],
     }
 

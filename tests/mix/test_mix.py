@@ -30,6 +30,7 @@ from stylear.curate.engine import LOCAL, Engine
 from stylear.curate.filter import filter_corpus
 from stylear.curate.mix import shuffle
 from stylear.curate.mix.mixing import mix_corpus
+from stylear.curate.mix.shortfall import describe_shortfalls
 from stylear.curate.mix.shuffle import worker_pool
 from stylear.curate.recipe import Recipe
 from stylear.errors import CorpusError
@@ -114,6 +115,37 @@ def test_raw_pairs_are_drawn_to_the_ratio(
     assert kinds[("r", "train")] == taken
     assert kinds[("r", "ratio")] == raw_count - taken
     assert kinds[("s", "train")] == stylized_count
+
+
+def test_with_too_few_raw_pairs_fewer_stylized_ones_are_taken_on_request() -> None:
+    pairs = many(9, 4)
+    found = placed(pairs, recipe(raw_per_stylized=3.0, on_shortfall="scale"))
+    kinds = Counter((key[0], where) for key, where in found.items())
+    assert kinds == {("r", "train"): 9, ("s", "train"): 3, ("s", "ratio"): 1}
+    again = placed(pairs[::-1], recipe(raw_per_stylized=3.0, on_shortfall="scale"))
+    assert again == found  # which ones does not depend on their order
+
+
+def test_with_too_few_raw_pairs_the_mix_stops_on_request() -> None:
+    with pytest.raises(
+        CorpusError, match=r"train needs 12 raw pairs for its 4 stylized ones.* found 9"
+    ):
+        placed(many(9, 4), recipe(raw_per_stylized=3.0, on_shortfall="fail"))
+    placed(many(12, 4), recipe(raw_per_stylized=3.0, on_shortfall="fail"))
+
+
+def test_a_shortfall_says_what_was_asked_and_what_was_got() -> None:
+    asked = recipe(raw_per_stylized=3.0).model_copy(update={"references": ("some",)})
+    whole = {"train": {"raw": 299, "stylized": 100}, "val": {"raw": 3, "stylized": 1}}
+    assert describe_shortfalls(whole, asked) == []  # rounding
+    short = {"train": {"raw": 62, "stylized": 100}, "val": {"raw": 5, "stylized": 0}}
+    first, second = describe_shortfalls(short, asked)
+    assert first.startswith("train has 0.62 raw pairs for each stylized one, not the 3 asked")
+    assert "mix.on_shortfall: scale" in first
+    assert second.startswith("val has no stylized pair, so training cannot be validated on it")
+    assert describe_shortfalls(short, recipe()) == []  # without references nothing is asked
+    none = {"train": {"raw": 9, "stylized": 0}, "val": {"raw": 3, "stylized": 1}}
+    assert describe_shortfalls(none, asked)[0].startswith("train has no stylized pair")
 
 
 def test_the_ratio_holds_in_each_split() -> None:

@@ -324,12 +324,11 @@ def test_a_corpus_without_stylized_pairs_has_a_page_without_those_sections(tmp_p
 def movable(finished: Path, tmp_path: Path) -> Path:
     """A finished corpus whose recipe names style images that the test may take away."""
     corpus = copied(finished, tmp_path)
-    shutil.copytree(finished.parent / "styles", tmp_path / "styles")
-    text = (corpus / "recipe.yaml").read_text("utf-8")
-    old, new = str(finished.parent / "styles"), str(tmp_path / "styles")
-    assert old in text
-    (corpus / "recipe.yaml").write_text(text.replace(old, new), "utf-8")
-    return corpus
+    for name in ("styles", "photos"):
+        shutil.copytree(finished.parent / name, tmp_path / name)
+    note = {"relative": "..", "absolute": str(tmp_path)}  # and not where it was built
+    (corpus / ".recipe-folder.json").write_text(json.dumps(note), "utf-8")
+    return corpus  # its paths start at the folder that holds it, which is another one now
 
 
 def told_gone(text: str) -> list[str]:
