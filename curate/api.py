@@ -1,0 +1,118 @@
+"""The public Python API of the data side: build a corpus, and read a finished one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylear.curate.corpus import parquet
+from stylear.curate.corpus.layout import KINDS, MANIFEST, RECIPE, VERDICTS, ShardKind, score_paths
+from stylear.curate.corpus.object_store import corpus_path
+from stylear.curate.corpus.pair_reader import PairReader
+from stylear.curate.corpus.shards import iter_pairs
+from stylear.curate.recipe import Recipe, load_recipe
+from stylear.curate.run import RunResult, recipe_path, run
+from stylear.embedded import find_manifest
+from stylear.errors import CorpusError
+from stylear.pair import Origin, Pair
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def build(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    workers: int = 0,
+) -> RunResult:
+    """Build the corpus of a recipe, audit it and draw its report: what `stylear curate run` does.
+
+    `recipe` is a file, the name of an embedded recipe, or a Recipe; `overrides` maps dotted keys to
+    values, as `--set` does; `workers` 0 is one for each core. Stopped at any point, the same call goes on.
+    Raises RecipeError, SourceError, SettingsChanged, CorpusLocked and AuditFailed, all of them StylearError.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(find_manifest(recipe), overrides)
+    return run(recipe, corpus_path(out), workers=workers)
+
+
+def open_corpus(path: str | Path) -> Corpus:
+    """A corpus to read: a folder, or a URL such as s3://bucket/corpus.
+
+    Raises CorpusError when there is none.
+    """
+    found = corpus_path(path)
+    recipe_path(found)
+    return Corpus(found)
+
+
+class Corpus:
+    """What a corpus holds. Nothing is read before it is asked for, and nothing is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe, every default spelled out."""
+        return load_recipe(self.path / RECIPE)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Files with their hashes, counts, ratio, splits. Raises CorpusError for an unfinished corpus."""
+        path = self.path / MANIFEST
+        if not path.is_file():
+            raise CorpusError(
+                f"{self.path}: no {MANIFEST}, so the corpus is not finished",
+                hint="run `stylear curate run` on it again",
+            )
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
+
+    def pairs(self, kind: ShardKind | None = None) -> Iterator[Pair]:
+        """Every raw pair, then every stylized one, with image bytes; dropped ones have none.
+
+        The verdict of a pair is that of fetch or synthesize; `verdicts` has the filter's.
+        """
+        for one in KINDS if kind is None else (kind,):
+            yield from iter_pairs(self.path / one)
+
+    def verdicts(self) -> pa.Table:
+        """One row a pair: key, kept, stage, reason, group, rank and the scores that decided."""
+        return parquet.read_table(self.path / VERDICTS)
+
+    def scores(self, scorer: str) -> pa.Table:
+        """The columns of one scorer, raw before stylized: key and its numbers, null where there is none.
+
+        Raises CorpusError when the corpus has no such scorer.
+        """
+        import pyarrow as pa
+
+        paths = score_paths(self.path, scorer)
+        if not paths:
+            raise CorpusError(
+                f"{self.path}: no scores of {scorer!r}",
+                hint=f"the recipe has {', '.join(spec.name for spec in self.recipe.score) or 'none'}",
+            )
+        tables = [parquet.read_table(path).replace_schema_metadata() for path in paths]
+        return pa.concat_tables(tables)
+
+    def image(self, key: str) -> bytes:
+        """The stored, encoded image of a pair; empty for one without.
+
+        Raises CorpusError for an unknown key.
+        """
+        return self._reader.pair(key).image
+
+    def provenance(self, key: str) -> Origin:
+        """Where a pair comes from: source and hash, or reference, parent, prompt, seed and weights."""
+        return self._reader.pair(key).origin
+
+    @cached_property
+    def _reader(self) -> PairReader:
+        return PairReader(self.path)
