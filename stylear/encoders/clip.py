@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylear.encoders.quick_gelu import refuse_wrong_activation
 from stylear.errors import SourceError, WeightsError
 from stylear.weights.files import read_json, sha256_of, write_bytes, write_json, write_tensors
 from stylear.weights.names import resolve
@@ -133,6 +134,7 @@ class ClipEncoder:
                 f"{name}: {arch} needs the tokenizer {text_config['hf_tokenizer_name']}",
                 hint=f"make a directory with {CONFIG_FILE}, weights and tokenizer, and name that",
             )
+        refuse_wrong_activation(name, arch, file)
         return cls._create(f"{arch}/{file.name}", file, arch, str(file), {}, device, dtype)
 
     @classmethod
