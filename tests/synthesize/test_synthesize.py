@@ -14,8 +14,9 @@ import torch
 from PIL import Image, ImageDraw
 
 import stylear.curate.references
+from stylear.curate.recipe.base import AbsolutePaths
 from stylear.curate.recipe.synthesis import SynthesizeSettings
-from stylear.curate.recipe.synthesizers import PatchSettings, absolute_paths
+from stylear.curate.recipe.synthesizers import PatchSettings, map_model_paths
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.synthesize import Job, open_synthesizer, settings_of
 from stylear.curate.synthesize.backends.patch import content_weight, stylize
@@ -112,9 +113,10 @@ def test_wrong_settings_name_the_key() -> None:
 
 def test_paths_in_settings_are_relative_to_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "sdxl").mkdir()
-    values = absolute_paths("instantstyle", {"model": "sdxl", "steps": 3}, tmp_path)
+    rule = AbsolutePaths(tmp_path)
+    values = map_model_paths("instantstyle", {"model": "sdxl", "steps": 3}, rule)
     assert values == {"model": str(tmp_path / "sdxl"), "steps": 3}
-    assert absolute_paths("patch", {"content": 0.1}, tmp_path) == {"content": 0.1}
+    assert map_model_paths("patch", {"content": 0.1}, rule) == {"content": 0.1}
 
 
 # --- references -------------------------------------------------------------------------------
