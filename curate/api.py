@@ -29,16 +29,19 @@ def build(
     *,
     overrides: Mapping[str, Any] | None = None,
     workers: int = 0,
+    allow_empty: bool = False,
 ) -> RunResult:
     """Build the corpus of a recipe, audit it and draw its report: what `stylear curate run` does.
 
     `recipe` is a file, the name of an embedded recipe, or a Recipe; `overrides` maps dotted keys to
-    values, as `--set` does; `workers` 0 is one for each core. Stopped at any point, the same call goes on.
+    values, as `--set` does; `workers` 0 is one for each core. If it is stopped, the same call continues.
+    `allow_empty` accepts sources without pairs.
+
     Raises RecipeError, SourceError, SettingsChanged, CorpusLocked and AuditFailed, all of them StylearError.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(find_manifest(recipe), overrides)
-    return run(recipe, corpus_path(out), workers=workers)
+    return run(recipe, corpus_path(out), workers=workers, allow_empty=allow_empty)
 
 
 def open_corpus(path: str | Path) -> Corpus:

@@ -80,14 +80,23 @@ def run(
     redo: str | None = None,
     engine: Engine = LOCAL,
     verify: bool = True,
+    allow_empty: bool = False,
 ) -> RunResult:
     """Build the corpus of a recipe, then audit it and draw its report.
 
     What is committed already is skipped. Raises SettingsChanged before anything is written when
-    expensive output of other settings lies there, CorpusLocked while another process writes.
+    expensive output of other settings lies there, CorpusLocked while another process writes, and
+    SourceEmpty for a source without pairs, unless `allow_empty`.
     """
     results = run_stages(
-        STAGES, recipe, corpus, workers=workers, redo=redo, engine=engine, verify=verify
+        STAGES,
+        recipe,
+        corpus,
+        workers=workers,
+        redo=redo,
+        engine=engine,
+        verify=verify,
+        allow_empty=allow_empty,
     )
     require_audit(corpus)
     return RunResult(corpus, tuple(results), write_report(corpus), read_warnings(corpus))
@@ -102,11 +111,12 @@ def run_stages(
     redo: str | None = None,
     engine: Engine = LOCAL,
     verify: bool = True,
+    allow_empty: bool = False,
 ) -> list[StageResult]:
-    """Run some stages in order; the manifest is written when the last of all, pairs, is among them.
+    """Run some stages in order; after the last one, pairs, the manifest is written.
 
-    With `verify`, what earlier runs committed is hashed before it is trusted, and mended where it is
-    damaged; else only its size is looked at.
+    With `verify`, what earlier runs committed is hashed before it is trusted, and damaged files are
+    rebuilt; otherwise only sizes are compared. `allow_empty` accepts sources without pairs.
     """
     stages = tuple(stages)
     check_output_folder(corpus)
@@ -115,7 +125,7 @@ def run_stages(
             raise UsageError(f"--engine {engine.name}: {corpus} lives in one process; use local")
         workers = 1  # another process would write where nobody reads
     with lock_corpus(corpus):
-        build = Build(corpus, recipe, workers, engine)
+        build = Build(corpus, recipe, workers, engine, allow_empty)
         if redo is not None:
             remove_from_stage(corpus, redo)
         drop_unreadable_entries(build.ledger, stages)

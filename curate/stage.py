@@ -28,12 +28,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A corpus in the making: where, of what recipe, by how many workers (0: one a core) of what engine."""
+    """A corpus that is being built: its folder, recipe, engine and number of workers (0: one a core)."""
 
     corpus: Path
     recipe: Recipe
     workers: int = 0
     engine: Engine = LOCAL
+    allow_empty: bool = False  # whether a source may hold nothing
     ledger: Ledger = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -116,7 +117,7 @@ def file_digests(entry: Entry) -> list[str]:
 def committed_shards(build: Build, stage: str) -> list[Entry]:
     """The committed shards of a stage, which must be complete. Raises CorpusError when it is not."""
     found = [entry for entry in build.ledger.entries(stage) if entry.unit.isdigit()]
-    if not found or build.ledger.entry(stage, "all") is None:
+    if build.ledger.entry(stage, ALL) is None:
         raise CorpusError(
             f"{build.corpus}: stage {stage} is not finished",
             hint=f"run `stylear curate {stage}` or `stylear curate run` on this corpus first",

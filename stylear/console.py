@@ -86,6 +86,8 @@ class Bar:
 
     def __enter__(self) -> Bar:
         self._start = self._last = time.monotonic()
+        if self.total == 0:
+            return self
         if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
             from tqdm import tqdm
 
@@ -108,7 +110,7 @@ class Bar:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._live is not None:
             self._live.close()
-        elif kind is None:
+        elif kind is None and self.total != 0:
             say(self._line())
 
     def _line(self) -> str:

@@ -4,6 +4,7 @@
     ├── UsageError          exit 2   the command line or the recipe asks for something impossible
     │   └── RecipeError              a key of a recipe: unknown, missing, wrong type, out of range
     ├── SourceError                  an input file, folder, list, URL or tar that cannot be read
+    │   └── SourceEmpty              an input that can be read and holds nothing
     ├── WeightsError                 a model or checkpoint that is missing, corrupt or of another model
     ├── CorpusError                  a corpus that is not what it should be
     │   ├── SettingsChanged          output of other settings lies where this run would write
@@ -41,6 +42,10 @@ class RecipeError(UsageError):
 
 class SourceError(StylearError):
     """An input cannot be read."""
+
+
+class SourceEmpty(SourceError):
+    """An input holds no rows, images or samples."""
 
 
 class WeightsError(StylearError):

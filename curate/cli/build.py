@@ -9,6 +9,7 @@ import typer
 from stylear.console import DryRunOption, JsonOption, emit_json, emit_table
 from stylear.curate.cli.options import (
     AddressOption,
+    AllowEmptyOption,
     CorpusArgument,
     EngineOption,
     MinSuccessOption,
@@ -31,6 +32,7 @@ def run(
     redo: RedoOption = None,
     min_success: MinSuccessOption = None,
     allow_network: NetworkOption = [],  # noqa: B006
+    allow_empty: AllowEmptyOption = False,
     dry_run: DryRunOption = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
@@ -53,7 +55,13 @@ def run(
         emit_json(rows) if json else emit_table(rows)
         return
     done = runner.run(
-        loaded, out, workers=workers, redo=redo, engine=Engine(engine, ray_address), verify=verify
+        loaded,
+        out,
+        workers=workers,
+        redo=redo,
+        engine=Engine(engine, ray_address),
+        verify=verify,
+        allow_empty=allow_empty,
     )
     if json:
         emit_json(done.summary())

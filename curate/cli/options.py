@@ -73,6 +73,10 @@ NetworkOption = Annotated[
         help="Let URLs reach this network though it is not public; repeatable.",
     ),
 ]
+AllowEmptyOption = Annotated[
+    bool,
+    typer.Option("--allow-empty", help="Accept sources without pairs; they are errors otherwise."),
+]
 RedoOption = Annotated[
     str | None,
     typer.Option("--redo", help="Make this stage and all that follow again, from nothing."),

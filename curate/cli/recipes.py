@@ -51,6 +51,7 @@ def run_stage(
     ray_address: str | None = None,
     min_success: float | None = None,
     allow_networks: Sequence[str] = (),
+    allow_empty: bool = False,
 ) -> None:
     """Run one stage and print what it did."""
     from dataclasses import asdict
@@ -67,6 +68,7 @@ def run_stage(
         workers=workers,
         redo=stage if redo else None,
         engine=Engine(engine, ray_address),
+        allow_empty=allow_empty,
     )
     if json:
         emit_json([asdict(result) for result in results])

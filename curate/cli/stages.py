@@ -9,6 +9,7 @@ import typer
 from stylear.console import DryRunOption, JsonOption, emit_json, emit_table, emit_tables
 from stylear.curate.cli.options import (
     AddressOption,
+    AllowEmptyOption,
     EngineOption,
     MinSuccessOption,
     NetworkOption,
@@ -28,6 +29,7 @@ def fetch(
     redo: Annotated[bool, typer.Option("--redo", help="Fetch again, from nothing.")] = False,
     min_success: MinSuccessOption = None,
     allow_network: NetworkOption = [],  # noqa: B006
+    allow_empty: AllowEmptyOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -54,6 +56,7 @@ def fetch(
         json,
         min_success=min_success,
         allow_networks=allow_network,
+        allow_empty=allow_empty,
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stylear.console import say
+from stylear.errors import SourceEmpty
 from stylear.pair import Pair, Verdict, digest
 
 if TYPE_CHECKING:
@@ -22,19 +24,27 @@ def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
         yield ingest(pair, recipe.image)
 
 
-def read_raw(recipe: Recipe, work: Path, only: Container[str] | None = None) -> Iterator[Pair]:
+def read_raw(
+    recipe: Recipe,
+    work: Path,
+    only: Container[str] | None = None,
+    *,
+    allow_empty: bool = False,
+) -> Iterator[Pair]:
     """All raw pairs of a recipe with the bytes as they came, source by source, each in its own order.
 
     Every row, file and sample is a pair; what cannot be used is dropped with a reason. Keys are
     unique: what came before is dropped with duplicate-row. The same sources give the same pairs;
     downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded:
-    they come without an image. Raises SourceError and RecipeError.
+    they come without an image. Raises SourceError and RecipeError, and SourceEmpty for a source without a
+    pair, unless `allow_empty`: then that is said and the next one read.
     """
     from stylear.curate.fetch.ingest import STAGE
 
     seen: Counter[bytes] = Counter()
-    for source in recipe.raw:
-        for pair in open_source(source, work, recipe, only):
+    for number, source in enumerate(recipe.raw):
+        pairs = open_source(source, work, recipe, only)
+        for pair in require_pairs(pairs, number, source, allow_empty=allow_empty):
             token = bytes.fromhex(pair.key)
             repeats = seen[token]
             seen[token] += 1
@@ -44,6 +54,33 @@ def read_raw(recipe: Recipe, work: Path, only: Container[str] | None = None) -> 
                 yield replace(pair, key=key, image=b"", verdict=verdict)
             else:
                 yield pair
+
+
+def require_pairs(
+    pairs: Iterator[Pair], number: int, source: Any, *, allow_empty: bool
+) -> Iterator[Pair]:
+    """The pairs of a source. Raises SourceEmpty when there is none, unless `allow_empty`."""
+    count = 0
+    try:
+        for pair in pairs:
+            count += 1
+            yield pair
+        if not count:
+            raise SourceEmpty(f"{source_name(source)}: expected pairs, found none")
+    except SourceEmpty as error:
+        if count:
+            raise
+        if not allow_empty:
+            raise SourceEmpty(
+                f"raw.{number} ({source.type}): {error.message}",
+                hint=f"{error.hint or 'check the source'}; --allow-empty accepts a source without pairs",
+            ) from error
+        say(f"warning: raw.{number} ({source.type}) is empty: {error.message}")
+
+
+def source_name(source: Any) -> str:
+    """What a source reads, for messages."""
+    return str(getattr(source, "path", "embedded drawings"))
 
 
 def open_source(

@@ -12,7 +12,7 @@ from pathlib import Path
 from stylear.curate.fetch.captions import caption_in
 from stylear.curate.fetch.lists.text import decode_bytes
 from stylear.curate.fetch.sniff import NEEDED, sniff_format
-from stylear.errors import SourceError
+from stylear.errors import SourceEmpty, SourceError
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
@@ -48,7 +48,7 @@ def find_images(folder: Path) -> list[FolderFile]:
         )
     images = sorted(walk_images(folder), key=lambda file: file.name)
     if not images:
-        raise SourceError(
+        raise SourceEmpty(
             f"{folder}: expected images ({', '.join(SUFFIXES)}), found none",
             hint="put images there, or name the folder that holds them",
         )

@@ -45,7 +45,7 @@ def _units(
     build: Build, wanted: Mapping[int, Entry], only: Collection[str]
 ) -> Iterator[tuple[int, Iterator[Pair]]]:
     """The pairs of some shards, in order, as the sources give them; only some of them downloaded."""
-    pairs = untimed(read_raw(build.recipe, work_folder(build.corpus), only), {})
+    pairs = untimed(read_raw(build.recipe, work_folder(build.corpus), only, allow_empty=True), {})
     for index, chunk in enumerate(split_into_chunks(pairs, build.recipe.mix.shard_pairs)):
         if index in wanted:
             yield index, chunk

@@ -21,7 +21,7 @@ from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.samples import Members, Sample, find_separated_keys, read_samples
 from stylear.curate.fetch.subset import Subset
 from stylear.curate.fetch.tar_reader import TarReader
-from stylear.errors import SourceError
+from stylear.errors import SourceEmpty, SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def read_pairs(source: ShardsSource, seed: int) -> Iterator[Pair]:
             count += 1
             yield pair
     if not count:
-        raise SourceError(
+        raise SourceEmpty(
             f"{source.path}: expected samples, found tars without any member",
-            hint="give other tars; an empty corpus is no success",
+            hint="check how the tars were written, or give others",
         )
     members.require_usable(last=True)
     members.warn()
@@ -150,7 +150,7 @@ def tar_paths(pattern: str) -> list[Path]:
     else:
         found = glob_paths(pattern) if glob.has_magic(pattern) or path.is_file() else []
     if not found:
-        raise SourceError(
+        raise (SourceEmpty if path.is_dir() else SourceError)(
             f"{pattern}: expected WebDataset tars, found none",
             hint="give a tar, a folder of tars or a pattern such as shards/*.tar or"
             " {000000..000123}.tar; tars behind URLs must be downloaded first",

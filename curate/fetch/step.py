@@ -82,7 +82,7 @@ def run(build: Build) -> StageResult:
     if ledger.is_current(STAGE, ALL, made) and _all_there(build, made):
         return finish(build, made, mended)
     new, count = mended, 0
-    pairs = read_raw(recipe, work_folder(build.corpus))
+    pairs = read_raw(recipe, work_folder(build.corpus), allow_empty=build.allow_empty)
     with Bar("fetch", unit="pairs") as bar, ThreadPoolExecutor(build.cores) as threads:
         for count, chunk in enumerate(split_into_chunks(pairs, recipe.mix.shard_pairs), start=1):
             unit = shards.shard_name(count - 1)

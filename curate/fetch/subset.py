@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stylear.errors import SourceError
+from stylear.errors import SourceEmpty, SourceError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ class Subset:
     def require_found(self, what: object) -> None:
         """Raise SourceError when no row was in the subset."""
         if not self.found:
-            raise SourceError(
+            raise SourceEmpty(
                 f"{what}: expected rows of the subset {self.path.name}, found none",
                 hint="the list must be of the pool that the subset was drawn from (column uid)",
             )

@@ -228,7 +228,15 @@ def _rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
     captions = column_names(source.caption_column, CAPTION_COLUMNS)
     fall_back = isinstance(source.caption_column, tuple) or isinstance(source.url_column, tuple)
     rows = chain.from_iterable(
-        read_list(path, urls, captions, "url", list_format(source), fall_back=fall_back)
+        read_list(
+            path,
+            urls,
+            captions,
+            "url",
+            list_format(source),
+            fall_back=fall_back,
+            can_be_empty=len(paths) > 1,
+        )
         for path in paths
     )
     if source.uids is None:

@@ -50,9 +50,17 @@ def describe_shortfalls(splits: Mapping[str, Mapping[str, int]], recipe: Recipe)
 
     `splits` has the counts of `split_counts` for train and val.
     """
-    if not recipe.references:
-        return []
     found = []
+    empty = [split for split in splits if not splits[split]["raw"] + splits[split]["stylized"]]
+    if "train" in empty:
+        found.append(
+            "train has no pair, so there is nothing to train on: add raw pairs, lower the thresholds of the"
+            " filter, or lower mix.val_fraction"
+        )
+        if "val" in empty:
+            return found
+    if not recipe.references:
+        return found
     asked = recipe.mix.raw_per_stylized
     for split, counts in splits.items():
         raw, stylized = counts["raw"], counts["stylized"]

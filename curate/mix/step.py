@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stylear.console import say
 from stylear.curate.corpus.layout import MIX
+from stylear.curate.corpus.ledger import ALL
 from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.mix.shortfall import describe_shortfalls, split_counts
 from stylear.curate.references import load_references
@@ -19,11 +20,13 @@ from stylear.curate.stage import (
     read_verdict_counts,
     run_whole_corpus,
 )
+from stylear.errors import CorpusError
 
 
 def run(build: Build) -> StageResult:
-    """Write train/ and val/. Raises CorpusError when filter is not finished."""
+    """Write train/ and val/. Raises CorpusError when filter is not finished or kept nothing."""
     recipe = build.recipe
+    require_kept(build)
     inputs = [
         *output_digests(build, "filter"),
         *(d for _, e in pair_shards(build) for d in file_digests(e)),
@@ -44,3 +47,16 @@ def run(build: Build) -> StageResult:
     for warning in describe_shortfalls(splits, recipe):
         say(f"warning: {warning}")
     return result
+
+
+def require_kept(build: Build) -> None:
+    """Raise CorpusError when the filter kept no pair: a training set of nothing is no success."""
+    entry = build.ledger.entry("filter", ALL)
+    if entry is None or entry.kept or not entry.rows_in:
+        return
+    reasons = ", ".join(f"{reason} {count}" for reason, count in entry.dropped.items())
+    raise CorpusError(
+        f"{build.corpus}: none of {entry.rows_in} pairs passed the filter: {reasons}",
+        hint="lower the thresholds; `stylear curate filter --out CORPUS --set KEY=VALUE --dry-run`"
+        " shows what other rules would keep",
+    )

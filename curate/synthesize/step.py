@@ -123,6 +123,12 @@ def run(build: Build) -> StageResult:
             )
         return StageResult(STAGE, 0, 0, 0, 0, {})
     references = load_references(recipe)
+    if not has_contents(build):
+        say("warning: synthesize: the sources held no pairs, so there is nothing to synthesize")
+        result = StageResult(STAGE, 0, 0, 0, 0, {})
+        if not ledger.is_current(STAGE, ALL, made):
+            commit_stage(ledger, STAGE, made, result)
+        return result
     jobs = plan(kept_rows(build), references, recipe)
     for reason, count in sorted(jobs.skipped.items()):
         say(f"synthesize: {count} prompts left out: {reason}")
@@ -185,6 +191,17 @@ def open_worker(
         return shards.write_shard(unit.folder, unit.index, pairs)
 
     return run
+
+
+def has_contents(build: Build) -> bool:
+    """Whether there is anything to plan from: prompts of the recipe, or pairs that fetch was given.
+
+    Raises CorpusError when fetch is not finished.
+    """
+    spec = build.recipe.synthesize
+    if spec.prompts is not None or spec.templates:
+        return True
+    return any(entry.rows_in for entry in committed_shards(build, "fetch"))
 
 
 def kept_rows(build: Build) -> Iterator[Content]:

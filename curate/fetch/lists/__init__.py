@@ -23,7 +23,7 @@ from stylear.curate.fetch.lists.row import (
     Record,
     Row,
 )
-from stylear.errors import SourceError
+from stylear.errors import SourceEmpty, SourceError
 
 __all__ = [
     "CAPTION_COLUMNS",
@@ -65,7 +65,7 @@ def find_lists(path: Path) -> list[Path]:
     else:
         found = [path] if path.is_file() else []
     if not found:
-        raise SourceError(
+        raise (SourceEmpty if path.is_dir() else SourceError)(
             f"{path}: expected a list ({', '.join(KINDS)}), found nothing",
             hint="give the path of a list; relative paths start at the recipe's folder",
         )
@@ -102,20 +102,24 @@ def read_list(
     form: ListFormat | None = None,
     *,
     fall_back: bool = False,
+    can_be_empty: bool = False,
 ) -> Iterator[Row]:
     """The rows of one list; `names` and `captions` are the columns to look for, first match wins.
 
     A row that lacks the first column takes the next; with `fall_back` also where its value is missing.
-    Raises SourceError naming the file and the
-    columns found when one is missing, for captions that are numbers, and for a file that cannot be read.
+    Raises SourceError naming the file and the columns found when one is missing, for captions that are
+    numbers, and for a file that cannot be read; SourceEmpty for a list without rows, unless it
+    `can_be_empty` as one part of several.
     """
     try:
         records = read_records(path, form or ListFormat())
         look = list(islice(records, LOOK_ROWS))
         if not look:
-            if list_kind(path) == ".parquet":  # a part without rows is no mistake
+            if can_be_empty:
                 return
-            raise SourceError(f"{path}: expected rows, found none")
+            raise SourceEmpty(
+                f"{path}: expected rows, found none", hint="add rows, or give another list"
+            )
         known = dict.fromkeys(name for record in look for name in record.values)
         if not known:
             raise SourceError(
