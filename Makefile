@@ -43,10 +43,11 @@ mini-corpus: $(READY) ## rebuild the embedded corpus from the two npm packages (
 	$(BIN)/stylear curate fetch manifests/mini-corpus.yaml --out mini-build/drawings-corpus
 	rm -f stylear/mini/corpus/* && cp mini-build/drawings-corpus/raw/*.tar mini-build/drawings-corpus/raw/*.parquet stylear/mini/corpus/
 
-mini: $(READY) ## train the mini models from scratch (1.5 to 2 hours on 2 CPU cores)
+mini: $(READY) ## train the mini models from scratch, on a GPU where there is one; stopped, it resumes
 	$(BIN)/python -m stylear.mini.train_clip
 	$(BIN)/python -m stylear.mini.train_vq
 	$(BIN)/python -m stylear.mini.train_ar
+	$(BIN)/python -m stylear.mini.train_stylear
 	$(BIN)/stylear models verify --write
 
 clean: ## remove what the other targets made

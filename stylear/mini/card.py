@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ tags: [stylear, mini]
 
 - **Data:** {data}
 - **Command:** `{command}`
-- **Training time:** {minutes:.1f} minutes on 2 CPU cores.
+- **Training time:** {minutes:.1f} minutes on {hardware}.
 - **Made from** drawings of Noto Emoji (Apache-2.0) and Twemoji (CC-BY 4.0); see `mini/NOTICE.md`.
 
 | measured on what it never saw | |
@@ -28,6 +29,15 @@ nothing else; do not use it to judge other pictures.
 """
 
 
+def hardware(device: str) -> str:
+    """The device that a model is trained on, in words."""
+    import torch
+
+    if device.startswith("cuda"):
+        return f"one {torch.cuda.get_device_name(device)}"
+    return f"{os.cpu_count()} CPU cores"
+
+
 def write_card(
     directory: Path,
     *,
@@ -35,7 +45,8 @@ def write_card(
     what: str,
     data: str,
     command: str,
-    minutes: float,
+    hardware: str,
+    seconds: float,
     measured: Mapping[str, float | str],
 ) -> None:
     """Write `README.md` beside the weights. Floats are shown to four significant digits."""
@@ -44,6 +55,12 @@ def write_card(
         for name, value in measured.items()
     )
     text = CARD.format(
-        title=title, what=what, data=data, command=command, minutes=minutes, rows=rows
+        title=title,
+        what=what,
+        data=data,
+        command=command,
+        minutes=seconds / 60,
+        hardware=hardware,
+        rows=rows,
     )
     (directory / "README.md").write_text(text, encoding="utf-8")

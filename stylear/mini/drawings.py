@@ -69,21 +69,43 @@ def samples(shard: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             yield image, json.loads(parts["json"])
 
 
-def in_styles(raw: Pictures, copies: int, variants: int, seed: int) -> Pictures:
-    """Each drawing `copies` times in a random variant (out of `variants`) of a random training family."""
+def in_styles(raw: Pictures, copies: int, variants: int, seed: int, shift: int = 0) -> Pictures:
+    """Each drawing `copies` times, mirrored by chance and moved by up to `shift` pixels, in a random
+    variant (out of `variants`) of a random training family."""
     generator = np.random.default_rng(seed)
     families = sorted(TRAIN_FAMILIES)
     pixels, captions, styles = [], [], []
     for index in track(range(copies * len(raw)), "render styles", unit="pictures"):
         family = families[int(generator.integers(len(families)))]
         variant = int(generator.integers(variants))
-        drawing = raw.pixels[index % len(raw)]
-        if generator.random() < 0.5:
-            drawing = np.ascontiguousarray(drawing[:, ::-1])
+        drawing = moved(raw.pixels[index % len(raw)], generator, shift)
         pixels.append(render(drawing, make_style(family, variant), seed=index))
         captions.append(raw.captions[index % len(raw)])
         styles.append(f"{family}/{variant}")
     return Pictures(np.stack(pixels), captions, styles)
+
+
+def moved(drawing: Pixels, generator: np.random.Generator, shift: int) -> Pixels:
+    """A drawing (H, W, 3) mirrored by chance and moved by up to `shift` pixels, its border repeated."""
+    if generator.random() < 0.5:
+        drawing = drawing[:, ::-1]
+    if shift:
+        padded = np.pad(drawing, ((shift, shift), (shift, shift), (0, 0)), mode="edge")
+        y, x = generator.integers(0, 2 * shift + 1, 2).tolist()
+        height, width = drawing.shape[:2]
+        drawing = padded[y : y + height, x : x + width]
+    return np.ascontiguousarray(drawing)
+
+
+def moved_copies(raw: Pictures, copies: int, seed: int, shift: int) -> Pictures:
+    """Each drawing as it is, and `copies` - 1 times mirrored by chance and moved."""
+    generator = np.random.default_rng(seed)
+    others = [moved(d, generator, shift) for _ in range(copies - 1) for d in raw.pixels]
+    return Pictures(
+        np.concatenate([raw.pixels, np.stack(others)]) if others else raw.pixels,
+        raw.captions * copies,
+        raw.styles * copies,
+    )
 
 
 def joined(*parts: Pictures) -> Pictures:
@@ -95,22 +117,23 @@ def joined(*parts: Pictures) -> Pictures:
     )
 
 
-def to_tensor(pixels: Pixels) -> Tensor:
+def to_tensor(pixels: Pixels | Tensor) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [-1, 1]."""
-    return (
-        torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    )
+    if not isinstance(pixels, Tensor):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 def jittered(pixels: Tensor, generator: torch.Generator, most: int = 4) -> Tensor:
-    """Each picture moved by up to `most` pixels, its border repeated, and half of them mirrored."""
-    size = pixels.shape[-1]
+    """Each picture (B, C, S, S) moved by up to `most` pixels, its border repeated, and half mirrored."""
+    batch, channels, size, _ = pixels.shape
     padded = F.pad(pixels, (most, most, most, most), mode="replicate")
-    moves = torch.randint(0, 2 * most + 1, (len(pixels), 2), generator=generator).tolist()
-    flips = (torch.rand(len(pixels), generator=generator) < 0.5).tolist()
-    moved = [
-        image[:, y : y + size, x : x + size] for image, (y, x) in zip(padded, moves, strict=True)
-    ]
-    return torch.stack(
-        [image.flip(-1) if flip else image for image, flip in zip(moved, flips, strict=True)]
-    )
+    device = generator.device
+    across, down = torch.randint(0, 2 * most + 1, (2, batch, 1), generator=generator, device=device)
+    mirrored = torch.rand(batch, 1, generator=generator, device=device) < 0.5
+    line = torch.arange(size, device=device)
+    columns = across + torch.where(mirrored, size - 1 - line, line)
+    rows = down + line
+    picture = torch.arange(batch, device=device)[:, None, None, None]
+    channel = torch.arange(channels, device=device)[None, :, None, None]
+    return padded[picture, channel, rows[:, None, :, None], columns[:, None, None, :]]

@@ -2,14 +2,16 @@
 
     python -m stylear.mini.train_clip --out stylear/mini/models/mini-clip
 
-Contrastive image-text loss (open_clip), plus a supervised contrastive loss that draws pictures of the
-same style together in a projection of the penultimate patch features, because those features are what
-the style tokens are made from. That projection is thrown away after training.
+Contrastive image-text loss with several positives a caption, plus a supervised contrastive loss that
+draws pictures of the same style together in a projection of the penultimate patch features, because those
+features are what the style tokens are made from. That projection is thrown away after training. Stopped,
+it goes on from its last checkpoint in mini-build/.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylear.console import Bar, say
+from stylear.device import pick_device
 from stylear.encoders.clip import ClipEncoder, save_clip
-from stylear.mini.card import write_card
-from stylear.mini.drawings import Pictures, drawings, in_styles, jittered, joined, to_tensor
+from stylear.mini import checkpoint
+from stylear.mini.card import hardware, write_card
+from stylear.mini.drawings import drawings, jittered, to_tensor
+from stylear.mini.examples import FAMILIES, Examples, named_style, training_pictures
+from stylear.mini.pretraining import set_rate
 from stylear.mini.words import clip_tokenizer
 
+WORK = Path("mini-build")
 CONTEXT = 20
+PEAK_RATE, WARMUP_STEPS = 2e-3, 100
+RAW_SHARE, NAMED_SHARE = 0.3, 0.5
 MEAN = STD = (0.5, 0.5, 0.5)
 
 
@@ -52,7 +61,7 @@ def same_style_loss(features: Tensor, styles: Tensor, temperature: float = 0.1) 
     """
     has = styles >= 0
     features, styles = features[has], styles[has]
-    others = ~torch.eye(len(styles), dtype=torch.bool)
+    others = ~torch.eye(len(styles), dtype=torch.bool, device=styles.device)
     positives = (styles[:, None] == styles[None]) & others
     logits = (features @ features.T / temperature).masked_fill(~others, -1e4)
     log_probs = logits - logits.logsumexp(1, keepdim=True)
@@ -62,92 +71,102 @@ def same_style_loss(features: Tensor, styles: Tensor, temperature: float = 0.1) 
     return -((log_probs * positives).sum(1)[rows] / positives.sum(1)[rows]).mean()
 
 
-def captions_with_style(pictures: Pictures, chance: float, generator: torch.Generator) -> list[str]:
-    """Captions; those of styled pictures name their style with this chance."""
-    named = (torch.rand(len(pictures), generator=generator) < chance).tolist()
-    return [
-        f"{caption} in {style.split('/')[0]} style" if style and name else caption
-        for caption, style, name in zip(pictures.captions, pictures.styles, named, strict=True)
-    ]
+def caption_loss(similarities: Tensor, positives: Tensor) -> Tensor:
+    """Contrastive loss in both directions with several positives: a caption's pictures are not its negatives.
+
+    similarities: (B, B), image i against text j, scaled; positives: (B, B) bool, at least one in each
+    row and column. Each row's targets share its probability (Khosla et al. 2020, L_out).
+    """
+    targets = positives.float()
+    images = (targets / targets.sum(1, keepdim=True)) * similarities.log_softmax(1)
+    texts = (targets / targets.sum(0, keepdim=True)) * similarities.log_softmax(0)
+    return -0.5 * (images.sum(1).mean() + texts.sum(0).mean())
 
 
 def train(
-    out: Path, *, minutes: float, batch_size: int, seed: int, copies: int, variants: int
+    out: Path, *, work: Path, steps: int, batch_size: int, seed: int, limit: int | None
 ) -> None:
-    """Train for `minutes`, measure on held-out hands, write the open_clip directory and its card."""
+    """Train, measure on held-out hands, write the open_clip directory and its card."""
     import open_clip
 
-    started = time.monotonic()
+    device = pick_device("auto")
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    raw = drawings("train")
-    pictures = joined(raw, raw, in_styles(raw, copies, variants, seed))
-    tokenizer = clip_tokenizer(sorted(set(pictures.captions)))
+    pictures = training_pictures(limit)
+    examples = Examples.of(pictures, torch.zeros(len(pictures), 1), device)
+    pixels = torch.from_numpy(pictures.pixels).to(device)
+    captions = examples.captions
+    tokenizer = clip_tokenizer(captions)
     settings = config(tokenizer.get_vocab_size())
     model = open_clip.model.CLIP(
         embed_dim=settings["model_cfg"]["embed_dim"],
         vision_cfg=settings["model_cfg"]["vision_cfg"],
         text_cfg=settings["model_cfg"]["text_cfg"],
-    )
-    weights = sum(p.numel() for p in model.parameters()) / 1e6
-    say(f"mini-clip: {weights:.2f} M parameters, {len(pictures)} pictures")
+    ).to(device)
+    say(f"mini-clip: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     tokenizer.enable_truncation(CONTEXT)
     tokenizer.enable_padding(length=CONTEXT, pad_id=0, pad_token="<pad>")
+    texts = [*captions, *(named_style(text, family) for family in FAMILIES for text in captions)]
+    tokens = torch.tensor([row.ids for row in tokenizer.encode_batch(texts)], device=device)
     penultimate: list[Tensor] = []
-    model.visual.transformer.resblocks[-2].register_forward_hook(
+    hook = model.visual.transformer.resblocks[-2].register_forward_hook(
         lambda _m, _i, y: penultimate.append(y)
     )
-    head = nn.Linear(160, 64)
-    ids = {style: number for number, style in enumerate(sorted(set(pictures.styles) - {""}))}
-    labels = torch.tensor([ids.get(style, -1) for style in pictures.styles])
+    head = nn.Linear(160, 64).to(device)
     parameters = [*model.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1)
-    contrastive = open_clip.ClipLoss()
-    done, step, total = 0.0, 0, 0
-    with Bar("mini-clip", unit="pictures") as bar:
-        while done < 1.0:
-            done = min(1.0, (time.monotonic() - started) / (60 * minutes))
-            rate = (
-                1e-3
-                * min(1.0, (step + 1) / 40)
-                * (0.5 * (1 + torch.cos(torch.tensor(torch.pi * done)))).item()
-            )
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            chosen = torch.randperm(len(pictures), generator=generator)[:batch_size]
-            batch = Pictures(
-                pictures.pixels[chosen.numpy()],
-                [pictures.captions[i] for i in chosen.tolist()],
-                [pictures.styles[i] for i in chosen.tolist()],
-            )
-            pixels = jittered(to_tensor(batch.pixels), generator)
-            texts = captions_with_style(batch, 0.5, generator)
-            tokens = torch.tensor([row.ids for row in tokenizer.encode_batch(texts)])
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.2)
+    path = work / "clip" / checkpoint.NAME
+    tensors = {**model.state_dict(), **{f"head.{k}": v for k, v in head.state_dict().items()}}
+    step, seconds = checkpoint.resume(path, tensors, [optimizer])
+    started = time.monotonic() - seconds
+    with Bar("mini-clip", total=steps, unit="steps") as bar:
+        bar.advance(step)
+        while step < steps:
+            generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+            rows = examples.draw(batch_size, RAW_SHARE, generator)
+            family, caption = examples.family[rows], examples.caption[rows]
+            chance = torch.rand(batch_size, generator=generator, device=device)
+            named = (chance < NAMED_SHARE) & (family >= 0)
+            text = caption + torch.where(named, family + 1, 0) * len(captions)
             penultimate.clear()
-            with torch.autocast("cpu", torch.bfloat16):
-                image_features, text_features, scale = model(pixels, tokens)
-                style_features = F.normalize(head(penultimate[0][:, 1:].mean(1)), dim=-1)
-            loss = contrastive(image_features.float(), text_features.float(), scale.float())
-            loss = loss + 0.3 * same_style_loss(style_features.float(), labels[chosen])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            with torch.autocast(device, torch.bfloat16):
+                images, words, scale = model(
+                    jittered(to_tensor(pixels[rows]), generator), tokens[text]
+                )
+                style = F.normalize(head(penultimate[0][:, 1:].mean(1)), dim=-1)
+            # a text without a style fits the picture in whatever style
+            same_style = family[:, None] == family[None]
+            positives = (caption[:, None] == caption[None]) & (~named[None] | same_style)
+            loss = caption_loss(scale.float() * images.float() @ words.float().T, positives)
+            loss = loss + 0.3 * same_style_loss(style.float(), examples.style[rows])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
+            set_rate(optimizer, PEAK_RATE * rate_scale(step, steps))
+            optimizer.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(0, 4.6052)
-            step, total = step + 1, total + batch_size
-            bar.advance(batch_size, f"loss {loss.item():.3f}")
-    save_clip(model, settings, tokenizer, out)
-    measured = {**recall(ClipEncoder.open(str(out))), "steps": step, "pictures seen": total}
+            step += 1
+            bar.advance(1, f"loss {loss.item():.3f}")
+            if step % 100 == 0 or step == steps:
+                spent = time.monotonic() - started
+                checkpoint.save(path, tensors, [optimizer], step=step, seconds=spent)
+    hook.remove()
+    save_clip(model.cpu(), settings, tokenizer, out)
     write_card(
         out,
         title="mini-clip",
         what="An open_clip model (2 M parameters, 64 px): scorer and style encoder of the mini family.",
         data="Mini corpus, split `train`, raw and in the training styles (half of them named).",
-        command=f"python -m stylear.mini.train_clip --minutes {minutes:g} --seed {seed}",
-        minutes=(time.monotonic() - started) / 60,
-        measured=measured,
+        command="python -m stylear.mini.train_clip",
+        hardware=hardware(device),
+        seconds=time.monotonic() - started,
+        measured={**recall(ClipEncoder.open(str(out))), "steps": steps},
     )
+
+
+def rate_scale(step: int, steps: int) -> float:
+    """Share of the peak rate: warm-up, then cosine to zero."""
+    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def recall(clip: ClipEncoder) -> dict[str, float]:
@@ -173,10 +192,10 @@ def recall(clip: ClipEncoder) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train mini-clip.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "mini-clip")
-    parser.add_argument("--minutes", type=float, default=13.0)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--copies", type=int, default=8)
-    parser.add_argument("--variants", type=int, default=24)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--steps", type=int, default=1450)
+    parser.add_argument("--batch-size", type=int, default=1024)
+    parser.add_argument("--limit", type=int, help="Take only so many drawings (to try it).")
     parser.add_argument("--seed", type=int, default=0)
     options = vars(parser.parse_args())
     train(options.pop("out"), **options)

@@ -1,12 +1,10 @@
-"""Train mini-vq: a VQGAN of 1.6 M parameters on 4x4 patches, 64 px to 8x8 codes.
+"""Train mini-vq: a VQGAN of 2.8 M parameters on 2x2 patches, 64 px to 16x16 codes.
 
     python -m stylear.mini.train_vq
 
-Phase `pixels`: L1 + L2 on pixels, and a little on the difference of local texture energy. Phase
-`textures` goes on from there with pixels compared at a half and a quarter of the resolution, and texture
-energy weighing more: a texture then stays a texture and does not blur. Both have the commitment loss.
-The codebook follows its latents by moving average (VQ-VAE-2, appendix A);
-a code that nothing has used for a while restarts at a latent of the batch.
+L1 + L2 on pixels, half as much on the difference of local texture energy, and the commitment loss. The
+codebook follows its latents by moving average (VQ-VAE-2, appendix A); a code that nothing has used for a
+while restarts at a latent of the batch. Stopped, it goes on from its last checkpoint in mini-build/.
 """
 
 from __future__ import annotations
@@ -23,15 +21,23 @@ from scipy.fft import dctn
 from torch import Tensor, nn
 
 from stylear.console import Bar, say
-from stylear.mini.card import write_card
-from stylear.mini.drawings import Pictures, drawings, in_styles, jittered, joined, to_tensor
+from stylear.device import pick_device
+from stylear.mini import checkpoint
+from stylear.mini.card import hardware, write_card
+from stylear.mini.drawings import drawings, in_styles, jittered, to_tensor
+from stylear.mini.examples import draw_rows, training_pictures
+from stylear.mini.pretraining import set_rate
 from stylear.model.vq import VQConfig, VQModel
 
+WORK = Path("mini-build")
 CONFIG = VQConfig(
-    embed_dim=16, num_embeddings=1024, z_channels=64, resolution=64, base_channels=48,
-    channel_multiplier=(1, 2), num_res_blocks=1, norm_groups=16, patch=4,
+    embed_dim=8, num_embeddings=1024, z_channels=64, resolution=64, base_channels=64,
+    channel_multiplier=(1, 2), num_res_blocks=1, norm_groups=16, patch=2,
 )  # fmt: skip
 DECAY = 0.97
+PEAK_RATE, WARMUP_STEPS = 1e-3, 100
+TEXTURE_WEIGHT = 0.5
+RAW_SHARE = 0.3
 
 
 def texture_filters(size: int = 4) -> Tensor:
@@ -50,26 +56,13 @@ def texture_energy(pixels: Tensor, filters: Tensor) -> Tensor:
     return F.avg_pool2d(responses.square(), 4, stride=2).add(1e-4).sqrt()
 
 
-def pixel_loss(rebuilt: Tensor, pixels: Tensor, phase: str) -> Tensor:
-    """What a phase asks of the pixels (B, 3, H, W)."""
-    error = rebuilt - pixels
-    if phase == "pixels":
-        return error.abs().mean() + error.square().mean()
-    half, quarter = F.avg_pool2d(error, 2), F.avg_pool2d(error, 4)
-    return 0.35 * error.abs().mean() + 0.5 * half.abs().mean() + quarter.abs().mean()
-
-
-TEXTURE_WEIGHT = {"pixels": 0.5, "textures": 1.5}
-PEAK_RATE = {"pixels": 2e-3, "textures": 1.5e-3}
-
-
 class Codebook:
     """Moving averages that move the codes, and the revival of dead ones."""
 
     def __init__(self, model: VQModel) -> None:
         self.codes = model.quantize.embedding.weight
         self.codes.requires_grad_(False)
-        self.counts = torch.ones(len(self.codes))
+        self.counts = torch.ones(len(self.codes), device=self.codes.device)
         self.sums = self.codes.detach().clone()
         self.ready = False
 
@@ -77,7 +70,9 @@ class Codebook:
     def update(self, latents: Tensor, codes: Tensor, generator: torch.Generator) -> None:
         """latents: (N, D), codes: (N,). The first call starts the codebook at latents of the batch."""
         if not self.ready:
-            picks = torch.randint(len(latents), (len(self.codes),), generator=generator)
+            picks = torch.randint(
+                len(latents), (len(self.codes),), generator=generator, device=latents.device
+            )
             self.sums.copy_(latents[picks])
             self.codes.copy_(self.sums)
             self.ready = True
@@ -87,91 +82,77 @@ class Codebook:
         self.counts.mul_(DECAY).add_(one_hot_counts, alpha=1 - DECAY)
         self.sums.mul_(DECAY).add_(sums, alpha=1 - DECAY)
         dead = self.counts < 0.05
-        picks = torch.randint(len(latents), (len(self.codes),), generator=generator)
+        picks = torch.randint(
+            len(latents), (len(self.codes),), generator=generator, device=latents.device
+        )
         self.sums[dead], self.counts[dead] = latents[picks][dead], 1.0
         self.codes.copy_(self.sums / self.counts[:, None])
 
 
 def train(
-    out: Path,
-    *,
-    minutes: float,
-    texture_minutes: float,
-    batch_size: int,
-    seed: int,
-    copies: int,
-    variants: int,
+    out: Path, *, work: Path, steps: int, batch_size: int, seed: int, limit: int | None
 ) -> None:
-    """Train both phases, measure on held-out drawings, write config, weights and card."""
-    started = time.monotonic()
+    """Train, measure on held-out drawings, write config, weights and card."""
+    device = pick_device("auto")
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    raw = drawings("train")
-    styled = in_styles(raw, copies, variants, seed + 1)
-    pictures = joined(*[raw] * max(1, copies // 3), styled)
-    model = VQModel(CONFIG).train()
-    weights = sum(p.numel() for p in model.parameters()) / 1e6
-    say(f"mini-vq: {weights:.2f} M parameters, {len(pictures)} pictures")
-    codebook = Codebook(model)
-    steps = 0
-    for phase, share in (("pixels", minutes), ("textures", texture_minutes)):
-        steps += train_phase(model, codebook, pictures, phase, share, batch_size, generator)
-    save(model, out)
-    rebuilt_model = VQModel.from_pretrained(out)
+    pictures = training_pictures(limit)
+    pixels = torch.from_numpy(pictures.pixels).to(device)
+    num_raw = pictures.styles.count("")
+    model = VQModel(CONFIG).to(device).train()
+    say(f"mini-vq: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    codebook, filters = Codebook(model), texture_filters().to(device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    path = work / "vq" / checkpoint.NAME
+    tensors = {**model.state_dict(), "ema.counts": codebook.counts, "ema.sums": codebook.sums}
+    step, seconds = checkpoint.resume(path, tensors, [optimizer])
+    codebook.ready = step > 0
+    started = time.monotonic() - seconds
+    with Bar("mini-vq", total=steps, unit="steps") as bar:
+        bar.advance(step)
+        while step < steps:
+            generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+            rows = draw_rows(num_raw, len(pixels), batch_size, RAW_SHARE, generator)
+            batch = jittered(to_tensor(pixels[rows]), generator)
+            with torch.autocast(device, torch.bfloat16):
+                output = model(batch)
+            loss = reconstruction_loss(output.reconstruction.float(), batch, filters)
+            loss = loss + output.loss.float()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            set_rate(optimizer, PEAK_RATE * rate_scale(step, steps))
+            optimizer.step()
+            latents = output.latents.detach().float().permute(0, 2, 3, 1).flatten(0, 2)
+            codebook.update(latents, output.codes.flatten(), generator)
+            step += 1
+            bar.advance(1, f"loss {loss.item():.4f}")
+            if step % 200 == 0 or step == steps:
+                spent = time.monotonic() - started
+                checkpoint.save(path, tensors, [optimizer], step=step, seconds=spent)
+    save(model.cpu(), out)
     write_card(
         out,
         title="mini-vq",
-        what="An image tokenizer (Chameleon's VQGAN on 4x4 patches): 64 px to 8x8 codes out of 1,024.",
+        what="An image tokenizer (Chameleon's VQGAN on 2x2 patches): 64 px to 16x16 codes out of 1,024.",
         data="Mini corpus, split `train`, raw and in the training styles.",
-        command=f"python -m stylear.mini.train_vq --minutes {minutes:g}"
-        f" --texture-minutes {texture_minutes:g} --seed {seed}",
-        minutes=(time.monotonic() - started) / 60,
-        measured={**quality(rebuilt_model), "steps": steps},
+        command="python -m stylear.mini.train_vq",
+        hardware=hardware(device),
+        seconds=time.monotonic() - started,
+        measured={**quality(VQModel.from_pretrained(out)), "steps": steps},
     )
 
 
-def train_phase(
-    model: VQModel,
-    codebook: Codebook,
-    pictures: Pictures,
-    phase: str,
-    minutes: float,
-    batch_size: int,
-    generator: torch.Generator,
-) -> int:
-    """Train one phase for `minutes`; its steps."""
-    started, done, step = time.monotonic(), 0.0, 0
-    peak = PEAK_RATE[phase]
-    filters = texture_filters()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
-    with Bar(f"mini-vq {phase}", unit="pictures") as bar:
-        while done < 1.0:
-            done = min(1.0, (time.monotonic() - started) / (60 * minutes))
-            rate = peak * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * min(1.0, 1.5 * (1 - done)))
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            chosen = torch.randint(len(pictures), (batch_size,), generator=generator)
-            pixels = to_tensor(pictures.pixels[chosen.numpy()])
-            if phase == "pixels":  # a texture keeps its place in the picture afterwards
-                pixels = jittered(pixels, generator)
-            with torch.autocast("cpu", torch.bfloat16):
-                output = model(pixels)
-            rebuilt = output.reconstruction.float()
-            texture = F.l1_loss(texture_energy(rebuilt, filters), texture_energy(pixels, filters))
-            loss = pixel_loss(rebuilt, pixels, phase) + TEXTURE_WEIGHT[phase] * texture
-            loss = loss + output.loss.float()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            latents = (
-                output.latents.detach().float().permute(0, 2, 3, 1).reshape(-1, CONFIG.embed_dim)
-            )
-            codebook.update(latents, output.codes.reshape(-1), generator)
-            step += 1
-            bar.advance(batch_size, f"loss {loss.item():.4f} texture {texture.item():.4f}")
-    return step
+def reconstruction_loss(rebuilt: Tensor, pixels: Tensor, filters: Tensor) -> Tensor:
+    """L1 + L2 of pixels (B, 3, H, W), and L1 of texture energy."""
+    error = rebuilt - pixels
+    texture = F.l1_loss(texture_energy(rebuilt, filters), texture_energy(pixels, filters))
+    return error.abs().mean() + error.square().mean() + TEXTURE_WEIGHT * texture
+
+
+def rate_scale(step: int, steps: int) -> float:
+    """Share of the peak rate: warm-up, constant, linear decay to a 50th over the last five sevenths."""
+    return min(1.0, (step + 1) / WARMUP_STEPS) * (0.02 + 0.98 * min(1.0, 1.4 * (1 - step / steps)))
 
 
 def save(model: VQModel, out: Path) -> None:
@@ -206,13 +187,10 @@ def quality(model: VQModel) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train mini-vq.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "mini-vq")
-    parser.add_argument("--minutes", type=float, default=11.0, help="of the phase `pixels`")
-    parser.add_argument(
-        "--texture-minutes", type=float, default=6.0, help="of the phase `textures`"
-    )
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--copies", type=int, default=8)
-    parser.add_argument("--variants", type=int, default=24)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--steps", type=int, default=1650)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--limit", type=int, help="Take only so many drawings (to try it).")
     parser.add_argument("--seed", type=int, default=0)
     options = vars(parser.parse_args())
     train(options.pop("out"), **options)

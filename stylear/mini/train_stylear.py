@@ -1,0 +1,118 @@
+"""Train mini-stylear: LoRA and a resampler on the frozen mini-ar, style tokens from a sibling's features.
+
+    python -m stylear.mini.train_stylear
+
+mini-clip, mini-vq and mini-ar must be there. Stopped, it goes on from its last checkpoint in mini-build/.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from stylear.device import pick_device
+from stylear.mini.card import hardware, write_card
+from stylear.mini.examples import FAMILIES, VARIANTS, load_examples, style_features
+from stylear.mini.measure import measure_styled
+from stylear.mini.packing import TokenPacker
+from stylear.mini.pretraining import PackedBatch, StyleInput, train
+from stylear.mini.train_ar import SIDE, WORK
+from stylear.model.chameleon import add_style, load_model, save_model
+from stylear.model.lora import apply_lora
+from stylear.weights.names import MINI_MODELS
+
+STYLE_TOKENS, RANK = 8, 32
+RESAMPLER = {"depth": 2, "dim": 192, "heads": 4, "dim_head": 48, "ff_mult": 2}
+RAW_SHARE = 0.15
+TEXT_ONLY_SHARE = 0.5  # of the raw pictures: so that the model goes on drawing without a reference
+UNCONDITIONAL_SHARE = 0.1
+SIGMA = 0.2  # the noise on style tokens is drawn from 0 to this
+
+
+def run(
+    out: Path,
+    *,
+    work: Path,
+    base: str,
+    clip: str,
+    vq: str,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    limit: int | None,
+) -> None:
+    """Train the adapter and write its directory."""
+    device = pick_device("auto")
+    examples = load_examples(work, vq, device=device, limit=limit)
+    model = add_style(load_model(base, device), clip, STYLE_TOKENS, seed=seed, sizes=RESAMPLER)
+    assert model.clip is not None  # add_style made both
+    assert model.resampler is not None
+    features = style_features(examples.pictures, model.clip)
+    apply_lora(model.decoder, RANK, seed=seed)
+    model.resampler.requires_grad_(True)
+    captions = examples.captions
+    prompts = [
+        model.encode_prompt(text, style=style) for style in (True, False) for text in captions
+    ]
+    packer = TokenPacker(model.layout, prompts, SIDE, device)
+    width = model.decoder.config.hidden_size
+
+    def draw(generator: torch.Generator) -> PackedBatch:
+        chosen = examples.draw(batch_size, RAW_SHARE, generator)
+        codes = examples.codes[chosen]
+        text_only, drop, scale = torch.rand(3, batch_size, generator=generator, device=device)
+        plain = (examples.family[chosen] < 0) & (text_only < TEXT_ONLY_SHARE)
+        unconditional = drop < UNCONDITIONAL_SHARE
+        prompt = examples.caption[chosen] + plain * len(captions)
+        ids, columns = packer.pack(prompt, codes, unconditional)
+        siblings = examples.siblings(chosen, generator).cpu()
+        noise = torch.randn(batch_size, STYLE_TOKENS, width, generator=generator, device=device)
+        style = StyleInput(
+            features[siblings].to(device).float(),
+            SIGMA * scale[:, None, None] * noise,
+            ~plain & ~unconditional,
+        )
+        return PackedBatch(ids, columns, codes, style)
+
+    progress = train(
+        model.decoder, model.resampler, draw, work=work / "stylear", steps=steps, lr=lr, seed=seed
+    )
+    save_model(model.eval(), out)
+    write_card(
+        out,
+        title="mini-stylear",
+        what=f"mini-ar with {STYLE_TOKENS} style tokens: it draws a prompt in the style of a reference"
+        f" picture. LoRA of rank {RANK} and a resampler; the base stays as it is.",
+        data=f"Mini corpus, split `train`: {len(examples)} pictures, raw and in {VARIANTS} variants of"
+        f" each of {len(FAMILIES)} styles; six styles held out.",
+        command=f"python -m stylear.mini.train_stylear --steps {steps} --batch-size {batch_size}",
+        hardware=hardware(device),
+        seconds=progress.seconds,
+        measured={
+            "pictures seen": steps * batch_size,
+            **measure_styled(load_model(base), load_model(out)),
+        },
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train mini-stylear.")
+    parser.add_argument("--out", type=Path, default=MINI_MODELS / "mini-stylear")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--base", default="mini-ar")
+    parser.add_argument("--clip", default="mini-clip")
+    parser.add_argument("--vq", default="mini-vq")
+    parser.add_argument("--steps", type=int, default=3500)
+    parser.add_argument("--batch-size", type=int, default=48)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--limit", type=int, help="Take only so many drawings (to try it).")
+    parser.add_argument("--seed", type=int, default=0)
+    options = vars(parser.parse_args())
+    run(options.pop("out"), **options)
+
+
+if __name__ == "__main__":
+    main()
