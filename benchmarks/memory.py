@@ -204,7 +204,7 @@ def run_urls(corpus: Path) -> int:
 def run_plan(corpus: Path) -> int:
     from stylear.curate.corpus.parquet import read_tables
     from stylear.curate.references import load_references
-    from stylear.curate.synthesize.plan import plan
+    from stylear.curate.synthesize.plan import plan_jobs
     from stylear.curate.synthesize.prompts.sources import Content
 
     asked = recipe()
@@ -214,7 +214,7 @@ def run_plan(corpus: Path) -> int:
         for row in table.to_pylist()
         if row["kept"]
     )
-    return len(plan(kept, load_references(asked)[:8], asked))
+    return len(plan_jobs(kept, load_references(asked)[:8], asked))
 
 
 def run_filter(corpus: Path) -> int:

@@ -36,7 +36,7 @@ from stylear.curate.corpus.shards import write_shard
 from stylear.curate.recipe import check_recipe
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize import Job, open_synthesizer
-from stylear.curate.synthesize.plan import plan
+from stylear.curate.synthesize.plan import plan_jobs
 from stylear.curate.synthesize.prompts.sources import Content
 from stylear.pair import Pair, content_id
 
@@ -158,7 +158,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     styles = [make_references(asked.references, turn * asked.references) for turn in turns]
     everything = [reference for some in styles for reference in some]
     images = {r.id: Image.open(io.BytesIO(r.image)).convert("RGB") for r in everything}
-    *rounds, warm = [list(plan(rows_of(asked.prompts, n), styles[n], recipe)) for n in turns]
+    *rounds, warm = [list(plan_jobs(rows_of(asked.prompts, n), styles[n], recipe)) for n in turns]
     plain = open_plain(folder, asked.device, dtype)
     synthesizer = open_synthesizer(recipe, everything)
     (folder / "warm").mkdir()

@@ -81,7 +81,7 @@ def synthesize(
     if dry_run:
         from stylear.curate import run as runner
         from stylear.curate.stage import Build
-        from stylear.curate.synthesize.preview import preview_plan, tables
+        from stylear.curate.synthesize.preview import preview_plan, to_tables
 
         place = recipe if recipe is not None else runner.recipe_path(out)
         runner.check_output_folder(out)
@@ -89,7 +89,7 @@ def synthesize(
         if json:
             emit_json(found)
         else:
-            emit_tables(tables(found))
+            emit_tables(to_tables(found))
         return
     run_stage("synthesize", recipe, out, workers, set_, redo, json, engine, ray_address)
 
@@ -139,18 +139,18 @@ def filter_(
     if dry_run:
         rows = rules.decide(rules.open_rows(out, loaded, diversity=diversity), loaded.filter)
         found = {"funnel": rules.funnel(rows), "kept": rules.what_stays(rows)}
-        tables = [found["funnel"], [found["kept"]]]
+        to_tables = [found["funnel"], [found["kept"]]]
         if diversity:
             found["diversity"] = rules.diversity_rows(rows, loaded)
-            tables.append(found["diversity"])
+            to_tables.append(found["diversity"])
     else:
         done = runner.run_stages(["filter"], loaded, out, redo="filter" if redo else None)
         found = {"stages": [asdict(one) for one in done], "diversity": rules.read_diversity(out)}
-        tables = [[one.row() for one in done], found["diversity"]]
+        to_tables = [[one.row() for one in done], found["diversity"]]
     if json:
         emit_json(found)
         return
-    for place, table in enumerate(tables):
+    for place, table in enumerate(to_tables):
         if place:
             print()
         emit_table(table)

@@ -1,6 +1,6 @@
-"""Synthesis: a prompt, a style reference and often a content image become stylized candidates.
+"""Synthesis: draw stylized candidates from a prompt, a style reference and sometimes a content image.
 
-`plan.py` decides which; `open_synthesizer` gives what makes them. One file a backend.
+`plan.py` decides which candidates; `open_synthesizer` opens the backend that draws them. One file a backend.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from stylear.pair import Pair
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-__all__ = ["Job", "Synthesizer", "open_synthesizer", "settings_of"]
+__all__ = ["Job", "Synthesizer", "canonical_settings", "open_synthesizer"]
 
-DRAWING = {  # the synthesisers that draw a prompt: module and class
+PROMPT_BACKENDS = {  # backends that draw a prompt: module and class
     "instantstyle": "instantstyle:InstantStyle",
     "ip-adapter": "ip_adapter:IpAdapter",
     "style-aligned": "style_aligned:StyleAligned",
     "flux-redux": "flux_redux:FluxRedux",
-    "pipeline": "pipeline:AnyPipeline",
+    "pipeline": "pipeline:PipelineSynthesizer",
 }
 
 
 class Synthesizer(Protocol):
-    """Makes the pairs of jobs; loaded once per worker."""
+    """Draws the pairs of jobs; each worker opens one."""
 
     def __call__(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Pair]:
-        """One pair a job, in order. The bytes are the parent's image (b"" where none is needed)."""
+        """One pair for each job, in order. The bytes are the parent's image, b"" if none is needed."""
         ...
 
 
-def settings_of(recipe: Recipe) -> str:
-    """Canonical JSON of the backend's resolved settings that decide an image."""
+def canonical_settings(recipe: Recipe) -> str:
+    """Canonical JSON of the resolved settings that decide an image."""
     import json
 
     settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
@@ -45,16 +45,16 @@ def settings_of(recipe: Recipe) -> str:
 
 
 def open_synthesizer(recipe: Recipe, references: Sequence[StyleReference]) -> Synthesizer:
-    """The recipe's synthesiser, its models loaded. Raises RecipeError or WeightsError."""
+    """Open the recipe's synthesiser and load its models. Raises RecipeError or WeightsError."""
     spec, image = recipe.synthesize, recipe.image
     settings = backend_settings(spec.backend, spec.settings)
     encoding = Encoding(image.size, image.format, image.quality)
     by_id: Mapping[str, StyleReference] = {reference.id: reference for reference in references}
-    if spec.backend in DRAWING:
-        module, name = DRAWING[spec.backend].split(":")
-        opener = getattr(import_module(f"stylear.curate.synthesize.backends.{module}"), name)
-        opened: Synthesizer = opener(settings, by_id, encoding)
-        return opened
-    from stylear.curate.synthesize.texture.synthesizer import PictureSynthesizer
+    if spec.backend in PROMPT_BACKENDS:
+        module, name = PROMPT_BACKENDS[spec.backend].split(":")
+        backend = getattr(import_module(f"stylear.curate.synthesize.backends.{module}"), name)
+        synthesizer: Synthesizer = backend(settings, by_id, encoding)
+        return synthesizer
+    from stylear.curate.synthesize.texture.synthesizer import TextureSynthesizer
 
-    return PictureSynthesizer(spec.backend, settings, by_id, encoding)
+    return TextureSynthesizer(spec.backend, settings, by_id, encoding)

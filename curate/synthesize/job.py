@@ -1,11 +1,11 @@
-"""Job: one image to synthesise; and how pixels become a stylized pair."""
+"""Job: one image to synthesise; and turning its pixels into a stylized pair."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ Pixels = NDArray[np.float32]  # (H, W, 3) in [0, 1]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One candidate to make: a prompt, a style reference and, for some backends, a picture."""
+    """One candidate to draw: a prompt, a style reference and, for some backends, a content image."""
 
     backend: str
     prompt: str
@@ -33,10 +33,8 @@ class Job:
     parent: str | None  # key of the raw pair; None when the prompt comes from a list
     candidate: int  # 0-based within the group
     settings: str  # canonical JSON of the backend's settings
-    told: Mapping[str, Scalar] = field(
-        default_factory=dict
-    )  # lineage of the prompt; changes no key
-    attempt: int = 0  # of drawing it; changes the seed, not the key
+    prompt_metadata: Mapping[str, Scalar] = field(default_factory=dict)  # not part of the key
+    attempt: int = 0  # the number of the retry; changes the seed, not the key
     group: str = field(init=False)
     key: str = field(init=False)
 
@@ -54,26 +52,26 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """The seed of this image; depends on the key alone, and on which attempt it is."""
+        """The seed of this image; depends on the key and the attempt alone."""
         return seed_of(f"{self.key}:{self.attempt}" if self.attempt else self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How finished images are stored."""
+    """The size and format in which finished images are stored."""
 
     size: int  # pixels a side
     format: Literal["png", "jpg", "webp"] = "png"
     quality: int | None = None
 
     def encode(self, pixels: Pixels) -> bytes:
-        """Pixels (H, W, 3) in [0, 1] as an encoded image; the same pixels give the same bytes."""
+        """Encode pixels (H, W, 3) in [0, 1]; the same pixels give the same bytes."""
         levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
         return encode(Image.fromarray(levels), self.format, self.quality)
 
 
-def picture(data: bytes) -> Image.Image:
-    """Encoded bytes as an image: upright, sRGB, on white. Raises OSError when they are no image."""
+def decode_image(data: bytes) -> Image.Image:
+    """Decode bytes to an upright sRGB image on white. Raises OSError if they are no image."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
@@ -82,12 +80,12 @@ def picture(data: bytes) -> Image.Image:
         raise OSError(str(error)) from error
 
 
-def decode(data: bytes, size: int) -> Pixels:
-    """An encoded image as (size, size, 3) in [0, 1], centre-cropped to a square.
+def decode_square(data: bytes, size: int) -> Pixels:
+    """Decode bytes to (size, size, 3) in [0, 1], centre-cropped to a square.
 
-    Raises OSError when the bytes are no image.
+    Raises OSError if they are no image.
     """
-    square = picture(data)
+    square = decode_image(data)
     if square.size != (size, size):
         side = min(square.size)
         left, top = (square.width - side) // 2, (square.height - side) // 2
@@ -97,20 +95,20 @@ def decode(data: bytes, size: int) -> Pixels:
     return np.asarray(square, dtype=np.float32) / np.float32(255)
 
 
-def stylized_pair(
+def make_stylized_pair(
     job: Job,
     pixels: Pixels | None,
     encoding: Encoding,
     details: Mapping[str, Scalar],
     reason: str = "not-synthesized",
 ) -> Pair:
-    """The finished pair of `job`; dropped with `reason` without pixels, with not-finite for NaN."""
-    lineage: dict[str, Any] = {
+    """The pair of `job`: dropped with `reason` if `pixels` is None, with not-finite if they have NaN."""
+    details = {
         "prompt": job.prompt,
         "candidate": job.candidate,
         "group": job.group,
         "seed": job.seed,
-        **job.told,
+        **job.prompt_metadata,
         **details,
     }
     finite = pixels is not None and bool(np.isfinite(pixels).all())
@@ -125,7 +123,7 @@ def stylized_pair(
             parent=job.parent,
             reference=job.reference,
             reference_sha256=job.reference_sha256,
-            details=lineage,
+            details=details,
         ),
     )
     if pixels is None:

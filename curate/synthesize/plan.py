@@ -1,4 +1,4 @@
-"""The plan: which prompt meets which style reference, the same for the same rows, references and seed."""
+"""The plan: which prompt is drawn in which style; the same rows, references and seed give the same plan."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from stylear.curate.corpus.split import Split, split_of
 from stylear.curate.references import StyleReference
-from stylear.curate.synthesize import settings_of
+from stylear.curate.synthesize import canonical_settings
 from stylear.curate.synthesize.job import Job
 from stylear.curate.synthesize.prompts.contents import Contents
 from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.quotas import Quotas
-from stylear.curate.synthesize.prompts.sources import Content, prompts_of
+from stylear.curate.synthesize.prompts.sources import Content, read_prompts
 from stylear.errors import RecipeError
 from stylear.pair import Scalar
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Plan(Sequence[Job]):
-    """The jobs of a recipe, each made when it is asked for: some bytes a job, and a text a content."""
+    """The jobs of a recipe, created on access: it stores a few bytes a job and one text a content."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Plan(Sequence[Job]):
         skipped: Counter[str],
     ) -> None:
         self._contents, self._references = contents, references
-        self.skipped = skipped  # prompts that were left out, by reason
-        self._backend, self._settings = recipe.synthesize.backend, settings_of(recipe)
+        self.skipped = skipped  # prompts by the reason they were skipped for
+        self._backend, self._settings = recipe.synthesize.backend, canonical_settings(recipe)
         self._candidates = recipe.synthesize.candidates
         self._rows, self._styles = array("q"), array("l")  # of each group of candidates
 
@@ -47,20 +47,20 @@ class Plan(Sequence[Job]):
         self._rows.append(row)
         self._styles.append(style)
 
-    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The place of the content and of the reference of each group of candidates."""
+    def group_indices(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The indices of the content and of the reference of each candidate group."""
         return np.array(self._rows, np.int64), np.array(self._styles, np.int64)
 
-    def per_style(self) -> dict[str, int]:
-        """How many contents each style meets, by style."""
-        uses = np.bincount(self.columns()[1], minlength=len(self._references))
+    def contents_per_style(self) -> dict[str, int]:
+        """The number of contents drawn in each style."""
+        uses = np.bincount(self.group_indices()[1], minlength=len(self._references))
         found = Counter[str]()
         for reference, count in zip(self._references, uses.tolist(), strict=True):
             found[reference.style] += count
         return dict(sorted(found.items()))
 
     def groups(self) -> Iterator[tuple[Content, StyleReference]]:
-        """The content and the reference of each group of candidates, in order."""
+        """The content and the reference of each candidate group, in order."""
         for row, style in zip(self._rows, self._styles, strict=True):
             yield self._contents[row], self._references[style]
 
@@ -85,31 +85,31 @@ class Plan(Sequence[Job]):
             parent=row.key,
             candidate=candidate,
             settings=self._settings,
-            told=told_of(row),
+            prompt_metadata=prompt_metadata(row),
         )
 
 
-def told_of(row: Content) -> Mapping[str, Scalar]:
-    """What the lineage says of a de-stylised prompt: what was removed, and the prompt as it was.
+def prompt_metadata(row: Content) -> Mapping[str, Scalar]:
+    """The metadata of a de-stylised prompt: the words removed, and the original prompt.
 
-    A raw pair has its caption still, so only the prompt of a file or a template is repeated.
+    A raw pair still has its caption, so the original is recorded only for prompts without one.
     """
     if row.original is None:
         return {}
-    told: dict[str, Scalar] = {"style_removed": " | ".join(destyle(row.original).removed)}
-    return told if row.key is not None else {**told, "original_prompt": row.original}
+    found: dict[str, Scalar] = {"style_removed": " | ".join(destyle(row.original).removed)}
+    return found if row.key is not None else {**found, "original_prompt": row.original}
 
 
-def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: Recipe) -> Plan:
-    """The jobs of a recipe, the same for the same rows, references and seed.
+def plan_jobs(raw: Iterable[Content], references: Sequence[StyleReference], recipe: Recipe) -> Plan:
+    """The jobs of a recipe; the same rows, references and seed give the same jobs.
 
-    Contents are drawn in seeded order, distinct contents first; each meets the references of its
-    own split that were used least so far. Styles with a quota meet no more contents than that; with
-    `per_style` the contents are gone through again until each style has met as many. Raises
-    RecipeError when no job is possible, or a style gets fewer than `per_style_min`.
+    Contents come in seeded order, distinct ones first; each is drawn in the least used styles of its own
+    split. A style with a quota gets at most that many contents; with `per_style` contents are visited
+    again until each style has its number. Raises RecipeError if no job is possible, or a style gets fewer
+    than `per_style_min`.
     """
     spec, seed, fraction = recipe.synthesize, recipe.seed, recipe.mix.val_fraction
-    settings_of(recipe)  # wrong ones are told before anything is read
+    canonical_settings(recipe)  # raise for wrong settings before reading anything
     quotas = Quotas(references, spec, seed)
     by_split: dict[Split, list[int]] = {"train": [], "val": []}
     for style, reference in enumerate(references):
@@ -119,7 +119,7 @@ def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: R
         return split_of(content, seed, fraction)
 
     skipped: Counter[str] = Counter()
-    rows: Iterable[Content] = prompts_of(recipe, raw, skipped) if references else ()
+    rows: Iterable[Content] = read_prompts(recipe, raw, skipped) if references else ()
     rows = (row for row in rows if by_split[split(row.content)])
     if spec.templates:
         rows = islice(rows, spec.contents)
@@ -127,18 +127,18 @@ def plan(raw: Iterable[Content], references: Sequence[StyleReference], recipe: R
     jobs = Plan(contents, references, recipe, skipped)
     chosen = contents.choose(spec.contents)
     places = [by_split[split(contents[row].content)] for row in chosen]
-    assign(jobs, contents, chosen, places, quotas, again=spec.per_style is not None)
+    assign_references(jobs, contents, chosen, places, quotas, again=spec.per_style is not None)
     if not jobs:
         raise RecipeError(
             f"synthesize: no reference shares a split with a content ({len(references)} references,"
             f" val_fraction {fraction})",
             hint="add references or contents, or lower mix.val_fraction",
         )
-    quotas.check_least()
+    quotas.check_minimum()
     return jobs
 
 
-def assign(
+def assign_references(
     jobs: Plan,
     contents: Contents,
     chosen: Sequence[int],
@@ -147,9 +147,9 @@ def assign(
     *,
     again: bool,
 ) -> None:
-    """Let each chosen content meet references out of its `places`, the least used ones first.
+    """Assign references out of `places` to each chosen content, the least used ones first.
 
-    `again`: visit the contents until every style has its quota or has met all that it can.
+    `again`: keep visiting the contents until every style has its quota or has met all contents it can.
     """
     met = [0] * len(chosen) if again else []  # a bit for each reference
     planned = -1
@@ -157,10 +157,10 @@ def assign(
         planned = len(jobs)
         for number, (row, near) in enumerate(zip(chosen, places, strict=True)):
             seen = met[number] if again else 0
-            left = [place for place in near if quotas.open(place) and not seen >> place & 1]
+            left = [place for place in near if quotas.is_open(place) and not seen >> place & 1]
             for place in quotas.least_used(contents[row], left) if left else ():
-                if quotas.open(place):  # two references of one style may have been left
-                    quotas.use(place)
+                if quotas.is_open(place):  # two references of one style may have been left
+                    quotas.count_use(place)
                     jobs.add(row, place)
                     if again:
                         met[number] |= 1 << place

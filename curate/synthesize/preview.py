@@ -1,4 +1,4 @@
-"""Preview: what a synthesis would draw, and what it still needs, without drawing anything."""
+"""Preview a synthesis: the images it would draw and the models it needs, without drawing anything."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from stylear.curate.corpus.split import split_of
 from stylear.curate.recipe.synthesizers import backend_settings
 from stylear.curate.references import StyleReference, load_references
-from stylear.curate.synthesize.plan import Plan, plan
+from stylear.curate.synthesize.plan import Plan, plan_jobs
 from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.sources import Content
-from stylear.curate.synthesize.step import kept_rows, shard_pairs
+from stylear.curate.synthesize.step import pairs_per_shard, read_kept_contents
 from stylear.errors import WeightsError
 from stylear.weights.names import resolve
 
@@ -23,36 +23,35 @@ if TYPE_CHECKING:
     from stylear.curate.stage import Build
 
 EXAMPLES = 5
-LOOKED_AT = 10_000  # prompts among which a changed one is looked for
+EXAMPLE_SEARCH = 10_000  # prompts searched for examples that de-stylising changed
 
 
 def preview_plan(build: Build) -> dict[str, Any]:
-    """What `synthesize` would make of a corpus: counts by split, examples, models that are missing.
+    """The plan of `synthesize` for a corpus: counts by split, examples, models.
 
-    Raises CorpusError when prompts come from raw pairs and these were not fetched, and what planning
-    raises.
+    Raises CorpusError if the raw pairs were not fetched, and whatever planning raises.
     """
     recipe = build.recipe
     references = load_references(recipe)
-    jobs = plan(kept_rows(build), references, recipe)
-    examples = [example(row) for row in islice(_telling(jobs), EXAMPLES)]
+    jobs = plan_jobs(read_kept_contents(build), references, recipe)
+    examples = [describe_example(row) for row in islice(_choose_examples(jobs), EXAMPLES)]
     return {
         "backend": recipe.synthesize.backend,
         "images": len(jobs),
-        "shards": -(-len(jobs) // shard_pairs(recipe)),
-        "splits": by_split(jobs, references, recipe),
-        "contents_per_style": jobs.per_style(),
-        "prompts_left_out": dict(sorted(jobs.skipped.items())),
+        "shards": -(-len(jobs) // pairs_per_shard(recipe)),
+        "splits": count_by_split(jobs, references, recipe),
+        "contents_per_style": jobs.contents_per_style(),
+        "prompts_skipped": dict(sorted(jobs.skipped.items())),
         "examples": examples,
-        "needs": needs(recipe),
+        "models": list_models(recipe),
     }
 
 
-def by_split(
+def count_by_split(
     jobs: Plan, references: Sequence[StyleReference], recipe: Recipe
 ) -> list[dict[str, Any]]:
-    """One row a split, and one for all: prompts, styles, references, candidates, images."""
-    rows, styles = jobs.columns()
+    """Prompts, styles, references, candidates and images of each split and in total."""
+    rows, styles = jobs.group_indices()
     splits = [split_of(r.id, recipe.seed, recipe.mix.val_fraction) for r in references]
     in_val = np.array([split == "val" for split in splits])[styles]
     found = []
@@ -71,23 +70,23 @@ def by_split(
     return found
 
 
-def _telling(jobs: Plan) -> Iterator[Content]:
-    """The first contents of a plan, those first that de-stylising changed."""
+def _choose_examples(jobs: Plan) -> Iterator[Content]:
+    """Contents of a plan to show as examples: first those that de-stylising changed."""
     seen: dict[Content, None] = {}
-    for content, _ in islice(jobs.groups(), LOOKED_AT):
+    for content, _ in islice(jobs.groups(), EXAMPLE_SEARCH):
         seen[content] = None
     changed = (content for content in seen if content.original is not None)
     return chain(changed, (content for content in seen if content.original is None))
 
 
-def example(row: Content) -> dict[str, Any]:
-    """A prompt before and after de-stylising, and what was removed."""
+def describe_example(row: Content) -> dict[str, Any]:
+    """A prompt before and after de-stylising, and the words removed."""
     removed = destyle(row.original).removed if row.original is not None else ()
     return {"before": row.original or row.caption, "prompt": row.caption, "removed": list(removed)}
 
 
-def needs(recipe: Recipe) -> list[dict[str, Any]]:
-    """The models that the backend reads, by setting: where each lies, or why it is missing."""
+def list_models(recipe: Recipe) -> list[dict[str, Any]]:
+    """The models that the backend reads, by setting: the path of each, or how to get it."""
     found: list[dict[str, Any]] = []
     settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
     for setting in settings.paths:
@@ -103,8 +102,8 @@ def needs(recipe: Recipe) -> list[dict[str, Any]]:
     return found
 
 
-def tables(preview: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """A preview as tables for a reader."""
+def to_tables(preview: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """A preview as tables for the terminal."""
     met = sorted(preview["contents_per_style"].items(), key=lambda item: (item[1], item[0]))
     summary = [
         {"": "backend", "planned": preview["backend"]},
@@ -113,19 +112,19 @@ def tables(preview: dict[str, Any]) -> list[list[dict[str, Any]]]:
         {"": "most contents", "planned": f"{met[-1][1]} ({met[-1][0]})"},
     ]
     summary += [
-        {"": f"prompts left out: {reason}", "planned": count}
-        for reason, count in preview["prompts_left_out"].items()
+        {"": f"prompts skipped: {reason}", "planned": count}
+        for reason, count in preview["prompts_skipped"].items()
     ]
     examples = [
-        {"before": _short(row["before"]), "prompt": _short(row["prompt"])}
+        {"before": _shorten(row["before"]), "prompt": _shorten(row["prompt"])}
         for row in preview["examples"]
     ]
     models = [
-        {"needs": row["setting"], "model": row["model"], "state": row["hint"] or "there"}
-        for row in preview["needs"]
+        {"setting": row["setting"], "model": row["model"], "state": row["hint"] or "found"}
+        for row in preview["models"]
     ]
     return [preview["splits"], summary, examples, models]
 
 
-def _short(text: str, width: int = 60) -> str:
+def _shorten(text: str, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."

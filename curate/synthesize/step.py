@@ -1,10 +1,10 @@
-"""The synthesize step: the plan's jobs in shards, spread over workers, committed as stylized/NNNNN."""
+"""The synthesize stage: workers draw the jobs of the plan, shard by shard, into stylized/NNNNN."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from stylear.curate.stage import (
 )
 from stylear.curate.synthesize import Job, open_synthesizer
 from stylear.curate.synthesize.job import VERSIONS
-from stylear.curate.synthesize.plan import plan
+from stylear.curate.synthesize.plan import plan_jobs
 from stylear.curate.synthesize.prompts.sources import Content
 from stylear.errors import CorpusError, SettingsChanged, WeightsError
 from stylear.pair import digest
@@ -41,7 +41,7 @@ STAGE = "synthesize"
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One shard to synthesise: its jobs, and the content image of each where it is looked at."""
+    """One shard to synthesise: its jobs, and their content images for backends that need them."""
 
     folder: Path
     index: int
@@ -49,23 +49,25 @@ class Unit:
     images: Sequence[bytes]
 
     @classmethod
-    def of(cls, folder: Path, index: int, jobs: Sequence[Job], parents: Parents | None) -> Unit:
+    def from_jobs(
+        cls, folder: Path, index: int, jobs: Sequence[Job], parents: ParentImages | None
+    ) -> Unit:
         if parents is None:
             return cls(folder, index, jobs, [b""] * len(jobs))
         return cls(folder, index, jobs, [parents.image(job.parent) for job in jobs])
 
 
 def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
-    """What decides the stylized shards, their contents left out.
+    """What decides the stylized shards, except their contents.
 
-    Where a model is gone, what the ledger says of it stands: only what is still to be drawn needs it.
+    If a model is missing, its digest comes from the ledger: only images not drawn yet need the model.
     """
     spec = recipe.synthesize
     settings = backend_settings(spec.backend, spec.settings)
     values = omit_keys(spec.map_paths(PathNames()).model_dump(mode="json"), "settings")
     weights: Sequence[str]
     try:
-        weights = [weights_state(settings)]
+        weights = [digest_model_files(settings)]
     except WeightsError:
         if not (entries := ledger.entries(STAGE)):
             raise
@@ -84,15 +86,15 @@ def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
     )
 
 
-def shard_pairs(recipe: Recipe) -> int:
-    """Images in a stylized shard."""
+def pairs_per_shard(recipe: Recipe) -> int:
+    """The number of images in a stylized shard."""
     return min(recipe.synthesize.shard_pairs, recipe.mix.shard_pairs)
 
 
-def weights_state(settings: BackendSettings) -> str:
-    """A digest of the names and sizes of the backend's model files; the hashes stand in every pair.
+def digest_model_files(settings: BackendSettings) -> str:
+    """A digest of the names and sizes of the backend's model files; every pair has their hashes.
 
-    Raises WeightsError for a model that is not there.
+    Raises WeightsError if a model is missing.
     """
     if not (named := [name for name in settings.paths if getattr(settings, name) is not None]):
         return digest()
@@ -107,17 +109,17 @@ def weights_state(settings: BackendSettings) -> str:
 
 
 def run(build: Build) -> StageResult:
-    """Commit all stylized shards of the plan. A recipe without references has none.
+    """Commit all stylized shards of the plan; a recipe without references has none.
 
-    Raises SettingsChanged when shards of another plan lie there, CorpusError when fetch is not
+    Raises SettingsChanged if the corpus has shards of another plan, CorpusError if fetch is not
     finished or kept nothing.
     """
     ledger, recipe, folder = build.ledger, build.recipe, build.corpus / "stylized"
-    made = synthesize_inputs(recipe, ledger)
+    stage_inputs = synthesize_inputs(recipe, ledger)
     if not recipe.references:
         if ledger.entries(STAGE):
             raise SettingsChanged(
-                f"{build.corpus}: stylized pairs lie there, and the recipe has no references",
+                f"{build.corpus}: has stylized pairs, but the recipe has no references",
                 hint="remove them with "
                 "`stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out",
             )
@@ -126,68 +128,68 @@ def run(build: Build) -> StageResult:
     if not has_contents(build):
         say("warning: synthesize: the sources held no pairs, so there is nothing to synthesize")
         result = StageResult(STAGE, 0, 0, 0, 0, {})
-        if not ledger.is_current(STAGE, ALL, made):
-            commit_stage(ledger, STAGE, made, result)
+        if not ledger.is_current(STAGE, ALL, stage_inputs):
+            commit_stage(ledger, STAGE, stage_inputs, result)
         return result
-    jobs = plan(kept_rows(build), references, recipe)
+    jobs = plan_jobs(read_kept_contents(build), references, recipe)
     for reason, count in sorted(jobs.skipped.items()):
-        say(f"synthesize: {count} prompts left out: {reason}")
-    size = shard_pairs(recipe)
+        say(f"synthesize: {count} prompts skipped: {reason}")
+    size = pairs_per_shard(recipe)
     units = [slice(i, min(i + size, len(jobs))) for i in range(0, len(jobs), size)]
-    mended = 0
-    for entry in _shards(build):
+    repaired = 0
+    for entry in _shard_entries(build):
         if not ledger.has_intact_files(entry) and repair_shard(build.corpus, entry):
             ledger.damaged -= set(entry.files)
-            mended += 1
-    hows = [
-        StageInputs(made.settings, made.code_version, _inputs(jobs[unit]), made.weights)
-        for unit in units
-    ]
+            repaired += 1
+    inputs = [replace(stage_inputs, inputs=_hash_jobs(jobs[unit])) for unit in units]
     todo = [
-        i for i, how in enumerate(hows) if not ledger.is_current(STAGE, shards.shard_name(i), how)
+        i for i, how in enumerate(inputs) if not ledger.is_current(STAGE, shards.shard_name(i), how)
     ]
-    extra = [e for e in _shards(build) if int(e.unit) >= len(units)]
+    extra = [e for e in _shard_entries(build) if int(e.unit) >= len(units)]
     if extra:
         raise SettingsChanged(
-            f"{folder}: {len(_shards(build))} shards lie there, the plan has {len(units)}",
-            hint="make them anew with "
+            f"{folder}: has {len(_shard_entries(build))} shards, the plan has {len(units)}",
+            hint="draw them again with "
             "`stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out",
         )
-    draws = recipe.synthesize.backend not in NEEDS_CONTENT
-    parents = None if draws else Parents(build.corpus)
-    work = (Unit.of(folder, i, jobs[units[i]], parents) for i in todo)
+    draws_prompts = recipe.synthesize.backend not in NEEDS_CONTENT
+    parents = None if draws_prompts else ParentImages(build.corpus)
+    work = (Unit.from_jobs(folder, i, jobs[units[i]], parents) for i in todo)
     with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
         bar.advance(len(jobs) - sum(units[i].stop - units[i].start for i in todo))
         opened = partial(open_worker, recipe, references)
-        results = build.map_units(opened, work, len(todo), gpu=draws)
+        results = build.map_units(opened, work, len(todo), gpu=draws_prompts)
         for i, info in zip(todo, results, strict=True):
             ledger.commit(
                 STAGE,
                 shards.shard_name(i),
-                hows[i],
+                inputs[i],
                 rows_in=units[i].stop - units[i].start,
                 kept=info.kept,
                 dropped=info.dropped,
                 files=paths_in_corpus(build.corpus, folder, info.files),
             )
             bar.advance(info.rows)
-    result = StageResult.from_entries(STAGE, _shards(build), len(todo) + mended)
-    if todo or not ledger.is_current(STAGE, ALL, made):
-        commit_stage(ledger, STAGE, made, result)
+    result = StageResult.from_entries(STAGE, _shard_entries(build), len(todo) + repaired)
+    if todo or not ledger.is_current(STAGE, ALL, stage_inputs):
+        commit_stage(ledger, STAGE, stage_inputs, result)
     return result
 
 
 def open_worker(
     recipe: Recipe, references: Sequence[StyleReference]
 ) -> Callable[[Unit], ShardInfo]:
-    """What a worker runs on each unit; models are loaded here, once."""
+    """The function that a worker runs on each unit; it loads the models once, here."""
     synthesizer = open_synthesizer(recipe, references)
 
     def run(unit: Unit) -> ShardInfo:
         pairs = synthesizer(list(zip(unit.jobs, unit.images, strict=True)))
         expected = [job.key for job in unit.jobs]
         if [pair.key for pair in pairs] != expected:
-            raise CorpusError(f"{recipe.synthesize.backend}: lost or invented a pair")
+            raise CorpusError(
+                f"{recipe.synthesize.backend}: expected one pair for each of {len(expected)} jobs, in"
+                f" order, found {len(pairs)} pairs with other keys"
+            )
         return shards.write_shard(unit.folder, unit.index, pairs)
 
     return run
@@ -204,14 +206,14 @@ def has_contents(build: Build) -> bool:
     return any(entry.rows_in for entry in committed_shards(build, "fetch"))
 
 
-def kept_rows(build: Build) -> Iterator[Content]:
-    """Kept raw pairs, as planning knows them. Raises CorpusError when there is none."""
+def read_kept_contents(build: Build) -> Iterator[Content]:
+    """The contents of the kept raw pairs. Raises CorpusError if there are none."""
     entries = committed_shards(build, "fetch")
     if not sum(entry.kept for entry in entries):
         reasons = StageResult.from_entries("fetch", entries, 0).dropped
-        told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         raise CorpusError(
-            f"{build.corpus}: none of the raw pairs was kept ({told})",
+            f"{build.corpus}: none of the raw pairs was kept ({counts})",
             hint="check the sources of the recipe, then "
             "`stylear curate run RECIPE --out CORPUS --redo fetch`",
         )
@@ -223,25 +225,25 @@ def kept_rows(build: Build) -> Iterator[Content]:
                 yield Content(row["key"], row["caption"], row["content"])
 
 
-def _shards(build: Build) -> list[Entry]:
+def _shard_entries(build: Build) -> list[Entry]:
     return [entry for entry in build.ledger.entries(STAGE) if entry.unit != ALL]
 
 
-def _inputs(jobs: Sequence[Job]) -> list[str]:
-    """What a shard is made of: its jobs, whose keys name the parents and the references."""
+def _hash_jobs(jobs: Sequence[Job]) -> list[str]:
+    """A hash of a shard's jobs; their keys identify the parents and the references."""
     return [hashlib.sha256("\n".join(job.key for job in jobs).encode()).hexdigest()]
 
 
-class Parents:
-    """Images of raw pairs by key, looked for when the first is asked for."""
+class ParentImages:
+    """Images of raw pairs by key; the index is built on first use."""
 
     def __init__(self, corpus: Path) -> None:
         self.corpus = corpus
-        self._pictures: PairReader | None = None
+        self._reader: PairReader | None = None
 
     def image(self, key: str | None) -> bytes:
-        """The image of a pair; empty for no key. Raises CorpusError when it is not the table's."""
+        """The image of a pair; empty for no key. Raises CorpusError if tar and table differ."""
         if key is None:
             return b""
-        self._pictures = self._pictures or PairReader(self.corpus, ["raw"])
-        return self._pictures.pair(key).image
+        self._reader = self._reader or PairReader(self.corpus, ["raw"])
+        return self._reader.pair(key).image

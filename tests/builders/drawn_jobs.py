@@ -14,7 +14,7 @@ from PIL import Image
 from stylear.curate.recipe.synthesis import SynthesizeSettings
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize import Job, open_synthesizer
-from stylear.curate.synthesize.plan import plan
+from stylear.curate.synthesize.plan import plan_jobs
 from stylear.curate.synthesize.prompts.sources import Content
 from stylear.pair import Pair
 
@@ -63,7 +63,7 @@ def bare_recipe(backend: str, **settings: Any) -> Any:
 
 
 def jobs_of(recipe: Any, rows: list[Content] | None = None) -> list[Job]:
-    return list(plan(rows or ROWS, REFERENCES, recipe))
+    return list(plan_jobs(rows or ROWS, REFERENCES, recipe))
 
 
 def draw(recipe: Any, count: int | None = None) -> tuple[list[Job], list[Pair]]:

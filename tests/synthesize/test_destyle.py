@@ -156,7 +156,7 @@ def test_nothing_is_left_of_a_caption_of_style_alone(caption: str) -> None:
     assert destyle(caption) == ("", (caption,))
 
 
-def test_what_was_removed_is_told_as_it_stood() -> None:
+def test_what_was_removed_is_reported_verbatim() -> None:
     found = destyle("An oil painting of a cat in the style of Monet, highly detailed, 8K.")
     assert found.text == "A cat."
     assert found.removed == (
@@ -191,14 +191,14 @@ def test_random_captions_are_done_in_one_go() -> None:
 def test_a_hostile_caption_takes_few_steps(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from stylear.curate.synthesize.prompts.destyle.words import Phrases
 
-    steps, real = 0, Phrases.at
+    steps, real = 0, Phrases.match
 
     def counted(self: Phrases, text: list, place: int) -> int:
         nonlocal steps
         steps += 1
         return real(self, text, place)
 
-    monkeypatch.setattr(Phrases, "at", counted)
+    monkeypatch.setattr(Phrases, "match", counted)
     destyle((part * 1000)[:1000])
     assert 0 < steps < 200_000
 

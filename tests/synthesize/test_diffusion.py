@@ -35,14 +35,18 @@ from stylear.curate.corpus.shards import iter_pairs
 from stylear.curate.recipe.synthesizers import InstantStyleSettings
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize import open_synthesizer
-from stylear.curate.synthesize.diffusers.load import choose_device, choose_dtype, files_of
-from stylear.curate.synthesize.diffusers.lru_cache import Remembered
+from stylear.curate.synthesize.diffusers.load import choose_device, choose_dtype, list_files
+from stylear.curate.synthesize.diffusers.lru_cache import LruCache
 from stylear.curate.synthesize.diffusers.prompt_cache import PromptCache
-from stylear.curate.synthesize.diffusers.synthesizer import Drawn, fit, out_of_memory
-from stylear.curate.synthesize.diffusers.tuning import place
+from stylear.curate.synthesize.diffusers.synthesizer import (
+    DrawnImage,
+    crop_to_square,
+    is_out_of_memory,
+)
+from stylear.curate.synthesize.diffusers.tuning import move_to_device
 from stylear.curate.synthesize.job import Encoding
 from stylear.curate.synthesize.prompts.sources import Content
-from stylear.curate.synthesize.step import Parents
+from stylear.curate.synthesize.step import ParentImages
 from stylear.errors import RecipeError, SourceError, WeightsError
 from stylear.pair import Pair, seed_of
 
@@ -131,7 +135,7 @@ def test_prompts_and_references_are_encoded_once(folder: Path, synthesizer: Any)
 def test_a_corpus_has_the_same_bytes_with_any_workers_and_wherever_its_models_lie(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Parents, "image", None)  # no picture is read for what draws prompts
+    monkeypatch.setattr(ParentImages, "image", None)  # no picture is read for what draws prompts
     make_folders(tmp_path, pictures=6, styles=3)
     shutil.copytree(folder, tmp_path / "models")
     (tmp_path / "moved").mkdir()
@@ -172,7 +176,7 @@ def test_a_corpus_has_the_same_bytes_with_any_workers_and_wherever_its_models_li
         build(tmp_path, "one", 1)
 
 
-def test_models_that_are_not_there_are_told_before_anything_is_drawn(
+def test_models_that_are_not_there_are_reported_before_anything_is_drawn(
     folder: Path, tmp_path: Path
 ) -> None:
     make_folders(tmp_path, pictures=3, styles=2)
@@ -183,16 +187,16 @@ def test_models_that_are_not_there_are_told_before_anything_is_drawn(
     assert not (tmp_path / "corpus" / "stylized").exists()
 
 
-def test_only_the_latest_things_are_remembered() -> None:
-    made_now: list[str] = []
+def test_an_lru_cache_evicts_the_least_recently_used_value() -> None:
+    calls: list[str] = []
 
     def make(name: str) -> str:
-        made_now.append(name)
+        calls.append(name)
         return name.upper()
 
-    known = Remembered[str](2)
+    cache = LruCache[str](2)
     names = ["a", "b", "a", "c", "a", "b"]
-    assert [known.get(name, partial(make, name)) for name in names] == [
+    assert [cache.get_or_make(name, partial(make, name)) for name in names] == [
         "A",
         "B",
         "A",
@@ -200,16 +204,16 @@ def test_only_the_latest_things_are_remembered() -> None:
         "A",
         "B",
     ]
-    assert made_now == ["a", "b", "c", "b"]
-    assert ("a" in known, "b" in known, "c" in known) == (True, True, False)
+    assert calls == ["a", "b", "c", "b"]
+    assert ("a" in cache, "b" in cache, "c" in cache) == (True, True, False)
 
 
-def test_a_batch_of_more_prompts_than_are_remembered_is_whole(
+def test_a_batch_of_more_prompts_than_the_cache_holds_is_complete(
     synthesizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = synthesizer.prompts
     one, two = (cache.embeddings([prompt], "blurry") for prompt in ("a cat", "an owl"))
-    monkeypatch.setattr(cache, "_known", Remembered[Any](1))
+    monkeypatch.setattr(cache, "_cache", LruCache[Any](1))
     both = cache.embeddings(["a cat", "an owl", "a cat"], "blurry")
     assert sorted(both) == sorted(one)
     for name, value in both.items():
@@ -219,9 +223,9 @@ def test_a_batch_of_more_prompts_than_are_remembered_is_whole(
 # --- what can happen to a batch ---------------------------------------------------------------
 
 
-def blank(batch: Any) -> list[Drawn]:
+def blank(batch: Any) -> list[DrawnImage]:
     """One grey image a job, its level that of the prompt's length."""
-    return [Drawn(np.full((SIZE, SIZE, 3), len(j.prompt) / 10, np.float32)) for j in batch]
+    return [DrawnImage(np.full((SIZE, SIZE, 3), len(j.prompt) / 10, np.float32)) for j in batch]
 
 
 @pytest.mark.parametrize(
@@ -232,31 +236,31 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 ) -> None:
     sizes = []
 
-    def draw_two(batch: Any) -> list[Drawn]:
+    def draw_two(batch: Any) -> list[DrawnImage]:
         sizes.append(len(batch))
         if len(batch) > 2:
             raise error
         return blank(batch)
 
-    synthesizer.together, synthesizer.draw = 5, draw_two
+    synthesizer.batch_size, synthesizer.draw = 5, draw_two
     pairs = made(synthesizer, jobs_of(recipe(folder)))
     assert [pair.kept for pair in pairs] == [True] * 8
     assert sizes == [5, 3, 2, 1, 2, 2, 1]  # never again more than two
     details = [pair.origin.details for pair in pairs]
-    assert [told["batch"] for told in details] == [2, 2, 1, 2, 2, 2, 2, 1]
-    assert {told["batch_halved_from"] for told in details} == {5}
+    assert [row["batch_size"] for row in details] == [2, 2, 1, 2, 2, 2, 2, 1]
+    assert {row["batch_size_before_oom"] for row in details} == {5}
     assert all((pixels_of(p) == round(len(p.caption) * 25.5)).all() for p in pairs)
 
 
 def test_an_image_that_does_not_fit_alone_is_dropped_and_the_others_are_made(
     folder: Path, synthesizer: Any
 ) -> None:
-    def draw_no_owls(batch: Any) -> list[Drawn]:
+    def draw_no_owls(batch: Any) -> list[DrawnImage]:
         if any(job.prompt == "an owl" for job in batch):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return blank(batch)
 
-    synthesizer.together, synthesizer.draw = 4, draw_no_owls
+    synthesizer.batch_size, synthesizer.draw = 4, draw_no_owls
     pairs = made(synthesizer, jobs_of(recipe(folder)))
     reasons = {pair.caption: pair.verdict.reason for pair in pairs}
     assert reasons == {"an owl": "out-of-memory", "a cat": None}
@@ -264,31 +268,31 @@ def test_an_image_that_does_not_fit_alone_is_dropped_and_the_others_are_made(
 
 
 def test_other_errors_of_a_pipeline_are_bugs_and_crash(folder: Path, synthesizer: Any) -> None:
-    def broken(batch: Any) -> list[Drawn]:
+    def broken(batch: Any) -> list[DrawnImage]:
         raise RuntimeError("shapes cannot be multiplied")
 
     synthesizer.draw = broken
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         made(synthesizer, jobs_of(recipe(folder)))
-    assert not out_of_memory(RuntimeError("shapes cannot be multiplied"))
-    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes"))
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes"))
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Drawn(np.full((SIZE, SIZE, 3), np.nan, np.float32)), "not-finite"),
-        (Drawn(np.zeros((SIZE, SIZE, 3), np.float32), {"safety": "flagged"}, True), "unsafe"),
+        (DrawnImage(np.full((SIZE, SIZE, 3), np.nan, np.float32)), "not-finite"),
+        (DrawnImage(np.zeros((SIZE, SIZE, 3), np.float32), {"safety": "flagged"}, True), "unsafe"),
     ],
 )
 def test_bad_images_are_tried_again_with_another_seed_and_then_dropped(
-    folder: Path, bad: Drawn, reason: str
+    folder: Path, bad: DrawnImage, reason: str
 ) -> None:
     spec = recipe(folder, retries=2)
     jobs = jobs_of(spec)
     seeds: dict[str, list[int]] = {}
 
-    def draw_badly(batch: Any) -> list[Drawn]:
+    def draw_badly(batch: Any) -> list[DrawnImage]:
         for job in batch:
             seeds.setdefault(job.key, []).append(job.seed)
         lucky = [job.key == jobs[0].key and len(seeds[job.key]) == 2 for job in batch]
@@ -296,7 +300,7 @@ def test_bad_images_are_tried_again_with_another_seed_and_then_dropped(
         return [blank([j])[0] if yes else bad for yes, j in zip(lucky, batch, strict=True)]
 
     synthesizer: Any = open_synthesizer(spec, REFERENCES)
-    synthesizer.together, synthesizer.draw = 3, draw_badly
+    synthesizer.batch_size, synthesizer.draw = 3, draw_badly
     second, first, never = made(synthesizer, jobs[:3])
     assert (first.kept, "attempt" in first.origin.details) == (True, False)
     assert (second.kept, second.origin.details["attempt"]) == (True, 1)
@@ -314,7 +318,7 @@ def test_the_outcome_of_a_safety_checker_is_recorded(folder: Path, synthesizer: 
     images = np.zeros((2, SIZE, SIZE, 3), np.float32)
     answer = SimpleNamespace(images=images, nsfw_content_detected=[False, True])
     synthesizer.pipeline = lambda **_: answer
-    assert [(one.details, one.unsafe) for one in synthesizer.run()] == [
+    assert [(one.details, one.unsafe) for one in synthesizer.run_pipeline()] == [
         ({"safety": "passed"}, False),
         ({"safety": "flagged"}, True),
     ]
@@ -330,7 +334,7 @@ def test_images_are_encoded_beside_the_drawing(
         threads["encode"].add(threading.get_ident())
         return encode(self, pixels)
 
-    def draw_here(batch: Any) -> list[Drawn]:
+    def draw_here(batch: Any) -> list[DrawnImage]:
         threads["draw"].add(threading.get_ident())
         return blank(batch)
 
@@ -345,14 +349,14 @@ def test_images_are_encoded_beside_the_drawing(
 def test_images_are_cut_to_a_square_of_the_corpus_size() -> None:
     wide = np.zeros((8, 16, 3), np.float32)
     wide[:, 4:12] = 1
-    assert fit(wide, 4).shape == (4, 4, 3)
-    assert fit(wide, 4).mean() == pytest.approx(1, abs=0.02)
+    assert crop_to_square(wide, 4).shape == (4, 4, 3)
+    assert crop_to_square(wide, 4).mean() == pytest.approx(1, abs=0.02)
     square = wide[:, 2:10]
-    assert fit(square, 8) is square
-    assert np.isnan(fit(np.full((4, 4, 3), np.nan, np.float32), 8)).all()
+    assert crop_to_square(square, 8) is square
+    assert np.isnan(crop_to_square(np.full((4, 4, 3), np.nan, np.float32), 8)).all()
 
 
-# --- what is told -----------------------------------------------------------------------------
+# --- metadata -----------------------------------------------------------------------------
 
 
 def test_a_prompt_beyond_the_encoders_length_is_recorded(
@@ -362,24 +366,24 @@ def test_a_prompt_beyond_the_encoders_length_is_recorded(
     spec = recipe(folder, negative_prompt="owl " * 30)
     jobs = jobs_of(spec, rows)
     pairs = made(open_synthesizer(spec, REFERENCES), jobs)
-    told = {
+    found = {
         (p.origin.details["prompt_tokens"], p.origin.details["prompt_truncated_at"]) for p in pairs
     }
-    assert told == {(122, 77), (6, None)}  # three letters are three tokens here, start and end two
+    assert found == {(122, 77), (6, None)}  # three letters are three tokens here, start and end two
     assert pairs[0].origin.details["negative_prompt_tokens"] == 92
     assert pairs[0].origin.details["negative_prompt_truncated_at"] == 77
     assert all(pair.caption == pair.origin.details["prompt"] for pair in pairs)
     assert "truncated" not in capsys.readouterr().err
 
 
-def test_lineage_has_the_sampler_and_all_its_settings(folder: Path) -> None:
+def test_metadata_has_the_sampler_and_all_its_settings(folder: Path) -> None:
     options = {"timestep_spacing": "trailing"}
     spec = recipe(folder, sampler="DDIMScheduler", sampler_options=options)
     jobs, pairs = draw(spec, 2)
     details = pairs[0].origin.details
     assert details["sampler"] == "DDIMScheduler"
-    told = json.loads(str(details["sampler_options"]))
-    assert (told["timestep_spacing"], told["beta_end"]) == ("trailing", 0.012)
+    found = json.loads(str(details["sampler_options"]))
+    assert (found["timestep_spacing"], found["beta_end"]) == ("trailing", 0.012)
     assert (details["steps"], details["guidance"], details["negative_prompt"]) == (
         STEPS,
         GUIDANCE,
@@ -451,7 +455,7 @@ def test_impossible_settings_are_refused_by_name(
         ),
         (
             lambda t: {**t, **{f"prior.to_q.lora_{x}.weight": torch.zeros(2, 2) for x in "AB"}},
-            "expected a place for 45 layers of a LoRA, found 44",
+            "expected 45 LoRA layers to match the pipeline, found 44",
         ),
         (lambda t: {"weight": torch.zeros(2)}, "cannot be loaded: Invalid LoRA checkpoint"),
         (lambda t: {f"{k.replace('to_q', 'to_z')}": v for k, v in t.items()}, "to_z.lora_A.weight"),
@@ -526,11 +530,11 @@ def test_a_variant_is_read_where_there_is_one(
     folder: Path, tmp_path: Path, synthesizer: Any
 ) -> None:
     model = changed_pipeline(folder, tmp_path)
-    usual = {part: sorted(file.name for file in files_of(model / part, None)) for part in PARTS}
+    usual = {part: sorted(file.name for file in list_files(model / part, None)) for part in PARTS}
     synthesizer.pipeline.unet.save_pretrained(model / "unet", variant="fp16", max_shard_size="9KB")
-    assert {p: sorted(f.name for f in files_of(model / p, None)) for p in PARTS} == usual
-    assert {f.name for f in files_of(model / "vae", "fp16")} == set(usual["vae"])
-    chosen = [file.name for file in files_of(model / "unet", "fp16")]
+    assert {p: sorted(f.name for f in list_files(model / p, None)) for p in PARTS} == usual
+    assert {f.name for f in list_files(model / "vae", "fp16")} == set(usual["vae"])
+    chosen = [file.name for file in list_files(model / "unet", "fp16")]
     assert len(chosen) > 3
     assert all("fp16" in name for name in chosen if name != "config.json")
     (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
@@ -587,8 +591,8 @@ def test_a_gpu_encodes_the_new_prompts_of_a_batch_together() -> None:
 
     def encode_prompt(prompt: list[str], **_: Any) -> Any:
         asked.append(prompt)
-        told = torch.arange(float(len(prompt)))
-        return told[:, None, None].expand(-1, 3, 2), None, told[:, None].expand(-1, 4), None
+        found = torch.arange(float(len(prompt)))
+        return found[:, None, None].expand(-1, 3, 2), None, found[:, None].expand(-1, 4), None
 
     cache = PromptCache(SimpleNamespace(encode_prompt=encode_prompt), "cuda", guided=True)
     first = cache.embeddings(["a", "b", "a"], "no")
@@ -622,9 +626,9 @@ class Recorded:
     def __getattr__(self, name: str) -> Any:
         if name in ("unet", "vae", "transformer"):
             raise AttributeError(name)
-        told = f"{self._name}.{name}".lstrip(".")
+        found = f"{self._name}.{name}".lstrip(".")
         return lambda *args, **kw: self._calls.append(
-            " ".join([told, *(str(value) for value in (*args, *kw.values()))])
+            " ".join([found, *(str(value) for value in (*args, *kw.values()))])
         )
 
 
@@ -669,7 +673,7 @@ def test_modes_are_set_as_the_settings_say(
 ) -> None:
     calls: list[str] = []
     parts = {name: Recorded(calls, name) for name in ("unet", "vae")}
-    place(
+    move_to_device(
         Recorded(calls, **parts),
         InstantStyleSettings(model="sdxl", ip_adapter="adapter", **settings),
         device,

@@ -14,7 +14,7 @@ from diffusers import FluxPipeline, FluxPriorReduxPipeline
 from safetensors.torch import load_file, save_file
 
 from stylear.curate.synthesize import open_synthesizer
-from stylear.curate.synthesize.backends.flux_redux import pooled
+from stylear.curate.synthesize.backends.flux_redux import pool_tokens
 from stylear.errors import WeightsError
 
 STEPS, GUIDANCE = 2, 2.5
@@ -95,15 +95,15 @@ def test_a_batch_of_several_references_is_what_each_would_be(folder: Path) -> No
 
 def test_a_coarser_grid_and_a_scale_tell_less_of_the_reference(folder: Path) -> None:
     synthesizer: Any = open_synthesizer(spec(folder), REFERENCES)
-    whole = synthesizer._reference("blue")
+    whole = synthesizer._reference_tokens("blue")
     assert whole.shape == (1, 16, JOINT)  # 4 x 4 patches
     coarse: Any = open_synthesizer(spec(folder, reference_grid=2, reference_scale=0.5), REFERENCES)
-    found = coarse._reference("blue")
+    found = coarse._reference_tokens("blue")
     grid = whole.view(4, 4, JOINT)
     corner = grid[:2, 2:].mean((0, 1)) / 2
     assert found.shape == (1, 4, JOINT)
     assert torch.allclose(found[0, 1], corner, atol=1e-6)
-    assert torch.equal(pooled(whole, 9), whole)  # never finer than it is
+    assert torch.equal(pool_tokens(whole, 9), whole)  # never finer than it is
 
 
 def test_the_prior_reads_a_reference_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_the_prior_reads_a_reference_once(folder: Path, monkeypatch: pytest.Monk
     assert seen == [(40, 40)] * 2
 
 
-def test_lineage_tells_what_was_cut_off_and_what_was_loaded(folder: Path) -> None:
+def test_metadata_tells_what_was_cut_off_and_what_was_loaded(folder: Path) -> None:
     jobs, pairs = draw(spec(folder, prompt_tokens=5, reference_grid=2), 2)
     for job, pair in zip(jobs, pairs, strict=True):
         details = pair.origin.details
@@ -129,14 +129,14 @@ def test_lineage_tells_what_was_cut_off_and_what_was_loaded(folder: Path) -> Non
         assert details["reference_tokens"] == 4
         assert details["prompt_tokens"] == {"a cat": 7, "an owl": 8}[job.prompt]
         assert details["prompt_truncated_at"] == 5
-        assert details["summary_truncated_at"] is None
+        assert details["pooled_prompt_truncated_at"] is None
         assert details["model_sha256"] != details["redux_sha256"]
     synthesizer: Any = open_synthesizer(spec(folder), REFERENCES)
-    length = synthesizer.prompts.length("a " * 100)
-    assert (length["prompt_truncated_at"], length["summary_truncated_at"]) == (None, 77)
+    length = synthesizer.prompts.count_tokens("a " * 100)
+    assert (length["prompt_truncated_at"], length["pooled_prompt_truncated_at"]) == (None, 77)
 
 
-def test_a_prior_that_does_not_fit_is_told(folder: Path, tmp_path: Path) -> None:
+def test_a_prior_that_does_not_fit_is_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="nowhere"):
         open_synthesizer(spec(folder, redux=str(tmp_path / "nowhere")), REFERENCES)
     odd = write_redux(tmp_path / "odd", JOINT + 1)

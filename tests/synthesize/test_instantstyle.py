@@ -23,7 +23,7 @@ from builders.drawn_jobs import (
 from builders.tiny_sdxl import write_sdxl
 
 from stylear.curate.synthesize import open_synthesizer
-from stylear.curate.synthesize.plan import plan
+from stylear.curate.synthesize.plan import plan_jobs
 from stylear.errors import WeightsError
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns tensors into arrays
@@ -78,7 +78,7 @@ def test_without_guidance_the_reference_still_counts(folder: Path) -> None:
     assert all(a.image != b.image for a, b in zip(pairs, silent, strict=True))
 
 
-def test_lineage_names_everything_that_made_the_image(folder: Path) -> None:
+def test_metadata_names_everything_that_made_the_image(folder: Path) -> None:
     jobs, pairs = draw(recipe(folder), 1)
     details = pairs[0].origin.details
     adapter = folder / "adapter" / "sdxl_models" / "ip-adapter_sdxl.safetensors"
@@ -106,7 +106,7 @@ def test_image_encoder_may_lie_in_the_pipeline_or_anywhere(folder: Path) -> None
 
 def test_nan_becomes_a_dropped_pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synthesizer: Any = open_synthesizer(recipe(folder), REFERENCES)
-    jobs = plan(ROWS, REFERENCES, recipe(folder))[:1]
+    jobs = plan_jobs(ROWS, REFERENCES, recipe(folder))[:1]
     broken = SimpleNamespace(images=np.full((1, SIZE, SIZE, 3), np.nan))
     monkeypatch.setattr(type(synthesizer.pipeline), "__call__", lambda *_, **__: broken)
     pairs = synthesizer([(job, b"") for job in jobs])

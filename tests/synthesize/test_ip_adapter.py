@@ -63,10 +63,10 @@ def test_a_batch_of_several_references_gives_each_its_own(folder: Path) -> None:
     spec = adapter(folder, f"{PLUS}.bin")
     jobs, alone = draw(spec)
     synthesizer: Any = open_synthesizer(spec, REFERENCES)
-    synthesizer.together = 8
+    synthesizer.batch_size = 8
     assert {job.reference for job in jobs} == {"red", "blue"}
     pairs = synthesizer([(job, b"") for job in jobs])
-    assert [pair.origin.details["batch"] for pair in pairs] == [8] * 8
+    assert [pair.origin.details["batch_size"] for pair in pairs] == [8] * 8
     differences = [
         abs(pixels_of(a) - pixels_of(b)).max() for a, b in zip(alone, pairs, strict=True)
     ]

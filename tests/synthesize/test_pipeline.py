@@ -132,7 +132,7 @@ def test_batch_size_and_order_change_no_image_on_a_cpu(folder: Path) -> None:
     assert [len(images) for images in drawn.values()] == [1] * 8
 
 
-def test_lineage_holds_the_call_and_what_was_cut_off(folder: Path) -> None:
+def test_metadata_holds_the_call_and_what_was_cut_off(folder: Path) -> None:
     long = {"prompt": STYLED + " a" * 80, "num_inference_steps": 1}
     jobs, pairs = draw(spec(folder, 1, call=long), 1)
     details = pairs[0].origin.details
@@ -147,10 +147,10 @@ def test_lineage_holds_the_call_and_what_was_cut_off(folder: Path) -> None:
 def test_t5_is_cut_off_where_the_call_says(folder: Path) -> None:
     synthesizer: Any = open_synthesizer(spec(folder, 2), REFERENCES)
     [job] = jobs_of(spec(folder, 2))[:1]
-    assert synthesizer.about(job)["prompt_truncated_at"] is None
+    assert synthesizer.job_metadata(job)["prompt_truncated_at"] is None
     call = CALLS[2][2] | {"max_sequence_length": 4}
     synthesizer = open_synthesizer(spec(folder, 2, call=call), REFERENCES)
-    assert synthesizer.about(job)["prompt_truncated_at"] == 4
+    assert synthesizer.job_metadata(job)["prompt_truncated_at"] == 4
 
 
 @pytest.mark.parametrize(
@@ -191,19 +191,19 @@ def test_a_recipe_with_a_hostile_pipeline_is_refused(
         ({"call": {"prompt": STYLED, "kwargs": 1}}, RecipeError, "call.kwargs: .* no such argument"),
         ({"pipeline": "FluxPriorReduxPipeline", "call": {"image": "{reference}", "prompt": STYLED}},
          RecipeError, "takes no generator, output_type"),
-        ({"pipeline": "StableCascadeCombinedPipeline"}, RecipeError, "fetches a second model"),
+        ({"pipeline": "StableCascadeCombinedPipeline"}, RecipeError, "loads a second model"),
         ({"pipeline": "FluxPipeline"}, WeightsError, "cannot be loaded"),
         ({"model": "someone/some-model"}, WeightsError, "someone/some-model: expected a model directory"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_opened_is_told(
+def test_what_cannot_be_opened_is_reported(
     folder: Path, settings: dict[str, Any], error: type[StylearError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         open_synthesizer(spec(folder, 1, **settings), REFERENCES)
 
 
-def test_a_pipeline_without_its_library_is_told(
+def test_a_pipeline_without_its_library_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diffusers, "FluxPipeline", type("FluxPipeline", (), {}))  # a placeholder
@@ -220,12 +220,12 @@ def test_a_pipeline_without_its_library_is_told(
         ({"guidance_scale": [1, 2, 3]}, "refused it"),
     ],
 )
-def test_a_call_that_fails_is_told(folder: Path, value: dict[str, Any], message: str) -> None:
+def test_a_call_that_fails_is_reported(folder: Path, value: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         draw(spec(folder, call=CALLS[0][2] | value), 1)
 
 
-def test_a_pipeline_that_gives_no_image_is_told(
+def test_a_pipeline_that_gives_no_image_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = diffusers.StableDiffusionXLPipeline

@@ -56,8 +56,8 @@ def test_a_dry_run_counts_what_would_be_made_and_writes_nothing(corpus: Path) ->
         {"split": "all", **whole},
     ]
     assert found["contents_per_style"] == {f"s{number:03d}": 2 for number in range(6)}
-    assert found["prompts_left_out"] == {"no-content": 8}
-    assert found["needs"] == []
+    assert found["prompts_skipped"] == {"no-content": 8}
+    assert found["models"] == []
     assert len(found["examples"]) == 5
     for example in found["examples"]:  # changed ones first
         assert example["before"] == f"an oil painting of {example['prompt']}"
@@ -67,7 +67,7 @@ def test_a_dry_run_counts_what_would_be_made_and_writes_nothing(corpus: Path) ->
 def test_a_dry_run_is_what_is_made(corpus: Path) -> None:
     found = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json").stdout)
     done = call("synthesize", "--out", corpus, "--json")
-    assert "synthesize: 8 prompts left out: no-content" in done.stderr.splitlines()
+    assert "synthesize: 8 prompts skipped: no-content" in done.stderr.splitlines()
     made = json.loads(done.stdout)
     assert made[0]["kept"] == found["images"] == 36
     assert made[0]["units"] == found["shards"] == 6
@@ -87,8 +87,8 @@ def test_a_dry_run_reads_as_tables(corpus: Path) -> None:
         *("split", "prompts", "styles", "references", "candidates", "images")
     ]
     assert lines[3].split() == ["all", "10", "6", "6", "3", "36"]
-    assert "prompts left out: no-content  8" in lines
-    assert "fewest contents               2 (s000)" in lines
+    assert "prompts skipped: no-content  8" in lines
+    assert "fewest contents              2 (s000)" in lines
     assert sum(line.startswith("an oil painting of thing") for line in lines) == 5
 
 
@@ -97,10 +97,10 @@ def test_a_dry_run_names_models_that_are_missing(corpus: Path, tmp_path: Path) -
     wanted = f"{{model: no-such-model, ip_adapter: {tmp_path / 'adapter'}}}"
     changes = ["--set", "synthesize.backend=instantstyle", "--set", f"synthesize.settings={wanted}"]
     found = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json", *changes).stdout)
-    needs = {need["setting"]: need for need in found["needs"]}
-    assert needs["ip_adapter"]["found"] == str(tmp_path / "adapter")
-    assert (needs["model"]["model"], needs["model"]["found"]) == ("no-such-model", None)
-    assert needs["model"]["hint"].startswith("missing; ")
+    models = {model["setting"]: model for model in found["models"]}
+    assert models["ip_adapter"]["found"] == str(tmp_path / "adapter")
+    assert (models["model"]["model"], models["model"]["found"]) == ("no-such-model", None)
+    assert models["model"]["hint"].startswith("missing; ")
     text = call("synthesize", "--out", corpus, "--dry-run", *changes).stdout
     assert any(
         line.split()[:3] == ["model", "no-such-model", "missing;"] for line in text.split("\n")

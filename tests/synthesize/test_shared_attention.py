@@ -14,12 +14,16 @@ from diffusers import StableDiffusionXLPipeline
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
-from stylear.curate.synthesize.diffusers.inversion import ddim, encode_image, invert
+from stylear.curate.synthesize.diffusers.inversion import (
+    encode_image,
+    invert_latents,
+    make_ddim_scheduler,
+)
 from stylear.curate.synthesize.diffusers.shared_attention import (
     SharedAttention,
     SharedGroupNorm,
     adain,
-    share,
+    share_attention,
 )
 
 SIZE = 32
@@ -33,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pipeline(folder: Path) -> Any:
     found = StableDiffusionXLPipeline.from_pretrained(folder / "sdxl", add_watermarker=False)
-    found.scheduler = ddim(found)
+    found.scheduler = make_ddim_scheduler(found)
     found.set_progress_bar_config(disable=True)
     return found
 
@@ -124,10 +128,10 @@ def test_group_norm_takes_statistics_of_image_and_reference_together() -> None:
 def test_layers_are_shared_evenly_and_none_means_the_plain_unet(pipeline: Any) -> None:
     before = {name: type(part) for name, part in pipeline.unet.attn_processors.items()}
     own = [name for name in before if name.endswith("attn1.processor")]
-    assert share(pipeline.unet, 2, layers=0.0, group_norm=True) == 0
+    assert share_attention(pipeline.unet, 2, layers=0.0, group_norm=True) == 0
     assert {name: type(part) for name, part in pipeline.unet.attn_processors.items()} == before
     assert not any(isinstance(part, SharedGroupNorm) for part in pipeline.unet.modules())
-    assert share(pipeline.unet, 2, layers=0.5, group_norm=True) == len(own) // 2
+    assert share_attention(pipeline.unet, 2, layers=0.5, group_norm=True) == len(own) // 2
     shared = [
         name
         for name, part in pipeline.unet.attn_processors.items()
@@ -137,7 +141,7 @@ def test_layers_are_shared_evenly_and_none_means_the_plain_unet(pipeline: Any) -
     norms = [part for part in pipeline.unet.modules() if isinstance(part, nn.GroupNorm)]
     wrapped = [part for part in pipeline.unet.modules() if isinstance(part, SharedGroupNorm)]
     assert len(norms) == len(wrapped) > 0
-    assert share(pipeline.unet, 2) == len(own)
+    assert share_attention(pipeline.unet, 2) == len(own)
 
 
 def draw(pipeline: Any, latents: Tensor, **call: Any) -> Tensor:
@@ -156,12 +160,12 @@ def test_one_image_equals_the_plain_pipeline(pipeline: Any, guidance: float) -> 
     }
     latents = noise(1, 4, 16, 16)
     plain = draw(pipeline, latents, **call)
-    share(pipeline.unet, 2 if guidance > 1 else 1, group_norm=True)
+    share_attention(pipeline.unet, 2 if guidance > 1 else 1, group_norm=True)
     assert torch.equal(draw(pipeline, latents, **call), plain)
 
 
 def test_followers_change_with_the_reference_and_the_reference_not_with_them(pipeline: Any) -> None:
-    share(pipeline.unet, 2, group_norm=True)
+    share_attention(pipeline.unet, 2, group_norm=True)
     call: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 4.0}
     prompts = ["an owl", "a cat", "a dog"]
     latents = noise(3, 4, 16, 16)
@@ -191,7 +195,7 @@ def lost(pipeline: Any, weight: float, steps: int) -> float:
     with torch.no_grad():
         pipeline.unet.conv_out.weight.mul_(weight)
         pipeline.unet.conv_out.bias.copy_(torch.tensor([1.0, -1.0, 0.5, 0.25]))
-    trail = invert(pipeline, latents, steps=steps, height=SIZE, width=SIZE, **call)
+    trail = invert_latents(pipeline, latents, steps=steps, height=SIZE, width=SIZE, **call)
     assert trail.shape == (steps + 1, 4, 16, 16)
     assert torch.equal(trail[-1:], latents)
     back = draw(pipeline, trail[:1], num_inference_steps=steps, **call)
@@ -206,7 +210,7 @@ def test_inversion_then_sampling_gives_the_latents_back(folder: Path) -> None:
     errors = []
     for steps in (5, 20, 80):
         fresh = StableDiffusionXLPipeline.from_pretrained(folder / "sdxl", add_watermarker=False)
-        fresh.scheduler = ddim(fresh)
+        fresh.scheduler = make_ddim_scheduler(fresh)
         fresh.set_progress_bar_config(disable=True)
         errors.append(lost(fresh, 0.05, steps))
     assert errors[0] > errors[1] > errors[2]  # exact in the limit of small steps

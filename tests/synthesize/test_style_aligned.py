@@ -17,8 +17,12 @@ from PIL import Image
 
 from stylear.curate.recipe.synthesizers import backend_settings
 from stylear.curate.synthesize import open_synthesizer
-from stylear.curate.synthesize.diffusers.inversion import ddim, encode_image, invert
-from stylear.curate.synthesize.diffusers.shared_attention import SharedAttention, share
+from stylear.curate.synthesize.diffusers.inversion import (
+    encode_image,
+    invert_latents,
+    make_ddim_scheduler,
+)
+from stylear.curate.synthesize.diffusers.shared_attention import SharedAttention, share_attention
 from stylear.errors import RecipeError, WeightsError
 
 STEPS, GUIDANCE = 3, 4.0
@@ -38,7 +42,7 @@ def spec(folder: Path, **settings: Any) -> Any:
 
 def plain(folder: Path) -> Any:
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder / "sdxl", add_watermarker=False)
-    pipeline.scheduler = ddim(pipeline)
+    pipeline.scheduler = make_ddim_scheduler(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -72,12 +76,12 @@ def test_without_sharing_an_image_is_that_of_plain_diffusers(
 def by_hand(folder: Path, jobs: list[Any], **share_options: Any) -> list[np.ndarray]:
     """Each image drawn beside its reference, written out with diffusers' own call."""
     pipeline = plain(folder)
-    share(pipeline.unet, 2, **share_options)
+    share_attention(pipeline.unet, 2, **share_options)
     trails = {}
     for name, image in PICTURES.items():
         square = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
         latents = encode_image(pipeline, np.asarray(square, np.float32) / np.float32(255))
-        trails[name] = invert(
+        trails[name] = invert_latents(
             pipeline,
             latents,
             steps=STEPS,
@@ -117,13 +121,13 @@ def by_hand(folder: Path, jobs: list[Any], **share_options: Any) -> list[np.ndar
     "options", [{}, {"shift": 0.0, "key_scale": 0.5, "group_norm": False, "layers": 0.5}]
 )
 def test_an_image_is_drawn_beside_its_reference(folder: Path, options: dict[str, Any]) -> None:
-    told = {
+    names = {
         "shift": "reference_shift",
         "key_scale": "reference_scale",
         "group_norm": "share_group_norm",
         "layers": "shared_layers",
     }
-    settings = {told[name]: value for name, value in options.items()}
+    settings = {names[name]: value for name, value in options.items()}
     jobs, pairs = draw(spec(folder, reference_prompt="{style} drawing", **settings))
     assert {job.reference for job in jobs} == {"red", "blue"}
     expected = by_hand(folder, list(jobs), **{"shift": 0.6931, "group_norm": True, **options})
@@ -179,14 +183,14 @@ def test_a_reference_is_inverted_once(folder: Path, monkeypatch: pytest.MonkeyPa
 
     def counted(*given: Any, **options: Any) -> Any:
         calls.append(options["steps"])
-        return invert(*given, **options)
+        return invert_latents(*given, **options)
 
-    monkeypatch.setattr(style_aligned, "invert", counted)
+    monkeypatch.setattr(style_aligned, "invert_latents", counted)
     draw(spec(folder))
     assert calls == [STEPS, STEPS]  # two references, eight images
 
 
-def test_lineage_tells_how_the_reference_was_read(folder: Path) -> None:
+def test_metadata_tells_how_the_reference_was_read(folder: Path) -> None:
     jobs, pairs = draw(spec(folder, reference_prompt="{style}", shared_layers=0.5), 8)
     synthesizer: Any = open_synthesizer(spec(folder, shared_layers=0.5), REFERENCES)
     processors = synthesizer.pipeline.unet.attn_processors.values()

@@ -18,13 +18,13 @@ from stylear.curate.recipe.base import AbsolutePaths
 from stylear.curate.recipe.synthesis import SynthesizeSettings
 from stylear.curate.recipe.synthesizers import PatchSettings, map_model_paths
 from stylear.curate.references import StyleReference, load_references
-from stylear.curate.synthesize import Job, open_synthesizer, settings_of
+from stylear.curate.synthesize import Job, canonical_settings, open_synthesizer
 from stylear.curate.synthesize.backends.patch import content_weight, stylize
-from stylear.curate.synthesize.backends.statistics import rotations, transport
-from stylear.curate.synthesize.job import Encoding, decode, stylized_pair
-from stylear.curate.synthesize.plan import plan
+from stylear.curate.synthesize.backends.statistics import match_distribution, random_rotations
+from stylear.curate.synthesize.job import Encoding, decode_square, make_stylized_pair
+from stylear.curate.synthesize.plan import plan_jobs
 from stylear.curate.synthesize.prompts.sources import Content
-from stylear.curate.synthesize.texture.guide import blur, guide, luma
+from stylear.curate.synthesize.texture.guide import blur, luma, prepare_content
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import content_id
 
@@ -91,7 +91,7 @@ def job(settings: Any, reference: StyleReference = STYLES[0], candidate: int = 0
         content=content_id("a thing"),
         parent="key0",
         candidate=candidate,
-        settings=settings_of(settings),
+        settings=canonical_settings(settings),
     )
 
 
@@ -102,13 +102,13 @@ def test_wrong_settings_name_the_key() -> None:
     with pytest.raises(
         RecipeError, match="expected one of patch, statistics, render, instantstyle"
     ):
-        settings_of(recipe("gpdm"))
+        canonical_settings(recipe("gpdm"))
     with pytest.raises(RecipeError, match=r"synthesize\.settings\.contnt: .*found 1"):
-        settings_of(recipe(settings={"contnt": 1}))
+        canonical_settings(recipe(settings={"contnt": 1}))
     with pytest.raises(RecipeError, match=r"synthesize\.settings\.patch: .*found 4"):
-        settings_of(recipe(settings={"patch": 4}))
+        canonical_settings(recipe(settings={"patch": 4}))
     with pytest.raises(RecipeError, match=r"synthesize\.settings\.model: .*found nothing"):
-        settings_of(recipe("instantstyle"))
+        canonical_settings(recipe("instantstyle"))
 
 
 def test_paths_in_settings_are_relative_to_the_recipe(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ QUICK = {"patch": {}, "statistics": {}, "sliced": {"match": "sliced", "steps": 3
 @pytest.mark.parametrize("name", sorted(QUICK))
 def test_neighbours_order_and_threads_change_no_byte(name: str) -> None:
     spec = recipe("patch" if name == "sliced" else name, settings=QUICK[name])
-    jobs = plan(rows(2), STYLES, spec)
+    jobs = plan_jobs(rows(2), STYLES, spec)
     work = [(j, drawing(int(j.parent[-1]))) for j in jobs if j.parent]
     together = {p.key: p.image for p in open_synthesizer(spec, STYLES)(work)}
     assert len(set(together.values())) == len(jobs) == 8
@@ -205,7 +205,7 @@ def test_palette_is_the_references_and_shapes_the_contents(name: str) -> None:
     content = drawing(3)
     pair = open_synthesizer(spec, STYLES)([(job(spec), content)])[0]
     assert pair.kept
-    pixels, before = decode(pair.image, SIZE), decode(content, SIZE)
+    pixels, before = decode_square(pair.image, SIZE), decode_square(content, SIZE)
     light, dark = np.array([250, 240, 210]) / 255, np.array([160, 20, 40]) / 255
 
     def distance(image: np.ndarray) -> float:  # from the mixtures of the two colours
@@ -222,7 +222,7 @@ def test_patch_lays_stripes_the_way_the_reference_runs() -> None:
     grey = torch.full((3, SIZE, SIZE), 0.6)
 
     def energy(reference: bytes) -> tuple[float, float]:
-        style_image = torch.from_numpy(decode(reference, SIZE)).permute(2, 0, 1)
+        style_image = torch.from_numpy(decode_square(reference, SIZE)).permute(2, 0, 1)
         out = luma(stylize(grey, style_image, 1, PatchSettings(content=0.2)))
         return float(out.diff(dim=1).abs().mean()), float(out.diff(dim=2).abs().mean())
 
@@ -233,8 +233,8 @@ def test_patch_lays_stripes_the_way_the_reference_runs() -> None:
 
 
 def test_more_content_weight_keeps_more_content() -> None:
-    content = torch.from_numpy(decode(drawing(5), SIZE)).permute(2, 0, 1)
-    reference = torch.from_numpy(decode(stripes(0), SIZE)).permute(2, 0, 1)
+    content = torch.from_numpy(decode_square(drawing(5), SIZE)).permute(2, 0, 1)
+    reference = torch.from_numpy(decode_square(stripes(0), SIZE)).permute(2, 0, 1)
 
     def likeness(weight: float) -> float:
         out = stylize(content, reference, 1, PatchSettings(content=weight, content_spread=0))
@@ -262,13 +262,15 @@ def test_a_light_ground_turns_dark_under_a_dark_reference() -> None:
     content = torch.ones(3, SIZE, SIZE)
     content[:, 10:20, 10:20] = 0.2
     dark = torch.full((3, SIZE, SIZE), 0.1)
-    turned = luma(guide(content, dark, PatchSettings(outline=0, figure=0)))
+    turned = luma(prepare_content(content, dark, PatchSettings(outline=0, figure=0)))
     assert float(turned[0, 0, 0]) == pytest.approx(0, abs=1e-5)
     assert float(turned[0, 15, 15]) == pytest.approx(0.8, abs=1e-5)
-    same = guide(content, dark, PatchSettings(outline=0, figure=0, invert="never"))
+    same = prepare_content(content, dark, PatchSettings(outline=0, figure=0, invert="never"))
     assert torch.equal(same, content)
-    assert torch.equal(guide(content, 1 - dark, PatchSettings(outline=0, figure=0)), content)
-    off = guide(content, 1 - dark, PatchSettings(outline=0, figure=0.25))
+    assert torch.equal(
+        prepare_content(content, 1 - dark, PatchSettings(outline=0, figure=0)), content
+    )
+    off = prepare_content(content, 1 - dark, PatchSettings(outline=0, figure=0.25))
     assert float(off[0, 0, 0]) == 1
     assert float(off[0, 15, 15]) == pytest.approx(0.2 - 0.25, abs=1e-5)
 
@@ -277,10 +279,10 @@ def test_transport_makes_the_distributions_equal() -> None:
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(1, 50, generator=generator)
     target = torch.randn(1, 50, generator=generator)
-    moved = transport(points, target, torch.ones(1, 1, 1))
+    moved = match_distribution(points, target, torch.ones(1, 1, 1))
     assert torch.allclose(moved.sort().values, target.sort().values, atol=1e-6)
     assert torch.equal(moved.argsort(), points.argsort())
-    frames = rotations(4, 3, generator)
+    frames = random_rotations(4, 3, generator)
     assert torch.allclose(frames @ frames.transpose(1, 2), torch.eye(3).expand(4, 3, 3), atol=1e-5)
 
 
@@ -292,7 +294,7 @@ def test_any_sizes_of_content_and_reference_meet(backend: str) -> None:
     assert Image.open(io.BytesIO(pair.image)).size == (40, 40)
 
 
-def test_lineage_of_a_stylized_pair() -> None:
+def test_metadata_of_a_stylized_pair() -> None:
     spec = recipe(settings={"outline": 0.1})
     task = job(spec, candidate=1)
     pair = open_synthesizer(spec, STYLES)([(task, drawing(1))])[0]
@@ -322,14 +324,14 @@ def test_what_cannot_be_synthesised_is_dropped_with_a_reason() -> None:
         "synthesize",
         "bad-content",
     )
-    nan = stylized_pair(tasks[0], np.full((4, 4, 3), np.nan, np.float32), Encoding(4), {})
+    nan = make_stylized_pair(tasks[0], np.full((4, 4, 3), np.nan, np.float32), Encoding(4), {})
     assert (nan.image, nan.verdict.reason) == (b"", "not-finite")
 
 
 def test_jpeg_is_stored_when_asked() -> None:
     grey = np.full((8, 8, 3), 0.5, np.float32)
     assert Encoding(8, "jpg", 90).encode(grey)[:3] == b"\xff\xd8\xff"
-    assert decode(Encoding(8).encode(grey), 8)[0, 0, 0] == pytest.approx(128 / 255)
+    assert decode_square(Encoding(8).encode(grey), 8)[0, 0, 0] == pytest.approx(128 / 255)
 
 
 def test_render_draws_the_style_of_the_reference_and_refuses_other_ids() -> None:

@@ -13,7 +13,7 @@ from stylear.curate.recipe.base import AbsolutePaths
 from stylear.curate.recipe.synthesis import SynthesizeSettings
 from stylear.curate.recipe.templates import parse_template
 from stylear.curate.synthesize.prompts.destyle import destyle
-from stylear.curate.synthesize.prompts.templates import fill, shuffled
+from stylear.curate.synthesize.prompts.templates import fill_templates, shuffle_range
 from stylear.errors import RecipeError, SourceError
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -26,48 +26,52 @@ def spec(*templates: str, **changes: Any) -> SynthesizeSettings:
 
 
 def test_every_combination_comes_once() -> None:
-    prompts = list(fill(spec("{animal} on {place}"), 0))
+    prompts = list(fill_templates(spec("{animal} on {place}"), 0))
     assert sorted(prompts) == sorted(f"{a} on {p}" for a in ANIMALS for p in PLACES)
 
 
 def test_the_order_follows_the_seed() -> None:
     words = {"animal": ANIMALS, "place": PLACES, "other": ["one", "two", "three", "four"]}
     asked = spec("{animal} on {place} by {other}", words=words)
-    first = list(fill(asked, 0))
-    assert first == list(fill(asked, 0))
-    assert first != list(fill(asked, 1))
-    assert sorted(first) == sorted(fill(asked, 1))
+    first = list(fill_templates(asked, 0))
+    assert first == list(fill_templates(asked, 0))
+    assert first != list(fill_templates(asked, 1))
+    assert sorted(first) == sorted(fill_templates(asked, 1))
     assert len(set(first)) == 24
 
 
 def test_templates_take_turns_until_they_are_used_up() -> None:
-    prompts = list(fill(spec("{animal}", "{animal} on {place}"), 0))
+    prompts = list(fill_templates(spec("{animal}", "{animal} on {place}"), 0))
     assert [" on " in prompt for prompt in prompts] == [False, True] * 3 + [True] * 3
 
 
 def test_a_placeholder_that_stands_twice_has_one_word() -> None:
     asked = spec("{animal} and {animal}", words={"animal": ANIMALS})
-    assert sorted(fill(asked, 0)) == ["a cat and a cat", "a dog and a dog", "an owl and an owl"]
+    assert sorted(fill_templates(asked, 0)) == [
+        "a cat and a cat",
+        "a dog and a dog",
+        "an owl and an owl",
+    ]
 
 
 def test_few_of_many_combinations_cost_few_steps() -> None:
     words = {name: [f"{name}{i}" for i in range(1000)] for name in ("a", "b", "c", "d")}
     asked = spec("{a} {b} {c} {d}", words=words, contents=5)  # of 10**12
-    prompts = list(islice(fill(asked, 0), 2000))
+    prompts = list(islice(fill_templates(asked, 0), 2000))
     assert len(set(prompts)) == 500  # 100 draws for each prompt asked for
     assert Counter(len(prompt.split()) for prompt in prompts) == {4: 500}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 17, 64, 1000])
 def test_shuffled_numbers_come_once_each(size: int) -> None:
-    assert sorted(shuffled(size, "x")) == list(range(size))
+    assert sorted(shuffle_range(size, "x")) == list(range(size))
 
 
 def test_shuffled_numbers_are_spread() -> None:
-    first = list(islice(shuffled(10**30, "x"), 1000))
+    first = list(islice(shuffle_range(10**30, "x"), 1000))
     assert len(set(first)) == 1000
     assert 400 < sum(number < 5 * 10**29 for number in first) < 600
-    assert first != list(islice(shuffled(10**30, "y"), 1000))
+    assert first != list(islice(shuffle_range(10**30, "y"), 1000))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_braces_belong_to_placeholders(template: str) -> None:
         parse_template(template, "t", ["animal"])
 
 
-def test_a_placeholder_without_words_is_told_with_the_nearest_name() -> None:
+def test_a_placeholder_without_words_is_reported_with_the_nearest_name() -> None:
     with pytest.raises(RecipeError, match=r"templates\.1: .* no list for \{anmal\}") as caught:
         spec("{animal} {place}", "{anmal}")
     assert caught.value.hint == "did you mean {animal}?"
@@ -120,27 +124,27 @@ def test_words_are_a_list_or_a_file(words: Any) -> None:
 def test_words_come_from_a_file_beside_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "animals.txt").write_text("# animals\na cat\n\na  dog\na cat\n")
     asked = spec("{animal}", words={"animal": "animals.txt"}).map_paths(AbsolutePaths(tmp_path))
-    assert sorted(fill(asked, 0)) == ["a cat", "a dog"]
+    assert sorted(fill_templates(asked, 0)) == ["a cat", "a dog"]
     (tmp_path / "animals.txt").write_text("# nothing\n")
     with pytest.raises(SourceError, match=r"synthesize\.words\.animal: .* holds no word"):
-        list(fill(asked, 0))
+        list(fill_templates(asked, 0))
     (tmp_path / "animals.txt").unlink()
     with pytest.raises(SourceError, match=r"synthesize\.words\.animal: cannot read"):
-        list(fill(asked, 0))
+        list(fill_templates(asked, 0))
 
 
 def test_more_prompts_than_a_corpus_takes_need_a_number() -> None:
     words = {name: [f"{name}{i}" for i in range(1001)] for name in ("a", "b")}
     with pytest.raises(RecipeError, match="at most 1,000,000 prompts, found 1,002,001") as caught:
-        fill(spec("{a} {b}", words=words), 0)
-    assert caught.value.hint == "say how many in synthesize.contents"
+        fill_templates(spec("{a} {b}", words=words), 0)
+    assert caught.value.hint == "set their number with synthesize.contents"
 
 
 def test_prompts_are_safe_to_store() -> None:
     words = {"animal": ["a\tcat\x00", "a dog\u202e"]}
-    assert sorted(fill(spec("{animal}", words=words), 0)) == ["a cat", "a dog"]
+    assert sorted(fill_templates(spec("{animal}", words=words), 0)) == ["a cat", "a dog"]
     with pytest.raises(RecipeError, match="at most 1000 characters"):
-        list(fill(spec("{animal}" * 20, words={"animal": ["x" * 60]}), 0))
+        list(fill_templates(spec("{animal}" * 20, words={"animal": ["x" * 60]}), 0))
 
 
 def test_the_word_lists_that_are_shipped_hold_no_words_of_style() -> None:
@@ -148,6 +152,6 @@ def test_the_word_lists_that_are_shipped_hold_no_words_of_style() -> None:
     asked = spec("{subject} {place}", "{subject} {place} {moment}", words=words).map_paths(
         AbsolutePaths(MANIFESTS)
     )
-    prompts = list(fill(asked, 0))
+    prompts = list(fill_templates(asked, 0))
     assert len(prompts) == len(set(prompts)) == 54 * 28 * (1 + 12)
     assert [prompt for prompt in prompts[:3000] if destyle(prompt).removed] == []

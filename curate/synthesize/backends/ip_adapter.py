@@ -1,17 +1,17 @@
-"""`ip-adapter`: SDXL with an IP-Adapter that speaks to every block alike (Ye et al. 2023).
+"""`ip-adapter`: SDXL with an IP-Adapter that conditions every block alike (Ye et al. 2023).
 
-Nearer to the reference than `instantstyle`, in what it shows too: its content leaks. Plus adapters,
-which read the image encoder's hidden states, stay nearer still.
+It follows the reference more closely than `instantstyle`, its content included (leakage). Plus adapters,
+which read the image encoder's hidden states, follow it more closely still.
 """
 
 from __future__ import annotations
 
-from stylear.curate.synthesize.diffusers.sdxl import Sdxl
+from stylear.curate.synthesize.diffusers.sdxl import SdxlSynthesizer
 
 
-class IpAdapter(Sdxl):
-    """Draws prompts after references. Raises WeightsError for parts that do not fit."""
+class IpAdapter(SdxlSynthesizer):
+    """Draws prompts after references. Raises WeightsError if the weights do not fit."""
 
-    def scale(self) -> float:
+    def adapter_scale(self) -> float:
         found: float = self.settings.scale
         return found

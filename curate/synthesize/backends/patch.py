@@ -1,13 +1,13 @@
-"""`patch`: the reference's patches, laid so that they show the content. No weights, no training.
+"""`patch`: draw the content with patches of the reference. No weights, no training.
 
-Coarse to fine, starting from the content image with the reference's colours. At each scale the
-patches of the picture are brought to those of the reference, by one of two rules:
+Coarse to fine, starting from the content image in the reference's colours. At each scale the patches
+of the image are matched to those of the reference, by one of two methods:
 
-nearest   each patch becomes its nearest patch of the reference, distances divided by how well each
-          reference patch is already served, so that all of the reference is used (GPNN: Granot et
-          al., "Drop the GAN", CVPR 2022). Closed form, about 0.1 s at 64 px.
-sliced    gradient steps on the sliced Wasserstein distance between both patch distributions (GPDM:
-          Elnekave & Weiss, ECCV 2022). Its sorts make it several times slower for equal looks.
+nearest   each patch becomes its nearest patch of the reference. Distances are divided by the distance
+          at which each reference patch is already matched, so that all of the reference is used (GPNN:
+          Granot et al., "Drop the GAN", CVPR 2022). Closed form, about 0.1 s at 64 px.
+sliced    gradient steps on the sliced Wasserstein distance between the two patch distributions (GPDM:
+          Elnekave & Weiss, ECCV 2022). Its sorts make it several times slower for equal quality.
 
 `content` is the weight of the content image in both. Axes: C colour, D patch values (C * patch**2),
 N patches of the picture, M patches of the reference, K projections.
@@ -20,51 +20,59 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylear.curate.recipe.synthesizers import PatchSettings
-from stylear.curate.synthesize.backends.statistics import enlarge, rotations, transport
-from stylear.curate.synthesize.texture.guide import blur, guide
+from stylear.curate.synthesize.backends.statistics import (
+    match_distribution,
+    random_rotations,
+    resize_like,
+)
+from stylear.curate.synthesize.texture.guide import blur, prepare_content
 
-COARSEST = 16  # pixels of the coarsest scale (ours)
-SMALL = 128  # pixels up to which patches are smaller and lie closer (ours)
+MIN_SCALE = 16  # pixels a side of the coarsest scale (ours)
+SMALL_SIDE = 128  # pixels a side up to which patches are smaller and denser (ours)
 
 
 def stylize(content: Tensor, reference: Tensor, seed: int, settings: PatchSettings) -> Tensor:
     """Content (C, H, W) in the style of reference (C, h, w), both in [0, 1]."""
-    side = settings.patch or (5 if content.shape[-1] <= SMALL else 7)
+    side = settings.patch or (5 if content.shape[-1] <= SMALL_SIDE else 7)
     generator = torch.Generator().manual_seed(seed)
     weight = content_weight(seed, settings)
-    drawing = guide(content, reference, settings)
+    drawing = prepare_content(content, reference, settings)
     noise = torch.randn(content.shape, generator=generator) * settings.grain
-    start = transport(
-        (drawing + noise).flatten(1), reference.flatten(1), rotations(6, 3, generator)
+    start = match_distribution(
+        (drawing + noise).flatten(1), reference.flatten(1), random_rotations(6, 3, generator)
     ).reshape(content.shape)
-    contents, references = scales(start, reference, side)
+    contents, references = build_scales(start, reference, side)
     picture = contents[-1]
     for wanted, style in zip(reversed(contents), reversed(references), strict=True):
-        picture = enlarge(picture[None], wanted)[0]
+        picture = resize_like(picture[None], wanted)[0]
         if settings.match == "nearest":
-            picture = lay(picture, wanted, style, weight, side, generator, settings)
+            picture = place_patches(picture, wanted, style, weight, side, generator, settings)
         else:
-            picture = descend(picture, wanted, style, weight, side, generator, settings)
+            picture = optimize_patches(picture, wanted, style, weight, side, generator, settings)
     return picture.clamp(0, 1)
 
 
 def content_weight(seed: int, settings: PatchSettings) -> float:
-    """The content weight of one candidate: `content`, moved by up to `content_spread`."""
+    """The content weight of one candidate: `content` plus or minus up to `content_spread`."""
     share = float(torch.rand((), generator=torch.Generator().manual_seed(seed ^ 1)))
     weight = settings.content + settings.content_spread * (2 * share - 1)
     return min(1.0, max(0.0, weight))
 
 
-def scales(content: Tensor, reference: Tensor, side: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Both images halved again and again, finest first, while both still hold patches."""
+def build_scales(
+    content: Tensor, reference: Tensor, side: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Both images at every scale, finest first, each half the size of the one before."""
     contents, references = [content], [reference]
-    while min(contents[-1].shape[1:]) >= 2 * COARSEST and min(references[-1].shape[1:]) >= 2 * side:
+    while (
+        min(contents[-1].shape[1:]) >= 2 * MIN_SCALE and min(references[-1].shape[1:]) >= 2 * side
+    ):
         contents.append(F.avg_pool2d(contents[-1][None], 2)[0])
         references.append(F.avg_pool2d(references[-1][None], 2)[0])
     return contents, references
 
 
-def lay(
+def place_patches(
     picture: Tensor,
     wanted: Tensor,
     style: Tensor,
@@ -73,9 +81,9 @@ def lay(
     generator: torch.Generator,
     settings: PatchSettings,
 ) -> Tensor:
-    """Replace every patch by its nearest of `style`, `rounds` times; overlaps are blended."""
+    """Replace every patch by its nearest patch of `style`, `rounds` times, and blend overlaps."""
     margin = side // 2
-    stride = settings.stride or (2 if picture.shape[-1] <= SMALL else 3)
+    stride = settings.stride or (2 if picture.shape[-1] <= SMALL_SIDE else 3)
     known = F.unfold(style[None], side)[0]  # (D, M)
     if known.shape[1] > settings.max_patches:
         chosen = torch.randperm(known.shape[1], generator=generator)[: settings.max_patches]
@@ -92,9 +100,9 @@ def lay(
         queries = F.unfold(F.pad(mixed[None], [margin] * 4, mode="reflect"), side, stride=stride)[0]
         squares = (queries * queries).sum(0, keepdim=True)
         distances = torch.cat([-2 * queries, squares, torch.ones_like(squares)]).T @ keys  # (N, M)
-        served = distances.amin(0, keepdim=True).clamp_min_(0)  # (1, M)
+        matched = distances.amin(0, keepdim=True).clamp_min_(0)  # (1, M)
         if settings.completeness > 0:
-            distances.add_(0.01).div_(slack + served)
+            distances.add_(0.01).div_(slack + matched)
         patches = known[:, distances.argmin(1)] * window
         total = F.fold(patches[None], (height, width), side, stride=stride)
         share = F.fold(window.expand_as(patches)[None], (height, width), side, stride=stride)
@@ -103,7 +111,7 @@ def lay(
     return picture
 
 
-def descend(
+def optimize_patches(
     picture: Tensor,
     wanted: Tensor,
     style: Tensor,
@@ -112,10 +120,10 @@ def descend(
     generator: torch.Generator,
     settings: PatchSettings,
 ) -> Tensor:
-    """Adam steps, ever shorter: sliced Wasserstein distance of patches + `weight` x content loss.
+    """Minimise the sliced Wasserstein distance of patches + `weight` x content loss with Adam.
 
-    Every step draws new unit projections (K, C, patch, patch); the content's part compares blurred
-    images, so texture is free and the drawing is not.
+    Every step draws new unit projections (K, C, patch, patch) and decays the learning rate. The content
+    loss compares blurred images, so it constrains shapes and not texture.
     """
     margin, channels = side // 2, picture.shape[0]
     wanted = blur(wanted, 1.5)

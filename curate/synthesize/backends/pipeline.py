@@ -1,7 +1,7 @@
-"""`pipeline`: any pipeline that diffusers exports, called as the recipe says.
+"""`pipeline`: any pipeline that diffusers exports, called with the arguments in the recipe.
 
-The class is one of diffusers' own, the model a local directory, the call data with places to fill:
-nothing that a recipe or a model holds is run.
+The class is one of diffusers' own, the model a local directory, and the call is data with placeholders:
+no code from a recipe or a model is run.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from diffusers import DiffusionPipeline
 from PIL import Image, ImageOps
 
 from stylear.curate.recipe.synthesizers.pipeline_call import fill, varies
-from stylear.curate.synthesize.diffusers.load import open_pipeline, quiet
-from stylear.curate.synthesize.diffusers.lru_cache import Remembered
+from stylear.curate.synthesize.diffusers.load import open_pipeline, silence_libraries
+from stylear.curate.synthesize.diffusers.lru_cache import LruCache
 from stylear.curate.synthesize.diffusers.synthesizer import (
-    PICTURES,
-    Diffusion,
-    Drawn,
-    out_of_memory,
+    CACHED_IMAGES,
+    DiffusionSynthesizer,
+    DrawnImage,
+    is_out_of_memory,
 )
 from stylear.curate.synthesize.job import Job
 from stylear.errors import RecipeError
@@ -30,62 +30,62 @@ from stylear.pair import Scalar
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
 
-class AnyPipeline(Diffusion):
-    """Draws jobs with one call each, or one a batch.
+class PipelineSynthesizer(DiffusionSynthesizer):
+    """Draws each job, or each batch of jobs, with one call.
 
-    Raises RecipeError for a class or an argument that cannot be, WeightsError for its weights.
+    Raises RecipeError for an impossible class or argument, WeightsError if the weights do not fit.
     """
 
     def open(self) -> tuple[Any, dict[str, str]]:
         settings = self.settings
-        kind = pipeline_class(settings.pipeline)
-        self.takes = arguments_of(kind, settings.call)
-        marks = "add_watermarker" in inspect.signature(kind).parameters
-        options = {"add_watermarker": False} if marks else {}
+        kind = find_pipeline_class(settings.pipeline)
+        self.parameters = check_arguments(kind, settings.call)
+        has_watermark = "add_watermarker" in inspect.signature(kind).parameters
+        options = {"add_watermarker": False} if has_watermark else {}
         pipeline, sha256 = open_pipeline(kind, settings, self.dtype, **options)
-        self._squares = Remembered[Image.Image](PICTURES)
+        self._square_references = LruCache[Image.Image](CACHED_IMAGES)
         return pipeline, {"model_sha256": sha256}
 
-    def about(self, job: Job) -> dict[str, Scalar]:
-        """Tokens of the prompt, most of any text encoder, and the least at which one cuts it off."""
-        prompt = fill(self.settings.call.get("prompt", "{prompt}"), self._places(job))
+    def job_metadata(self, job: Job) -> dict[str, Scalar]:
+        """The largest token count of any text encoder, and the smallest limit that truncates the prompt."""
+        prompt = fill(self.settings.call.get("prompt", "{prompt}"), self._placeholders(job))
         tokens, cuts = 0, list[int]()
         for tokenizer in (getattr(self.pipeline, name, None) for name in TOKENIZERS):
             if tokenizer is not None and isinstance(prompt, str):
-                with quiet():
+                with silence_libraries():
                     count = len(tokenizer(prompt).input_ids)
-                limit = self._limit(tokenizer)
+                limit = self._token_limit(tokenizer)
                 tokens = max(tokens, count)
                 if count > limit:
                     cuts.append(limit)
         return {"prompt_tokens": tokens, "prompt_truncated_at": min(cuts, default=None)}
 
-    def draw(self, batch: Sequence[Job]) -> list[Drawn]:
+    def draw(self, batch: Sequence[Job]) -> list[DrawnImage]:
         generators = self.generators(batch)
         if len(batch) == 1:
-            call = fill(self.settings.call, self._places(batch[0]))
-            return self._run(1, generator=generators[0], **self._sides(call))
+            call = fill(self.settings.call, self._placeholders(batch[0]))
+            return self._call_pipeline(1, generator=generators[0], **self._add_size(call))
         call = {
-            name: [fill(value, self._places(job)) for job in batch]
+            name: [fill(value, self._placeholders(job)) for job in batch]
             if varies(value)
-            else fill(value, self._places(batch[0]))
+            else fill(value, self._placeholders(batch[0]))
             for name, value in self.settings.call.items()
         }
-        return self._run(len(batch), generator=generators, **self._sides(call))
+        return self._call_pipeline(len(batch), generator=generators, **self._add_size(call))
 
-    def _run(self, count: int, **call: Any) -> list[Drawn]:
-        """One call. Raises RecipeError for what the pipeline does not understand or give."""
+    def _call_pipeline(self, count: int, **call: Any) -> list[DrawnImage]:
+        """One call. Raises RecipeError if the pipeline refuses it or does not return the images."""
         settings = self.settings
         try:
-            with quiet():  # what is cut off stands in the lineage
-                drawn = self.run(**call)
+            with silence_libraries():  # the metadata records truncated prompts
+                drawn = self.run_pipeline(**call)
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            if out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RecipeError(
                 f"synthesize.settings.call: {settings.pipeline} refused it: {lines[0]}",
-                hint=f"its arguments: {', '.join(self.takes)}",
+                hint=f"its arguments: {', '.join(self.parameters)}",
             ) from error
         if len(drawn) != count or drawn[0].pixels.ndim != 3:
             raise RecipeError(
@@ -95,43 +95,44 @@ class AnyPipeline(Diffusion):
             )
         return drawn
 
-    def _sides(self, call: dict[str, Any]) -> dict[str, Any]:
-        """The call with height and width, where the pipeline takes them and the recipe has none."""
+    def _add_size(self, call: dict[str, Any]) -> dict[str, Any]:
+        """The call with height and width added if the pipeline takes them and the recipe has neither."""
         sides = dict.fromkeys(("height", "width"), self.settings.size)
-        if not sides.keys() <= set(self.takes) or sides.keys() & call.keys():
+        if not sides.keys() <= set(self.parameters) or sides.keys() & call.keys():
             return call
         return {**call, **sides}
 
-    def _places(self, job: Job) -> dict[str, Any]:
-        """What the places of the call stand for in one job."""
+    def _placeholders(self, job: Job) -> dict[str, Any]:
+        """The values of the placeholders for one job."""
         return {
             "prompt": job.prompt,
             "style": self._references[job.reference].style,
-            "reference": self._square(job.reference),
+            "reference": self._square_reference(job.reference),
             "size": self.settings.size,
             "seed": job.seed,
         }
 
-    def _square(self, reference: str) -> Image.Image:
-        """A reference as the pipeline is given it: its middle, a square of the size drawn."""
+    def _square_reference(self, reference: str) -> Image.Image:
+        """The central square of a reference, resized to the size drawn."""
 
         def cut() -> Image.Image:
             side = (self.settings.size, self.settings.size)
-            return ImageOps.fit(self.picture(reference), side, Image.Resampling.LANCZOS)
+            return ImageOps.fit(self.reference_image(reference), side, Image.Resampling.LANCZOS)
 
-        return self._squares.get(reference, cut)
+        return self._square_references.get_or_make(reference, cut)
 
-    def _limit(self, tokenizer: Any) -> int:
-        """At how many tokens a prompt is cut off: CLIP has a length, others are told one."""
+    def _token_limit(self, tokenizer: Any) -> int:
+        """The number of tokens at which a tokenizer truncates: CLIP's own, else `max_sequence_length`."""
         limit: int = tokenizer.model_max_length
-        if "CLIP" in type(tokenizer).__name__ or "max_sequence_length" not in self.takes:
+        if "CLIP" in type(tokenizer).__name__ or "max_sequence_length" not in self.parameters:
             return limit
-        told = self.settings.call.get("max_sequence_length", self.takes["max_sequence_length"])
-        return min(limit, told) if isinstance(told, int) else limit
+        name = "max_sequence_length"
+        longest = self.settings.call.get(name, self.parameters[name])
+        return min(limit, longest) if isinstance(longest, int) else limit
 
 
-def pipeline_class(name: str) -> Any:
-    """The class of diffusers that a recipe names. Raises RecipeError where it cannot be used here."""
+def find_pipeline_class(name: str) -> Any:
+    """The diffusers class that a recipe names. Raises RecipeError if it cannot be used here."""
     kind: Any = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
         raise RecipeError(
@@ -140,33 +141,33 @@ def pipeline_class(name: str) -> Any:
         )
     if getattr(kind, "_load_connected_pipes", False):
         raise RecipeError(
-            f"synthesize.settings.pipeline: {name} fetches a second model by the first one's words",
-            hint="name the pipeline of one model",
+            f"synthesize.settings.pipeline: {name} loads a second model that the first one names",
+            hint="use a pipeline with a single model",
         )
     return kind
 
 
-def arguments_of(kind: Any, call: dict[str, Any]) -> dict[str, Any]:
+def check_arguments(kind: Any, call: dict[str, Any]) -> dict[str, Any]:
     """The arguments that a pipeline takes, with their defaults.
 
-    Raises RecipeError for one in the call that it does not, and for a pipeline without a seed.
+    Raises RecipeError if the call has an unknown argument, or if the pipeline takes no generator.
     """
-    takes = {
+    parameters = {
         name: parameter.default
         for name, parameter in list(inspect.signature(kind.__call__).parameters.items())[1:]
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
     for name in call:
-        if name not in takes:
+        if name not in parameters:
             raise RecipeError(
                 f"synthesize.settings.call.{name}: {kind.__name__} has no such argument",
-                hint=f"its arguments: {', '.join(takes)}",
+                hint=f"its arguments: {', '.join(parameters)}",
             )
-    missing = {"generator", "output_type"} - takes.keys()
+    missing = {"generator", "output_type"} - parameters.keys()
     if missing:
         raise RecipeError(
             f"synthesize.settings.pipeline: {kind.__name__} takes no {', '.join(sorted(missing))},"
-            " so it draws no images that a seed repeats",
-            hint="name a pipeline that draws images",
+            " so it draws no images that a seed reproduces",
+            hint="use a pipeline that draws images",
         )
-    return takes
+    return parameters

@@ -1,7 +1,7 @@
-"""The `render` synthesiser: the procedural style that drew a mini reference, over another content.
+"""`render`: redraw a content image with the procedural style that drew a mini reference.
 
-It knows a style exactly where the others have to guess it from the reference image, so it makes the
-large corpus that the mini models learn from. It needs references that `stylear.mini.references` drew.
+It knows the style exactly, where other backends estimate it from the reference image, so it draws the
+large corpus that the mini models are trained on. It needs references drawn by `stylear.mini.references`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from stylear.errors import RecipeError
 from stylear.mini.styles import FAMILIES, Style, make_style, render
 
 
-def style_of(reference: str) -> Style:
-    """The style of a reference id `<family>--<variant>`. Raises RecipeError for another id."""
+def parse_style(reference: str) -> Style:
+    """The style of a reference id `<family>--<variant>`. Raises RecipeError for any other id."""
     family, _, variant = reference.partition("--")
     if family not in FAMILIES or not variant.isdecimal():
         raise RecipeError(
@@ -28,5 +28,5 @@ def style_of(reference: str) -> Style:
 def stylize(content: Tensor, reference: str, seed: int) -> Tensor:
     """The content (3, s, s) in [0, 1] in the reference's style, the same shape and range."""
     pixels = (content.permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
-    drawn = render(pixels, style_of(reference), seed)
+    drawn = render(pixels, parse_style(reference), seed)
     return torch.from_numpy(drawn).permute(2, 0, 1).float() / 255

@@ -1,8 +1,8 @@
-"""`statistics`: colours and grain of a reference in closed form, without iterations to converge.
+"""`statistics`: transfer the colours and grain of a reference in closed form.
 
 Sliced optimal transport (Pitié et al. 2005: project, sort, move, rotate) of colours, then of each
 band of a Laplacian pyramid (after Heeger & Bergen 1995), starting from the content image. It
-carries palette and grain; texture that has shape (tiles, hatching) needs the `patch` synthesiser.
+transfers palette and grain; textures with a shape (tiles, hatching) need the `patch` synthesiser.
 
 Axes: C colour, N pixels of the image, M pixels of the reference.
 """
@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylear.curate.recipe.synthesizers import StatisticsSettings
-from stylear.curate.synthesize.texture.guide import guide
+from stylear.curate.synthesize.texture.guide import prepare_content
 
 
-def rotations(count: int, dim: int, generator: torch.Generator) -> Tensor:
+def random_rotations(count: int, dim: int, generator: torch.Generator) -> Tensor:
     """Random orthogonal matrices (count, dim, dim)."""
     frames: Tensor = torch.linalg.qr(torch.randn(count, dim, dim, generator=generator))[0]
     return frames
 
 
-def transport(points: Tensor, target: Tensor, frames: Tensor) -> Tensor:
-    """Points (C, N) moved so that along every axis of each frame they lie as target (C, M) does."""
+def match_distribution(points: Tensor, target: Tensor, frames: Tensor) -> Tensor:
+    """Move points (C, N) until their distribution along every axis of each frame is that of target (C, M)."""
     num, num_target = points.shape[1], target.shape[1]
     ranks = torch.arange(num, dtype=torch.float64).add(0.5).mul(num_target / num).long()
     for frame in frames:
@@ -35,20 +35,20 @@ def transport(points: Tensor, target: Tensor, frames: Tensor) -> Tensor:
     return points
 
 
-def pyramid(image: Tensor, levels: int) -> list[Tensor]:
-    """Laplacian bands of an image (1, C, H, W), finest first, and the low band last."""
+def laplacian_pyramid(image: Tensor, levels: int) -> list[Tensor]:
+    """Laplacian bands of an image (1, C, H, W), finest first, the low band last."""
     bands = []
     for _ in range(levels):
         if min(image.shape[-2:]) < 8:
             break
         low = F.avg_pool2d(image, 2)
-        bands.append(image - enlarge(low, image))
+        bands.append(image - resize_like(low, image))
         image = low
     return [*bands, image]
 
 
-def enlarge(image: Tensor, like: Tensor) -> Tensor:
-    """The image at the height and width of another."""
+def resize_like(image: Tensor, like: Tensor) -> Tensor:
+    """The image resized to the height and width of another."""
     return F.interpolate(image, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -58,21 +58,25 @@ def stylize(content: Tensor, reference: Tensor, seed: int, settings: StatisticsS
     shape = (1, *content.shape)
     target = reference.flatten(1)
     noise = torch.randn(content.shape, generator=generator) * settings.grain
-    drawing = guide(content, reference, settings)
-    start = transport((drawing + noise).flatten(1), target, rotations(6, 3, generator))
+    drawing = prepare_content(content, reference, settings)
+    start = match_distribution(
+        (drawing + noise).flatten(1), target, random_rotations(6, 3, generator)
+    )
     image = base = start.reshape(shape)
-    wanted = pyramid(reference[None], settings.levels)
+    wanted = laplacian_pyramid(reference[None], settings.levels)
     for _ in range(settings.rounds):
         bands = [
-            transport(band[0].flatten(1), goal[0].flatten(1), rotations(2, 3, generator)).reshape(
-                band.shape
-            )
-            for band, goal in zip(pyramid(image, settings.levels), wanted, strict=False)
+            match_distribution(
+                band[0].flatten(1), goal[0].flatten(1), random_rotations(2, 3, generator)
+            ).reshape(band.shape)
+            for band, goal in zip(laplacian_pyramid(image, settings.levels), wanted, strict=False)
         ]
         image = bands[-1]
         for band in reversed(bands[:-1]):
-            image = enlarge(image, band) + band
-        image = transport(image[0].flatten(1), target, rotations(3, 3, generator)).reshape(shape)
+            image = resize_like(image, band) + band
+        image = match_distribution(
+            image[0].flatten(1), target, random_rotations(3, 3, generator)
+        ).reshape(shape)
         lost = F.avg_pool2d(base - image, 4, ceil_mode=True)
-        image = image + settings.content * enlarge(lost, image)
+        image = image + settings.content * resize_like(lost, image)
     return image[0].clamp(0, 1)

@@ -1,1 +1,1 @@
-"""What the synthesisers that run a diffusers pipeline share."""
+"""Shared parts of the synthesisers that run a diffusers pipeline."""

@@ -1,7 +1,7 @@
-"""The IP-Adapter's weights: both layouts of their releases read, every key checked, plain and plus.
+"""IP-Adapter weights, plain and plus: read in both layouts of the releases, every key checked.
 
-plain   image_proj = one linear layer and a norm: the CLIP image embedding becomes 4 tokens
-plus    image_proj = a perceiver resampler: the hidden states become its queries, 16 tokens mostly
+plain   image_proj = a linear layer and a norm: the CLIP image embedding becomes 4 tokens
+plus    image_proj = a perceiver resampler over the encoder's hidden states, usually 16 tokens
 
 Axes: C cross attention, E image embedding, H resampler, Q queries, V hidden states of the encoder.
 """
@@ -17,20 +17,20 @@ import torch
 from torch import Tensor
 
 from stylear.curate.recipe.synthesizers import SdxlSettings
-from stylear.curate.synthesize.diffusers.load import text_of
+from stylear.curate.synthesize.diffusers.load import format_shape
 from stylear.errors import WeightsError
 from stylear.weights.files import read_tensors
 from stylear.weights.names import resolve
 
 PARTS = ("image_proj", "ip_adapter")
-TOKENS = 4  # of a plain adapter
-DEPTH = 4  # layers of a plus adapter's resampler, as diffusers builds it
+PLAIN_TOKENS = 4  # of a plain adapter
+PLUS_DEPTH = 4  # layers of a plus adapter's resampler, as diffusers builds it
 Adapter = dict[str, dict[str, Tensor]]
 Shape = tuple[int, ...]
 
 
-def adapter_file(settings: SdxlSettings) -> Path:
-    """The IP-Adapter's weights: the path itself, or the named file in its subfolder."""
+def find_adapter_file(settings: SdxlSettings) -> Path:
+    """The IP-Adapter's weights file: the path itself, or the named file in its subfolder."""
     path = resolve(settings.ip_adapter)
     if path.is_dir():
         path = path / settings.ip_adapter_subfolder / settings.ip_adapter_weight_name
@@ -42,10 +42,10 @@ def adapter_file(settings: SdxlSettings) -> Path:
     return path
 
 
-def image_encoder_folder(settings: SdxlSettings, model: Path, adapter: Path) -> Path:
-    """The CLIP image encoder: the setting, the model's own, or the one of the adapter's release.
+def find_image_encoder(settings: SdxlSettings, model: Path, adapter: Path) -> Path:
+    """The folder of the CLIP image encoder: the setting, the model's own, or the adapter release's.
 
-    In the release, adapters named `vit-h` use models/image_encoder, the others the one beside them.
+    In the release, adapters named `vit-h` use models/image_encoder; the others use the one beside them.
     """
     if settings.image_encoder is not None:
         return resolve(settings.image_encoder)
@@ -63,7 +63,7 @@ def image_encoder_folder(settings: SdxlSettings, model: Path, adapter: Path) -> 
 def read_adapter(path: Path) -> Adapter:
     """The two parts of an adapter, from flat keys (.safetensors) or nested ones (.bin).
 
-    Raises WeightsError for a file that cannot be read or holds neither.
+    Raises WeightsError if the file cannot be read or a part is missing.
     """
     parts: Adapter = {name: {} for name in PARTS}
     nested = {} if path.suffix == ".safetensors" else _read_nested(path)
@@ -84,14 +84,17 @@ def read_adapter(path: Path) -> Adapter:
 
 
 def _read_nested(path: Path) -> Mapping[str, Mapping[str, Tensor]]:
-    """The dictionaries of a torch checkpoint that has them. Raises WeightsError."""
+    """The nested dictionaries of a torch checkpoint; nothing but tensors is unpickled.
+
+    Raises WeightsError if the file cannot be read.
+    """
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         lines = str(error).strip().splitlines()
         raise WeightsError(
             f"{path}: cannot be read: {lines[0] if lines else type(error).__name__}",
-            hint="the file is corrupt, cut off, or holds more than tensors",
+            hint="the file is corrupt, truncated, or holds more than tensors",
         ) from error
     if not isinstance(found, dict):
         raise WeightsError(f"{path}: expected named tensors, found {type(found).__name__}")
@@ -103,12 +106,12 @@ def _read_nested(path: Path) -> Mapping[str, Mapping[str, Tensor]]:
 
 
 def is_plus(adapter: Adapter) -> bool:
-    """Whether the adapter reads hidden states."""
+    """Whether this is a plus adapter, which reads the encoder's hidden states."""
     return "latents" in adapter["image_proj"]
 
 
 def check_adapter(adapter: Adapter, unet: Any, encoder: Any, path: Path) -> None:
-    """Raise WeightsError for the first key that a UNet and an image encoder do not expect."""
+    """Raise WeightsError if the keys or shapes do not fit the UNet and the image encoder."""
     expected = {f"ip_adapter.{k}": shape for k, shape in attention_shapes(unet).items()}
     cross, vision = unet.config.cross_attention_dim, encoder.config
     wanted = plain_shapes(cross, vision.projection_dim)
@@ -120,15 +123,15 @@ def check_adapter(adapter: Adapter, unet: Any, encoder: Any, path: Path) -> None
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise WeightsError(
-            f"{path}: {wrong[0]} expected {text_of(expected.get(wrong[0]))},"
-            f" found {text_of(found.get(wrong[0]))}{more}",
+            f"{path}: {wrong[0]} expected {format_shape(expected.get(wrong[0]))},"
+            f" found {format_shape(found.get(wrong[0]))}{more}",
             hint="adapter, image encoder and pipeline must belong together; plain and plus IP-Adapters"
             " are known, those for faces are not",
         )
 
 
 def attention_shapes(unet: Any) -> dict[str, Shape]:
-    """The keys of the `ip_adapter` part for a UNet: two matrices (width, C) a cross attention."""
+    """Expected shapes of the `ip_adapter` part: two matrices (width, C) for each cross attention."""
     widths = unet.config.block_out_channels
     shapes: dict[str, Shape] = {}
     for place, name in enumerate(unet.attn_processors):
@@ -143,17 +146,17 @@ def attention_shapes(unet: Any) -> dict[str, Shape]:
 
 
 def plain_shapes(cross: int, embedding: int) -> dict[str, Shape]:
-    """The keys of a plain adapter's `image_proj`."""
+    """Expected shapes of a plain adapter's `image_proj`."""
     return {
-        "proj.weight": (TOKENS * cross, embedding),
-        "proj.bias": (TOKENS * cross,),
+        "proj.weight": (PLAIN_TOKENS * cross, embedding),
+        "proj.bias": (PLAIN_TOKENS * cross,),
         "norm.weight": (cross,),
         "norm.bias": (cross,),
     }
 
 
 def plus_shapes(found: Mapping[str, Tensor], cross: int, hidden: int) -> dict[str, Shape]:
-    """The keys of a plus adapter's `image_proj`; Q, H and the heads are read off what was found."""
+    """Expected shapes of a plus adapter's `image_proj`; Q, H and the heads come from the tensors found."""
     latents, query = found["latents"], found.get("layers.0.0.to_q.weight", torch.empty(0))
     queries, width = latents.shape[-2:] if latents.dim() > 1 else (0, 0)
     inner = max(64, len(query) // 64 * 64)  # heads of 64
@@ -166,7 +169,7 @@ def plus_shapes(found: Mapping[str, Tensor], cross: int, hidden: int) -> dict[st
         "norm_out.weight": (cross,),
         "norm_out.bias": (cross,),
     }
-    for layer in range(DEPTH):
+    for layer in range(PLUS_DEPTH):
         for norm in ("0.norm1", "0.norm2", "1.0"):
             shapes[f"layers.{layer}.{norm}.weight"] = (width,)
             shapes[f"layers.{layer}.{norm}.bias"] = (width,)

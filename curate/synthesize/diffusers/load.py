@@ -1,6 +1,6 @@
-"""Opening a diffusers pipeline from a local directory, every part of it checked and hashed.
+"""Open a diffusers pipeline from a local directory, with every component checked and hashed.
 
-Only safetensors are read, nothing is downloaded, and no code that lies beside the weights is run.
+Only safetensors files are read, nothing is downloaded, and no code beside the weights is run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from stylear.weights.names import resolve
 
 LIBRARIES = ("diffusers", "transformers")
 INDEX = "model_index.json"
-PIECE = re.compile(r"-\d{5}-of-\d{5}")  # of weights that lie in several files
+SHARD_SUFFIX = re.compile(r"-\d{5}-of-\d{5}")  # of sharded weights
 
 
 def choose_device(name: str) -> str:
-    """The torch device that `auto` means here. Raises RecipeError for what torch does not know."""
+    """Resolve `auto` to a torch device. Raises RecipeError for a device that torch does not know."""
     if name == "auto":
         return pick_device(name)
     try:
@@ -40,7 +40,7 @@ def choose_device(name: str) -> str:
 
 
 def choose_dtype(name: str, device: str) -> torch.dtype:
-    """The number type that `auto` means on a device."""
+    """Resolve `auto` to float32 on a CPU and bfloat16 elsewhere."""
     if name == "auto":
         return torch.float32 if device == "cpu" else torch.bfloat16
     chosen: torch.dtype = getattr(torch, name)
@@ -50,14 +50,14 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
 def open_pipeline(
     kind: Any, settings: DiffusionSettings, dtype: torch.dtype, **parts: Any
 ) -> tuple[Any, str]:
-    """A pipeline of class `kind` in main memory, and a digest of the files it was made of.
+    """A pipeline of class `kind` in main memory, and a digest of the files it was loaded from.
 
-    `parts` go to the pipeline as they are: parts that lie elsewhere, or its own options. Raises
-    WeightsError for a directory that is incomplete, holds other weights, or asks for code.
+    `parts` are passed to the pipeline unchanged: components from elsewhere, or its own options. Raises
+    WeightsError if the directory is incomplete, holds other weights, or asks to run code.
     """
     model = resolve(settings.model)
-    components = components_of(model)
-    with quiet(), loading(str(model)):
+    components = read_components(model)
+    with silence_libraries(), wrap_load_errors(str(model)):
         for name, (library, kind_name) in components.items():
             module = getattr(importlib.import_module(library), kind_name, None)
             if (
@@ -65,7 +65,7 @@ def open_pipeline(
                 and isinstance(module, type)
                 and issubclass(module, torch.nn.Module)
             ):
-                parts[name] = open_part(module, model / name, settings.variant, dtype)
+                parts[name] = open_component(module, model / name, settings.variant, dtype)
         pipeline = kind.from_pretrained(
             model,
             dtype=dtype,
@@ -76,15 +76,15 @@ def open_pipeline(
         )
     pipeline.set_progress_bar_config(disable=True)
     files = [
-        file for name in sorted(components) for file in files_of(model / name, settings.variant)
+        file for name in sorted(components) for file in list_files(model / name, settings.variant)
     ]
     return pipeline, digest_files(model, [model / INDEX, *files])
 
 
-def components_of(model: Path) -> dict[str, tuple[str, str]]:
-    """The parts that a pipeline directory names, each with its library and class.
+def read_components(model: Path) -> dict[str, tuple[str, str]]:
+    """The components that model_index.json names, each with its module and class.
 
-    Raises WeightsError when the directory is no pipeline or wants code from elsewhere.
+    Raises WeightsError if the directory is no pipeline or needs code from another library.
     """
     if not model.is_dir():
         raise WeightsError(f"{model}: expected a pipeline directory, found a file")
@@ -111,10 +111,10 @@ def components_of(model: Path) -> dict[str, tuple[str, str]]:
     return components
 
 
-def open_part(kind: Any, folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
-    """One model of a pipeline. Raises WeightsError naming the first key that is missing or odd."""
-    chosen = variant if any(has_variant(file, variant) for file in weights_in(folder)) else None
-    with quiet(), loading(str(folder)):
+def open_component(kind: Any, folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
+    """One model of a pipeline. Raises WeightsError naming the first missing or mismatched key."""
+    chosen = variant if any(has_variant(file, variant) for file in list_weights(folder)) else None
+    with silence_libraries(), wrap_load_errors(str(folder)):
         module, info = kind.from_pretrained(
             folder,
             dtype=dtype,
@@ -122,11 +122,11 @@ def open_part(kind: Any, folder: Path, variant: str | None, dtype: torch.dtype) 
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are told below, by key
+            ignore_mismatched_sizes=True,  # reported below, by key
         )
     problems = [f"{key} expected, found nothing" for key in sorted(info["missing_keys"])]
     problems += [
-        f"{key} expected {text_of(wanted)}, found {text_of(found)}"
+        f"{key} expected {format_shape(wanted)}, found {format_shape(found)}"
         for key, found, wanted in sorted(info["mismatched_keys"])
     ]
     if problems:
@@ -139,8 +139,8 @@ def open_part(kind: Any, folder: Path, variant: str | None, dtype: torch.dtype) 
 
 
 @contextmanager
-def loading(what: str, hint: str | None = None) -> Iterator[None]:
-    """Whatever a library raises about files, keys and shapes, as a WeightsError about `what`."""
+def wrap_load_errors(what: str, hint: str | None = None) -> Iterator[None]:
+    """Turn what a library raises about files, keys and shapes into a WeightsError about `what`."""
     from safetensors import SafetensorError
 
     try:
@@ -157,8 +157,8 @@ def loading(what: str, hint: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and warnings of diffusers and transformers: what is wrong is told by us."""
+def silence_libraries() -> Iterator[None]:
+    """Silence the progress bars and warnings of diffusers and transformers; our errors say more."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -176,24 +176,25 @@ def quiet() -> Iterator[None]:
                 one.enable_progress_bar()
 
 
-def text_of(shape: Sequence[int] | None) -> str:
-    """A tensor's shape for a message; None: there is no such tensor."""
+def format_shape(shape: Sequence[int] | None) -> str:
+    """A tensor's shape for a message; None means that there is no such tensor."""
     return "nothing" if shape is None else "x".join(map(str, shape)) or "a scalar"
 
 
-def weights_in(folder: Path) -> list[Path]:
+def list_weights(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, sorted by name."""
     return sorted(folder.glob("*.safetensors"))
 
 
 def has_variant(file: Path, variant: str | None) -> bool:
-    """Whether a safetensors file is of a variant: `model.fp16.safetensors` of fp16; None: of none."""
-    tags = PIECE.sub("", file.name.removesuffix(".safetensors")).split(".")[1:]
+    """Whether a safetensors file belongs to a variant (model.fp16.safetensors to fp16), or to none."""
+    tags = SHARD_SUFFIX.sub("", file.name.removesuffix(".safetensors")).split(".")[1:]
     return variant in tags if variant else not tags
 
 
-def files_of(folder: Path, variant: str | None) -> Iterator[Path]:
-    """The configs, vocabularies and safetensors of one part, of the variant where there is one."""
-    if not any(has_variant(file, variant) for file in weights_in(folder)):
+def list_files(folder: Path, variant: str | None) -> Iterator[Path]:
+    """The configs, vocabularies and safetensors of a component, of the variant if it has one."""
+    if not any(has_variant(file, variant) for file in list_weights(folder)):
         variant = None
     for file in sorted(folder.glob("*")):
         if file.suffix == ".safetensors":
@@ -204,14 +205,14 @@ def files_of(folder: Path, variant: str | None) -> Iterator[Path]:
 
 
 def digest_files(root: Path, files: Sequence[Path] | Iterator[Path]) -> str:
-    """One digest of files' names and contents."""
+    """One digest of the names and contents of files."""
     return digest(*(f"{file.relative_to(root).as_posix()} {sha256_of(file)}" for file in files))
 
 
-def sampler_of(current: Any, name: str | None, options: Mapping[str, Any]) -> Any:
-    """The scheduler that a recipe names, configured as the model's own but for the options.
+def open_sampler(current: Any, name: str | None, options: Mapping[str, Any]) -> Any:
+    """The scheduler that a recipe names, with the model's own configuration plus `options`.
 
-    Raises RecipeError for a name or an option that diffusers does not have.
+    Raises RecipeError for a scheduler or an option that diffusers does not have.
     """
     import inspect
 

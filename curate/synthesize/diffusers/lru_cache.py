@@ -1,4 +1,4 @@
-"""What was made last, so that it is not made again; older things are forgotten."""
+"""A least-recently-used cache whose values are computed on demand."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 
-class Remembered(Generic[V]):
-    """Up to `size` things by name; the one that was asked for longest ago goes first."""
+class LruCache(Generic[V]):
+    """At most `size` values by name; the least recently used one is evicted first."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._known: OrderedDict[str, V] = OrderedDict()
+        self._values: OrderedDict[str, V] = OrderedDict()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._known
+        return name in self._values
 
     def __getitem__(self, name: str) -> V:
-        self._known.move_to_end(name)
-        return self._known[name]
+        self._values.move_to_end(name)
+        return self._values[name]
 
     def __setitem__(self, name: str, value: V) -> None:
-        self._known[name] = value
-        self._known.move_to_end(name)
-        while len(self._known) > self._size:
-            self._known.popitem(last=False)
+        self._values[name] = value
+        self._values.move_to_end(name)
+        while len(self._values) > self._size:
+            self._values.popitem(last=False)
 
-    def get(self, name: str, make: Callable[[], V]) -> V:
-        """The thing of a name, made now if it is not known."""
-        if name not in self._known:
+    def get_or_make(self, name: str, make: Callable[[], V]) -> V:
+        """The value of a name, made by `make` and cached if it is missing."""
+        if name not in self._values:
             self[name] = make()
         return self[name]

@@ -1,4 +1,4 @@
-"""Encoded prompts of an SDXL pipeline, each encoded once for as long as it is remembered.
+"""A cache of the encoded prompts of an SDXL pipeline.
 
 Axes: B prompts, T tokens, D embedding.
 """
@@ -11,33 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylear.curate.synthesize.diffusers.load import quiet
-from stylear.curate.synthesize.diffusers.lru_cache import Remembered
+from stylear.curate.synthesize.diffusers.load import silence_libraries
+from stylear.curate.synthesize.diffusers.lru_cache import LruCache
 from stylear.pair import Scalar
 
-REMEMBERED = 256  # prompts; 80 MB of SDXL in bfloat16 (ours)
-Encoded = tuple[Tensor, Tensor]  # of one prompt: (1, T, D) of all tokens, (1, D) pooled
+CACHED_PROMPTS = 256  # prompts; 80 MB of SDXL in bfloat16 (ours)
+EncodedPrompt = tuple[Tensor, Tensor]  # of one prompt: (1, T, D) of all tokens, (1, D) pooled
 
 
 class PromptCache:
-    """Prompts as a pipeline's text encoders read them; the latest ones stay."""
+    """Prompt embeddings of a pipeline's text encoders; the least recently used ones are evicted."""
 
     def __init__(
-        self, pipeline: Any, device: str, guided: bool, remembered: int = REMEMBERED
+        self, pipeline: Any, device: str, guided: bool, size: int = CACHED_PROMPTS
     ) -> None:
         self._pipeline, self._device, self._guided = pipeline, device, guided
-        self._known = Remembered[Encoded](remembered)
+        self._cache = LruCache[EncodedPrompt](size)
 
     def embeddings(self, prompts: Sequence[str], negative: str) -> dict[str, Tensor]:
-        """The arguments that tell an SDXL pipeline about B prompts, and what to stay away from."""
-        told = dict(zip(("prompt_embeds", "pooled_prompt_embeds"), self._all(prompts), strict=True))
+        """The embedding arguments of an SDXL pipeline for B prompts and a negative prompt."""
+        names = ("prompt_embeds", "pooled_prompt_embeds")
+        arguments = dict(zip(names, self._encode_all(prompts), strict=True))
         if self._guided:
             names = ("negative_prompt_embeds", "negative_pooled_prompt_embeds")
-            told |= zip(names, self._all([negative] * len(prompts)), strict=True)
-        return told
+            arguments |= zip(names, self._encode_all([negative] * len(prompts)), strict=True)
+        return arguments
 
-    def length(self, prompt: str) -> dict[str, Scalar]:
-        """Tokens of a prompt, start and end counted, and at how many it is cut off, if it is."""
+    def count_tokens(self, prompt: str) -> dict[str, Scalar]:
+        """The number of tokens of a prompt, start and end included, and where it is truncated, if it is."""
         tokens, limit = 0, None
         for tokenizer in (self._pipeline.tokenizer, self._pipeline.tokenizer_2):
             if tokenizer is not None:
@@ -46,21 +47,21 @@ class PromptCache:
                     limit = min(limit or tokens, tokenizer.model_max_length)
         return {"prompt_tokens": tokens, "prompt_truncated_at": limit}
 
-    def _all(self, prompts: Sequence[str]) -> Encoded:
-        """(B, T, D) and (B, D). New ones go through the encoders together; on a CPU one by one."""
+    def _encode_all(self, prompts: Sequence[str]) -> EncodedPrompt:
+        """(B, T, D) and (B, D). New prompts are encoded in one batch, on a CPU one at a time."""
         distinct = list(dict.fromkeys(prompts))
-        found = {prompt: self._known[prompt] for prompt in distinct if prompt in self._known}
+        found = {prompt: self._cache[prompt] for prompt in distinct if prompt in self._cache}
         new = [prompt for prompt in distinct if prompt not in found]
         size = 1 if self._device == "cpu" else max(1, len(new))
         for start in range(0, len(new), size):
             part = new[start : start + size]
             for prompt, embeds, pooled in zip(part, *self._encode(part), strict=True):
-                found[prompt] = self._known[prompt] = (embeds[None], pooled[None])
+                found[prompt] = self._cache[prompt] = (embeds[None], pooled[None])
         both = [found[prompt] for prompt in prompts]
         return torch.cat([embeds for embeds, _ in both]), torch.cat([pooled for _, pooled in both])
 
-    def _encode(self, prompts: list[str]) -> Encoded:
-        with quiet():
+    def _encode(self, prompts: list[str]) -> EncodedPrompt:
+        with silence_libraries():
             embeds, _, pooled, _ = self._pipeline.encode_prompt(
                 prompt=prompts, device=self._device, do_classifier_free_guidance=False
             )

@@ -1,6 +1,6 @@
-"""SDXL with an IP-Adapter: what `instantstyle` and `ip-adapter` share.
+"""SDXL with an IP-Adapter: the base class of `instantstyle` and `ip-adapter`.
 
-Prompts are encoded once each and references once each; a batch may hold several of both.
+Every prompt and every reference is encoded once; a batch may hold several of both.
 Axes: B images of a batch, T tokens of a prompt, N tokens of a reference, D embedding.
 """
 
@@ -16,33 +16,33 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from stylear.curate.synthesize.diffusers.ip_adapter_weights import (
-    adapter_file,
     check_adapter,
-    image_encoder_folder,
+    find_adapter_file,
+    find_image_encoder,
     is_plus,
     read_adapter,
 )
 from stylear.curate.synthesize.diffusers.load import (
     digest_files,
-    files_of,
-    loading,
-    open_part,
+    list_files,
+    open_component,
     open_pipeline,
-    quiet,
+    silence_libraries,
+    wrap_load_errors,
 )
-from stylear.curate.synthesize.diffusers.lru_cache import Remembered
+from stylear.curate.synthesize.diffusers.lru_cache import LruCache
 from stylear.curate.synthesize.diffusers.prompt_cache import PromptCache
-from stylear.curate.synthesize.diffusers.synthesizer import Diffusion, Drawn
+from stylear.curate.synthesize.diffusers.synthesizer import DiffusionSynthesizer, DrawnImage
 from stylear.curate.synthesize.job import Job
 from stylear.pair import Scalar
 from stylear.weights.files import sha256_of
 from stylear.weights.names import resolve
 
-EMBEDDINGS = 256  # references kept as the adapter reads them; 0.3 GB of a plus adapter (ours)
+CACHED_REFERENCES = 256  # reference embeddings; 0.3 GB with a plus adapter (ours)
 
 
-class MixedPipeline(StableDiffusionXLPipeline):  # type: ignore[misc]
-    """SDXL that takes one embedding for each image, where diffusers repeats one for all of a batch."""
+class PerImagePipeline(StableDiffusionXLPipeline):  # type: ignore[misc]
+    """SDXL that takes one adapter embedding per image; diffusers repeats one for the whole batch."""
 
     def prepare_ip_adapter_image_embeds(
         self,
@@ -52,7 +52,7 @@ class MixedPipeline(StableDiffusionXLPipeline):  # type: ignore[misc]
         num_images_per_prompt: int,
         do_classifier_free_guidance: bool,
     ) -> list[Tensor]:
-        """Embeddings that are given (2 B, N, D), the unconditional ones first, stay as they are."""
+        """Return given embeddings (2 B, N, D), unconditional ones first, unchanged."""
         if ip_adapter_image_embeds is not None:
             return [embeds.to(device) for embeds in ip_adapter_image_embeds]
         found: list[Tensor] = super().prepare_ip_adapter_image_embeds(
@@ -61,57 +61,57 @@ class MixedPipeline(StableDiffusionXLPipeline):  # type: ignore[misc]
         return found
 
 
-class Sdxl(Diffusion):
-    """Draws prompts with SDXL, the reference told through an IP-Adapter, plain or plus."""
+class SdxlSynthesizer(DiffusionSynthesizer):
+    """Draws prompts with SDXL; a plain or plus IP-Adapter conditions it on the reference."""
 
     mixes_references = True
 
     @abstractmethod
-    def scale(self) -> Any:
-        """How strongly the adapter speaks, as diffusers' `set_ip_adapter_scale` takes it."""
+    def adapter_scale(self) -> Any:
+        """The adapter's scale, in the form that diffusers' `set_ip_adapter_scale` takes."""
 
     def open(self) -> tuple[Any, dict[str, str]]:
         settings = self.settings
-        path = adapter_file(settings)
-        folder = image_encoder_folder(settings, resolve(settings.model), path)
+        path = find_adapter_file(settings)
+        folder = find_image_encoder(settings, resolve(settings.model), path)
         adapter = read_adapter(path)
-        encoder = open_part(CLIPVisionModelWithProjection, folder, None, self.dtype)
+        encoder = open_component(CLIPVisionModelWithProjection, folder, None, self.dtype)
         pipeline, sha256 = open_pipeline(
-            MixedPipeline, settings, self.dtype, image_encoder=encoder, add_watermarker=False
+            PerImagePipeline, settings, self.dtype, image_encoder=encoder, add_watermarker=False
         )
         check_adapter(adapter, pipeline.unet, encoder, path)
         self.plus = is_plus(adapter)
         with (
-            quiet(),
-            loading(str(path), "the adapter must belong to an SDXL pipeline of this size"),
+            silence_libraries(),
+            wrap_load_errors(str(path), "the adapter must belong to an SDXL pipeline of this size"),
         ):
             pipeline.load_ip_adapter(adapter, subfolder="", weight_name="", local_files_only=True)
-        pipeline.set_ip_adapter_scale(self.scale())
+        pipeline.set_ip_adapter_scale(self.adapter_scale())
         self.prompts = PromptCache(pipeline, self.device, settings.guidance > 1)
-        self._embeddings = Remembered[Tensor](EMBEDDINGS)
+        self._embeddings = LruCache[Tensor](CACHED_REFERENCES)
         return pipeline, {
             "model_sha256": sha256,
             "ip_adapter_sha256": sha256_of(path),
-            "image_encoder_sha256": digest_files(folder, files_of(folder, None)),
+            "image_encoder_sha256": digest_files(folder, list_files(folder, None)),
         }
 
-    def told(self) -> dict[str, Scalar]:
-        negative = self.prompts.length(self.settings.negative_prompt)
+    def metadata(self) -> dict[str, Scalar]:
+        negative = self.prompts.count_tokens(self.settings.negative_prompt)
         return {
             "pipeline": StableDiffusionXLPipeline.__name__,
             "adapter": "plus" if self.plus else "plain",
             **{f"negative_{name}": value for name, value in negative.items()},
         }
 
-    def about(self, job: Job) -> dict[str, Scalar]:
-        return self.prompts.length(job.prompt)
+    def job_metadata(self, job: Job) -> dict[str, Scalar]:
+        return self.prompts.count_tokens(job.prompt)
 
-    def draw(self, batch: Sequence[Job]) -> list[Drawn]:
+    def draw(self, batch: Sequence[Job]) -> list[DrawnImage]:
         settings = self.settings
         prompts = [job.prompt for job in batch]
-        return self.run(
+        return self.run_pipeline(
             **self.prompts.embeddings(prompts, settings.negative_prompt),
-            ip_adapter_image_embeds=[self._references_of(batch)],
+            ip_adapter_image_embeds=[self._embed_references(batch)],
             generator=self.generators(batch),
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
@@ -119,24 +119,24 @@ class Sdxl(Diffusion):
             width=settings.size,
         )
 
-    def _references_of(self, batch: Sequence[Job]) -> Tensor:
-        """The references of a batch as the adapter reads them, (B, N, D) or twice that.
+    def _embed_references(self, batch: Sequence[Job]) -> Tensor:
+        """The adapter embeddings of a batch, (B, N, D), or (2 B, N, D) with guidance.
 
         With guidance the unconditional ones come first.
         """
-        each = [self._embedding(job.reference) for job in batch]
+        each = [self._embed_reference(job.reference) for job in batch]
         return torch.cat([one[half : half + 1] for half in range(len(each[0])) for one in each])
 
-    def _embedding(self, reference: str) -> Tensor:
-        """A reference as the adapter reads it, computed once: (2, N, D), unconditional first.
+    def _embed_reference(self, reference: str) -> Tensor:
+        """The cached adapter embedding of a reference: (2, N, D), unconditional first.
 
-        Without guidance it is (1, N, D). For a plus adapter the hidden states have an axis more.
+        Without guidance it is (1, N, D). The hidden states of a plus adapter have one more axis.
         """
 
         def embed() -> Tensor:
             found: Tensor = self.pipeline.prepare_ip_adapter_image_embeds(
-                self.picture(reference), None, self.device, 1, self.settings.guidance > 1
+                self.reference_image(reference), None, self.device, 1, self.settings.guidance > 1
             )[0]
             return found
 
-        return self._embeddings.get(reference, embed)
+        return self._embeddings.get_or_make(reference, embed)

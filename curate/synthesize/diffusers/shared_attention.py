@@ -1,8 +1,8 @@
-"""Shared self-attention: the images of a batch look at a reference, which looks at itself only.
+"""Shared self-attention: the images of a batch attend to a reference; the reference to itself only.
 
 StyleAligned (Hertz et al. 2023, section 4; arXiv 2312.02133): an image's queries and keys take the
-mean and deviation of the reference's (AdaIN), and its queries then meet the reference's keys and
-values beside its own. Nothing is trained.
+mean and deviation of the reference's (AdaIN), and its queries attend to the reference's keys and
+values in addition to its own. Nothing is trained.
 
 Axes: G guidance halves (unconditional, conditional; one without guidance), N images of a half, the
 reference first, B = G N, H heads, T tokens, D of a head, C channels.
@@ -20,10 +20,10 @@ EPSILON = 1e-5  # of AdaIN's deviation (code)
 
 
 class SharedAttention:
-    """A self-attention processor of diffusers; a batch of G images or fewer is left as it is.
+    """A self-attention processor of diffusers; it leaves a batch of G images or fewer unchanged.
 
-    `key_scale` multiplies the reference's keys as an image sees them, `shift` is added to the
-    logits of the reference's tokens; 1 and 0 are the paper's.
+    `key_scale` multiplies the reference's keys that an image attends to, `shift` is added to the
+    logits of the reference's tokens. The paper has 1 and 0.
     """
 
     def __init__(self, halves: int, key_scale: float = 1.0, shift: float = 0.0) -> None:
@@ -42,16 +42,18 @@ class SharedAttention:
             part(tokens).view(*tokens.shape[:3], attn.heads, -1).transpose(2, 3)  # (G, N, H, T, D)
             for part in (attn.to_q, attn.to_k, attn.to_v)
         )
-        mixed = torch.cat([self._reference(query, key, value), self._rest(query, key, value)], 1)
+        mixed = torch.cat(
+            [self._attend_reference(query, key, value), self._attend_images(query, key, value)], 1
+        )
         out: Tensor = attn.to_out[0](mixed.transpose(2, 3).flatten(3).flatten(0, 1))
         return out
 
-    def _reference(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """What the reference reads of itself, (G, 1, H, T, D)."""
+    def _attend_reference(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Self-attention of the reference, (G, 1, H, T, D)."""
         return scaled_dot_product_attention(query[:, 0], key[:, 0], value[:, 0])[:, None]
 
-    def _rest(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """What the other images read of themselves and of the reference, (G, N - 1, H, T, D)."""
+    def _attend_images(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attention of the other images to themselves and the reference, (G, N - 1, H, T, D)."""
         own = adain(key[:, 1:], key[:, :1])
         shape = own.shape
         keys = torch.cat([own, (self.key_scale * key[:, :1]).expand(shape)], -2)
@@ -67,10 +69,10 @@ class SharedAttention:
 
 
 class SharedGroupNorm(nn.Module):
-    """A group norm whose statistics, for all but the reference, are of an image and the reference.
+    """A group norm that normalises every image together with the reference, the reference alone.
 
-    Not in the paper; the authors' code does it when the reference is an image. Along the height two
-    images make one, so for (B, C, h, w) only.
+    Not in the paper; the authors' code does it when the reference is an image. The two images are
+    joined along the height, so it takes (B, C, h, w) only.
     """
 
     def __init__(self, norm: nn.GroupNorm, halves: int) -> None:
@@ -91,13 +93,13 @@ class SharedGroupNorm(nn.Module):
 
 
 def adain(features: Tensor, reference: Tensor) -> Tensor:
-    """Features (..., T, D) with the mean and deviation over T that the reference's have."""
+    """Features (..., T, D) shifted and scaled to the reference's mean and deviation over T."""
     variance, mean = torch.var_mean(features, -2, keepdim=True)
     to_variance, to_mean = torch.var_mean(reference, -2, keepdim=True)
     return (features - mean) * ((to_variance + EPSILON) / (variance + EPSILON)).sqrt() + to_mean
 
 
-def share(
+def share_attention(
     unet: Any,
     halves: int,
     *,
@@ -106,9 +108,9 @@ def share(
     shift: float = 0.0,
     group_norm: bool = False,
 ) -> int:
-    """Make the self-attention of an SDXL UNet shared; gives the number of layers that now are.
+    """Install shared self-attention in an SDXL UNet; returns the number of layers changed.
 
-    `layers` is the part of them that is shared, evenly spread; with 0 the UNet stays as it was.
+    `layers` is the evenly spread fraction of layers to change; 0 leaves the UNet unchanged.
     """
     processors = dict(unet.attn_processors)
     own = [name for name in processors if name.endswith("attn1.processor")]

@@ -1,4 +1,4 @@
-"""Making an opened pipeline ready: a few-step LoRA, another sampler, the fast and the frugal modes."""
+"""Configure a loaded pipeline: fuse a LoRA, replace the scheduler, set the speed and memory modes."""
 
 from __future__ import annotations
 
@@ -9,37 +9,44 @@ import torch
 from torch import Tensor
 
 from stylear.curate.recipe.synthesizers import DiffusionSettings
-from stylear.curate.synthesize.diffusers.load import loading, quiet, sampler_of, text_of
+from stylear.curate.synthesize.diffusers.load import (
+    format_shape,
+    open_sampler,
+    silence_libraries,
+    wrap_load_errors,
+)
 from stylear.errors import WeightsError
 from stylear.weights.files import read_tensors, sha256_of
 from stylear.weights.names import resolve
 
 DENOISERS = ("unet", "transformer")
-# the tensors of a LoRA as PEFT, diffusers and diffusers' attention processors name them
+# LoRA tensor names of PEFT, diffusers and diffusers' attention processors
 LORA_KEY = re.compile(
     r"(.+?)(?:\.lora_([AB])(?:\.\w+)?|\.lora(?:_linear_layer)?\.(down|up)|_lora\.(down|up))\.weight"
 )
 LORA_HINT = "the LoRA must have been made for this kind of pipeline"
 
 
-def prepare(pipeline: Any, settings: DiffusionSettings, device: str) -> dict[str, str]:
-    """Fuse the LoRA, set the sampler, choose the modes, move to the device; the LoRA's hash.
+def prepare_pipeline(pipeline: Any, settings: DiffusionSettings, device: str) -> dict[str, str]:
+    """Fuse the LoRA, set the scheduler and the modes, move to the device; returns the LoRA's hash.
 
-    Raises WeightsError for a LoRA of another model, RecipeError for a sampler that diffusers lacks.
+    Raises WeightsError for a LoRA of another model, RecipeError for an unknown scheduler.
     """
     hashes = {}
     if settings.lora is not None:
         path = resolve(settings.lora)
         hashes["lora_sha256"] = sha256_of(path)
         fuse_lora(pipeline, read_tensors(path), settings.lora_scale, str(path))
-    pipeline.scheduler = sampler_of(pipeline.scheduler, settings.sampler, settings.sampler_options)
-    with quiet():
-        place(pipeline, settings, device)
+    pipeline.scheduler = open_sampler(
+        pipeline.scheduler, settings.sampler, settings.sampler_options
+    )
+    with silence_libraries():
+        move_to_device(pipeline, settings, device)
     return hashes
 
 
-def place(pipeline: Any, settings: DiffusionSettings, device: str) -> None:
-    """Choose how the parts of a pipeline run, and bring them to where they do."""
+def move_to_device(pipeline: Any, settings: DiffusionSettings, device: str) -> None:
+    """Set slicing, tiling, offload and compilation, and move the pipeline to the device."""
     vae = getattr(pipeline, "vae", None)
     if vae is not None:
         if settings.vae_slicing and hasattr(vae, "enable_slicing"):
@@ -48,7 +55,7 @@ def place(pipeline: Any, settings: DiffusionSettings, device: str) -> None:
             vae.enable_tiling()
     if device != "cpu":
         for part in filter(None, (getattr(pipeline, "unet", None), vae)):
-            part.to(memory_format=torch.channels_last)  # convolutions are quicker so
+            part.to(memory_format=torch.channels_last)  # faster convolutions
     if device == "cpu" or settings.offload == "none":
         pipeline.to(device)
     elif settings.offload == "model":
@@ -62,41 +69,42 @@ def place(pipeline: Any, settings: DiffusionSettings, device: str) -> None:
 
 
 def fuse_lora(pipeline: Any, tensors: dict[str, Tensor], scale: float, what: str) -> None:
-    """Add a LoRA to the weights of a pipeline, `scale` times.
+    """Fuse a LoRA into the weights of a pipeline with factor `scale`.
 
-    Raises WeightsError naming the first key that has no place in the pipeline, or another shape.
+    Raises WeightsError naming the first key that matches no layer, or has another shape.
     """
     if not hasattr(pipeline, "load_lora_weights"):
         raise WeightsError(f"{what}: {type(pipeline).__name__} takes no LoRA", hint="remove lora")
     if not tensors:
         raise WeightsError(f"{what}: expected tensors of a LoRA, found none", hint=LORA_HINT)
-    with quiet(), loading(what, LORA_HINT):
+    with silence_libraries(), wrap_load_errors(what, LORA_HINT):
         options = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {}
         found = pipeline.lora_state_dict(dict(tensors), **options)
     renamed: dict[str, Tensor] = found[0] if isinstance(found, tuple) else found
     for name in DENOISERS:
         if hasattr(pipeline, name):
             check_lora(getattr(pipeline, name), name, renamed, what)
-    with quiet(), loading(what, LORA_HINT):
+    with silence_libraries(), wrap_load_errors(what, LORA_HINT):
         pipeline.load_lora_weights(dict(tensors))
-    wanted = sum(side_of(key) == "A" for key in renamed)
-    taken = sum(
+    expected = sum(lora_side(key) == "A" for key in renamed)
+    found_layers = sum(
         ".lora_A." in name
         for part in pipeline.components.values()
         if isinstance(part, torch.nn.Module)
         for name, _ in part.named_parameters()
     )
-    if taken != wanted:
+    if found_layers != expected:
         raise WeightsError(
-            f"{what}: expected a place for {wanted} layers of a LoRA, found {taken}", hint=LORA_HINT
+            f"{what}: expected {expected} LoRA layers to match the pipeline, found {found_layers}",
+            hint=LORA_HINT,
         )
-    with quiet(), loading(what, LORA_HINT):
+    with silence_libraries(), wrap_load_errors(what, LORA_HINT):
         pipeline.fuse_lora(lora_scale=scale)
         pipeline.unload_lora_weights()
 
 
-def side_of(key: str) -> str | None:
-    """A for the tensor of a LoRA that its input meets first, B for the other, None for neither."""
+def lora_side(key: str) -> str | None:
+    """ "A" for the down projection of a LoRA, "B" for the up projection, None for other tensors."""
     found = LORA_KEY.fullmatch(key)
     if found is None:
         return None
@@ -104,7 +112,7 @@ def side_of(key: str) -> str | None:
 
 
 def check_lora(module: torch.nn.Module, part: str, tensors: dict[str, Tensor], what: str) -> None:
-    """Raise WeightsError for the first tensor of a LoRA that fits no layer of its part."""
+    """Raise WeightsError if a LoRA tensor matches no layer of its component."""
     layers = dict(module.named_modules())
     for key, tensor in sorted(tensors.items()):
         if not key.startswith(f"{part}.") or key.endswith(".alpha") or "dora_scale" in key:
@@ -114,11 +122,12 @@ def check_lora(module: torch.nn.Module, part: str, tensors: dict[str, Tensor], w
             name = found[1].replace(".processor.", ".")
             name += ".0" if found[4] and name.endswith(".to_out") else ""
             weight = getattr(layers.get(name), "weight", None)
-        axis = 1 if side_of(key) == "A" else 0
+        axis = 1 if lora_side(key) == "A" else 0
         if weight is None or weight.shape[axis] != tensor.shape[axis]:
             expected = (
                 "a layer of that name" if weight is None else f"{weight.shape[axis]} on axis {axis}"
             )
             raise WeightsError(
-                f"{what}: {key}: expected {expected}, found {text_of(tensor.shape)}", hint=LORA_HINT
+                f"{what}: {key}: expected {expected}, found {format_shape(tensor.shape)}",
+                hint=LORA_HINT,
             )

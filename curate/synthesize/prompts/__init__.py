@@ -1,1 +1,1 @@
-"""Prompts: where they come from, what is removed from them, how many each style gets."""
+"""Prompts: their sources, de-stylising, and quotas for each style."""

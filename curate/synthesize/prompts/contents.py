@@ -1,4 +1,4 @@
-"""Contents in columns: the prompts that a plan draws from, in seeded order."""
+"""The prompts that a plan chooses from, stored as columns, in seeded order."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from stylear.curate.corpus.split import Split
 from stylear.curate.synthesize.prompts.sources import Content
 from stylear.pair import content_id, digest
 
-CROSSES = "crosses-split"  # de-stylised, it is the prompt of a content of the other split
+CROSSES_SPLIT = "crosses-split"  # once de-stylised, it equals a prompt of the other split
 
 
 class Contents:
-    """Contents in columns: their texts and a digest, but no object for each.
+    """Contents as columns of texts and digests, without an object for each.
 
-    `split` tells the split of a content id. A de-stylised prompt that a content of the other split
-    has too is left out and counted in `skipped`.
+    `split` returns the split of a content id. A de-stylised prompt that also belongs to a content of the
+    other split is skipped and counted in `skipped`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Contents:
                     for name, column in zip(Content._fields, columns, strict=True)
                 }
                 draws = (digest("content", seed, row.key, row.caption) for row in part)
-                shown = [shows(row) for row in part]
+                shown = [shown_content(row) for row in part]
                 home = [
                     row.original is None or split(name) == split(row.content)
                     for name, row in zip(shown, part, strict=True)
@@ -65,9 +65,9 @@ class Contents:
 
         self._columns = concatenate(parts())
         order = np.argsort(self._columns["drawn"], kind="stable")
-        at_home = self._at_home()
+        at_home = self._find_own_split()
         if not at_home.all():
-            skipped[CROSSES] += int((~at_home).sum())
+            skipped[CROSSES_SPLIT] += int((~at_home).sum())
             order = order[at_home[order]]
         self._order: NDArray[np.int64] = order
 
@@ -75,19 +75,19 @@ class Contents:
         return Content(*(self._columns[name][row].as_py() for name in Content._fields))
 
     def choose(self, quota: int | None) -> list[int]:
-        """At most `quota` rows in seeded order, no content twice before each was taken once.
+        """At most `quota` rows in seeded order; no content repeats before each was taken once.
 
-        Of contents whose prompts became the same, none comes twice before each prompt was taken once.
+        Nor does a prompt that de-stylising made equal to another repeat before each was taken once.
         """
-        turns = self._turn(hash_identities(self._columns["content"]))
+        turns = self._count_earlier(hash_identities(self._columns["content"]))
         if self._columns["original"].null_count < len(self._columns["original"]):
-            again = self._turn(self._columns["shows"])
+            again = self._count_earlier(self._columns["shows"])
             turns = np.maximum(turns, again)
         chosen: list[int] = self._order[np.argsort(turns, kind="stable")[:quota]].tolist()
         return chosen
 
-    def _turn(self, names: Ids) -> NDArray[np.int64]:
-        """How often the name of each row, in seeded order, stood before."""
+    def _count_earlier(self, names: Ids) -> NDArray[np.int64]:
+        """How many earlier rows, in seeded order, have the same name as each row."""
         name = first_occurrence(names)[self._order]
         grouped = np.argsort(name, kind="stable")
         ordered = name[grouped]
@@ -95,16 +95,16 @@ class Contents:
         turn[grouped] = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
         return turn
 
-    def _at_home(self) -> NDArray[np.bool_]:
-        """Rows that show nothing that a row of the other split shows by right."""
+    def _find_own_split(self) -> NDArray[np.bool_]:
+        """A mask of the rows that show no content which belongs to the other split."""
         home: NDArray[np.bool_] = self._columns["home"]
         if home.all():
             return home
-        shows = first_occurrence(self._columns["shows"])
-        found: NDArray[np.bool_] = home | ~np.isin(shows, shows[home])
+        shown_content = first_occurrence(self._columns["shows"])
+        found: NDArray[np.bool_] = home | ~np.isin(shown_content, shown_content[home])
         return found
 
 
-def shows(row: Content) -> str:
-    """The content that a prompt names: the row's own, unless de-stylising made it another."""
+def shown_content(row: Content) -> str:
+    """The content id that a prompt shows: the row's own, unless de-stylising changed the prompt."""
     return row.content if row.original is None else content_id(row.caption)

@@ -1,4 +1,4 @@
-"""Lines of a text file: one prompt, or one word of a list, each."""
+"""Read a text file with one prompt or one word a line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MAX_LINES = 1_000_000
 
 
 def read_lines(path: Path, key: str, noun: str) -> Iterator[str]:
-    """The lines of a text file, made safe to store, without blank ones and those that begin with #.
+    """The lines of a text file, made safe to store, without blank lines and comments (#).
 
-    `key` of the recipe and `noun` (prompt, word) are for errors. Raises SourceError for a file that
-    cannot be read, holds nothing, or more or longer lines than a corpus takes.
+    `key` of the recipe and `noun` (prompt, word) are for errors. Raises SourceError if the file cannot
+    be read, is empty, or has more or longer lines than a corpus takes.
     """
     found = 0
     try:

@@ -1,4 +1,4 @@
-"""Quotas: how many contents each style meets, and which references a content meets next."""
+"""Quotas: how many contents each style gets, and which references a content is drawn with next."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Quotas:
-    """How often each reference and each style was used so far, and how often a style may be.
+    """Counts how often each reference and style was used, and how often a style may still be used.
 
-    References are named by their place. Raises RecipeError for a quota of a style that no reference has.
+    References are given by index. Raises RecipeError for a quota of a style that no reference shows.
     """
 
     def __init__(
@@ -40,24 +40,24 @@ class Quotas:
                     else f"styles: {', '.join(sorted(self.met)) or 'none'}",
                 )
 
-    def limit(self, style: str) -> int | None:
-        """How many contents a style may meet; None for any number."""
+    def style_limit(self, style: str) -> int | None:
+        """The maximum number of contents of a style; None for no limit."""
         return self._spec.styles.get(style, self._spec.per_style)
 
-    def open(self, reference: int) -> bool:
-        """Whether the style of a reference may meet another content."""
-        limit = self.limit(self._styles[reference])
+    def is_open(self, reference: int) -> bool:
+        """Whether the style of a reference may get another content."""
+        limit = self.style_limit(self._styles[reference])
         return limit is None or self.met[self._styles[reference]] < limit
 
-    def use(self, reference: int) -> None:
-        """Count that a reference met a content."""
+    def count_use(self, reference: int) -> None:
+        """Count one use of a reference and of its style."""
         self._uses[reference] += 1
         self.met[self._styles[reference]] += 1
 
     def least_used(self, row: Content, references: Iterable[int]) -> list[int]:
-        """The references that a content meets at one visit: the least used, equal ones in seeded order.
+        """The references to draw a content with: the least used ones, ties in seeded order.
 
-        With `per_style` the least used styles come first, and of these the least used references.
+        With `per_style` the least used styles come first, and within them the least used references.
         """
         per_style, count = self._spec.per_style is not None, self._spec.references_per_content
         used = {
@@ -72,11 +72,11 @@ class Quotas:
         }
         return nsmallest(count, drawn, key=drawn.__getitem__)
 
-    def check_least(self) -> None:
-        """Raise RecipeError when a style met fewer contents than `per_style_min`."""
+    def check_minimum(self) -> None:
+        """Raise RecipeError if a style got fewer contents than `per_style_min`."""
         least, short = self._spec.per_style_min, []
         for style, met in sorted(self.met.items()):
-            limit = self.limit(style)
+            limit = self.style_limit(style)
             if met < (least if limit is None else min(least, limit)):
                 short.append(f"{style} {met}")
         if short:
@@ -84,5 +84,5 @@ class Quotas:
                 f"synthesize.per_style_min: expected at least {least} contents for each style,"
                 f" found {', '.join(short[:8])}{', ...' if len(short) > 8 else ''}",
                 hint="add contents, raise references_per_content, or lower per_style_min;"
-                " a style of the val split meets only contents of that split",
+                " a style of the val split gets only contents of that split",
             )

@@ -1,4 +1,4 @@
-"""Prompts: what is drawn, from the captions of raw pairs, from a file, or from templates."""
+"""Read prompts from the captions of raw pairs, from a file, or from templates."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from stylear.pair import content_id, digest
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-NO_CONTENT = "no-content"  # nothing but words of style
+NO_CONTENT = "no-content"  # the caption has words of style only
 
 
 class Content(NamedTuple):
-    """What planning has to know of a prompt: the caption of a raw pair (no image), or a text alone."""
+    """A prompt as planning needs it: the caption of a raw pair, or a text from a file or template."""
 
     key: str | None  # of the raw pair; None for a prompt of a file or a template
     caption: str  # the prompt, which becomes the caption
     content: str  # content id that decides the split
-    original: str | None = None  # before de-stylising; None when it changed nothing
+    original: str | None = None  # before de-stylising; None if it changed nothing
 
 
-def prompts_of(recipe: Recipe, raw: Iterable[Content], skipped: Counter[str]) -> Iterable[Content]:
-    """The prompts of a recipe, de-stylised where it says so; what is skipped is counted by reason.
+def read_prompts(
+    recipe: Recipe, raw: Iterable[Content], skipped: Counter[str]
+) -> Iterable[Content]:
+    """The prompts of a recipe, de-stylised if it says so; skipped ones are counted by reason.
 
-    Raises RecipeError when the backend takes its prompts from pictures, SourceError for a file.
+    Raises RecipeError if the backend needs content images, SourceError for a prompt file.
     """
     spec = recipe.synthesize
     own = "prompts" if spec.prompts is not None else "templates"
@@ -43,21 +45,21 @@ def prompts_of(recipe: Recipe, raw: Iterable[Content], skipped: Counter[str]) ->
                 hint=f"remove synthesize.{own}, or use a backend that draws them (instantstyle)",
             )
         if spec.prompts is not None:
-            rows = texts(read_lines(spec.prompts, "synthesize.prompts", "prompt"))
+            rows = to_contents(read_lines(spec.prompts, "synthesize.prompts", "prompt"))
         else:
-            from stylear.curate.synthesize.prompts.templates import fill
+            from stylear.curate.synthesize.prompts.templates import fill_templates
 
-            rows = texts(fill(spec, recipe.seed))
-    return without_style(rows, skipped) if spec.destyle else rows
-
-
-def texts(prompts: Iterable[str]) -> Iterator[Content]:
-    """Prompts that no raw pair has, each once; the text names the content."""
-    return distinct(Content(None, prompt, content_id(prompt)) for prompt in prompts)
+            rows = to_contents(fill_templates(spec, recipe.seed))
+    return remove_style(rows, skipped) if spec.destyle else rows
 
 
-def distinct(rows: Iterable[Content]) -> Iterator[Content]:
-    """The rows without texts that stood before; raw pairs stay, each is a picture of its own."""
+def to_contents(prompts: Iterable[str]) -> Iterator[Content]:
+    """Prompts without a raw pair, each once; the content id comes from the text."""
+    return deduplicate(Content(None, prompt, content_id(prompt)) for prompt in prompts)
+
+
+def deduplicate(rows: Iterable[Content]) -> Iterator[Content]:
+    """Drop repeated texts; raw pairs all stay, because each has its own image."""
     seen: set[bytes] = set()
     for row in rows:
         if row.key is None:
@@ -68,10 +70,10 @@ def distinct(rows: Iterable[Content]) -> Iterator[Content]:
         yield row
 
 
-def without_style(rows: Iterable[Content], skipped: Counter[str]) -> Iterator[Content]:
-    """The rows with de-stylised captions; those of which nothing is left are counted and left out.
+def remove_style(rows: Iterable[Content], skipped: Counter[str]) -> Iterator[Content]:
+    """De-stylise the captions; rows with nothing left are skipped and counted.
 
-    The content of a raw pair stays what it was, because its picture does.
+    A raw pair keeps its content id, because its image is unchanged.
     """
 
     def changed() -> Iterator[Content]:
@@ -85,4 +87,4 @@ def without_style(rows: Iterable[Content], skipped: Counter[str]) -> Iterator[Co
                 content = row.content if row.key is not None else content_id(text)
                 yield Content(row.key, text, content, row.caption)
 
-    return distinct(changed())
+    return deduplicate(changed())

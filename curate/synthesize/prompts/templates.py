@@ -1,7 +1,7 @@
 """Templates: prompts such as "{animal} on {place}", filled from lists of words.
 
-A placeholder is a name in braces and nothing else: no attribute, index or format is ever looked up.
-Every combination comes at most once, in an order that the seed decides, and none is kept in memory.
+A placeholder is a name in braces and nothing else: attributes, indices and formats are never evaluated.
+Every combination comes at most once, in a seeded order, and none is kept in memory.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from stylear.errors import RecipeError
 if TYPE_CHECKING:
     from stylear.curate.recipe.synthesis import SynthesizeSettings
 
-MAX_PROMPTS = 1_000_000  # made when the recipe does not say how many
-TRIES = (
-    100  # combinations drawn for each prompt asked for; some belong to a split without references
-)
+MAX_PROMPTS = 1_000_000  # if the recipe does not set synthesize.contents
+TRIES = 100  # combinations tried for each prompt; some belong to a split without references
 
 
-def fill(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
-    """Prompts of a recipe's templates in turn, each combination at most once, in seeded order.
+def fill_templates(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
+    """Prompts of a recipe's templates, round-robin, each combination at most once, in seeded order.
 
-    Raises RecipeError when they are too many to make all of them, SourceError for a file of words.
+    Raises RecipeError if there are too many combinations, SourceError for a word file.
     """
     words = {name: read_words(name, given) for name, given in spec.words.items()}
     found = parse_all(spec.templates, words)
@@ -39,18 +37,18 @@ def fill(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
         raise RecipeError(
             f"synthesize.templates: expected at most {MAX_PROMPTS:,} prompts, found {total:,}"
             " combinations",
-            hint="say how many in synthesize.contents",
+            hint="set their number with synthesize.contents",
         )
     draws = min(total, MAX_PROMPTS if spec.contents is None else TRIES * spec.contents, sys.maxsize)
     waiting = [
-        (template, shuffled(template.size(words), f"{seed} {text}"))
+        (template, shuffle_range(template.size(words), f"{seed} {text}"))
         for template, text in zip(found, spec.templates, strict=True)
     ]
-    return (_checked(text) for text in islice(_in_turn(waiting, words), draws))
+    return (_check_prompt(text) for text in islice(_round_robin(waiting, words), draws))
 
 
-def _in_turn(waiting: list[tuple[Template, Iterator[int]]], words: Words) -> Iterator[str]:
-    """One prompt of each template after another, as long as there are any."""
+def _round_robin(waiting: list[tuple[Template, Iterator[int]]], words: Words) -> Iterator[str]:
+    """One prompt of each template in turn until all are exhausted."""
     while waiting:
         left = []
         for template, numbers in waiting:
@@ -61,7 +59,7 @@ def _in_turn(waiting: list[tuple[Template, Iterator[int]]], words: Words) -> Ite
         waiting = left
 
 
-def _checked(prompt: str) -> str:
+def _check_prompt(prompt: str) -> str:
     text = clean_text(prompt, MAX_CAPTION + 1)
     if len(text) > MAX_CAPTION:
         raise RecipeError(
@@ -73,7 +71,7 @@ def _checked(prompt: str) -> str:
 
 
 def read_words(name: str, given: Path | Sequence[str]) -> list[str]:
-    """The words of one list, each once and made safe to store."""
+    """The distinct words of one list, made safe to store."""
     key = f"synthesize.words.{name}"
     lines = read_lines(given, key, "word") if isinstance(given, Path) else iter(given)
     words = list(dict.fromkeys(text for line in lines if (text := clean_text(line, MAX_CAPTION))))
@@ -82,11 +80,11 @@ def read_words(name: str, given: Path | Sequence[str]) -> list[str]:
     return words
 
 
-def shuffled(size: int, name: str) -> Iterator[int]:
-    """Each number below `size` once, in an order that `name` decides; nothing is kept in memory.
+def shuffle_range(size: int, name: str) -> Iterator[int]:
+    """Each number below `size` once, in an order seeded by `name`, in constant memory.
 
-    A Feistel network of four rounds permutes the next larger power of four; what falls outside is
-    permuted again until it falls inside (Black and Rogaway 2002, "cycle walking").
+    A Feistel network of four rounds permutes the next larger power of four; numbers outside the range are
+    permuted again until they fall inside (Black and Rogaway 2002, "cycle walking").
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     keys = [f"{name} {step} ".encode() for step in range(4)]

@@ -1,1 +1,1 @@
-"""What the synthesisers that transfer texture without weights share."""
+"""Shared parts of the synthesisers that transfer texture without weights."""

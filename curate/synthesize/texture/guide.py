@@ -1,4 +1,4 @@
-"""The content as a style would draw it, before any texture: ground, outlines, subject.
+"""Prepare a content image for texture transfer: background tone, outlines, subject.
 
 Axes: C colour, H W pixels.
 """
@@ -14,14 +14,14 @@ from stylear.curate.recipe.synthesizers import PictureSettings
 LUMA = (0.299, 0.587, 0.114)
 
 
-def guide(content: Tensor, reference: Tensor, settings: PictureSettings) -> Tensor:
-    """The content as the reference would draw it: its ground dark or light, its outlines marked.
+def prepare_content(content: Tensor, reference: Tensor, settings: PictureSettings) -> Tensor:
+    """The content with the reference's background tone and with its outlines marked.
 
-    A plain light ground under a dark reference (blueprint, chalk) is turned to dark. Outlines, and
-    all that differs from a plain ground, go towards the tone that stands out, so that line styles
-    draw the outlines and pale subjects do not drown in their ground.
+    A plain light background is inverted for a dark reference (blueprint, chalk). Outlines, and whatever
+    differs from a plain background, are shifted towards the contrasting tone, so that line styles draw
+    the outlines and pale subjects stay visible.
     """
-    ground, paper = rim(luma(content), 32), rim(luma(reference), 10)
+    ground, paper = border_values(luma(content), 32), border_values(luma(reference), 10)
     plain = bool(ground.std() < 0.1)
     tone, other = float(ground.median()) - 0.5, float(paper.mean()) - 0.5
     opposed = tone * other < 0 and min(abs(tone), abs(other)) > 0.05
@@ -32,7 +32,7 @@ def guide(content: Tensor, reference: Tensor, settings: PictureSettings) -> Tens
     edges = blur((light - blur(light, 1.2)) ** 2, 1.2).clamp_min(0).sqrt()
     marks = settings.outline * edges / (edges.max() + 1e-4)
     if plain:
-        away = (content - rim_colour(content)).square().sum(0, keepdim=True)
+        away = (content - border_colour(content)).square().sum(0, keepdim=True)
         marks = marks + settings.figure * (1 - torch.exp(-away / 0.01))
     return content - sign * marks
 
@@ -42,21 +42,23 @@ def luma(image: Tensor) -> Tensor:
     return (image * torch.tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
 
 
-def rim(image: Tensor, share: int) -> Tensor:
-    """The values along the border of an image (1, H, W), a strip of 1/share of its width."""
+def border_values(image: Tensor, share: int) -> Tensor:
+    """The pixels along the border of an image (1, H, W), in a strip of 1/share of its width."""
     width = max(2, image.shape[-1] // share)
     inside = torch.ones_like(image, dtype=torch.bool)
     inside[:, width:-width, width:-width] = False
     return image[inside]
 
 
-def rim_colour(image: Tensor) -> Tensor:
+def border_colour(image: Tensor) -> Tensor:
     """The median colour (C, 1, 1) along the border of an image (C, H, W)."""
-    return torch.stack([rim(channel[None], 32).median() for channel in image])[:, None, None]
+    return torch.stack([border_values(channel[None], 32).median() for channel in image])[
+        :, None, None
+    ]
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
-    """An image (C, H, W) under a Gaussian of `sigma` pixels, its border repeated."""
+    """An image (C, H, W) blurred by a Gaussian of `sigma` pixels, its border replicated."""
     radius = int(3 * sigma + 0.5)
     taps = torch.exp(-(torch.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
     taps = (taps / taps.sum()).repeat(image.shape[0], 1, 1, 1)  # (C, 1, 1, taps)

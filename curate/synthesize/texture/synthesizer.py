@@ -1,9 +1,8 @@
-"""The synthesisers that stylise a picture: decode, run the backend, encode."""
+"""The synthesisers that stylise a content image: decode, run the backend, encode."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,20 @@ from stylear.curate.recipe.synthesizers import (
 )
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize.backends import patch, render, statistics
-from stylear.curate.synthesize.job import VERSIONS, Encoding, Job, Pixels, decode, stylized_pair
+from stylear.curate.synthesize.job import (
+    VERSIONS,
+    Encoding,
+    Job,
+    Pixels,
+    decode_square,
+    make_stylized_pair,
+)
+from stylear.curate.synthesize.threads import pin_thread_count
 from stylear.pair import Pair, Scalar
 
 
-class PictureSynthesizer:
-    """Stylises content images; batch size, order and neighbours change no image."""
+class TextureSynthesizer:
+    """Stylises content images one by one; batch size and order change no image."""
 
     def __init__(
         self,
@@ -41,16 +48,16 @@ class PictureSynthesizer:
         self._pixels: dict[str, Tensor] = {}
 
     def __call__(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Pair]:
-        """One pair a job, in order; an unreadable content gives a dropped pair."""
+        """One pair for each job, in order; a content image that does not decode gives a dropped pair."""
         done: dict[str, Pair] = {}
         ready: list[tuple[Job, Tensor]] = []
         for job, data in jobs:
             try:
-                ready.append((job, to_tensor(decode(data, self.encoding.size))))
+                ready.append((job, to_tensor(decode_square(data, self.encoding.size))))
             except OSError as error:
                 broken = {**self.details, "error": str(error)[:200]}
-                done[job.key] = stylized_pair(job, None, self.encoding, broken, "bad-content")
-        with one_thread(), torch.no_grad():
+                done[job.key] = make_stylized_pair(job, None, self.encoding, broken, "bad-content")
+        with pin_thread_count(1), torch.no_grad():
             for job, content in ready:
                 done[job.key] = self._stylize(job, content)
         return [done[job.key] for job, _ in jobs]
@@ -59,36 +66,25 @@ class PictureSynthesizer:
         """The pair of one job."""
         if isinstance(self.settings, RenderSettings):
             drawn = render.stylize(content, job.reference, job.seed)
-            return stylized_pair(job, to_pixels(drawn), self.encoding, self.details)
-        details, reference = self.details, self._reference(job)
+            return make_stylized_pair(job, to_pixels(drawn), self.encoding, self.details)
+        details, reference = self.details, self._reference_pixels(job)
         if isinstance(self.settings, PatchSettings):
             picture = patch.stylize(content, reference, job.seed, self.settings)
             details = {**details, "content_weight": patch.content_weight(job.seed, self.settings)}
         else:
             assert isinstance(self.settings, StatisticsSettings)
             picture = statistics.stylize(content, reference, job.seed, self.settings)
-        return stylized_pair(job, to_pixels(picture), self.encoding, details)
+        return make_stylized_pair(job, to_pixels(picture), self.encoding, details)
 
-    def _reference(self, job: Job) -> Tensor:
-        """The reference of a job, (3, s, s) in [0, 1], decoded once."""
+    def _reference_pixels(self, job: Job) -> Tensor:
+        """The reference of a job, (3, s, s) in [0, 1], decoded once and cached."""
         if job.reference not in self._pixels:
             settings: Any = self.settings
             size = settings.reference_size or self.encoding.size
             self._pixels[job.reference] = to_tensor(
-                decode(self._references[job.reference].image, size)
+                decode_square(self._references[job.reference].image, size)
             )
         return self._pixels[job.reference]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread inside: sums over several depend on how many there are, bytes must not."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

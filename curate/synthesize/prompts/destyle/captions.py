@@ -1,9 +1,8 @@
-"""De-stylising: a caption without the words of style, so that style comes from the image alone.
+"""De-stylising: remove words of style from a caption, so that style comes from the image alone.
 
 As StyleShot does with its training captions: "an oil painting of a dog, 8k" becomes "a dog". The words
-are in words.txt, the rules in heads.py, phrases.py and tags.py. What is meant as a thing in the scene
-("a man drawing a picture", "a painting of a dog hangs on a wall") has to stay, and what the list does not
-know is left alone.
+are in words.txt, the rules in heads.py, phrases.py and tags.py. Words that name a thing in the scene
+("a man drawing a picture", "a painting of a dog hangs on a wall") stay, and so do words not in the list.
 """
 
 from __future__ import annotations
@@ -11,77 +10,79 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from stylear.curate.synthesize.prompts.destyle.heads import head_of
-from stylear.curate.synthesize.prompts.destyle.phrases import inside
+from stylear.curate.synthesize.prompts.destyle.heads import find_head
+from stylear.curate.synthesize.prompts.destyle.phrases import find_phrase
 from stylear.curate.synthesize.prompts.destyle.pieces import Cut
-from stylear.curate.synthesize.prompts.destyle.tags import kind_of
-from stylear.curate.synthesize.prompts.destyle.words import style_words, tokens
+from stylear.curate.synthesize.prompts.destyle.tags import classify_part
+from stylear.curate.synthesize.prompts.destyle.words import style_words, tokenize
 
 # between the parts of a caption: commas, sentence ends, dashes with spaces around them
 BETWEEN = re.compile(r"( ?(?:(?<!\d),|,(?!\d)|[;|]|\.(?= |$)|:(?= )| [-–—](?= )) ?)")
 BRACKETS = re.compile(r" ?[(\[]([^()\[\]]*)[)\]]")
 OPENING = ('"', "'", "“", "‘", "«", "(", "[")
 WEIGHT = re.compile(r":[0-9.]+$")  # "(masterpiece:1.2)"
-MAX_PASSES = 8  # each takes at least one word out; what needs more is no caption
+MAX_PASSES = 8  # each removes at least one word; no real caption needs more
 
 
 class Destyled(NamedTuple):
-    """A caption without its words of style, and these, as they stood."""
+    """A caption without its words of style, and the words removed."""
 
-    text: str  # empty when nothing else was there
+    text: str  # empty if nothing is left
     removed: tuple[str, ...]
 
 
 def destyle(caption: str) -> Destyled:
-    """`caption` without words of style; unchanged, to the byte, when there are none.
+    """Remove words of style from a caption; without any it is returned byte for byte.
 
-    Applying it again changes nothing. The rules are ours, after what StyleShot says of its captions.
+    Applying it again changes nothing. The rules are ours, after StyleShot's description of its captions.
     """
     text, removed = caption, list[str]()
     for _ in range(MAX_PASSES):
         before = text
-        text = _once(text, removed)
+        text = _remove_once(text, removed)
         if text == before:
             break
-        text = _tidy(text, caption)
+        text = _clean_up(text, caption)
     return Destyled(text, tuple(removed))
 
 
 class _Part(NamedTuple):
-    """What stands between two separators, and the separator before it."""
+    """The text between two separators, and the separator before it."""
 
     separator: str
     text: str
 
 
-def _once(text: str, removed: list[str]) -> str:
-    """One pass: what is left; `text` itself when there was nothing to remove."""
+def _remove_once(text: str, removed: list[str]) -> str:
+    """One pass: the text left; `text` itself if there was nothing to remove."""
     before, whole = len(removed), text
-    text = BRACKETS.sub(lambda found: _without_bracket(found, removed), text)
+    text = BRACKETS.sub(lambda found: _remove_bracket(found, removed), text)
     pieces = BETWEEN.split(text)
     parts = [_Part("", pieces[0])] + [
         _Part(*pair) for pair in zip(pieces[1::2], pieces[2::2], strict=True)
     ]
     closing = parts.pop().separator if len(parts) > 1 and not parts[-1].text else ""
-    kinds = [_kind(parts, i) for i in range(len(parts))]
+    kinds = [_classify(parts, i) for i in range(len(parts))]
     if all(kinds):
         if "style" not in kinds:
-            return text  # "Charcoal", "Salvador Dalí": nothing says that it is about a style
+            return text  # "Charcoal", "Salvador Dalí": may not be about style at all
         removed.append(text)
         return ""
     first = next(i for i, kind in enumerate(kinds) if not kind)
-    shorter, cuts = _cut(parts[first].text, head=True)
+    shorter, cuts = _remove_phrases(parts[first].text, head=True)
     headed = shorter != parts[first].text
-    runs = _runs(kinds)
+    runs = _find_runs(kinds)
     kept: list[_Part] = []
     stronger = ""  # of the separators before what was removed
     for i, part in enumerate(parts):
-        if i in runs and _removable(parts, kinds, runs[i], headed=first if headed else None):
+        if i in runs and _is_removable(parts, kinds, runs[i], headed=first if headed else None):
             removed.append(part.text)
             stronger = stronger or (part.separator if "." in part.separator else "")
             continue
         if not kinds[i]:
-            part_text, cuts = (shorter, cuts) if i == first else _cut(part.text, head=False)
+            part_text, cuts = (
+                (shorter, cuts) if i == first else _remove_phrases(part.text, head=False)
+            )
             removed += cuts
             part = part._replace(text=part_text)
         if stronger and "." not in part.separator:
@@ -90,31 +91,31 @@ def _once(text: str, removed: list[str]) -> str:
         stronger = ""
     if len(removed) == before:
         return whole
-    told = [part for part in kept if part.text]
-    if not told:
+    rest = [part for part in kept if part.text]
+    if not rest:
         return ""
     closing = closing or stronger.strip()
-    return told[0].text + "".join(p.separator + p.text for p in told[1:]) + closing
+    return rest[0].text + "".join(p.separator + p.text for p in rest[1:]) + closing
 
 
-def _kind(parts: list[_Part], place: int) -> str:
-    """Whether a part is style: a sentence of its own, or an entry of an enumeration."""
+def _classify(parts: list[_Part], place: int) -> str:
+    """Classify a part as style, hint or neither, as a sentence of its own or an entry of a list."""
     following = parts[place + 1].separator if place + 1 < len(parts) else ""
     listed = "," in parts[place].separator + following
-    words = tokens(parts[place].text)
-    kind = kind_of(words, listed=listed, alone=len(parts) > 1 and not listed)
+    words = tokenize(parts[place].text)
+    kind = classify_part(words, listed=listed, alone=len(parts) > 1 and not listed)
     if kind and words[0].word == "in":  # the style of a picture in the scene?
         for part in parts[:place]:
-            earlier = tokens(part.text)
-            if style_words().media.within(earlier) and not kind_of(
+            earlier = tokenize(part.text)
+            if style_words().media.occurs_in(earlier) and not classify_part(
                 earlier, listed=True, alone=False
             ):
                 return ""
     return kind
 
 
-def _runs(kinds: list[str]) -> dict[int, range]:
-    """The run of parts that are style, for each part in one."""
+def _find_runs(kinds: list[str]) -> dict[int, range]:
+    """For each part that is style, the run of adjacent style parts that it belongs to."""
     found: dict[int, range] = {}
     start = 0
     for i, kind in enumerate([*kinds, ""]):
@@ -124,11 +125,11 @@ def _runs(kinds: list[str]) -> dict[int, range]:
     return found
 
 
-def _removable(parts: list[_Part], kinds: list[str], run: range, *, headed: int | None) -> bool:
-    """Whether a run holds style beyond doubt, and is no enumeration that goes on with "and".
+def _is_removable(parts: list[_Part], kinds: list[str], run: range, *, headed: int | None) -> bool:
+    """Whether a run is certainly style, and not part of a list that continues with "and".
 
-    `headed`: the part that lost a head such as "a photo of", which speaks for a run before it
-    ("a bright, abstract painting of") and one at the end.
+    `headed`: the part that lost a head such as "a photo of", which is evidence for a run before it
+    ("a bright, abstract painting of") and for one at the end.
     """
     at_end = run.stop == len(parts)
     if not at_end and "," in parts[run.stop].separator:
@@ -139,30 +140,30 @@ def _removable(parts: list[_Part], kinds: list[str], run: range, *, headed: int 
     return evident or any(kinds[i] == "style" for i in run)
 
 
-def _cut(text: str, *, head: bool) -> tuple[str, list[str]]:
-    """A part without its head and the phrases inside, and what was taken out."""
+def _remove_phrases(text: str, *, head: bool) -> tuple[str, list[str]]:
+    """Remove the head and the phrases of style from a part; the text left, and the words removed."""
     removed: list[str] = []
-    cut = head_of(tokens(text)) if head else None
+    cut = find_head(tokenize(text)) if head else None
     while cut is not None:
         removed.append(text[cut.start : cut.end].strip())
         text = _join(text[: cut.start], cut, text[cut.end :])
-        found = tokens(text)
-        cut = (head_of(found) if head else None) or inside(found)
-    if not removed and (cut := inside(tokens(text))):
-        return _cut_inside(text, cut, removed)
+        found = tokenize(text)
+        cut = (find_head(found) if head else None) or find_phrase(found)
+    if not removed and (cut := find_phrase(tokenize(text))):
+        return _remove_inside(text, cut, removed)
     return text, removed
 
 
-def _cut_inside(text: str, cut: Cut | None, removed: list[str]) -> tuple[str, list[str]]:
+def _remove_inside(text: str, cut: Cut | None, removed: list[str]) -> tuple[str, list[str]]:
     while cut is not None:
         removed.append(text[cut.start : cut.end].strip())
         text = _join(text[: cut.start], cut, text[cut.end :])
-        cut = inside(tokens(text))
+        cut = find_phrase(tokenize(text))
     return text, removed
 
 
 def _join(before: str, cut: Cut, after: str) -> str:
-    """The text around a cut; an article before it fits the word that follows now."""
+    """Join the text around a cut, adapting an article before it to the word that now follows."""
     following = (cut.instead + after).lstrip()
     article = re.search(r"\b([Aa])n?\s+$", before)
     if article and following:
@@ -172,17 +173,17 @@ def _join(before: str, cut: Cut, after: str) -> str:
     return f"{before.rstrip()}{gap}{following}".rstrip()
 
 
-def _without_bracket(found: re.Match[str], removed: list[str]) -> str:
-    words = tokens(WEIGHT.sub("", found[1]))
-    if kind_of(words, listed=False, alone=True):
+def _remove_bracket(found: re.Match[str], removed: list[str]) -> str:
+    words = tokenize(WEIGHT.sub("", found[1]))
+    if classify_part(words, listed=False, alone=True):
         removed.append(found[0].strip())
         return ""
     return found[0]
 
 
-def _tidy(text: str, caption: str) -> str:
-    """The rest as a caption: single spaces, a capital where there was one, no loose marks."""
+def _clean_up(text: str, caption: str) -> str:
+    """The text as a caption: single spaces, the original capitalisation, no stray punctuation."""
     text = " ".join(text.split()).strip(" ,;|:-–—")
-    if not any(token.word not in ("a", "an", "the", "of", "and") for token in tokens(text)):
+    if not any(token.word not in ("a", "an", "the", "of", "and") for token in tokenize(text)):
         return ""
     return text[0].upper() + text[1:] if caption[:1].isupper() else text

@@ -1,38 +1,48 @@
-"""Heads: the medium that a caption begins with, unless the picture itself is in the scene."""
+"""Heads: the medium that a caption begins with, unless the picture is a thing in the scene."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stylear.curate.synthesize.prompts.destyle.pieces import ARTICLES, Cut, described, names
+from stylear.curate.synthesize.prompts.destyle.pieces import (
+    ARTICLES,
+    Cut,
+    match_description,
+    match_names,
+)
 from stylear.curate.synthesize.prompts.destyle.words import StyleWords, Token, style_words
 
 LINKS = ("of", "depicting", "showing", "portraying", "featuring", "illustrating")
-# after these a verb does not belong to the picture any more
+# after these a verb no longer belongs to the picture
 CLAUSES = ("that", "who", "which", "whose", "while", "as", "where", "when", "because", "and")
 TELLS = ("shows", "depicts", "features", "portrays", "captures", "displays")
-# what a picture does; "a photo of a dog is running" speaks of the dog
+# states of a picture; "a photo of a dog is running" is about the dog
 STATES = ("hanging", "sitting", "lying", "laying", "leaning", "standing", "resting", "being")
 OF_THE = [["the", period] for period in ("day", "week", "month", "year")]  # "picture of the day"
 # "a pixel art exhibition"
 NOT_ALONE = ("exhibition", "gallery", "class", "show", "game", "video", "museum", "book", "style")
 
 
-def head_of(text: Sequence[Token]) -> Cut | None:
-    """The medium that a caption begins with: "An oil painting of", "This photo shows", "a pixel art"."""
+def find_head(text: Sequence[Token]) -> Cut | None:
+    """Find the medium that a caption begins with: "An oil painting of", "This photo shows", "a pixel art"."""
     words, place = style_words(), 0
     if [token.word for token in text[:2]] in (["this", "is"], ["here", "is"]):
         place = 2
     determiner = text[place].word if place < len(text) else ""
     article = determiner in ARTICLES
     first = place + (article or determiner in ("the", "this"))
-    found = described(text, first, words)
+    found = match_description(text, first, words)
     after, last = found.end, text[found.end].word if found.end < len(text) else ""
-    if found.medium and last in TELLS and not words.verbs.at(text, after + 1) and text[after + 1 :]:
+    if (
+        found.medium
+        and last in TELLS
+        and not words.verbs.match(text, after + 1)
+        and text[after + 1 :]
+    ):
         return Cut(text[0].start, text[after + 1].start)
     if determiner in ("the", "this"):
         return None
-    if found.medium and (link := _link(text, after, words)):
+    if found.medium and (link := _match_link(text, after, words)):
         if [token.word for token in text[link : link + 2]] in OF_THE:
             return None
         if _is_thing(text[link:], words, drawn=not found.photograph):
@@ -40,32 +50,38 @@ def head_of(text: Sequence[Token]) -> Cut | None:
         end = text[link].start if link < len(text) else text[-1].end
         return Cut(text[0].start, end, _framing(text[place].word if article else "", found.framing))
     bare = found.end - first
-    if bare and found.technique and words.framings.at(text, found.end):  # "a watercolor portrait"
+    if (
+        bare and found.technique and words.framings.match(text, found.end)
+    ):  # "a watercolor portrait"
         thing = _is_thing(text[found.end :], words, drawn=True)
         return None if thing else Cut(text[first].start, text[found.end].start)
-    if bare and bare == words.adjectives.at(text, first) and last not in ("", *NOT_ALONE, *LINKS):
+    if (
+        bare
+        and bare == words.adjectives.match(text, first)
+        and last not in ("", *NOT_ALONE, *LINKS)
+    ):
         return Cut(text[first].start, text[after].start)
     return None
 
 
-def _link(text: Sequence[Token], place: int, words: StyleWords) -> int:
-    """The place after "of", or after "by <artist> of"; 0 when neither stands at `place`."""
+def _match_link(text: Sequence[Token], place: int, words: StyleWords) -> int:
+    """The index after "of", or after "by <artist> of"; 0 if neither is at `place`."""
     if place < len(text) and text[place].word == "by":
-        place = names(text, place + 1, words)[0]
+        place = match_names(text, place + 1, words)[0]
     return place + 1 if place < len(text) and text[place].word in LINKS else 0
 
 
 def _is_thing(rest: Sequence[Token], words: StyleWords, *, drawn: bool) -> bool:
-    """Whether what follows "a painting of" says that the painting itself is in the scene."""
-    if words.objects.within(rest):
+    """Whether the text after "a painting of" says that the painting itself is in the scene."""
+    if words.objects.occurs_in(rest):
         return True
     clause = next((i for i, token in enumerate(rest) if token.word in CLAUSES), len(rest))
     for place in range(clause):
         after = rest[place + 1].word if place + 1 < len(rest) else ""
-        if words.verbs.at(rest, place) and (not after.endswith("ing") or after in STATES):
+        if words.verbs.match(rest, place) and (not after.endswith("ing") or after in STATES):
             return True
     on = [i for i, token in enumerate(rest) if token.word in ("on", "across")]
-    return drawn and any(words.surfaces.within(rest[i + 1 : i + 5]) for i in on)
+    return drawn and any(words.surfaces.occurs_in(rest[i + 1 : i + 5]) for i in on)
 
 
 def _framing(article: str, framing: str) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from stylear.curate.synthesize.prompts.destyle.pieces import (
     ARTICLES,
     Cut,
-    Described,
-    described,
-    names,
-    style_of,
+    Description,
+    match_description,
+    match_names,
+    match_style_of,
 )
 from stylear.curate.synthesize.prompts.destyle.words import StyleWords, Token, style_words
 
@@ -18,7 +18,7 @@ MADE = (
     *("done", "painted", "drawn", "rendered", "illustrated", "created", "depicted", "made"),
     "sketched",
 )
-# before "as a painting" and "in oil painting" these speak of something else
+# after these "as a painting" and "in oil painting" do not describe the picture
 NOT_AS = ("dressed", "used", "known", "such", "same", "disguised", "serves", "served")
 NOT_IN = (
     *("class", "classes", "course", "courses", "lesson", "lessons", "degree", "interest"),
@@ -26,35 +26,35 @@ NOT_IN = (
 )
 
 
-def inside(text: Sequence[Token]) -> Cut | None:
-    """The first phrase of style after the first word of a text: "in the style of", "by Monet".
+def find_phrase(text: Sequence[Token]) -> Cut | None:
+    """Find the first phrase of style after the first word: "in the style of", "by Monet".
 
-    After a medium it is the style of a picture in the scene ("a wall with a painting by Monet").
+    After a medium it describes a picture in the scene ("a wall with a painting by Monet") and does not count.
     """
     words = style_words()
     for place in range(1, len(text)):
         word, end = text[place].word, 0
-        if words.media.at(text, place - 1):
+        if words.media.match(text, place - 1):
             return None
         if word == "in":
-            end = style_of(text, place, words) or _in_style(text, place, words)
+            end = match_style_of(text, place, words) or _match_in_style(text, place, words)
         elif word == "by":
-            named, known = names(text, place + 1, words)
+            named, known = match_names(text, place + 1, words)
             end = named if known else 0
         elif word == "as" and text[place - 1].word not in NOT_AS:
-            found = _after_article(text, place + 1, words)
+            found = _match_after_article(text, place + 1, words)
             end = found.end if found.medium and found.end == len(text) else 0
         elif word == "trending":
-            end = place + words.tags.at(text, place)
+            end = place + words.tags.match(text, place)
         if end > place:
             start = place - (text[place - 1].word in MADE)
             return Cut(text[start - 1].end if start else text[0].start, text[end - 1].end)
     return None
 
 
-def _in_style(text: Sequence[Token], place: int, words: StyleWords) -> int:
+def _match_in_style(text: Sequence[Token], place: int, words: StyleWords) -> int:
     """The end of "in pop art style", or of "in oil painting" at the end of a text."""
-    found = _after_article(text, place + 1, words)
+    found = _match_after_article(text, place + 1, words)
     begins = place + 1 + (text[place + 1].word in (*ARTICLES, "the")) if found.end else place
     if found.end - begins >= 2 and text[found.end - 1].word in ("style", "styled"):
         return found.end
@@ -64,8 +64,8 @@ def _in_style(text: Sequence[Token], place: int, words: StyleWords) -> int:
     return found.end if found.medium and several and found.end == len(text) and allowed else 0
 
 
-def _after_article(text: Sequence[Token], place: int, words: StyleWords) -> Described:
+def _match_after_article(text: Sequence[Token], place: int, words: StyleWords) -> Description:
     if place < len(text) and text[place].word in (*ARTICLES, "the"):
         place += 1
-    found = described(text, place, words)
+    found = match_description(text, place, words)
     return found if found.end > place else found._replace(end=0, medium=False)

@@ -1,32 +1,32 @@
-"""Tags: parts of a caption that are style by themselves, between commas or as a sentence."""
+"""Tags: parts of a caption that are style on their own, between commas or as a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-from stylear.curate.synthesize.prompts.destyle.pieces import ARTICLES, names, style_of
+from stylear.curate.synthesize.prompts.destyle.pieces import ARTICLES, match_names, match_style_of
 from stylear.curate.synthesize.prompts.destyle.words import Token, style_words
 
 Kind = Literal["style", "hint", ""]
 
 
-def kind_of(text: Sequence[Token], *, listed: bool, alone: bool) -> Kind:
-    """What a part of a caption is: style, style only in company of other style, or something else.
+def classify_part(text: Sequence[Token], *, listed: bool, alone: bool) -> Kind:
+    """Classify a part of a caption: style, a hint (style only next to other style), or neither ("").
 
     `listed`: it is an entry between commas. `alone`: it is a sentence of its own ("Oil painting.").
     """
     words, place, seen, after_medium = style_words(), 0, 0, False
     article = bool(text) and text[0].word in ARTICLES and listed
-    style = words.tags.at(text, 0) == len(text) > 0
+    style = words.tags.match(text, 0) == len(text) > 0
     while place < len(text):
         word = text[place].word
-        if word == "in" and (end := style_of(text, place, words)):
+        if word == "in" and (end := match_style_of(text, place, words)):
             return "style" if end == len(text) else ""
-        named, known = names(text, place + 1, words) if word == "by" else (0, False)
-        medium, tag = words.media.at(text, place), words.tags.at(text, place)
+        named, known = match_names(text, place + 1, words) if word == "by" else (0, False)
+        medium, tag = words.media.match(text, place), words.tags.match(text, place)
         others = (words.hints, words.techniques, words.qualities, words.artists)
-        length = max(medium, tag, *(phrases.at(text, place) for phrases in others))
+        length = max(medium, tag, *(phrases.match(text, place) for phrases in others))
         if named > place + 1:
             length, seen = named - place, seen + 1
             style = style or (not article and (known or after_medium))
@@ -43,7 +43,7 @@ def kind_of(text: Sequence[Token], *, listed: bool, alone: bool) -> Kind:
         ):
             length = 1
         else:
-            length = words.degrees.at(text, place) or words.framings.at(text, place)
+            length = words.degrees.match(text, place) or words.framings.match(text, place)
         if not length:
             return ""
         place += length

@@ -1,4 +1,4 @@
-"""The words of style, from words.txt, and finding them in a caption, the longest first."""
+"""The words of style in words.txt, and matching them in a caption, the longest first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECTIONS = (
 
 
 class Token(NamedTuple):
-    """One word of a text: where it stands, and how it is looked up."""
+    """One word of a text: its position, and the form in which it is looked up."""
 
     start: int
     end: int
@@ -27,13 +27,15 @@ class Token(NamedTuple):
 
 
 @lru_cache(maxsize=64)  # each rule asks for the same parts of a caption
-def tokens(text: str) -> tuple[Token, ...]:
-    """The words of a text; what stands between them (spaces, hyphens) does not count."""
-    return tuple(Token(*m.span(), fold(m[0]), m[0][0].isupper()) for m in WORD.finditer(text))
+def tokenize(text: str) -> tuple[Token, ...]:
+    """The words of a text, without the spaces and hyphens between them."""
+    return tuple(
+        Token(*m.span(), normalize_word(m[0]), m[0][0].isupper()) for m in WORD.finditer(text)
+    )
 
 
-def fold(word: str) -> str:
-    """A word as it is looked up."""
+def normalize_word(word: str) -> str:
+    """A word in lower case, without accents."""
     if not word.isascii():
         marks = unicodedata.normalize("NFKD", word.replace("’", "'"))
         word = "".join(c for c in marks if not unicodedata.combining(c))
@@ -41,18 +43,18 @@ def fold(word: str) -> str:
 
 
 class Phrases:
-    """Phrases of one or more words, found at a place of a text."""
+    """A set of phrases of one or more words."""
 
     def __init__(self, phrases: Iterable[str]) -> None:
         self._by_first: dict[str, list[tuple[str, ...]]] = {}
         for phrase in phrases:
-            words = tuple(token.word for token in tokens(phrase))
+            words = tuple(token.word for token in tokenize(phrase))
             self._by_first.setdefault(words[0], []).append(words)
         for same in self._by_first.values():
             same.sort(key=len, reverse=True)
 
-    def at(self, text: Sequence[Token], place: int) -> int:
-        """How many words the longest phrase has that begins at `place`; 0 for none."""
+    def match(self, text: Sequence[Token], place: int) -> int:
+        """The number of words of the longest phrase at `place`; 0 for none."""
         if place >= len(text):
             return 0
         first = text[place].word
@@ -69,9 +71,9 @@ class Phrases:
                 return len(words)
         return 0
 
-    def within(self, text: Sequence[Token]) -> bool:
-        """Whether one of them stands anywhere in a text."""
-        return any(self.at(text, place) for place in range(len(text)))
+    def occurs_in(self, text: Sequence[Token]) -> bool:
+        """Whether a text contains one of the phrases."""
+        return any(self.match(text, place) for place in range(len(text)))
 
 
 class StyleWords(NamedTuple):
@@ -96,7 +98,7 @@ class StyleWords(NamedTuple):
 
 @cache
 def style_words() -> StyleWords:
-    """The word list that is shipped, read once."""
+    """The shipped word list, read once."""
     found: dict[str, list[str]] = {name: [] for name in SECTIONS}
     framed: dict[tuple[str, ...], str] = {}
     section = ""
@@ -107,5 +109,5 @@ def style_words() -> StyleWords:
             phrase, arrow, stays = line.partition(" => ")
             found[section].append(phrase)
             if arrow:
-                framed[tuple(token.word for token in tokens(phrase))] = stays
+                framed[tuple(token.word for token in tokenize(phrase))] = stays
     return StyleWords(**{name: Phrases(found[name]) for name in SECTIONS}, framed=framed)

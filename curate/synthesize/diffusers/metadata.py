@@ -1,4 +1,4 @@
-"""What every image of a diffusers pipeline is said to come from, but for its own job."""
+"""The metadata that all images of one diffusers pipeline share."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from stylear.curate.recipe.synthesizers import DiffusionSettings
 from stylear.pair import Scalar
 
 
-def lineage(
+def pipeline_metadata(
     pipeline: Any,
     settings: DiffusionSettings,
     hashes: Mapping[str, str],
     dtype: torch.dtype,
     device: str,
 ) -> dict[str, Scalar]:
-    """The settings that decide, names and hashes of the weights, sampler, libraries and device."""
+    """The settings that decide an image, weights hashes, scheduler, library versions and device."""
     sampler = pipeline.scheduler
-    told = {name: scalar(value) for name, value in settings.deciding().items()}
+    decisive = {name: to_scalar(value) for name, value in settings.deciding().items()}
     return {
-        **told,
+        **decisive,
         "pipeline": type(pipeline).__name__,
         **hashes,
         "sampler": type(sampler).__name__,
-        "sampler_options": scalar(options_of(sampler)),
+        "sampler_options": to_scalar(scheduler_config(sampler)),
         "dtype": str(dtype).removeprefix("torch."),
         "safety": "no checker"
         if getattr(pipeline, "safety_checker", None) is None
@@ -38,13 +38,13 @@ def lineage(
     }
 
 
-def options_of(sampler: Any) -> dict[str, Any]:
-    """A scheduler's configuration without what diffusers notes beside it."""
+def scheduler_config(sampler: Any) -> dict[str, Any]:
+    """A scheduler's configuration without the private keys that diffusers adds."""
     return {name: value for name, value in sampler.config.items() if not name.startswith("_")}
 
 
-def scalar(value: Any) -> Scalar:
-    """A setting as one value: what is more is JSON, what JSON has no word for its text."""
+def to_scalar(value: Any) -> Scalar:
+    """A setting as one value: lists and mappings as JSON, anything JSON cannot hold as its text."""
     if isinstance(value, Scalar):
         return value
     return json.dumps(value, sort_keys=True, default=str)
