@@ -2,106 +2,122 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
-from stylear.evaluation.evaluate import Evaluation
+    from stylear.curate.report.page import Section
+    from stylear.evaluation.evaluate import Evaluation
 
-SAW = {
+TITLE = "StyleAR toolkit: the demo"
+TRAINING = {
     "base": "mini-ar: the embedded drawings only, text only; it cannot see the reference",
     "shipped": "mini-stylear: mini-ar after SFT on rendered drawings in 320 variants of 20 styles",
     "after SFT": "mini-stylear after SFT (LoRA) on the corpus below",
     "after DPO": "the same after DPO on the preference pairs below",
 }
+METRICS_NOTE = (
+    "Mean and 95% bootstrap interval over (reference, prompt) pairs. clip_t: similarity of picture and"
+    " prompt; clip_i: of picture and reference; texture: of their textures, measured without weights;"
+    " harmonic: mean of clip_t and texture; leakage: how much of the reference's own content shows."
+)
+CURVES = (
+    ("sft", [["loss", "validation_loss"]]),
+    ("dpo", [["loss"], ["margin", "accuracy"], ["chosen_log_prob", "rejected_log_prob"]]),
+)
 
 
 def write_page(out: Path, evaluation: Evaluation, seconds: Mapping[str, float]) -> Path:
     """Write `index.html` into the demo's folder; its path."""
-    from stylear.curate.report.page import document, render_sections
+    from stylear.curate.report.corpus_page import corpus_sections
+    from stylear.curate.report.facts import read_facts
+    from stylear.curate.report.overview import render_totals
+    from stylear.curate.report.page import Section, render_page, render_paragraph
 
-    body = "".join(
-        [
-            "<h1>StyleAR toolkit: the demo</h1><p>A style corpus was built and audited, a small model "
-            "was trained on it, and it drew prompts in the style of reference pictures. Everything ran "
-            "offline on this machine, on the embedded mini family.</p>",
-            grid(evaluation),
-            table(evaluation),
-            curves(out),
-            minutes(seconds),
-            render_sections(out / "corpus"),
-        ]
+    facts = read_facts(out / "corpus")
+    introduction = render_paragraph(
+        "A style corpus was built and audited, a small model was trained on it, and it drew prompts in the"
+        " style of reference pictures. Everything ran offline on this machine, on the embedded mini family.",
+        "introduction",
     )
+    sections = [
+        pictures_section(evaluation),
+        metrics_section(evaluation),
+        training_section(out),
+        time_section(seconds),
+        Section("corpus", f"Corpus {facts.recipe.name}", render_totals(facts)),
+        *corpus_sections(facts, "corpus"),
+    ]
     path = out / "index.html"
-    path.write_text(document("StyleAR demo", body), encoding="utf-8")
+    path.write_text(render_page(TITLE, introduction, sections), encoding="utf-8")
     return path
 
 
-def grid(evaluation: Evaluation) -> str:
-    """One block a model: rows are references, columns are prompts; first seed."""
+def pictures_section(evaluation: Evaluation) -> Section:
+    """One table a model: rows are references, columns are prompts; the first seed of each."""
+    from stylear.curate.report.page import (
+        Section,
+        make_anchor,
+        render_heading,
+        render_paragraph,
+        render_table,
+        render_untrusted,
+        shorten_text,
+    )
+    from stylear.curate.report.pictures import render_picture
+
     first: dict[tuple[str, str, str], Image.Image] = {}
     for sample in evaluation.samples:
         first.setdefault((sample.model, sample.reference, sample.prompt), sample.picture)
-    parts = ["<h2>Pictures</h2><p>First seed of everything, nothing chosen.</p>"]
-    for model in evaluation.models:
-        head = "".join(f"<th>{escape(prompt)}</th>" for prompt in evaluation.prompts)
-        rows = ""
+    parts = [
+        render_paragraph("The first seed of each reference and prompt; none was chosen by eye.")
+    ]
+    for number, model in enumerate(evaluation.models, 1):
+        rows = []
         for reference in evaluation.references:
-            held = "<br><span class='held'>held out</span>" if reference.held_out else ""
-            cells = "".join(
-                f"<td>{image(first[model, reference.id, prompt])}</td>"
+            style = reference.id.split("--")[0]
+            held_out = '<span class="held-out">held out</span>' if reference.held_out else ""
+            cells = [
+                render_picture(
+                    first[model, reference.id, prompt],
+                    f"{model}: {prompt}, in the style of {style}",
+                )
                 for prompt in evaluation.prompts
-            )
-            name = escape(reference.id.split("--")[0])
-            rows += f"<tr><td>{image(reference.picture)}</td><td>{name}{held}</td>{cells}</tr>"
-        saw = escape(SAW.get(model, ""))
-        parts.append(
-            f'<h3>{escape(model)} <span class="mute">{saw}</span></h3><table class="grid">'
-            f"<tr><th>reference</th><th></th>{head}</tr>{rows}</table>"
-        )
-    return "".join(parts)
+            ]
+            shown = render_picture(reference.picture, f"Style reference {style}")
+            rows.append([shown, f"{escape(shorten_text(style))} {held_out}", *cells])
+        heads = ["reference", "style", *map(render_untrusted, evaluation.prompts)]
+        anchor = make_anchor("model", str(number), model)
+        parts += [
+            render_heading(3, shorten_text(model), anchor, TRAINING.get(model, "")),
+            render_table(f"Pictures of {shorten_text(model)}", heads, rows, "grid"),
+        ]
+    return Section("pictures", "Pictures", "".join(parts))
 
 
-def image(picture: Image.Image) -> str:
-    """The picture as an inline PNG."""
-    stream = io.BytesIO()
-    picture.convert("RGB").save(stream, "PNG", optimize=True)
-    return (
-        f'<img alt="" src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
-    )
+def metrics_section(evaluation: Evaluation) -> Section:
+    """The metrics of each model with their 95% intervals."""
+    from stylear.curate.report.page import Section, render_paragraph, render_table
 
-
-def table(evaluation: Evaluation) -> str:
-    """Metrics with their 95% intervals."""
     rows: Sequence[Mapping[str, Any]] = evaluation.table()
-    head = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row.values()) + "</tr>"
-        for row in rows
-    )
-    return (
-        "<h2>Measured</h2><p>Mean and 95% bootstrap interval over (reference, prompt) pairs. clip_t: "
-        "picture and prompt; clip_i: picture and reference; texture: weight-free texture similarity to "
-        "the reference; harmonic: mean of clip_t and texture; leakage: how much of the reference's own "
-        f"content shows.</p><table><tr>{head}</tr>{body}</table>"
-    )
+    table = [[escape(str(value)) for value in row.values()] for row in rows]
+    heads = [escape(str(name)) for name in rows[0]]
+    body = render_paragraph(METRICS_NOTE) + render_table("Metrics of each model", heads, table)
+    return Section("measured", "Measured", body)
 
 
-def curves(out: Path) -> str:
+def training_section(out: Path) -> Section:
     """Training curves of SFT and DPO."""
     from stylear.curate.report.charts import line_chart_svg
+    from stylear.curate.report.page import Section
 
     charts = ""
-    for run, groups in (
-        ("sft", [["loss", "validation_loss"]]),
-        ("dpo", [["loss"], ["margin", "accuracy"], ["chosen_log_prob", "rejected_log_prob"]]),
-    ):
+    for run, groups in CURVES:
         text = (out / run / "metrics.jsonl").read_text(encoding="utf-8")
         lines = [json.loads(line) for line in text.splitlines()]
         for names in groups:
@@ -110,12 +126,12 @@ def curves(out: Path) -> str:
                 for name in names
             }
             charts += line_chart_svg(f"{run}: {', '.join(names)}", series)
-    return f'<h2>Training</h2><div class="charts">{charts}</div>'
+    return Section("training", "Training", f'<div class="charts">{charts}</div>')
 
 
-def minutes(seconds: Mapping[str, float]) -> str:
-    """What each step took."""
-    rows = "".join(
-        f"<tr><td>{escape(k)}</td><td class='n'>{v:.0f} s</td></tr>" for k, v in seconds.items()
-    )
-    return f"<h2>Time</h2><table>{rows}</table>"
+def time_section(seconds: Mapping[str, float]) -> Section:
+    """How long each step took."""
+    from stylear.curate.report.page import Cell, Section, render_table
+
+    rows: list[list[Cell]] = [[escape(step), round(spent)] for step, spent in seconds.items()]
+    return Section("time", "Time", render_table("Time of each step", ["step", "seconds"], rows))

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-BACKGROUND, INK, FAINT, EMPTY = "white", "#222222", "#888888", "#eeeeee"
+BACKGROUND, INK, FAINT, EMPTY = "white", "#222222", "#666666", "#eeeeee"
 GAP, TEXT_PX, TITLE_PX, MAX_LINES = 4, 11, 15, 3
 
 

@@ -13,7 +13,6 @@ from test_filter import GREY, raw, recipe, stylized
 from stylear.curate.filter import diversity_rows, what_stays
 from stylear.curate.filter.diversity import SAMPLE, STYLE_SAMPLE, distances, drawn, vendi
 from stylear.curate.recipe import Recipe
-from stylear.curate.report.diversity import diversity_table
 
 
 def measured(pairs: list[Candidate], asked: Recipe | None = None) -> dict[str, dict[str, Any]]:
@@ -103,12 +102,3 @@ def test_a_corpus_without_pairs_has_nothing_to_measure() -> None:
     found = measured([])
     assert [row["pairs"] for row in found.values()] == [0, 0, 0]
     assert {row["vendi"] for row in found.values()} == {None}
-
-
-def test_the_report_shows_each_row_escaped() -> None:
-    assert diversity_table([]) == ""
-    pairs = [picture("a", 0, reference="<b>--1"), picture("b", 3, reference="<b>--2")]
-    page = diversity_table(diversity_rows(rows(pairs, None)[1], recipe()))
-    assert '<tr><td>&lt;b&gt;</td><td class="n">2</td>' in page
-    assert page.count("<tr>") == 5
-    assert '<td class="n">2.00</td><td class="n">-</td>' in page

@@ -1,0 +1,64 @@
+"""Where the thresholds of a recipe cut the scores of a corpus, to be drawn in their histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stylear.curate.filter import Rows, decide
+from stylear.curate.filter.table import read_columns
+from stylear.curate.filter.thresholds import apply_threshold, failures
+from stylear.curate.recipe import FilterSettings, Recipe, Threshold
+from stylear.curate.report.charts import Limit
+
+
+def find_cutoffs(corpus: Path, recipe: Recipe) -> dict[str, list[Limit]]:
+    """The limits of each score. Percentiles are left out of a corpus whose columns are gone or outdated."""
+    rules = recipe.filter
+    found: dict[str, list[Limit]] = {rule.score: [] for rule in (*rules.thresholds, *rules.votes)}
+    rows = read_columns(corpus, recipe) if found else None
+    if rows is not None:  # what the filter decides before it comes to the thresholds
+        exact = rules.duplicates.model_copy(update={"phash_distance": None})
+        decide(rows, FilterSettings(duplicates=exact, best_of=None))
+    for threshold in rules.thresholds:
+        found[threshold.score] += limits_of(threshold, rows)
+        if rows is not None:
+            apply_threshold(rows, threshold)
+    for vote in rules.votes:
+        found[vote.score] += [
+            Limit(limit.value, f"vote: {limit.label}") for limit in limits_of(vote, rows)
+        ]
+    return found
+
+
+def limits_of(threshold: Threshold, rows: Rows | None) -> Iterator[Limit]:
+    """The fixed limits of a threshold, and the value at which its percentile cuts."""
+    if threshold.min is not None:
+        yield Limit(threshold.min, f"min {threshold.min:g}")
+    if threshold.max is not None:
+        yield Limit(threshold.max, f"max {threshold.max:g}")
+    if threshold.percentile is not None and rows is not None:
+        cuts = percentile_cuts(threshold, rows)
+        label = f"lowest {threshold.percentile:g} %"
+        if threshold.within == "style" and len(cuts) > 1:
+            yield Limit(cuts[0], f"{label} of each style: from {cuts[0]:.3g}")
+            yield Limit(cuts[-1], f"{label} of each style: to {cuts[-1]:.3g}")
+        elif cuts:
+            yield Limit(cuts[0], f"{label}: {cuts[0]:.3g}")
+
+
+def percentile_cuts(threshold: Threshold, rows: Rows) -> list[float]:
+    """The lowest score that passes the percentile, of all stylized pairs or of each style; ascending."""
+    alone = threshold.model_copy(update={"min": None, "max": None})
+    scores, valid = rows.score(threshold.score)
+    failed = np.zeros(len(rows), bool)
+    for outside, _ in failures(rows, alone):
+        failed |= outside
+    passed = np.flatnonzero(valid & rows.kept & rows.stylized & ~failed)
+    if threshold.within != "style":
+        return [float(scores[passed].min())] if len(passed) else []
+    passed = passed[np.lexsort((scores[passed], rows["style"][passed]))]
+    starts = np.flatnonzero(np.diff(rows["style"][passed], prepend=-2))
+    return sorted(float(scores[place]) for place in passed[starts])

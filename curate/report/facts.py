@@ -1,0 +1,106 @@
+"""What the report of a corpus is drawn from, read once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stylear.curate.corpus.candidates import Candidates, read_pairs, style_of
+from stylear.curate.corpus.columns import Index, Mask, Places, combine_chunks, to_bytes
+from stylear.curate.corpus.layout import MANIFEST, MIX, RECIPE, VERDICTS
+from stylear.curate.corpus.parquet import read_table, read_tables
+from stylear.curate.mix.verdicts import apply_verdicts
+from stylear.curate.recipe import Recipe, load_recipe
+from stylear.errors import StylearError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from stylear.curate.references import StyleReference
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The recipe, the manifest, the pairs with their verdicts and scores, and the references."""
+
+    corpus: Path
+    recipe: Recipe
+    manifest: Mapping[str, Any]  # empty where there is none
+    pairs: Candidates  # with the verdicts of the filter
+    scores: Mapping[str, pa.FloatArray]  # in the order of the pairs
+    mixed: Mask  # which pairs are in train or val
+    references: Mapping[str, StyleReference]  # by id: those that still are as they were used
+    lost_references: tuple[str, ...]  # used, but gone or changed since
+
+
+def read_facts(corpus: Path) -> Facts:
+    """Read a finished corpus. Raises CorpusError for tables that are missing or damaged."""
+    manifest = corpus / MANIFEST
+    recipe = load_recipe(corpus / RECIPE)
+    pairs = apply_verdicts(corpus, read_pairs(corpus))
+    verdicts = read_table(corpus / VERDICTS)
+    mix = read_table(corpus / MIX, ["key", "kept"])
+    places = Index(to_bytes(pairs.key)).find(
+        to_bytes(combine_chunks(mix["key"]).filter(combine_chunks(mix["kept"])))
+    )
+    mixed = np.zeros(len(pairs), bool)
+    mixed[places[places >= 0]] = True
+    used = used_references(corpus)
+    references = {
+        reference.id: reference
+        for reference in find_references(recipe)
+        if used.get(reference.id, reference.sha256) == reference.sha256
+    }
+    return Facts(
+        corpus,
+        recipe,
+        json.loads(manifest.read_text("utf-8")) if manifest.is_file() else {},
+        pairs,
+        {
+            name.removeprefix("score."): combine_chunks(verdicts[name])
+            for name in verdicts.column_names
+            if name.startswith("score.")
+        },
+        mixed,
+        references,
+        tuple(sorted(set(used) - set(references))),
+    )
+
+
+def find_references(recipe: Recipe) -> list[StyleReference]:
+    """The references that still are where the recipe says, by id; a finished corpus does not need them."""
+    from stylear.curate.references import load_references
+
+    found: list[StyleReference] = []
+    for source in recipe.references:
+        with suppress(StylearError):
+            found += load_references(recipe.model_copy(update={"references": (source,)}))
+    return sorted(found, key=lambda reference: reference.id)
+
+
+def used_references(corpus: Path) -> dict[str, str | None]:
+    """The references of the stylized pairs and their recorded hashes."""
+    used: dict[str, str | None] = {}
+    for _, table in read_tables(corpus / "stylized", ["reference", "reference_sha256"]):
+        names, hashes = (table[name].to_pylist() for name in table.column_names)
+        used.update(zip(map(str, names), hashes, strict=True))
+    return used
+
+
+def group_by_style(pairs: Candidates) -> Iterator[tuple[str, Places]]:
+    """Each style by name with its stylized pairs, by key."""
+    places = np.flatnonzero(pairs.stylized)
+    encoded = pairs.reference.take(places).fill_null("None").dictionary_encode()
+    names = [style_of(name) for name in encoded.dictionary.to_pylist()]
+    styles = sorted(set(names))
+    number = np.array([styles.index(name) for name in names], np.int64)[encoded.indices.to_numpy()]
+    order = np.lexsort((to_bytes(pairs.key.take(places)), number))
+    starts = np.searchsorted(number[order], np.arange(len(styles) + 1))
+    for style, start, end in zip(styles, starts, starts[1:], strict=False):
+        yield style, places[order[start:end]]

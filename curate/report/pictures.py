@@ -1,0 +1,78 @@
+"""Pictures on a page: thumbnails stored at the size at which they are shown, each with a caption below."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+from PIL import Image, ImageOps
+
+from stylear.curate.report.page import render_untrusted, shorten_text
+
+THUMBNAIL_PX = 160  # the longer side on the page (ours)
+QUALITY = 75  # of WebP (ours)
+MAX_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def render_thumbnail(data: bytes, alt: str) -> str:
+    """An `<img>` of an encoded image; a gap that says so for bytes that are missing or no image."""
+    picture = decode_image(data)
+    if picture is None:
+        words = "unreadable image" if data else "no image"
+        return f'<div class="gap" role="img" aria-label="{escape(shorten_text(alt))}">{words}</div>'
+    return render_picture(picture, alt)
+
+
+def decode_image(data: bytes) -> Image.Image | None:
+    """The image, turned upright and in RGB; None for bytes that are no image or too large a one."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
+            image.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
+            upright = ImageOps.exif_transpose(image)
+            return upright.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def render_picture(picture: Image.Image, alt: str) -> str:
+    """An `<img>` of a picture, its longer side THUMBNAIL_PX.
+
+    A larger picture is stored at that size. A smaller one is stored as it is and enlarged by the browser, a
+    tiny one in whole steps, so that its pixels stay square.
+    """
+    side = max(picture.size)
+    step = THUMBNAIL_PX // side
+    scale = step if step > 1 else THUMBNAIL_PX / side
+    width, height = (max(1, round(scale * length)) for length in picture.size)
+    stored = picture.resize((width, height), Image.Resampling.LANCZOS) if scale < 1 else picture
+    name = ' class="enlarged"' if step > 1 else ""
+    return (
+        f'<img{name} alt="{escape(shorten_text(alt))}" width="{width}" height="{height}"'
+        f' src="{data_uri(stored, lossless=step > 1)}">'
+    )
+
+
+def data_uri(picture: Image.Image, *, lossless: bool = False) -> str:
+    """The picture as a WebP in a data URI, without any metadata of the file it came from."""
+    stream = io.BytesIO()
+    picture.convert("RGB").save(
+        stream, "WEBP", quality=QUALITY, lossless=lossless, method=4, exif=b""
+    )
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def render_sample(
+    image: str, verdict: str, name: str, caption: str, details: Sequence[str] = ()
+) -> str:
+    """A picture with its verdict, its caption and details below; `name` is kept, dropped or reference."""
+    lines = [f'<strong class="{name}">{escape(shorten_text(verdict))}</strong>']
+    lines += [render_untrusted(caption)] if caption else []
+    lines += [f"<small>{escape(shorten_text(line))}</small>" for line in details if line]
+    return (
+        f'<figure class="sample {name}">{image}<figcaption>{"".join(lines)}</figcaption></figure>'
+    )
