@@ -37,7 +37,7 @@ class AestheticHead:
         Raises WeightsError when the file is missing, is no linear head, or fits another CLIP.
         """
         path = resolve_file(name, HEAD)
-        tensors = read_tensors(path)
+        tensors = read_tensors(path, ("weight", "bias"))
         weight = tensors.get("weight")
         width = weight.shape[-1] if weight is not None and weight.ndim == 2 else None
         if width is not None and width != embed_dim:

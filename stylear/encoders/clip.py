@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylear.encoders.clip_weights import adapt_directory, adapt_for_open_clip
 from stylear.encoders.quick_gelu import refuse_wrong_activation
 from stylear.errors import SourceError, WeightsError
 from stylear.weights.files import read_json, sha256_of, write_bytes, write_json, write_tensors
@@ -112,9 +113,10 @@ class ClipEncoder:
                 hint="copy the tokenizer files into the directory; nothing is downloaded",
             )
         _refuse_hub_tower(name, config["text_cfg"])
-        source = f"local-dir:{directory}"
         kwargs = {"local_files_only": True} if own_tokenizer else {}
-        return cls._create(Path(name).name, weights, source, None, kwargs, device, dtype)
+        with adapt_directory(directory, weights) as folder:
+            source = f"local-dir:{folder}"
+            return cls._create(Path(name).name, weights, source, None, kwargs, device, dtype)
 
     @classmethod
     def _open_checkpoint(
@@ -135,7 +137,8 @@ class ClipEncoder:
                 hint=f"make a directory with {CONFIG_FILE}, weights and tokenizer, and name that",
             )
         refuse_wrong_activation(name, arch, file)
-        return cls._create(f"{arch}/{file.name}", file, arch, str(file), {}, device, dtype)
+        with adapt_for_open_clip(file) as known:
+            return cls._create(f"{arch}/{file.name}", file, arch, str(known), {}, device, dtype)
 
     @classmethod
     def _create(

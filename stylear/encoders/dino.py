@@ -17,13 +17,14 @@ from torch.nn import functional as F
 
 from stylear.encoders.clip import Picture, to_device, to_rgb
 from stylear.errors import WeightsError
-from stylear.weights.files import read_json, sha256_of
+from stylear.weights.files import read_json, read_tensors, sha256_of
 from stylear.weights.names import resolve
 
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order of transformers
 MODELS = {"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
+ROOTS = ("embeddings.", "encoder.", "dinov2.", "dinov2_with_registers.")  # of a DINOv2's tensors
 EPSILON = 1e-5  # of torch.nn.InstanceNorm1d
 
 
@@ -138,15 +139,17 @@ def _load(place: Path, name: str, weights: Path, dtype: torch.dtype) -> tuple[An
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
+    tensors = read_tensors(weights, ROOTS)
     options = {"local_files_only": True, "trust_remote_code": False}
     foreign = (OSError, ValueError, TypeError, KeyError, RuntimeError, EOFError)
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
-            model, told = getattr(transformers, name).from_pretrained(
-                place,
+            kind = getattr(transformers, name)
+            model, told = kind.from_pretrained(
+                None,
+                config=kind.config_class.from_pretrained(place, **options),
+                state_dict=tensors,
                 dtype=dtype,
-                use_safetensors=weights.suffix == ".safetensors",
-                weights_only=True,
                 ignore_mismatched_sizes=True,  # they are named below
                 output_loading_info=True,
                 **options,

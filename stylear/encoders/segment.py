@@ -28,6 +28,7 @@ GRABCUT_MARGIN = 0.05  # ours: the share of each side taken as background at fir
 GRABCUT_ROUNDS = 5  # ours
 SURE_IOU = 0.88  # segment_anything: pred_iou_thresh of its automatic mask generator
 DECODER_HEADS = 8  # segment_anything: the same in every published SAM; not visible in the weights
+ROOTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")  # of a SAM's tensors
 _PROMPT = re.compile(r"^(?P<file>.+)@(?P<numbers>\d+(?:,\d+)+)$")
 
 
@@ -201,7 +202,7 @@ def load_sam(checkpoint: str | Path) -> Any:
     )
 
     path = resolve(checkpoint)
-    tensors = read_tensors(path)
+    tensors = read_tensors(path, ROOTS)
     try:
         sizes = _sam_sizes(tensors)
     except (KeyError, IndexError) as error:

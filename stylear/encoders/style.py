@@ -20,11 +20,13 @@ from torch.nn import functional as F
 from stylear.encoders.clip import Picture, split, to_device, to_rgb
 from stylear.errors import WeightsError
 from stylear.weights.files import load_into, read_tensors, sha256_of
+from stylear.weights.formats import SAFETENSORS, require_weights, warn_wrong_ending
 from stylear.weights.names import resolve_file
+from stylear.weights.state_dict import find_state_dict, strip_wrappers
 
 CHECKPOINT = "a CSD checkpoint"  # what a name has to mean
 STATE = "model_state_dict"  # where a training checkpoint keeps the weights, beside its optimisers
-PARALLEL = "module."  # what training on several GPUs puts before every key
+ROOTS = ("backbone.", "last_layer_")  # of a CSD's tensors
 HEAD_WIDTH = 64  # of every vision tower of OpenAI's CLIP; not visible in the weights
 _BLOCK = re.compile(r"^backbone\.transformer\.resblocks\.(\d+)\.")
 
@@ -113,15 +115,14 @@ def read_csd(path: Path) -> dict[str, Tensor]:
 
     Raises WeightsError when the file cannot be read.
     """
-    found = read_tensors(path) if path.suffix == ".safetensors" else _read_inert(path)
+    if (known := require_weights(path)).kind == SAFETENSORS:
+        return read_tensors(path, ROOTS)
+    warn_wrong_ending(path, known)
+    found = _read_inert(path)
     state = found.get(STATE, found)
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: {STATE}: expected named tensors, found {type(state).__name__}")
-    return {
-        str(key).removeprefix(PARALLEL): value
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    return strip_wrappers(find_state_dict(state, str(path)), ROOTS)
 
 
 class Inert:
@@ -146,8 +147,12 @@ def _read_inert(path: Path) -> dict[str, Any]:
     serialization = torch.serialization
     try:
         names = serialization.get_unsafe_globals_in_checkpoint(str(path))
-        with serialization.safe_globals([(Inert, name) for name in names]):
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # given a stream, torch goes by content; given a path, by its ending, but it can map the file
+        mapped = path.suffix != ".safetensors"
+        inert = serialization.safe_globals([(Inert, name) for name in names])
+        with inert, path.open("rb") as stream:
+            source: Any = path if mapped else stream
+            found = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise WeightsError(
             f"{path}: cannot be read: {_reason(error)}",

@@ -36,6 +36,8 @@ CAPTION_TEMPLATE = (  # base
 MINI_PROMPT_TEMPLATE, MINI_CAPTION_TEMPLATE = "{style} {prompt}", "{prompt}"  # ours
 CONFIG, TOKENIZER, STYLE = "config.json", "tokenizer.json", "stylear.json"
 DECODER, RESAMPLER = "model.safetensors", "resampler.safetensors"
+DECODER_FILES = (DECODER, "pytorch_model.bin")  # the first is written
+ROOTS = ("model.embed_tokens.", "model.layers.")  # of a decoder's tensors
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def _load_full(
     file = decoder_file(directory)
     tensors = {
         name: value
-        for name, value in weights.read_tensors(file).items()
+        for name, value in weights.read_tensors(file, ROOTS).items()
         if not name.startswith("model.vqmodel.") and not name.endswith("rotary_emb.inv_freq")
     }
     with torch.device("meta"):
@@ -195,9 +197,25 @@ def vq_directory(config: Mapping[str, Any], directory: Path) -> Path:
 
 
 def decoder_file(directory: Path) -> Path:
-    """The decoder weights of a full model directory: one file, or the index of several."""
-    index = directory / f"{DECODER}.index.json"
-    return index if index.is_file() and not (directory / DECODER).is_file() else directory / DECODER
+    """The decoder weights of a full model directory: one file, or the index of several.
+
+    Raises WeightsError when there is neither.
+    """
+    candidates = [
+        directory / name for file in DECODER_FILES for name in (file, f"{file}.index.json")
+    ]
+    for file in candidates:
+        if file.is_file():
+            return file
+    raise WeightsError(
+        f"{directory}: expected {DECODER} or {DECODER}.index.json, found neither",
+        hint="check that the path is a complete model directory",
+    )
+
+
+def hash_decoder(directory: Path) -> str:
+    """SHA-256 of the decoder weights of a full model directory; of all shards where there are several."""
+    return weights.hash_weights(decoder_file(directory))
 
 
 def lineage(model: StyleModel) -> dict[str, Any]:
@@ -209,7 +227,7 @@ def lineage(model: StyleModel) -> dict[str, Any]:
         return {"model": model.name}
     if (model.source / lora.CONFIG_FILE).is_file():
         return dict(model.settings.base)
-    name, sha256 = names.name_of(model.source), weights.sha256_of(decoder_file(model.source))
+    name, sha256 = names.name_of(model.source), hash_decoder(model.source)
     return {"model": name, "sha256": sha256}
 
 
@@ -220,7 +238,7 @@ def _load_adapter(
     if not isinstance(base, str):
         raise WeightsError(f"{directory / STYLE}: expected `base.model`, found none")
     source = names.resolve(base)
-    found, expected = weights.sha256_of(decoder_file(source)), settings.base.get("sha256")
+    found, expected = hash_decoder(source), settings.base.get("sha256")
     if expected is not None and found != expected:
         raise WeightsError(
             f"{directory}: base decoder expected sha256 {expected}, found {found} in {source}",
@@ -245,7 +263,7 @@ def _load_resampler(
     with torch.device("meta"):
         resampler = Resampler(settings.resampler)
     path = directory / RESAMPLER
-    tensors = weights.read_tensors(path)
+    tensors = weights.read_tensors(path, ("latents",))
     weights.load_into(resampler, tensors, what=str(path), dtype=dtype, device=device)
     return resampler
 
@@ -373,7 +391,7 @@ def load_released(base: StyleModel, directory: str | Path, clip: str) -> StyleMo
     """
     directory = Path(directory)
     path = directory / RELEASED_RESAMPLER
-    tensors = weights.read_tensors(path)
+    tensors = weights.read_tensors(path, ("latents",))
     config = ResamplerConfig.infer(tensors, what=str(path))
     sizes = {name: value for name, value in config.to_dict().items() if name != "num_queries"}
     model = add_style(base, clip, config.num_queries, sizes=sizes)

@@ -23,7 +23,8 @@ from stylear.weights import files as weights
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "lm_head")  # code
 PEFT_PREFIX = "base_model.model."
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILES = ("adapter_model.safetensors", "adapter_model.bin")  # the first is written
 
 
 class LoraLinear(Head):
@@ -139,7 +140,7 @@ def write_peft(
         "target_modules": sorted({name.split(".")[-1] for name in layers}),
         "inference_mode": True,
     }
-    weights.write_tensors(directory / WEIGHTS_FILE, tensors, dtype=dtype)
+    weights.write_tensors(directory / WEIGHTS_FILES[0], tensors, dtype=dtype)
     weights.write_json(directory / CONFIG_FILE, config)
 
 
@@ -147,26 +148,34 @@ def read_peft(decoder: Decoder, directory: Path) -> None:
     """Put the LoRA of a PEFT directory on a plain decoder. Raises WeightsError if not its."""
     path = directory / CONFIG_FILE
     config = weights.read_json(path)
+    check_peft_config(config, path)
+    file = next((directory / n for n in WEIGHTS_FILES if (directory / n).is_file()), None)
+    if file is None:
+        raise WeightsError(f"{directory}: expected {' or '.join(WEIGHTS_FILES)}, found neither")
+    tensors = {
+        name.removeprefix(PEFT_PREFIX).removesuffix(".weight"): value
+        for name, value in weights.read_tensors(file).items()
+    }
+    layers = {name.rpartition(".")[0]: len(v) for name, v in tensors.items() if name.endswith("A")}
+    alphas = {name: layer_alpha(config, name, rank) for name, rank in layers.items()}
+    _install(decoder, tensors, alphas, str(file))
+
+
+def check_peft_config(config: Mapping[str, Any], what: str | Path) -> None:
+    """Raise WeightsError for an adapter_config.json that asks for more than LoRA."""
     for key, expected in (("peft_type", "LORA"), ("bias", "none")):
         if config.get(key, expected) != expected:
-            raise WeightsError(f"{path}: {key} expected {expected!r}, found {config[key]!r}")
+            raise WeightsError(f"{what}: {key} expected {expected!r}, found {config[key]!r}")
     if config.get("use_dora"):
         raise WeightsError(
-            f"{path}: expected LoRA, found DoRA (use_dora)",
+            f"{what}: expected LoRA, found DoRA (use_dora)",
             hint="DoRA changes magnitudes too; merge the adapter into its base with peft and use that",
         )
     if config.get("modules_to_save"):
         raise WeightsError(
-            f"{path}: modules_to_save expected unset, found {config['modules_to_save']!r}",
+            f"{what}: modules_to_save expected unset, found {config['modules_to_save']!r}",
             hint="merge the adapter into its base with peft and use that",
         )
-    tensors = {
-        name.removeprefix(PEFT_PREFIX).removesuffix(".weight"): value
-        for name, value in weights.read_tensors(directory / WEIGHTS_FILE).items()
-    }
-    layers = {name.rpartition(".")[0]: len(v) for name, v in tensors.items() if name.endswith("A")}
-    alphas = {name: layer_alpha(config, name, rank) for name, rank in layers.items()}
-    _install(decoder, tensors, alphas, str(directory / WEIGHTS_FILE))
 
 
 def layer_alpha(config: Mapping[str, Any], name: str, rank: int) -> float:

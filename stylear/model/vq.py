@@ -20,6 +20,7 @@ from stylear.weights import files as weights
 
 MAX_DISTANCES = 1 << 24  # distances held at once by the code search: 64 MiB in fp32
 FILES = ("vqgan.safetensors", "vqgan.ckpt")
+ROOTS = ("encoder.", "quantize.")  # of a VQ model's tensors
 
 
 @dataclass(frozen=True)
@@ -326,7 +327,9 @@ class VQModel(nn.Module):
                 f"{directory}: expected {' or '.join(FILES)}, found neither",
                 hint="put Chameleon's vqgan.ckpt there; transformers' weights have no decoder",
             )
-        tensors = {k: v for k, v in weights.read_tensors(path).items() if not k.startswith("loss.")}
+        tensors = {
+            k: v for k, v in weights.read_tensors(path, ROOTS).items() if not k.startswith("loss.")
+        }
         with torch.device("meta"):
             model = cls(VQConfig.from_dict(settings))
         weights.load_into(model, tensors, what=str(path), dtype=dtype, device=device)

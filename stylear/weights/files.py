@@ -55,54 +55,103 @@ def read_json(path: Path) -> dict[str, Any]:
             hint="check that the path is a complete model directory",
         ) from None
     except ValueError as error:
-        raise WeightsError(f"{path}: expected JSON, found {error}") from error
+        from stylear.weights.formats import recognise_format
+
+        found = recognise_format(path)
+        said = str(error) if found.kind in ("json", "text", "unknown") else found.description
+        raise WeightsError(
+            f"{path}: expected JSON, found {said}",
+            hint=found.remedy if said != str(error) else None,
+        ) from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Every tensor in a .safetensors file, a sharded `.index.json`, or a torch checkpoint.
+def read_tensors(path: str | Path, roots: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Every tensor in a safetensors file, a torch checkpoint, or the shards of an `.index.json`.
 
-    Torch files are read with weights_only=True; a `state_dict` or `model` level is unwrapped.
-    Raises WeightsError when the file is missing or cannot be read.
+    The format is recognised by content, torch files are read with weights_only=True, levels such as
+    `state_dict` and prefixes such as `module.` are taken off (`roots` are what names of the wanted model
+    begin with), fp8 becomes float16. Raises WeightsError that says what the file is instead, and what to do.
     """
+    from stylear.weights.formats import refuse_single_shard
+    from stylear.weights.state_dict import cast_fp8, strip_wrappers
+
+    path = Path(path)
+    if path.is_file() and path.name.endswith(".index.json"):
+        tensors = _read_sharded(path)
+    else:
+        refuse_single_shard(path)
+        tensors = _read_file(path)
+    return cast_fp8(strip_wrappers(tensors, roots), str(path))
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: expected a weights file, found nothing")
-    if path.name.endswith(".index.json"):
-        return _read_sharded(path)
+    from stylear.weights.formats import COPY_AGAIN, SAFETENSORS, require_weights, warn_wrong_ending
+    from stylear.weights.state_dict import find_state_dict
+
+    found = require_weights(path)
+    warn_wrong_ending(path, found)
     try:
-        if path.suffix == ".safetensors":
-            found: Any = load_file(path)
+        if found.kind == SAFETENSORS:
+            loaded: Any = load_file(path)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            with path.open("rb") as stream:  # given a path, torch goes by its ending
+                loaded = torch.load(stream, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path}: cannot be read: {first}", hint="the file is corrupt or cut off; copy it again"
+            f"{path}: cannot be read: {explain_unpickling(error)}",
+            hint="only tensors are read; save them alone where the file was made: "
+            "safetensors.torch.save_file(model.state_dict(), FILE)",
         ) from error
-    for level in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(level), dict):
-            found = found[level]
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path}: expected named tensors, found {type(found).__name__}")
-    return {str(name): value for name, value in found.items() if torch.is_tensor(value)}
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        raise WeightsError(f"{path}: cannot be read: {reason}", hint=COPY_AGAIN) from error
+    return find_state_dict(loaded, str(path))
+
+
+def explain_unpickling(error: pickle.UnpicklingError) -> str:
+    """Why torch refused a checkpoint, without its advice to run what the file holds."""
+    lines = str(error.__context__ or error).strip().splitlines()
+    first = lines[0] if lines else type(error).__name__
+    return first.partition(" Please use `torch.serialization")[0]
+
+
+def hash_weights(file: Path) -> str:
+    """SHA-256 of a weights file; of an index, that of the hashes of its shards."""
+    if not file.name.endswith(".index.json"):
+        return sha256_of(file)
+    shards = sorted(set(read_weight_map(file).values()))
+    lines = (f"{shard}\0{sha256_of(file.parent / shard)}\n" for shard in shards)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_weight_map(index: Path) -> dict[str, str]:
+    """The shard of each tensor, by an `.index.json`. Raises WeightsError naming shards that are not there."""
+    from stylear.weights.formats import require_shards
+
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise WeightsError(f"{index}: expected a `weight_map`, found none")
+    shards = {str(name): str(shard) for name, shard in found.items()}
+    for shard in sorted(set(shards.values())):
+        if Path(shard).name != shard:
+            raise WeightsError(f"{index}: expected file names beside it, found {shard!r}")
+    require_shards(index, set(shards.values()))
+    return shards
 
 
 def _read_sharded(index: Path) -> dict[str, Tensor]:
-    parts = read_json(index).get("weight_map")
-    if not isinstance(parts, dict) or not parts:
-        raise WeightsError(f"{index}: expected a `weight_map`, found none")
+    parts = read_weight_map(index)
     tensors: dict[str, Tensor] = {}
-    for part in sorted(set(parts.values())):
-        if Path(part).name != part:
-            raise WeightsError(f"{index}: expected file names beside it, found {part!r}")
-        tensors.update(read_tensors(index.parent / part))
+    for shard in sorted(set(parts.values())):
+        tensors.update(_read_file(index.parent / shard))
     missing = sorted(set(parts) - set(tensors))
     if missing:
         raise WeightsError(f"{index}: {missing[0]} expected in {parts[missing[0]]}, found nothing")

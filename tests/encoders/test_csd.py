@@ -162,7 +162,7 @@ def test_files_that_are_no_checkpoint_are_named(tmp_path: Path, checkpoint: Path
     with pytest.raises(WeightsError, match="expected a CSD checkpoint, found a directory"):
         CsdEncoder.open(tmp_path)
     (tmp_path / "cut.pth").write_bytes(checkpoint.read_bytes()[:5000])
-    with pytest.raises(WeightsError, match=r"cut\.pth: cannot be read"):
+    with pytest.raises(WeightsError, match=r"cut\.pth: expected weights .* cut off"):
         CsdEncoder.open(tmp_path / "cut.pth")
     torch.save(["no", "mapping"], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match=r"list\.pth: expected named tensors, found list"):

@@ -160,7 +160,7 @@ def settings(file: str, **changes: object) -> Callable[[Path], None]:
         (lambda place: (place / WEIGHTS).unlink(), "expected model.safetensors or pytorch_model"),
         (
             lambda place: (place / WEIGHTS).write_bytes(b"cut off"),
-            "transformers cannot load it",
+            "model.safetensors: expected weights .* found text: 'cut off'",
         ),
         (
             lambda place: (place / "preprocessor_config.json").unlink(),

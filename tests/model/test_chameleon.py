@@ -172,8 +172,36 @@ def test_sharded_weights_are_one_model(copy: Path) -> None:
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
     assert torch.equal(logits(load_model(copy)), expected)
     (copy / "model-2.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"model-2\.safetensors: expected a weights file"):
+    with pytest.raises(WeightsError, match=r"beside it, missing model-2\.safetensors"):
         load_model(copy)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model."])
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_training_checkpoint_is_a_model_too(copy: Path, prefix: str, file: str) -> None:
+    expected = logits(load_model(copy))
+    stored = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    torch.save({"state_dict": {prefix + key: value for key, value in stored.items()}}, copy / file)
+    codes = load_file(copy / "vqgan.safetensors")
+    (copy / "vqgan.safetensors").unlink()
+    torch.save({prefix + key: value for key, value in codes.items()}, copy / "vqgan.ckpt")
+    assert torch.equal(logits(load_model(copy)), expected)
+
+
+def test_the_hash_of_sharded_weights_is_that_of_the_shards(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"model\.safetensors\.index\.json, found neither"):
+        load_model(copy)
+    save_file(tensors, copy / "one.safetensors")
+    index = {"weight_map": dict.fromkeys(tensors, "one.safetensors")}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    first = lineage(load_model(copy))["sha256"]
+    save_file(
+        {**tensors, "lm_head.weight": tensors["lm_head.weight"] + 1}, copy / "one.safetensors"
+    )
+    assert lineage(load_model(copy))["sha256"] != first
 
 
 def test_model_parallel_head_norms_are_read(copy: Path) -> None:

@@ -133,6 +133,19 @@ def test_peft_files_are_read_back(tmp_path: Path) -> None:
     assert (config["r"], config["lora_alpha"]) == (3, 6.0)
 
 
+def test_a_peft_directory_with_a_torch_file_is_read(tmp_path: Path) -> None:
+    decoder = trained(alpha=6.0)
+    lora.write_peft(decoder, tmp_path, None)
+    stored = load_file(tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_model.safetensors").unlink()
+    again = plain()
+    with pytest.raises(WeightsError, match=r"adapter_model\.bin, found neither"):
+        lora.read_peft(again, tmp_path)
+    torch.save(stored, tmp_path / "adapter_model.bin")
+    lora.read_peft(again, tmp_path)
+    assert torch.equal(logits(again), logits(decoder))
+
+
 def test_released_files_have_the_released_names_and_orientation(tmp_path: Path) -> None:
     decoder = trained(alpha=6.0)
     path = tmp_path / "model.safetensors"

@@ -1,4 +1,4 @@
-"""IP-Adapter weights, plain and plus: read in both layouts of the releases, every key checked.
+"""IP-Adapter weights, plain and plus: releases and training checkpoints read, every key checked.
 
 plain   image_proj = a linear layer and a norm: the CLIP image embedding becomes 4 tokens
 plus    image_proj = a perceiver resampler over the encoder's hidden states, usually 16 tokens
@@ -8,7 +8,6 @@ Axes: C cross attention, E image embedding, H resampler, Q queries, V hidden sta
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,20 @@ from stylear.weights.files import read_tensors
 from stylear.weights.names import resolve
 
 PARTS = ("image_proj", "ip_adapter")
+PREFIXES = {  # of releases, and of checkpoints as IP-Adapter's training scripts save them
+    "image_proj.": "image_proj",
+    "ip_adapter.": "ip_adapter",
+    "image_proj_model.": "image_proj",
+    "adapter_modules.": "ip_adapter",
+}
+UNET_PREFIX = "unet."  # of the UNet in a training checkpoint
+MATRIX_MARK = "_ip."  # in the names of the adapter's matrices
+TRAINED_FILES = (  # how a training checkpoint's directory may name its weights
+    "ip_adapter.safetensors",
+    "ip_adapter.bin",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
 PLAIN_TOKENS = 4  # of a plain adapter
 PLUS_DEPTH = 4  # layers of a plus adapter's resampler, as diffusers builds it
 Adapter = dict[str, dict[str, Tensor]]
@@ -30,10 +43,16 @@ Shape = tuple[int, ...]
 
 
 def find_adapter_file(settings: SdxlSettings) -> Path:
-    """The IP-Adapter's weights file: the path itself, or the named file in its subfolder."""
-    path = resolve(settings.ip_adapter)
-    if path.is_dir():
-        path = path / settings.ip_adapter_subfolder / settings.ip_adapter_weight_name
+    """The IP-Adapter's weights file: the path itself, the named file in its subfolder, or a checkpoint's.
+
+    Raises WeightsError if there is none.
+    """
+    folder = path = resolve(settings.ip_adapter)
+    if folder.is_dir():
+        path = folder / settings.ip_adapter_subfolder / settings.ip_adapter_weight_name
+        trained = [folder / name for name in TRAINED_FILES if (folder / name).is_file()]
+        if not path.is_file() and trained:
+            path = trained[0]
     if not path.is_file():
         raise WeightsError(
             f"no IP-Adapter weights at {path}",
@@ -61,48 +80,43 @@ def find_image_encoder(settings: SdxlSettings, model: Path, adapter: Path) -> Pa
 
 
 def read_adapter(path: Path) -> Adapter:
-    """The two parts of an adapter, from flat keys (.safetensors) or nested ones (.bin).
+    """The two parts of an adapter: of a release, or of a checkpoint of IP-Adapter's training scripts.
 
+    A training checkpoint also holds the UNet, which is ignored. Saved as safetensors it may name the
+    adapter's matrices only as parts of the UNet, because both share memory; see `number_matrices`.
     Raises WeightsError if the file cannot be read or a part is missing.
     """
+    tensors = read_tensors(path, (*PREFIXES, UNET_PREFIX))
     parts: Adapter = {name: {} for name in PARTS}
-    nested = {} if path.suffix == ".safetensors" else _read_nested(path)
-    flat = read_tensors(path) if not nested else {}
+    for key, value in tensors.items():
+        for prefix, part in PREFIXES.items():
+            if key.startswith(prefix):
+                parts[part][key.removeprefix(prefix)] = value
+    if not parts["ip_adapter"]:
+        parts["ip_adapter"] = {
+            key.removeprefix(UNET_PREFIX): value
+            for key, value in tensors.items()
+            if key.startswith(UNET_PREFIX) and MATRIX_MARK in key
+        }
     for name in PARTS:
-        for key, value in nested.get(name, {}).items():
-            parts[name][key] = value
-        for key, value in flat.items():
-            if key.startswith(f"{name}."):
-                parts[name][key.removeprefix(f"{name}.")] = value
         if not parts[name]:
             raise WeightsError(
-                f"{path}: expected tensors of {name}, found"
-                f" {', '.join(sorted(nested or flat)[:3]) or 'none'}",
-                hint="the file must be an IP-Adapter of the original release",
+                f"{path}: expected tensors of {name}, found {', '.join(sorted(tensors)[:3]) or 'none'}",
+                hint="give an IP-Adapter's release (image_proj.*, ip_adapter.*) or a checkpoint of its"
+                " training (image_proj_model.*, adapter_modules.*)",
             )
     return parts
 
 
-def _read_nested(path: Path) -> Mapping[str, Mapping[str, Tensor]]:
-    """The nested dictionaries of a torch checkpoint; nothing but tensors is unpickled.
-
-    Raises WeightsError if the file cannot be read.
-    """
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        lines = str(error).strip().splitlines()
-        raise WeightsError(
-            f"{path}: cannot be read: {lines[0] if lines else type(error).__name__}",
-            hint="the file is corrupt, truncated, or holds more than tensors",
-        ) from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path}: expected named tensors, found {type(found).__name__}")
-    return {
-        str(name): {str(key): value for key, value in part.items() if isinstance(value, Tensor)}
-        for name, part in found.items()
-        if isinstance(part, dict)
-    }
+def number_matrices(adapter: Adapter, unet: Any) -> Adapter:
+    """The adapter with matrices that are named after the UNet's processors numbered as in a release."""
+    numbers = {f"{name}.": number for number, name in enumerate(unet.attn_processors)}
+    numbered = {}
+    for key, value in adapter["ip_adapter"].items():
+        processor = key.partition(".processor.")[0] + ".processor."
+        name = key.removeprefix(processor)
+        numbered[f"{numbers[processor]}.{name}" if processor in numbers else key] = value
+    return {**adapter, "ip_adapter": numbered}
 
 
 def is_plus(adapter: Adapter) -> bool:

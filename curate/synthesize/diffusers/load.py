@@ -18,7 +18,8 @@ from stylear.curate.recipe.synthesizers import DiffusionSettings
 from stylear.device import pick_device
 from stylear.errors import RecipeError, WeightsError
 from stylear.pair import digest
-from stylear.weights.files import read_json, sha256_of
+from stylear.weights.files import read_json, read_weight_map, sha256_of
+from stylear.weights.formats import require_weights
 from stylear.weights.names import resolve
 
 LIBRARIES = ("diffusers", "transformers")
@@ -114,6 +115,10 @@ def read_components(model: Path) -> dict[str, tuple[str, str]]:
 def open_component(kind: Any, folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
     """One model of a pipeline. Raises WeightsError naming the first missing or mismatched key."""
     chosen = variant if any(has_variant(file, variant) for file in list_weights(folder)) else None
+    for file in list_weights(folder):
+        require_weights(file, by_ending=True)
+    for index in folder.glob("*.safetensors.index.json"):
+        read_weight_map(index)
     with silence_libraries(), wrap_load_errors(str(folder)):
         module, info = kind.from_pretrained(
             folder,

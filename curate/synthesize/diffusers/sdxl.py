@@ -20,6 +20,7 @@ from stylear.curate.synthesize.diffusers.ip_adapter_weights import (
     find_adapter_file,
     find_image_encoder,
     is_plus,
+    number_matrices,
     read_adapter,
 )
 from stylear.curate.synthesize.diffusers.load import (
@@ -79,6 +80,7 @@ class SdxlSynthesizer(DiffusionSynthesizer):
         pipeline, sha256 = open_pipeline(
             PerImagePipeline, settings, self.dtype, image_encoder=encoder, add_watermarker=False
         )
+        adapter = number_matrices(adapter, pipeline.unet)
         check_adapter(adapter, pipeline.unet, encoder, path)
         self.plus = is_plus(adapter)
         with (

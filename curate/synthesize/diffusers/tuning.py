@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -15,15 +14,12 @@ from stylear.curate.synthesize.diffusers.load import (
     silence_libraries,
     wrap_load_errors,
 )
+from stylear.curate.synthesize.diffusers.lora_weights import LORA_KEY, lora_side, read_lora
 from stylear.errors import WeightsError
-from stylear.weights.files import read_tensors, sha256_of
+from stylear.weights.files import sha256_of
 from stylear.weights.names import resolve
 
 DENOISERS = ("unet", "transformer")
-# LoRA tensor names of PEFT, diffusers and diffusers' attention processors
-LORA_KEY = re.compile(
-    r"(.+?)(?:\.lora_([AB])(?:\.\w+)?|\.lora(?:_linear_layer)?\.(down|up)|_lora\.(down|up))\.weight"
-)
 LORA_HINT = "the LoRA must have been made for this kind of pipeline"
 
 
@@ -36,7 +32,8 @@ def prepare_pipeline(pipeline: Any, settings: DiffusionSettings, device: str) ->
     if settings.lora is not None:
         path = resolve(settings.lora)
         hashes["lora_sha256"] = sha256_of(path)
-        fuse_lora(pipeline, read_tensors(path), settings.lora_scale, str(path))
+        denoiser = next((name for name in DENOISERS if hasattr(pipeline, name)), DENOISERS[0])
+        fuse_lora(pipeline, read_lora(path, denoiser), settings.lora_scale, str(path))
     pipeline.scheduler = open_sampler(
         pipeline.scheduler, settings.sampler, settings.sampler_options
     )
@@ -101,14 +98,6 @@ def fuse_lora(pipeline: Any, tensors: dict[str, Tensor], scale: float, what: str
     with silence_libraries(), wrap_load_errors(what, LORA_HINT):
         pipeline.fuse_lora(lora_scale=scale)
         pipeline.unload_lora_weights()
-
-
-def lora_side(key: str) -> str | None:
-    """ "A" for the down projection of a LoRA, "B" for the up projection, None for other tensors."""
-    found = LORA_KEY.fullmatch(key)
-    if found is None:
-        return None
-    return "A" if {"A", "down"} & set(found.groups()[1:]) else "B"
 
 
 def check_lora(module: torch.nn.Module, part: str, tensors: dict[str, Tensor], what: str) -> None:
