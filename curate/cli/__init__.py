@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stylear.curate.cli import build, init, inspect, stages
+from stylear.curate.cli import build, explain, init, inspect, stages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ for command in (
     stages.mix,
     stages.pairs,
     inspect.audit,
+    explain.explain,
     inspect.query,
     inspect.report,
 ):

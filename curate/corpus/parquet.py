@@ -16,6 +16,8 @@ from stylear.errors import CorpusError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BATCH_ROWS = 1 << 16
+
 
 def rows_to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     """Columns, the `details` as JSON, as a table of the shard schema."""
@@ -71,6 +73,23 @@ def read_tables(
     """The tables of a stage directory in shard order, one in memory at a time."""
     for path in sorted(folder.glob("*.parquet")):
         yield path, read_table(path, columns)
+
+
+def read_batches(
+    path: Path | str, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a parquet file, `rows` of them in memory at a time. Raises CorpusError naming the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(_source(path)) as file:
+            yield from file.iter_batches(batch_size=rows, columns=columns, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(
+            f"{path}: expected a readable parquet file, found: {str(error).splitlines()[0]}",
+            hint="run the stage that writes it again",
+        ) from error
 
 
 def read_rows(path: Path | str) -> list[Row]:

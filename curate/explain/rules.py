@@ -1,0 +1,162 @@
+"""Rules: which setting dropped a pair, what it asks for and what the pair has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylear.curate.corpus.layout import COLUMNS, VERDICTS
+from stylear.curate.corpus.parquet import read_table
+from stylear.curate.explain.find import select_rows
+from stylear.curate.filter.votes import OUTVOTED
+
+FETCH_RULES = {  # reason: the setting that decides it, by its place in the settings of fetch
+    "too-small": ("image", "min_side"),
+    "too-many-pixels": ("image", "max_pixels"),
+    "too-large": ("raw", "max_bytes"),
+    "unsupported-format": ("image", "format"),
+}
+QUOTAS = {"content-quota": "per_content", "style-quota": "per_style"}
+BOUNDS = {"below-min": "min", "above-max": "max", "below-percentile": "percentile"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Why a pair was dropped: the recipe's key, its value, and the value that the pair has."""
+
+    name: str | None = None
+    threshold: Any = None
+    value: Any = None
+    because: str | None = None  # in words, where numbers do not say it
+
+    def fields(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "rule": self.name,
+            "threshold": self.threshold,
+            "value": self.value,
+            "because": self.because,
+        }
+
+
+def fetch_rule(reason: str, row: Mapping[str, Any], settings: Mapping[str, Any]) -> Rule:
+    """The setting by which fetch dropped a pair; some reasons (a timeout) have none."""
+    if reason.startswith("http-"):
+        return Rule(because=f"the server answered {reason.removeprefix('http-')}")
+    if reason not in FETCH_RULES:
+        return Rule()
+    part, name = FETCH_RULES[reason]
+    if part == "raw":
+        limits = {source[name] for source in settings.get("raw", ()) if name in source}
+        return Rule(f"raw.{name}", limits.pop() if len(limits) == 1 else None)
+    return Rule(f"{part}.{name}", settings.get(part, {}).get(name))
+
+
+def filter_rule(
+    corpus: Path, reason: str, verdict: Mapping[str, Any], rules: Mapping[str, Any]
+) -> Rule:
+    """The rule of the filter that dropped a pair, as the filter was set when it decided."""
+    key = str(verdict["key"])
+    if reason == "duplicate":
+        return Rule("filter.duplicates.exact", True, verdict["twin"], "the same stored bytes")
+    if reason == "near-duplicate":
+        limit = rules["duplicates"]["phash_distance"]
+        return Rule(
+            "filter.duplicates.phash_distance", limit, verdict["twin"], "looks like a better pair"
+        )
+    if reason == "not-best":
+        return best_rule(corpus, verdict, rules)
+    if reason in QUOTAS:
+        quota = QUOTAS[reason]
+        return Rule(f"filter.{quota}", rules[quota], None, "better pairs filled the quota")
+    if reason == OUTVOTED:
+        return votes_rule(verdict, rules)
+    for number, threshold in enumerate(rules["thresholds"]):
+        score = threshold["score"]
+        bound = reason.removeprefix(f"{score}-")
+        if bound == "not-a-number" and reason != bound:
+            return Rule(f"filter.thresholds.{number}", None, "not a number", f"its {score}")
+        name = BOUNDS.get(bound)
+        if reason == f"{score}-{bound}" and name is not None and threshold[name] is not None:
+            value = rounded(verdict.get(f"score.{score}"))
+            if name != "percentile":
+                return Rule(f"filter.thresholds.{number}.{name}", threshold[name], value)
+            lowest = lowest_kept(corpus, key, score, within_style=threshold["within"] == "style")
+            words = (
+                f"the lowest {score} that was kept{' of its style' if threshold['within'] else ''}"
+            )
+            return Rule(
+                f"filter.thresholds.{number}.{name}", threshold[name], value, f"{words} is {lowest}"
+            )
+    return Rule()
+
+
+def best_rule(corpus: Path, verdict: Mapping[str, Any], rules: Mapping[str, Any]) -> Rule:
+    """Which place a candidate has in its group, and who is the best."""
+    columns = ["key", "group", "rank", "kept"]
+    group = select_rows(corpus / VERDICTS, "group", [str(verdict["group"])], columns)
+    group.sort(key=lambda row: (-(row["rank"] if row["rank"] is not None else -1.0), row["key"]))
+    place = [row["key"] for row in group].index(verdict["key"]) + 1
+    best = next((row for row in group if row["kept"]), group[0])
+    return Rule(
+        "filter.best_of",
+        rules["best_of"],
+        place,
+        f"place {place} of {len(group)} candidates by rank {rounded(verdict['rank'])};"
+        f" {best['key']} has {rounded(best['rank'])}",
+    )
+
+
+def votes_rule(verdict: Mapping[str, Any], rules: Mapping[str, Any]) -> Rule:
+    """How many scores vote for a pair, and the values of all of them."""
+    votes = rules["votes"]
+    needed = len(votes) // 2 + 1 if rules["at_least"] is None else rules["at_least"]
+    values = ", ".join(f"{v['score']} {rounded(verdict.get('score.' + v['score']))}" for v in votes)
+    return Rule("filter.at_least", needed, None, f"too few of its votes keep it: {values}")
+
+
+def lowest_kept(corpus: Path, key: str, score: str, *, within_style: bool) -> float | None:
+    """The lowest score of the stylized pairs that were kept, of all styles or of that of a pair."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (corpus / COLUMNS).is_file():
+        return None
+    verdicts = read_table(corpus / VERDICTS, ["key", "kept", f"score.{score}"])
+    columns = read_table(corpus / COLUMNS, ["key", "style"])
+    if not verdicts["key"].equals(columns["key"]):
+        return None
+    style = columns["style"].cast(pa.string())
+    judged = pc.and_(verdicts["kept"], pc.is_valid(style))
+    if within_style:
+        own = style[pc.index(verdicts["key"], key).as_py()]
+        judged = pc.and_(judged, pc.fill_null(pc.equal(style, own), False))
+    lowest: float | None = rounded(pc.min(verdicts[f"score.{score}"].filter(judged)).as_py())
+    return lowest
+
+
+def mix_rule(reason: str, row: Mapping[str, Any], settings: Mapping[str, Any]) -> Rule:
+    """Why the mix left a kept pair out."""
+    from stylear.curate.corpus.split import split_of
+
+    mix, seed = settings["mix"], settings["seed"]
+    if reason == "ratio":
+        return Rule(
+            "mix.raw_per_stylized", mix["raw_per_stylized"], None, "others were drawn for the ratio"
+        )
+    content = split_of(row["content"], seed, mix["val_fraction"])
+    words = f"its content belongs to {content}, and what shows the same picture to the other split"
+    if row["reference"] is not None:
+        reference = split_of(row["reference"], seed, mix["val_fraction"])
+        if reference != content:
+            words = f"its content belongs to {content}, its reference to {reference}"
+    return Rule("mix.val_fraction", mix["val_fraction"], None, words)
+
+
+def rounded(value: Any) -> Any:
+    """A score with the five decimals that it was written with."""
+    return round(float(value), 5) if isinstance(value, (float, np.floating)) else value
