@@ -14,7 +14,7 @@ from stylear.curate.corpus.object_store import corpus_path
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.shards import iter_pairs
 from stylear.curate.recipe import Recipe, load_recipe
-from stylear.curate.run import RunResult, recipe_path, run
+from stylear.curate.run import RunResult, finish_command, recipe_path, run
 from stylear.embedded import find_manifest
 from stylear.errors import CorpusError
 from stylear.pair import Origin, Pair
@@ -71,8 +71,8 @@ class Corpus:
         path = self.path / MANIFEST
         if not path.is_file():
             raise CorpusError(
-                f"{self.path}: no {MANIFEST}, so the corpus is not finished",
-                hint="run `stylear curate run` on it again",
+                f"{self.path}: expected a finished corpus, found none with a {MANIFEST}",
+                hint=finish_command(self.path),
             )
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return found

@@ -7,7 +7,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -48,12 +48,8 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
     is missing or empty, for a file that is no image and for captions that cannot be read.
     """
     paths: dict[str, Path] = {}
-    for place, source in enumerate(recipe.references):
-        if source.type == "mini":
-            found = mini_paths(source.names, f"references.{place}.names")
-        else:
-            found = folder_paths(Path(source.path), f"references.{place}.path")
-        for path in found:
+    for number, source in enumerate(recipe.references):
+        for path in reference_paths(number, source):
             if path.stem in paths and paths[path.stem] != path:
                 raise RecipeError(
                     f"references: two files have the id {path.stem!r}: {paths[path.stem]}, {path}",
@@ -70,6 +66,16 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
         )
         for key, path in sorted(paths.items())
     ]
+
+
+def reference_paths(number: int, source: Any) -> list[Path]:
+    """The image files of one source of references; `number` is its place in the recipe.
+
+    Raises RecipeError for an unknown mini style, SourceError for a folder that is missing or empty.
+    """
+    if source.type == "mini":
+        return mini_paths(source.names, f"references.{number}.names")
+    return folder_paths(Path(source.path), f"references.{number}.path")
 
 
 def mini_paths(names: list[str] | None, where: str = "names") -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -10,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from stylear.curate.audit.manifest import read_warnings, write_manifest
 from stylear.curate.corpus.layout import (
-    CHEAP,
     COLUMNS,
     DIVERSITY,
     FETCHED,
-    LEDGER,
     MANIFEST,
     MIX,
     RECIPE,
@@ -24,16 +24,20 @@ from stylear.curate.corpus.layout import (
     VERDICTS,
     WORK,
 )
-from stylear.curate.corpus.ledger import ALL, Ledger, StageInputs, lock_corpus, stage_family
+from stylear.curate.corpus.ledger import ALL, Ledger, lock_corpus, stage_family
 from stylear.curate.corpus.object_store import in_process
 from stylear.curate.corpus.repair import drop_unreadable_entries
 from stylear.curate.corpus.repair import verify_committed as verify_files
 from stylear.curate.corpus.storage import remove_path, remove_unfinished, work_folder, write_text
 from stylear.curate.engine import LOCAL, Engine
-from stylear.curate.recipe import Recipe, dump_recipe
+from stylear.curate.preflight.checks import require_output_folder
+from stylear.curate.preflight.plan import sum_pairs
+from stylear.curate.preflight.preview import check_inputs, expensive_inputs, require_stage
+from stylear.curate.preflight.rates import record_rate
+from stylear.curate.recipe import Recipe, dump_recipe, load_recipe
 from stylear.curate.recipe.folder import write_recipe_folder
 from stylear.curate.stage import Build, StageResult
-from stylear.errors import CorpusError, SettingsChanged, UsageError
+from stylear.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
     from stylear.curate.fetch.retry import Refilled
@@ -119,13 +123,15 @@ def run_stages(
     rebuilt; otherwise only sizes are compared. `allow_empty` accepts sources without pairs.
     """
     stages = tuple(stages)
-    check_output_folder(corpus)
+    require_output_folder(corpus)
     if in_process(corpus):
         if engine.name != LOCAL.name:
             raise UsageError(f"--engine {engine.name}: {corpus} lives in one process; use local")
         workers = 1  # another process would write where nobody reads
+    build = Build(corpus, recipe, workers, engine, allow_empty)
+    checks = check_inputs(build, stages, redo)
     with lock_corpus(corpus):
-        build = Build(corpus, recipe, workers, engine, allow_empty)
+        build = Build(corpus, recipe, workers, engine, allow_empty, sum_pairs(checks))
         if redo is not None:
             remove_from_stage(corpus, redo)
         drop_unreadable_entries(build.ledger, stages)
@@ -137,9 +143,12 @@ def run_stages(
         _write_recipe(build)
         results = []
         for stage in stages:
+            started = time.monotonic()
             result = load_stage(stage)(build)
             if result.new:
                 (corpus / MANIFEST).unlink(missing_ok=True)
+                new_pairs = result.rows_in * result.new // result.units
+                record_rate(stage, build, new_pairs, time.monotonic() - started)
             results.append(result)
         remove_unfinished(corpus)  # of workers that died, where the engine went on without them
         if "pairs" in {result.stage for result in results}:
@@ -221,23 +230,35 @@ def require_audit(corpus: Path) -> None:
 
 
 def write_report(corpus: Path) -> Path:
-    """Write the report of a corpus; the page's path."""
+    """Write the report of a corpus; the page's path. Raises CorpusError when stages are missing."""
     from stylear.curate.report import write_report
 
+    if missing := missing_stages(corpus):
+        raise CorpusError(
+            f"{corpus}: expected a finished corpus to draw, found stages that are not finished:"
+            f" {', '.join(missing)}",
+            hint=finish_command(corpus),
+        )
     return write_report(corpus)
 
 
-def check_output_folder(corpus: Path) -> None:
-    """Raise UsageError when `corpus` is a file, or a folder that holds something else."""
-    if corpus.is_file():
-        raise UsageError(f"{corpus}: expected a folder for the corpus, found a file")
-    if corpus.is_dir() and not (corpus / LEDGER).is_dir() and not (corpus / RECIPE).is_file():
-        strange = sorted(p.name for p in corpus.iterdir() if not p.name.startswith("."))
-        if strange:
-            raise UsageError(
-                f"{corpus}: expected a corpus or an empty folder, found {strange[0]}",
-                hint="give a new folder as --out",
-            )
+def missing_stages(corpus: Path) -> list[str]:
+    """The stages that a report needs and that are not finished, in order."""
+    ledger = Ledger(corpus)
+    if ledger.entry("mix", ALL) is not None and ledger.entry("pairs", ALL) is not None:
+        return []
+    begun = {stage_family(name) for name in ledger.stages()}
+    finished = {stage for stage in STAGES if ledger.entry(stage, ALL) is not None}
+    finished |= begun & {"score"}  # it has entries for each scorer, and none for itself
+    if not load_recipe(corpus / RECIPE).references:
+        finished.add("synthesize")
+    return [stage for stage in STAGES if stage not in finished]
+
+
+def finish_command(corpus: Path) -> str:
+    """How to finish a corpus: the run of its own recipe."""
+    recipe, out = (shlex.quote(str(path)) for path in (corpus / RECIPE, corpus))
+    return f"finish it: `stylear curate run {recipe} --out {out}`"
 
 
 def check_settings(build: Build) -> None:
@@ -247,32 +268,9 @@ def check_settings(build: Build) -> None:
         ledger.check_settings(stage, made)
 
 
-def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
-    """How each expensive stage that has output would be made now."""
-    found: dict[str, StageInputs] = {}
-    stages = ledger.stages()
-    if "fetch" in stages:
-        from stylear.curate.fetch import step as fetch
-
-        found["fetch"] = fetch.fetch_inputs(recipe)
-    if "synthesize" in stages and recipe.references:
-        from stylear.curate.synthesize import step as synthesize
-
-        found["synthesize"] = synthesize.synthesize_inputs(recipe, ledger)
-    if any(stage_family(stage) == "score" for stage in stages):
-        from stylear.curate.score import passes as score
-        from stylear.curate.score import scorer_fingerprint
-
-        for spec in dict.fromkeys([*score.passes(recipe), *score.scorers(recipe)]):
-            if score.ledger_stage(spec) in stages:
-                found[score.ledger_stage(spec)] = score.score_inputs(spec, scorer_fingerprint(spec))
-    return found
-
-
 def remove_from_stage(corpus: Path, stage: str) -> None:
     """Remove the output of a stage and of all that follow, entries first."""
-    if stage not in STAGES:
-        raise UsageError(f"--redo: expected one of {', '.join(STAGES)}, found {stage!r}")
+    require_stage(stage)
     ledger, names = Ledger(corpus), STAGES[STAGES.index(stage) :]
     (corpus / MANIFEST).unlink(missing_ok=True)
     for entry_stage in ledger.stages():
@@ -291,34 +289,6 @@ def recipe_path(corpus: Path) -> Path:
             hint="make one with `stylear curate run RECIPE --out CORPUS`",
         )
     return path
-
-
-def preview(recipe: Recipe, corpus: Path, redo: str | None = None) -> list[dict[str, Any]]:
-    """What `run` would do, one row a stage; changes nothing."""
-    check_output_folder(corpus)
-    ledger = Ledger(corpus)
-    forgotten = STAGES[STAGES.index(redo) :] if redo in STAGES else ()
-    changed: dict[str, SettingsChanged] = {}
-    for stage, made in expensive_inputs(recipe, ledger).items():
-        try:
-            ledger.check_settings(stage, made)
-        except SettingsChanged as error:
-            changed[stage_family(stage)] = error
-    rows = []
-    for stage in STAGES:
-        stages = [name for name in ledger.stages() if stage_family(name) == stage]
-        entries = [entry for name in stages for entry in ledger.entries(name)]
-        units = [entry for entry in entries if entry.unit != ALL] or entries
-        if stage in forgotten or not entries:
-            what = "make"
-        elif stage in changed:
-            what = f"stop: {changed[stage].message}"
-        elif stage in CHEAP:
-            what = "redo if its settings or inputs changed"
-        else:
-            what = "continue" if ledger.entry(stage, ALL) is None and stage != "score" else "check"
-        rows.append({"stage": stage, "committed": len(units), "next": what})
-    return rows
 
 
 def _write_recipe(build: Build) -> None:

@@ -15,6 +15,7 @@ from stylear.curate.corpus.layout import COLUMNS, DIVERSITY, KINDS, ShardKind
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.storage import FileInfo, list_files, remove_path, remove_unfinished
 from stylear.curate.engine import LOCAL, Engine, cores
+from stylear.curate.engine.progress import Report
 from stylear.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Build:
     workers: int = 0
     engine: Engine = LOCAL
     allow_empty: bool = False  # whether a source may hold nothing
+    raw_pairs: int | None = None  # that the sources hold, where that is known; for the bar
     ledger: Ledger = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -52,9 +54,12 @@ class Build:
         count: int,
         *,
         gpu: bool = False,
+        on_progress: Report | None = None,
     ) -> Iterator[R]:
         """What `build()` gave on each of `count` units, in order, wherever the engine runs it."""
-        return self.engine.map_units(build, units, count, self.workers, gpu=gpu)
+        return self.engine.map_units(
+            build, units, count, self.workers, gpu=gpu, on_progress=on_progress
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,8 @@ def committed_shards(build: Build, stage: str) -> list[Entry]:
     if build.ledger.entry(stage, ALL) is None:
         raise CorpusError(
             f"{build.corpus}: stage {stage} is not finished",
-            hint=f"run `stylear curate {stage}` or `stylear curate run` on this corpus first",
+            hint=f"run `stylear curate {stage} --out {build.corpus}` first, or all stages with"
+            " `stylear curate run RECIPE --out CORPUS`",
         )
     return found
 
@@ -198,7 +204,7 @@ def output_digests(build: Build, stage: str) -> list[str]:
     if entry is None:
         raise CorpusError(
             f"{build.corpus}: stage {stage} is not finished",
-            hint=f"run `stylear curate {stage}` on this corpus first",
+            hint=f"run `stylear curate {stage} --out {build.corpus}` first",
         )
     read = {name: info for name, info in entry.files.items() if name not in (COLUMNS, DIVERSITY)}
     return file_digests(replace(entry, files=read))

@@ -7,13 +7,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import typer
 
-from stylear.errors import StorageError, StylearError
+from stylear.errors import SeveralErrors, StorageError, StylearError
 
 T = TypeVar("T")
+LINE_S = 30.0  # between two lines of progress where there is no terminal
+BYTES_SHOWN = 10**6
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 DryRunOption = Annotated[
@@ -64,10 +66,7 @@ def _cell(value: Any) -> str:
 def track(
     items: Iterable[T], description: str, *, total: int | None = None, unit: str = "it"
 ) -> Iterator[T]:
-    """Pass `items` through while showing progress with rate and time left on stderr.
-
-    On a terminal this is a live bar; elsewhere a line every ten seconds and one at the end.
-    """
+    """Yield `items` and show progress with rate and time left on stderr, as `Bar` does."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with Bar(description, total=total, unit=unit) as bar:
@@ -77,14 +76,19 @@ def track(
 
 
 class Bar:
-    """A progress bar to advance by hand: `with Bar("score", total=9) as bar: bar.advance(3)`."""
+    """A progress bar to advance by hand: `with Bar("score", total=9) as bar: bar.advance(3)`.
+
+    On a terminal this is a live bar; elsewhere a line every LINE_S seconds and one at the end. Nothing is
+    shown when there is nothing to do.
+    """
 
     def __init__(self, description: str, *, total: int | None = None, unit: str = "it") -> None:
-        self.description, self.total, self.unit, self.done = description, total, unit, 0
+        self.description, self.total, self.unit = description, total, unit
+        self.done = self.skipped = 0
         self.note = ""
         self._live: Any = None
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         self._start = self._last = time.monotonic()
         if self.total == 0:
             return self
@@ -103,9 +107,18 @@ class Bar:
         if self._live is not None:
             self._live.set_postfix_str(self.note, refresh=False)
             self._live.update(count)
-        elif time.monotonic() - self._last >= 10:
+        elif time.monotonic() - self._last >= LINE_S and self.total != 0:
             self._last = time.monotonic()
             say(self._line())
+
+    def skip(self, count: int) -> None:
+        """`count` more units were done by an earlier run, and say nothing about the rate of this one."""
+        self.done += count
+        self.skipped += count
+        if self._live is not None:
+            for counter in ("n", "initial", "last_print_n"):
+                setattr(self._live, counter, getattr(self._live, counter) + count)
+            self._live.refresh()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._live is not None:
@@ -115,13 +128,28 @@ class Bar:
 
     def _line(self) -> str:
         elapsed = time.monotonic() - self._start
-        rate = self.done / elapsed if elapsed > 0 else 0.0
+        rate = (self.done - self.skipped) / elapsed if elapsed > 0 else 0.0
         of = f"/{self.total}" if self.total is not None else ""
         left = ""
         if self.total is not None and self.done < self.total and rate > 0:
             left = f", {(self.total - self.done) / rate:.0f} s left"
         note = f"  {self.note}" if self.note else ""
         return f"{self.description}: {self.done}{of} {self.unit}, {rate:.3g}/s, {elapsed:.1f} s{left}{note}"
+
+
+class ByteBar(Bar):
+    """A progress bar over bytes, shown in MB: `bar.advance_bytes(file_size)`."""
+
+    def __init__(self, description: str, total_bytes: int) -> None:
+        super().__init__(description, total=-(-total_bytes // BYTES_SHOWN), unit="MB")
+        self._bytes, self._total_bytes = 0, total_bytes
+
+    def advance_bytes(self, count: int) -> None:
+        """`count` more bytes are done."""
+        self._bytes += count
+        rounded_up = self._bytes >= self._total_bytes
+        done = -(-self._bytes // BYTES_SHOWN) if rounded_up else self._bytes // BYTES_SHOWN
+        self.advance(done - self.done)
 
 
 def run_app(app: Callable[[], Any]) -> None:
@@ -157,8 +185,9 @@ def storage_hint(error: OSError) -> str:
 
 
 def fail(error: StylearError) -> None:
-    """Print an expected failure and exit with its code."""
-    say(f"error: {error.message}")
-    if error.hint:
-        say(f"hint: {error.hint}")
+    """Print an expected failure, or each of several, and exit with its code."""
+    for each in error.errors if isinstance(error, SeveralErrors) else (error,):
+        say(f"error: {each.message}")
+        if each.hint:
+            say(f"hint: {each.hint}")
     sys.exit(error.exit_code)

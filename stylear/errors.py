@@ -1,6 +1,7 @@
 """The error tree. Every expected failure is one of these; anything else is a bug and crashes.
 
     StylearError            exit 1   something failed; the message names it and the fix
+    ├── SeveralErrors                several of these at once, found before a run begins
     ├── UsageError          exit 2   the command line or the recipe asks for something impossible
     │   └── RecipeError              a key of a recipe: unknown, missing, wrong type, out of range
     ├── SourceError                  an input file, folder, list, URL or tar that cannot be read
@@ -18,6 +19,8 @@ A message says which thing, what was expected and what was found; `hint` says wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class StylearError(Exception):
     """An expected failure: one line for the user, an optional hint, an exit code."""
@@ -28,6 +31,18 @@ class StylearError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class SeveralErrors(StylearError):
+    """Several things that were checked together failed; each keeps its own message and hint."""
+
+    def __init__(self, errors: Sequence[StylearError]) -> None:
+        super().__init__(
+            f"{len(errors)} problems: " + "; ".join(error.message for error in errors),
+            hint="; ".join(dict.fromkeys(error.hint for error in errors if error.hint)) or None,
+        )
+        self.errors = tuple(errors)
+        self.exit_code = max(error.exit_code for error in errors)
 
 
 class UsageError(StylearError):

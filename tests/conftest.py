@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# rates that runs measure are kept in the user's cache, which tests leave alone
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="stylear-tests-cache-")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stylear.console import Bar, say
+from stylear.curate.corpus.no_preferences import explain_no_preferences_in
 from stylear.curate.corpus.shards import shard_paths, tar_samples
 from stylear.device import pick_device
 from stylear.errors import CorpusError
@@ -65,8 +66,9 @@ class PreferenceSet:
                 features.append(styles.features[row])
         if not self.captions:
             raise CorpusError(
-                f"{', '.join(str(c) for c in corpora)}: found no preference pair that can be used",
-                hint="make several candidates (synthesize.candidates) and lower pairs.margin",
+                f"{', '.join(str(c) for c in corpora)}: expected preference pairs with a kept picture of"
+                f" their reference to take the style from, found none ({self.without_style} without one)",
+                hint="lower the thresholds of the filter, then `stylear curate run RECIPE --out CORPUS`",
             )
         self.codes = torch.stack([torch.stack(chosen), torch.stack(rejected)])  # (2, N, L)
         self.features = torch.stack(features) if features else None
@@ -98,10 +100,9 @@ def samples_of(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
     for corpus in corpora:
         shards = shard_paths(corpus / "preferences")
         if not shards:
+            reason, remedy = explain_no_preferences_in(corpus)
             raise CorpusError(
-                f"{corpus / 'preferences'}: expected preference pairs, found none",
-                hint="pairs need several candidates of one prompt and style, and a score that ranks them:"
-                " set synthesize.candidates to 2 or more, then `stylear curate run RECIPE --out CORPUS`",
+                f"{corpus}: expected preference pairs, found none: {reason}", hint=remedy
             )
         found += [sample for shard in shards for _, sample in tar_samples(shard)]
     return found

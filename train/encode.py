@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from stylear.console import Bar
-from stylear.curate.corpus.parquet import file_sha256
+from stylear.curate.corpus.parquet import count_table_rows, file_sha256
 from stylear.curate.corpus.shards import read_samples, shard_paths
 from stylear.errors import CorpusError
 from stylear.model.chameleon import StyleModel
@@ -47,7 +47,8 @@ def encode_corpus(
         )
     vq_sha256 = weights.hash_tensors(model.vq.state_dict())
     made = []
-    with Bar(f"encode {split}", unit="pairs") as bar:
+    counts = {shard: count_table_rows(shard.with_suffix(".parquet")) for shard in shards}
+    with Bar(f"encode {split}", total=sum(counts.values()), unit="images") as bar:
         for shard in shards:
             name = fingerprint(model, vq_sha256, shard, copies=copies, features=features)
             path = cache / f"{split}-{shard.stem}-{name}.safetensors"
@@ -56,6 +57,8 @@ def encode_corpus(
                 metadata = {"rows": json.dumps(rows, ensure_ascii=False)}
                 path.parent.mkdir(parents=True, exist_ok=True)
                 weights.write_tensors(path, tensors, metadata=metadata)
+            else:
+                bar.skip(counts[shard])
             made.append(path)
     return made
 

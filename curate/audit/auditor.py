@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from stylear.console import ByteBar
 from stylear.curate.audit.manifest import build_manifest, corpus_files
 from stylear.curate.audit.tables import PREFERENCES, ROW, Columns, Tables, equal
 from stylear.curate.corpus import parquet, shards
@@ -79,8 +80,8 @@ class AuditResult:
         more = len(self.differences) - SHOWN
         raise AuditFailed(
             f"{self.corpus}: {told}{f'; and {more} more' if more > 0 else ''}",
-            hint="`stylear curate audit CORPUS --json` lists everything; `stylear curate run` mends files"
-            " that were damaged, `stylear curate run RECIPE --out CORPUS --redo STAGE` makes a stage again",
+            hint="`stylear curate audit CORPUS --json` lists everything; `stylear curate run RECIPE --out"
+            " CORPUS` rebuilds damaged files, with --redo STAGE it builds a stage and what follows again",
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -170,7 +171,7 @@ def read_manifest(corpus: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(
             f"{path}: expected a manifest, found: {error!r}",
-            hint="run `stylear curate run` again; it writes the manifest anew",
+            hint="`stylear curate run RECIPE --out CORPUS` writes it again",
         ) from error
     return manifest, hashlib.sha256(data).hexdigest()
 
@@ -183,18 +184,27 @@ def compare_files(
     The hashes taken on the way are put into `infos`.
     """
     there = set(corpus_files(corpus))
-    for name, info in sorted(files.items()):
-        if name not in there:
-            yield Difference("missing", name, "the file", "nothing")
-            continue
-        indexed = name.endswith(".tar") and name.startswith(INDEXED)
-        found = infos[name] = FileInfo.of(corpus / name, md5=indexed)
+    for name in sorted(set(files) - there):
+        yield Difference("missing", name, "the file", "nothing")
+    for name, found in hash_files(corpus, {n: i for n, i in files.items() if n in there}):
+        infos[name], info = found, files[name]
         if found.bytes != info["bytes"]:
             yield Difference("changed", name, f"{info['bytes']} bytes", f"{found.bytes}")
         elif found.sha256 != info["sha256"]:
             yield Difference("changed", name, f"sha256 {info['sha256'][:12]}", found.sha256[:12])
     for name in sorted(there - set(files)):
         yield Difference("extra", name, "no such file", "one the manifest does not know")
+
+
+def hash_files(
+    corpus: Path, files: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, FileInfo]]:
+    """The sizes and hashes of files as they are now, by name; a bar shows how far it is."""
+    with ByteBar("audit", sum(int(info["bytes"]) for info in files.values())) as bar:
+        for name, info in sorted(files.items()):
+            indexed = name.endswith(".tar") and name.startswith(INDEXED)
+            yield name, FileInfo.of(corpus / name, md5=indexed)
+            bar.advance_bytes(int(info["bytes"]))
 
 
 def compare_keys(rows: Tables, recipe: Recipe) -> Iterator[Difference]:

@@ -82,7 +82,7 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
     if missing:
         raise CorpusError(
             f"{corpus}: {missing[0]} is in the ledger and not on the disk",
-            hint="run `stylear curate run` again; it makes what is missing",
+            hint="`stylear curate run RECIPE --out CORPUS` makes what is missing",
         )
     splits = {split: split_counts(corpus / split) for split in SPLITS}
     raw, stylized = (sum(s[kind] for s in splits.values()) for kind in ("raw", "stylized"))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stylear.console import DryRunOption, JsonOption, emit_json, emit_table
+from stylear.console import DryRunOption, JsonOption, emit_json, emit_table, emit_tables
 from stylear.curate.cli.options import (
     AddressOption,
     AllowEmptyOption,
@@ -44,22 +44,32 @@ def run(
     Stopped at any point, the same command continues. Output of other settings is never mixed in:
     cheap stages are redone, for the others the command stops and says what differs.
 
+    Before anything is written or downloaded, every source, reference, model and the disk are checked.
+    With --dry-run that is all: it lists the checks, every problem at once (exit code 1 or 2), and the
+    plan of each stage: pairs, size, time, and what would be kept, continued or made again.
+
     Example: stylear curate run demo --out corpus
     """
     from stylear.curate import run as runner
     from stylear.curate.engine import Engine
+    from stylear.curate.preflight.checks import require_checks
+    from stylear.curate.preflight.preview import preview_run
 
     loaded = load_changed_recipe(recipe, set_, min_success, allow_network)
+    where = Engine(engine, ray_address)
     if dry_run:
-        rows = runner.preview(loaded, out, redo)
-        emit_json(rows) if json else emit_table(rows)
+        found = preview_run(
+            loaded, out, redo, workers=workers, engine=where, allow_empty=allow_empty
+        )
+        emit_json(found.summary()) if json else emit_tables(found.tables())
+        require_checks(found.checks)
         return
     done = runner.run(
         loaded,
         out,
         workers=workers,
         redo=redo,
-        engine=Engine(engine, ray_address),
+        engine=where,
         verify=verify,
         allow_empty=allow_empty,
     )

@@ -80,11 +80,12 @@ def synthesize(
     """
     if dry_run:
         from stylear.curate import run as runner
+        from stylear.curate.preflight.checks import require_output_folder
         from stylear.curate.stage import Build
         from stylear.curate.synthesize.preview import preview_plan, to_tables
 
         place = recipe if recipe is not None else runner.recipe_path(out)
-        runner.check_output_folder(out)
+        require_output_folder(out)
         found = preview_plan(Build(out, load_changed_recipe(place, set_)))
         if json:
             emit_json(found)

@@ -105,7 +105,7 @@ class Ledger:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CorpusError(
                 f"{path}: expected a ledger entry, found: {error}",
-                hint=f"delete {path}; the unit is then made again",
+                hint=f"delete {path}; the unit is then built again",
             ) from error
 
     def entries(self, stage: str) -> list[Entry]:
@@ -225,7 +225,7 @@ class Ledger:
         return SettingsChanged(
             f"{self.corpus}: {entry.stage} {entry.unit} was made another way:"
             f" {'; '.join(found[:3])}{more}",
-            hint=f"make it anew with `stylear curate run RECIPE --out CORPUS --redo {stage}`, or give"
+            hint=f"build it again with `stylear curate run RECIPE --out CORPUS --redo {stage}`, or give"
             " another --out to keep both",
         )
 

@@ -199,5 +199,5 @@ def record_digest(record: bytes) -> bytes:
 def mismatch_error(tar: Path, key: str) -> CorpusError:
     return CorpusError(
         f"{tar}: the image of {key} differs from the hash in its table",
-        hint="the file was changed or damaged; `stylear curate run` mends it",
+        hint="the file was changed or damaged; `stylear curate run RECIPE --out CORPUS` rebuilds it",
     )

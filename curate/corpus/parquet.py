@@ -54,10 +54,15 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
             table = file.read(columns=columns, use_threads=False)
             table.validate(full=True)  # a damaged page may hold anything, not only text
             return table
+    except FileNotFoundError as error:
+        raise CorpusError(
+            f"{path}: expected this table, found nothing",
+            hint="`stylear curate run RECIPE --out CORPUS` makes what a corpus lacks",
+        ) from error
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
             f"{path}: expected a readable parquet file, found: {str(error).splitlines()[0]}",
-            hint="run the stage that writes it again",
+            hint="`stylear curate run RECIPE --out CORPUS` rebuilds damaged files",
         ) from error
 
 
@@ -102,6 +107,21 @@ def read_rows(path: Path | str) -> list[Row]:
 def count_rows(folder: Path) -> int:
     """Rows of the tables in a folder."""
     return sum(table.num_rows for _, table in read_tables(folder, ["key"]))
+
+
+def count_table_rows(path: Path) -> int:
+    """Rows of one table, by its footer. Raises CorpusError for a file that is missing or no parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(_source(path)) as file:
+            return int(file.metadata.num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(
+            f"{path}: expected a readable parquet file, found: {str(error).splitlines()[0]}",
+            hint="`stylear curate run RECIPE --out CORPUS` rebuilds damaged files",
+        ) from error
 
 
 def file_sha256(path: Path | str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stylear.console import Bar, say
+from stylear.console import ByteBar, say
 from stylear.curate.corpus import parquet, records, shards
 from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.ledger import Entry, Ledger, stage_family
@@ -62,16 +62,17 @@ def verify_committed(ledger: Ledger, stages: Sequence[str], threads: int) -> Non
                         others[path] = stage_family(name)
     with (
         ThreadPoolExecutor(threads) as pool,
-        Bar("verify", total=len(wanted), unit="files") as bar,
+        ByteBar("verify", sum(int(info["bytes"]) for info in wanted.values())) as bar,
     ):
         for path, intact in zip(
             wanted, pool.map(lambda p: is_intact(ledger.corpus / p, wanted[p]), wanted), strict=True
         ):
-            bar.advance()
+            bar.advance_bytes(int(wanted[path]["bytes"]))
             if not intact and path in others:
                 raise CorpusError(
                     f"{ledger.corpus / path}: missing, or not the file that {others[path]} committed",
-                    hint=f"run `stylear curate {others[path]}` or `stylear curate run`; it mends this",
+                    hint=f"run `stylear curate {others[path]} --out CORPUS` or `stylear curate run RECIPE"
+                    " --out CORPUS`, which rebuild it",
                 )
             if not intact:
                 say(f"verify: {path} is missing or damaged")

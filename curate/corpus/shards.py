@@ -150,7 +150,8 @@ def read_shard(tar_path: Path | str) -> Iterator[Pair]:
             if hashlib.sha256(image).hexdigest() != row["image_sha256"]:
                 raise CorpusError(
                     f"{tar_path}: {key}.{row['ext']} differs from the hash in its table",
-                    hint="the file was changed or damaged; make this shard again",
+                    hint="the file was changed or damaged;"
+                    " `stylear curate run RECIPE --out CORPUS` rebuilds it",
                 )
         try:
             yield row_to_pair(row, image)

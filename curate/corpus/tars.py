@@ -92,7 +92,7 @@ def locate_samples(
     except (OSError, ValueError) as error:
         raise CorpusError(
             f"{path}: expected the samples of its table, found: {error}",
-            hint="the file was changed or damaged; `stylear curate run` mends it",
+            hint="the file was changed or damaged; `stylear curate run RECIPE --out CORPUS` rebuilds it",
         ) from error
 
 

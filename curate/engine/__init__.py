@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from stylear.curate.engine.progress import Report
 from stylear.errors import UsageError
 
 T = TypeVar("T")
@@ -39,8 +40,12 @@ class Engine:
         workers: int = 0,
         *,
         gpu: bool = False,
+        on_progress: Report | None = None,
     ) -> Iterator[R]:
         """`build()` once a worker, then what it gave on each of `count` units; results in their order.
+
+        `on_progress` is told how many more images the workers reported (`report_progress`), while their
+        units are still running.
 
         With `workers` of 0 there is one for each core, here or of the cluster; for work on a GPU one
         for each GPU, which is the only one that it sees, and one where there is none. Raises what a
@@ -49,15 +54,24 @@ class Engine:
         if self.name == "ray":
             from stylear.curate.engine import ray
 
-            return ray.map_units(build, units, count, workers, gpu=gpu, address=self.ray_address)
+            return ray.map_units(
+                build,
+                units,
+                count,
+                workers,
+                gpu=gpu,
+                address=self.ray_address,
+                on_progress=on_progress,
+            )
         from stylear.curate.engine import gpus, local
 
         if not gpu:
-            return local.map_units(build, units, min(workers or cores(), count))
+            several = min(workers or cores(), count)
+            return local.map_units(build, units, several, on_progress=on_progress)
         there = gpus.visible_gpus()
         wanted = workers or len(there) or 1
         several = min(wanted, count, len(there) or wanted)
-        return local.map_units(build, units, several, there)
+        return local.map_units(build, units, several, there, on_progress)
 
 
 LOCAL = Engine()

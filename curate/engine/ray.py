@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from stylear.curate.engine.local import AHEAD
+from stylear.curate.engine.progress import Report, set_reporter
 from stylear.errors import StylearError, UsageError
 
 T = TypeVar("T")
@@ -25,14 +26,18 @@ TRIES = 3  # of a unit that takes its actor or node with it
 START_S = 300.0  # without any actor that runs, until the run gives up (ours)
 CONNECT_S = 10.0  # for the cluster to answer
 POLL_S = 1.0  # one wait for the cluster
+REPORT_S = 0.5  # between two reports of a worker
 
 
 class Worker:
     """The actor: builds the function with its first unit, then runs it on each."""
 
-    def __init__(self, build: Callable[[], Callable[[Any], Any]]) -> None:
+    def __init__(self, build: Callable[[], Callable[[Any], Any]], counter: Any = None) -> None:
         self._build = build
         self._function: Callable[[Any], Any] | None = None
+        self._reporter = CounterReporter(counter)
+        if counter is not None:
+            set_reporter(self._reporter)
 
     def ready(self) -> None:
         """Answers once the actor runs."""
@@ -40,7 +45,43 @@ class Worker:
     def run(self, unit: Any) -> Any:
         if self._function is None:
             self._function = self._build()
-        return self._function(unit)
+        try:
+            return self._function(unit)
+        finally:
+            self._reporter.send()
+
+
+class ProgressCounter:
+    """The actor that adds up what all workers report."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """A worker reported `count` more."""
+        self._count += count
+
+    def total(self) -> int:
+        """What was reported so far."""
+        return self._count
+
+
+class CounterReporter:
+    """Sends what a worker reports to the counter, every REPORT_S seconds and at the end of a unit."""
+
+    def __init__(self, counter: Any) -> None:
+        self._counter, self._count, self._sent_at = counter, 0, time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        self._count += count
+        if time.monotonic() - self._sent_at >= REPORT_S:
+            self.send()
+
+    def send(self) -> None:
+        """Send what was not sent yet."""
+        if self._counter is not None and self._count:
+            self._counter.add.remote(self._count)
+        self._count, self._sent_at = 0, time.monotonic()
 
 
 @dataclass(eq=False, slots=True)
@@ -70,10 +111,12 @@ def map_units(
     *,
     gpu: bool = False,
     address: str | None = None,
+    on_progress: Report | None = None,
 ) -> Iterator[R]:
     """`build()` once an actor, then what it gave on every unit; results in the order of `units`.
 
-    `build`, the units and the results are pickled. Raises what a unit raises, UsageError without Ray,
+    `build`, the units and the results are pickled. `on_progress` is told how many more images the workers
+    reported. Raises what a unit raises, UsageError without Ray,
     and StylearError when no cluster answers, no actor starts, or a unit's actor died TRIES times.
     """
     if count < 1:
@@ -81,7 +124,7 @@ def map_units(
     with connected(address) as ray:
         resources = ray.cluster_resources()
         there = int(resources.get("GPU" if gpu else "CPU", 0))
-        crew = Crew(ray, build, max(1, min(count, workers or there)), gpu)
+        crew = Crew(ray, build, max(1, min(count, workers or there)), gpu, on_progress)
         try:
             waiting: deque[Task] = deque()
             for unit in units:
@@ -98,9 +141,18 @@ class Crew:
     """The actors at work. A dead one is replaced, and its tasks are given to those that run."""
 
     def __init__(
-        self, ray: Any, build: Callable[[], Callable[[Any], Any]], size: int, gpu: bool
+        self,
+        ray: Any,
+        build: Callable[[], Callable[[Any], Any]],
+        size: int,
+        gpu: bool,
+        on_progress: Report | None = None,
     ) -> None:
         self._ray = ray
+        self._on_progress, self._reported, self._asked = on_progress, 0, None
+        self._counter = (
+            None if on_progress is None else ray.remote(num_cpus=0)(ProgressCounter).remote()
+        )
         options = {"num_gpus": 1} if gpu else {"num_cpus": 1}
         self._actor = ray.remote(**options, scheduling_strategy="SPREAD")(Worker)
         self._build = ray.put(build)
@@ -123,15 +175,36 @@ class Crew:
                 self._settle(reference)
             self._send()
             self._check()
+            self._tell_progress()
         return task.value
 
     def dismiss(self) -> None:
         """End all actors."""
         for seat in self.seats:
             self._ray.kill(seat.actor)
+        if self._counter is not None:
+            self._ray.kill(self._counter)
+
+    def _tell_progress(self) -> None:
+        """Tell how many more images were reported; a counter whose node died is done without."""
+        if self._counter is None or self._on_progress is None:
+            return
+        if self._asked is None:
+            self._asked = self._counter.total.remote()
+        if not self._ray.wait([self._asked], timeout=0)[0]:
+            return
+        try:
+            count = self._ray.get(self._asked)
+        except self._ray.exceptions.RayError:
+            self._counter = None
+            return
+        self._asked = None
+        if count > self._reported:
+            self._on_progress(count - self._reported)
+        self._reported = count
 
     def _hire(self) -> Seat:
-        actor = self._actor.remote(self._build)
+        actor = self._actor.remote(self._build, self._counter)
         return Seat(actor, actor.ready.remote())
 
     def _open(self, seat: Seat) -> list[Any]:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,14 @@ from stylear.curate.fetch.embedded import read_prompt
 from stylear.curate.fetch.folder_files import JUNK_FOLDERS, CaptionFiles, FolderFile, find_images
 from stylear.curate.fetch.folder_names import ImageIndex
 from stylear.curate.fetch.ingest import STAGE
-from stylear.curate.fetch.lists import CAPTION_COLUMNS, IMAGE_COLUMNS, find_lists, read_list
+from stylear.curate.fetch.lists import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    KINDS,
+    find_lists,
+    list_kind,
+    read_list,
+)
 from stylear.curate.fetch.urls import column_names, list_format
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
@@ -141,7 +149,15 @@ def choose_lists(folder: Path, source: FolderSource) -> list[Path]:
     Raises SourceError for two of them in one folder.
     """
     if source.captions is not None:
-        return [find_lists(folder / source.captions)[0]]
+        named = folder / source.captions
+        if not named.exists() and not has_magic(source.captions):
+            there = sorted(path.name for path in folder.iterdir() if list_kind(path) in KINDS)
+            raise SourceError(
+                f"{named}: expected the list of captions that the source names, found nothing",
+                hint=f"captions is looked for inside {folder};"
+                + (f" lists there: {', '.join(there[:5])}" if there else " no list lies there"),
+            )
+        return [find_lists(named)[0]]
     found: dict[Path, Path] = {}
     for name in DEFAULT_LISTS:
         for path in sorted(folder.rglob(name)):

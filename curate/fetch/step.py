@@ -83,7 +83,10 @@ def run(build: Build) -> StageResult:
         return finish(build, made, mended)
     new, count = mended, 0
     pairs = read_raw(recipe, work_folder(build.corpus), allow_empty=build.allow_empty)
-    with Bar("fetch", unit="pairs") as bar, ThreadPoolExecutor(build.cores) as threads:
+    with (
+        Bar("fetch", total=build.raw_pairs, unit="pairs") as bar,
+        ThreadPoolExecutor(build.cores) as threads,
+    ):
         for count, chunk in enumerate(split_into_chunks(pairs, recipe.mix.shard_pairs), start=1):
             unit = shards.shard_name(count - 1)
             old = ledger.entry(STAGE, unit)
@@ -95,7 +98,7 @@ def run(build: Build) -> StageResult:
                         hint="fetch all of it anew with "
                         "`stylear curate run RECIPE --out CORPUS --redo fetch`, or give another --out",
                     )
-                bar.advance(len(keys))
+                bar.skip(len(keys))
                 continue
             seen: list[str] = []
             times: dict[str, float] = {}

@@ -36,7 +36,7 @@ def run(build: Build) -> StageResult:
             if scored is None:
                 raise CorpusError(
                     f"{build.corpus}: {spec.name} of {kind} {entry.unit} is not scored",
-                    hint="run `stylear curate score` on this corpus first",
+                    hint=f"run `stylear curate score --out {build.corpus}` first",
                 )
             inputs += file_digests(scored)
     settings = {

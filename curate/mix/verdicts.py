@@ -26,7 +26,7 @@ def apply_verdicts(corpus: Path, pairs: Candidates) -> Candidates:
     if not column("key").equals(pairs.key):
         raise CorpusError(
             f"{corpus / VERDICTS}: it judges other pairs than the corpus has",
-            hint="run `stylear curate filter` on this corpus again",
+            hint=f"run `stylear curate filter --out {corpus}`, then mix and pairs",
         )
     pairs.kept = column("kept").to_numpy(zero_copy_only=False)
     pairs.stage, pairs.reason = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stylear.console import say
+from stylear.curate.corpus.no_preferences import explain_no_preferences
 from stylear.curate.stage import (
     Build,
     Counts,
@@ -33,4 +35,8 @@ def run(build: Build) -> StageResult:
         made = count_rows(build.corpus / "preferences")
         return made, made, {}
 
-    return run_whole_corpus(build, "pairs", settings, inputs, ["preferences"], write)
+    result = run_whole_corpus(build, "pairs", settings, inputs, ["preferences"], write)
+    if not result.kept and recipe.references:
+        reason, remedy = explain_no_preferences(recipe.model_dump(mode="json"))
+        say(f"warning: 0 preference pairs: {reason}; {remedy}")
+    return result

@@ -17,6 +17,7 @@ from stylear.curate.corpus.layout import ShardKind, score_path
 from stylear.curate.corpus.ledger import Entry, StageInputs
 from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.engine import LOCAL
+from stylear.curate.engine.progress import WorkProgress
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.score.passes import (
     STAGE,
@@ -78,10 +79,11 @@ def run(build: Build) -> StageResult:
         gpus = build.workers or len(visible_gpus()) or 1
         at_once = min(RUN_PAIRS, sum(work.rows for work in works) // (2 * gpus))
     units = list(runs(works, at_once))
-    total = sum(work.rows * len(work.missing) for work in works)
-    with Bar("score", total=total, unit="scores") as bar:
+    total = sum(work.rows for work in works)
+    with Bar("score", total=total, unit="images") as bar:
+        progress = WorkProgress(bar, total)
         opened = partial(open_worker, references, corpus, loading_threads(gpu=gpu))
-        results = build.map_units(opened, units, len(units), gpu=gpu)
+        results = build.map_units(opened, units, len(units), gpu=gpu, on_progress=progress.report)
         for unit, written in zip(units, results, strict=True):
             for work, files in zip(unit, written, strict=True):
                 for spec, out, made in work.missing:
@@ -96,7 +98,7 @@ def run(build: Build) -> StageResult:
                         files={out.relative_to(corpus).as_posix(): info},
                         note=note,
                     )
-                bar.advance(work.rows * len(work.missing), work.unit)
+                progress.finish(work.rows, work.unit)
     tables = sum(len(work.missing) for work in works) + compare(build, references)
     specs += filter(needs_whole_corpus, scorers(build.recipe))
     shards_there = [f"{kind}-{entry.unit}" for kind, entry in pair_shards(build)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stylear.curate.corpus.layout import ShardKind
+from stylear.curate.engine.progress import report_progress
 from stylear.curate.score.batch_size import Halving
 from stylear.curate.score.decode import decode, rows_of
 from stylear.curate.score.loader import ahead
@@ -65,6 +66,7 @@ def sweep(
         for number, pair, prepared in loaded:
             if pair is not None:
                 sheets[number].add(pair, prepared)
+                report_progress()
                 continue
             sheets[number].flush()
             waiting.append(behind.submit(made, number, sheets[number]))

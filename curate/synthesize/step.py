@@ -15,6 +15,7 @@ from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.repair import repair_shard
 from stylear.curate.corpus.shards import ShardInfo
+from stylear.curate.engine.progress import WorkProgress
 from stylear.curate.recipe.base import PathNames
 from stylear.curate.recipe.synthesizers import NEEDS_CONTENT, BackendSettings, backend_settings
 from stylear.curate.references import StyleReference, load_references
@@ -155,10 +156,14 @@ def run(build: Build) -> StageResult:
     draws_prompts = recipe.synthesize.backend not in NEEDS_CONTENT
     parents = None if draws_prompts else ParentImages(build.corpus)
     work = (Unit.from_jobs(folder, i, jobs[units[i]], parents) for i in todo)
-    with Bar("synthesize", total=len(jobs), unit="pairs") as bar:
-        bar.advance(len(jobs) - sum(units[i].stop - units[i].start for i in todo))
+    new = sum(units[i].stop - units[i].start for i in todo)
+    with Bar("synthesize", total=len(jobs), unit="images") as bar:
+        bar.skip(len(jobs) - new)
+        progress = WorkProgress(bar, new)
         opened = partial(open_worker, recipe, references)
-        results = build.map_units(opened, work, len(todo), gpu=draws_prompts)
+        results = build.map_units(
+            opened, work, len(todo), gpu=draws_prompts, on_progress=progress.report
+        )
         for i, info in zip(todo, results, strict=True):
             ledger.commit(
                 STAGE,
@@ -169,7 +174,7 @@ def run(build: Build) -> StageResult:
                 dropped=info.dropped,
                 files=paths_in_corpus(build.corpus, folder, info.files),
             )
-            bar.advance(info.rows)
+            progress.finish(info.rows)
     result = StageResult.from_entries(STAGE, _shard_entries(build), len(todo) + repaired)
     if todo or not ledger.is_current(STAGE, ALL, stage_inputs):
         commit_stage(ledger, STAGE, stage_inputs, result)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from stylear.console import Bar, say
+from stylear.console import ByteBar, say
 from stylear.errors import WeightsError
 from stylear.weights.hub import Listing, safe_name
 from stylear.weights.registry import Model
@@ -147,16 +147,14 @@ def verify() -> int:
     lock = read_lock()
     todo = [(m, name, file) for m, entry in lock.items() for name, file in entry["files"].items()]
     problems, damaged = [], set()
-    total = sum(file["bytes"] for _, _, file in todo)
-    with Bar("verify", total=total // 10**6, unit="MB") if todo else nullcontext() as bar:
+    with ByteBar("verify", sum(file["bytes"] for _, _, file in todo)) as bar:
         for model, name, file in todo:
             path = models_dir() / model / name
             found = sha256_of(path) if path.is_file() else "nothing"
             if found != file["sha256"]:
                 problems.append(f"{path}: expected sha256 {file['sha256']}, found {found}")
                 damaged.add(model)
-            if bar is not None:
-                bar.advance(file["bytes"] // 10**6)
+            bar.advance_bytes(file["bytes"])
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WeightsError(

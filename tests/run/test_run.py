@@ -210,18 +210,6 @@ def test_sources_that_changed_stop_the_run(tmp_path: Path) -> None:
     assert (done[0].rows_in, done[0].dropped) == (12, {"missing-file": 1})
 
 
-def test_a_dry_run_changes_nothing(built: Path, home: Path, tmp_path: Path) -> None:
-    before = tree(built)
-    rows = {row["stage"]: row for row in runner.preview(make_recipe(home), built)}
-    assert {stage: row["committed"] for stage, row in rows.items()} == {
-        "fetch": 3, "synthesize": 4, "score": 14, "filter": 1, "mix": 1, "pairs": 1,
-    }  # fmt: skip
-    assert runner.preview(changed(home, image={"size": 24}), built)[0]["next"].startswith("stop: ")
-    assert tree(built) == before
-    assert {row["next"] for row in runner.preview(make_recipe(home), tmp_path / "new")} == {"make"}
-    assert not (tmp_path / "new").exists()
-
-
 def test_a_recipe_without_references_makes_a_raw_corpus(tmp_path: Path) -> None:
     make_folders(tmp_path, pictures=12)
     values = settings(references=[], score=[])
@@ -317,7 +305,8 @@ def test_the_commands_print_data_on_stdout(built: Path, home: Path) -> None:
         results = told["stages"] if stage == "filter" else told
         assert (code, [result["stage"] for result in results]) == (0, [stage])
     code, text, _ = call("run", recipe, "--out", out, "--dry-run")
-    assert (code, len(text.splitlines())) == (0, 7)
+    assert code == 0
+    assert text.splitlines()[-6].split()[:2] == ["fetch", "3"]
     code, text, _ = call("filter", recipe, "--out", out, "--set", "filter.best_of=2")
     assert code == 0
     assert Ledger(built).entries("filter")[0].settings["filter"]["best_of"] == 2

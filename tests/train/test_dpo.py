@@ -89,7 +89,13 @@ def test_corpus_without_preferences_says_why_and_writes_nothing(
     place: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(place / "corpus" / "train", tmp_path / "train")
-    with pytest.raises(CorpusError, match="preferences") as raised:
+    with pytest.raises(CorpusError, match="the stage pairs was not run on it"):
+        dpo.run(settings(place, "none", corpus=[tmp_path]))
+    (tmp_path / "preferences").mkdir()
+    (tmp_path / "recipe.yaml").write_text(
+        "references: [{type: mini}]\nsynthesize: {candidates: 1}\n"
+    )
+    with pytest.raises(CorpusError, match=r"synthesize\.candidates is 1") as raised:
         dpo.run(settings(place, "none", corpus=[tmp_path]))
     assert "synthesize.candidates to 2 or more" in str(raised.value.hint)
     assert not (place / "none").exists()  # nothing is written for a corpus that cannot be used

@@ -28,6 +28,7 @@ from stylear.errors import SourceEmpty, SourceError
 __all__ = [
     "CAPTION_COLUMNS",
     "IMAGE_COLUMNS",
+    "KINDS",
     "URL_COLUMNS",
     "ListFormat",
     "Row",

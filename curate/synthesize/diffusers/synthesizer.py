@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from stylear.curate.engine.progress import report_progress
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize.diffusers.load import choose_device, choose_dtype
 from stylear.curate.synthesize.diffusers.lru_cache import LruCache
@@ -129,6 +130,7 @@ class DiffusionSynthesizer(ABC):
             for batch in self._batches([job for job, _ in jobs]):
                 for job, drawn, details in self._draw_with_retries(batch):
                     waiting.append(encoders.submit(self._make_pair, job, drawn, details))
+                    report_progress()
                 while len(waiting) > 4 * self.batch_size + ENCODER_THREADS:  # pixels are large
                     pair = waiting.popleft().result()
                     done[pair.key] = pair

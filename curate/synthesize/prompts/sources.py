@@ -53,6 +53,20 @@ def read_prompts(
     return remove_style(rows, skipped) if spec.destyle else rows
 
 
+def count_prompts(recipe: Recipe) -> int:
+    """How many prompts the file or the templates of a recipe give at most; nothing is planned.
+
+    Raises RecipeError and SourceError as `read_prompts` does.
+    """
+    spec = recipe.synthesize
+    prompts = read_prompts(recipe, (), Counter())
+    if spec.templates:
+        from stylear.curate.synthesize.prompts.templates import count_combinations
+
+        return count_combinations(spec)
+    return sum(1 for _ in prompts)
+
+
 def to_contents(prompts: Iterable[str]) -> Iterator[Content]:
     """Prompts without a raw pair, each once; the content id comes from the text."""
     return deduplicate(Content(None, prompt, content_id(prompt)) for prompt in prompts)

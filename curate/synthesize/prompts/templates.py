@@ -30,8 +30,7 @@ def fill_templates(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
 
     Raises RecipeError if there are too many combinations, SourceError for a word file.
     """
-    words = {name: read_words(name, given) for name, given in spec.words.items()}
-    found = parse_all(spec.templates, words)
+    words, found = read_templates(spec)
     total = sum(template.size(words) for template in found)
     if spec.contents is None and total > MAX_PROMPTS:
         raise RecipeError(
@@ -45,6 +44,18 @@ def fill_templates(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
         for template, text in zip(found, spec.templates, strict=True)
     ]
     return (_check_prompt(text) for text in islice(_round_robin(waiting, words), draws))
+
+
+def read_templates(spec: SynthesizeSettings) -> tuple[Words, list[Template]]:
+    """The lists of words and the templates of a recipe."""
+    words = {name: read_words(name, given) for name, given in spec.words.items()}
+    return words, parse_all(spec.templates, words)
+
+
+def count_combinations(spec: SynthesizeSettings) -> int:
+    """How many prompts the templates of a recipe can give."""
+    words, found = read_templates(spec)
+    return sum(template.size(words) for template in found)
 
 
 def _round_robin(waiting: list[tuple[Template, Iterator[int]]], words: Words) -> Iterator[str]:

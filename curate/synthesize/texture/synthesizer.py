@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylear.curate.engine.progress import report_progress
 from stylear.curate.recipe.synthesizers import (
     BackendSettings,
     PatchSettings,
@@ -57,9 +58,11 @@ class TextureSynthesizer:
             except OSError as error:
                 broken = {**self.details, "error": str(error)[:200]}
                 done[job.key] = make_stylized_pair(job, None, self.encoding, broken, "bad-content")
+                report_progress()
         with pin_thread_count(1), torch.no_grad():
             for job, content in ready:
                 done[job.key] = self._stylize(job, content)
+                report_progress()
         return [done[job.key] for job, _ in jobs]
 
     def _stylize(self, job: Job, content: Tensor) -> Pair:

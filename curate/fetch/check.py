@@ -1,0 +1,136 @@
+"""Checks of sources: whether each can be read and has what it needs, found out without fetching anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylear.curate.fetch.folder import EMBEDDED, choose_lists
+from stylear.curate.fetch.folder_files import find_images
+from stylear.curate.fetch.lists import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    URL_COLUMNS,
+    count_rows,
+    find_lists,
+    read_list,
+)
+from stylear.curate.fetch.mini import mini_pairs
+from stylear.curate.fetch.parquet_images import read_rows
+from stylear.curate.fetch.shards import shard_pairs, tar_paths
+from stylear.curate.fetch.subset import Subset
+from stylear.curate.fetch.urls import column_names, list_format
+from stylear.errors import SourceEmpty
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import FolderSource, Recipe, ShardsSource, UrlsSource
+    from stylear.curate.recipe.sources import ListSettings, ParquetSource
+
+SMALL_BYTES = 16_000_000  # lists up to this size are read to count their rows (ours)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSize:
+    """What a source holds, as far as that is known without reading all of it."""
+
+    pairs: int | None
+    bytes: int | None = None  # of its images
+
+
+def check_source(source: Any, recipe: Recipe) -> SourceSize:
+    """How much a source holds. Raises what fetching it would raise: SourceError, SourceEmpty, RecipeError."""
+    match source.type:
+        case "urls":
+            found = check_urls(source)
+        case "folder":
+            found = check_folder(source)
+        case "parquet":
+            found = check_parquet(source)
+        case "shards":
+            found = check_shards(source)
+        case _:
+            found = SourceSize(sum(1 for _ in mini_pairs(source, recipe.seed)))
+    if getattr(source, "uids", None) is not None:
+        Subset(source.uids)
+        found = SourceSize(None, found.bytes)  # only some of the rows
+    if found.pairs == 0:
+        raise SourceEmpty(f"{getattr(source, 'path', 'mini')}: expected pairs, found none")
+    if found.pairs is not None and source.limit is not None:
+        return SourceSize(min(found.pairs, source.limit), found.bytes)
+    return found
+
+
+def check_urls(source: UrlsSource) -> SourceSize:
+    """The rows of a list of URLs; every part must have the columns."""
+    paths = find_lists(source.path)
+    urls = column_names(source.url_column, URL_COLUMNS)
+    rows = [count_list(path, source, urls, "url", can_be_empty=len(paths) > 1) for path in paths]
+    return SourceSize(total(rows))
+
+
+def check_folder(source: FolderSource) -> SourceSize:
+    """The pictures of a folder; its lists of captions must have the columns."""
+    images = find_images(source.path)
+    lists = [] if source.captions == EMBEDDED else choose_lists(source.path, source)
+    for path in lists:
+        count_list(path, source, IMAGE_COLUMNS, "image")
+    sizes = [file_bytes(source.path / image.name) for image in images]
+    return SourceSize(len(images), sum(sizes))
+
+
+def check_parquet(source: ParquetSource) -> SourceSize:
+    """The rows of Parquet files with pictures; every part must have the columns."""
+    paths = find_lists(source.path)
+    for path in paths:
+        next(read_rows(path, source), None)
+    return SourceSize(total([count_rows(path) for path in paths]), sum(map(file_bytes, paths)))
+
+
+def check_shards(source: ShardsSource) -> SourceSize:
+    """The size of tars, whose first sample must be readable; how many there are is not known."""
+    paths = tar_paths(source.path)
+    for path in paths:
+        if source.on_bad_shard == "stop" and not path.is_file():
+            next(shard_pairs(source.model_copy(update={"path": str(path)})))
+    first = source.model_copy(update={"uids": None})
+    found = next(shard_pairs(first), None)
+    return SourceSize(0 if found is None else None, sum(map(file_bytes, paths)))
+
+
+def count_list(
+    path: Path,
+    source: ListSettings,
+    names: tuple[str, ...],
+    what: str,
+    *,
+    can_be_empty: bool = False,
+) -> int | None:
+    """The rows of a list whose columns were checked; None for a large one, which is not read to its end."""
+    rows = read_list(
+        path,
+        names,
+        column_names(source.caption_column, CAPTION_COLUMNS),
+        what,
+        list_format(source),
+        can_be_empty=can_be_empty,
+    )
+    first = sum(1 for _ in islice(rows, 1))
+    if (known := count_rows(path)) is not None or not first:
+        return known or first
+    return None if file_bytes(path) > SMALL_BYTES else first + sum(1 for _ in rows)
+
+
+def total(counts: list[int | None]) -> int | None:
+    """The sum; None when one of them is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def file_bytes(path: Path) -> int:
+    """The size of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,233 @@
+"""The plan of a run: what each stage would do, how much, how large and how long, as far as that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from stylear.curate.corpus.layout import CHEAP, STAGES
+from stylear.curate.corpus.ledger import ALL, Entry, StageInputs, stage_family
+from stylear.curate.preflight.checks import Check, human_bytes
+from stylear.curate.preflight.rates import find_rate
+from stylear.curate.recipe.synthesizers import NEEDS_CONTENT
+from stylear.curate.references import load_references
+from stylear.curate.stage import Build
+from stylear.errors import SettingsChanged, StylearError
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
+
+BYTES_PER_PIXEL = {"png": 1.8, "jpg": 0.4, "webp": 1.3}  # typical of photos (ours)
+SAMPLE_BYTES = 4096  # headers, caption, JSON and table row of a sample (ours)
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """What a run would do in one stage; None where it is not known."""
+
+    stage: str
+    committed: int  # units that are there
+    pairs: int | None  # that the stage handles in all
+    new_pairs: int | None  # that are still to be made
+    bytes: int | None  # that they add to the corpus
+    seconds: float | None
+    rate_from: str | None
+    next: str
+    is_estimate: bool = False  # whether the recipe asks for at most so many pairs
+
+    def row(self) -> dict[str, Any]:
+        """For a table."""
+        most = "up to " if self.is_estimate else ""
+        return {
+            "stage": self.stage,
+            "committed": self.committed,
+            "pairs": "unknown" if self.pairs is None else f"{most}{self.pairs:,}",
+            "adds": "unknown" if self.bytes is None else f"{most}{human_bytes(self.bytes)}",
+            "time": "unknown" if self.seconds is None else human_time(self.seconds),
+            "measured": self.rate_from,
+            "next": self.next,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def plan_stages(
+    build: Build,
+    checks: Sequence[Check],
+    made: Mapping[str, StageInputs],
+    redo: str | None = None,
+) -> list[StagePlan]:
+    """One row for each stage. `made` has how each expensive stage with output would be made now."""
+    again = STAGES[STAGES.index(redo) :] if redo in STAGES else ()
+    changed = find_changes(build, made)
+    counts = estimate_pairs(build, checks, again)
+    return [
+        plan_stage(build, stage, counts[stage], changed.get(stage), again=stage in again)
+        for stage in STAGES
+    ]
+
+
+def plan_stage(
+    build: Build, stage: str, pairs: int | None, changed: SettingsChanged | None, *, again: bool
+) -> StagePlan:
+    """The row of one stage."""
+    units = committed_units(build, stage)
+    done = 0 if again else sum(entry.rows_in for entry in units)
+    if stage == "score" and units:  # an entry for each scorer and shard
+        done //= max(1, len({entry.stage for entry in units}))
+    finished = not again and is_finished(build, stage)
+    if finished and stage not in CHEAP:
+        left: int | None = 0
+    else:
+        left = None if pairs is None else max(0, pairs - (0 if stage in CHEAP else done))
+    rate = find_rate(stage, build)
+    seconds = None
+    if left == 0:
+        seconds = 0.0
+    elif left is not None and rate is not None:
+        seconds = left / rate.pairs_per_s
+    return StagePlan(
+        stage,
+        len(units),
+        pairs,
+        left,
+        estimate_bytes(build, stage, left),
+        seconds,
+        rate.measured_by if rate is not None and seconds else None,
+        describe_next(build, stage, units, changed, left, again=again),
+        is_estimate=bool(pairs) and not finished and stage != "fetch",
+    )
+
+
+def describe_next(
+    build: Build,
+    stage: str,
+    units: Sequence[Entry],
+    changed: SettingsChanged | None,
+    left: int | None,
+    *,
+    again: bool,
+) -> str:
+    """What a run would do with what is there of a stage."""
+    if again or not units:
+        return "make"
+    if changed is not None:
+        return f"stop: {changed.message}"
+    if stage in CHEAP:
+        return "redo if its settings or inputs changed"
+    return "keep" if left == 0 else "continue"
+
+
+def committed_units(build: Build, stage: str) -> list[Entry]:
+    """The committed units of a stage; of a stage that does a whole corpus at once, that one."""
+    names = [name for name in build.ledger.stages() if stage_family(name) == stage]
+    entries = [entry for name in names for entry in build.ledger.entries(name)]
+    return [entry for entry in entries if entry.unit != ALL] or entries
+
+
+def is_finished(build: Build, stage: str) -> bool:
+    """Whether a stage has all of its units."""
+    return build.ledger.entry(stage, ALL) is not None
+
+
+def find_changes(build: Build, made: Mapping[str, StageInputs]) -> dict[str, SettingsChanged]:
+    """The stages whose output was made by other settings, with the error that says which."""
+    found: dict[str, SettingsChanged] = {}
+    for stage, inputs in made.items():
+        try:
+            build.ledger.check_settings(stage, inputs)
+        except SettingsChanged as error:
+            found[stage_family(stage)] = error
+    return found
+
+
+def estimate_pairs(
+    build: Build, checks: Sequence[Check], again: Sequence[str] = ()
+) -> dict[str, int | None]:
+    """How many pairs each stage handles: exact where a stage is committed, else from its inputs."""
+    recipe = build.recipe
+    fetched = build.ledger.entry("fetch", ALL) if "fetch" not in again else None
+    raw = fetched.rows_in if fetched is not None else sum_pairs(checks)
+    contents = fetched.kept if fetched is not None else raw
+    drawn = build.ledger.entry("synthesize", ALL) if "synthesize" not in again else None
+    stylized = drawn.rows_in if drawn is not None else estimate_images(recipe, contents, checks)
+    both = None if raw is None or stylized is None else raw + stylized
+    groups = None if stylized is None else stylized // recipe.synthesize.candidates
+    if recipe.synthesize.candidates == 1:
+        groups = 0
+    counts = {"fetch": raw, "synthesize": stylized, "score": both, "filter": both, "mix": both}
+    return {**counts, "pairs": groups}
+
+
+def sum_pairs(checks: Sequence[Check]) -> int | None:
+    """The pairs of all sources; None when one of them is not known."""
+    sources = [check for check in checks if check.key.startswith("raw.")]
+    known = [check.pairs for check in sources if check.pairs is not None]
+    return sum(known) if sources and len(known) == len(sources) else None
+
+
+def estimate_images(recipe: Recipe, contents: int | None, checks: Sequence[Check]) -> int | None:
+    """How many images the recipe asks for at most; None when its contents or references are not known."""
+    if not recipe.references:
+        return 0
+    spec = recipe.synthesize
+    if spec.backend not in NEEDS_CONTENT and (spec.prompts is not None or spec.templates):
+        contents = next((c.pairs for c in checks if c.key.startswith("synthesize.")), None)
+    if spec.contents is not None:
+        contents = spec.contents if contents is None else min(contents, spec.contents)
+    try:
+        references = load_references(recipe)
+    except StylearError:  # one of the problems that the checks name
+        return None
+    if contents is None:
+        return None
+    groups = contents * min(spec.references_per_content, len(references))
+    if spec.per_style is not None:
+        styles = {reference.style for reference in references}
+        quota = sum(min(spec.styles.get(style, spec.per_style), contents) for style in styles)
+        groups = min(quota, contents * len(references))
+    return groups * spec.candidates
+
+
+def estimate_bytes(build: Build, stage: str, pairs: int | None) -> int | None:
+    """How many bytes so many more pairs of a stage add to the corpus; for mix and pairs at most."""
+    if pairs is None:
+        return None
+    image = image_bytes(build)
+    match stage:
+        case "fetch" | "synthesize" | "mix":
+            return round(pairs * (image + SAMPLE_BYTES))
+        case "pairs":
+            return round(pairs * (2 * image + SAMPLE_BYTES))
+        case "score":
+            return pairs * 8 * (1 + len(build.recipe.score))
+        case _:
+            return pairs * 64
+
+
+def image_bytes(build: Build) -> float:
+    """Bytes of a stored image: as fetched so far, else what photos of that size and format take."""
+    committed = [entry for entry in build.ledger.entries("fetch") if entry.unit != ALL]
+    kept = sum(entry.kept for entry in committed)
+    if kept:
+        held = sum(int(info["bytes"]) for entry in committed for info in entry.files.values())
+        return max(0.0, held / kept - SAMPLE_BYTES)
+    image = build.recipe.image
+    return image.size**2 * BYTES_PER_PIXEL[image.format]
+
+
+def needed_bytes(plans: Sequence[StagePlan]) -> int | None:
+    """What a run writes at least: the images of raw/ and stylized/; None when that is not known."""
+    sizes = [plan.bytes for plan in plans if plan.stage in ("fetch", "synthesize")]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known else None
+
+
+def human_time(seconds: float) -> str:
+    """A duration for a reader: 45 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return "under 1 s" if 0 < seconds < 1 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,123 @@
+"""What a run would do: checks and plan together, for a dry run and for the start of a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stylear.curate.corpus.layout import STAGES
+from stylear.curate.corpus.ledger import Ledger, StageInputs, stage_family
+from stylear.curate.engine import LOCAL, Engine
+from stylear.curate.preflight.checks import (
+    Check,
+    attempt,
+    check_disk,
+    check_recipe,
+    require_checks,
+    require_output_folder,
+)
+from stylear.curate.preflight.plan import StagePlan, needed_bytes, plan_stages
+from stylear.curate.recipe import Recipe
+from stylear.curate.stage import Build
+from stylear.errors import StylearError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run needs, and what it would do."""
+
+    checks: tuple[Check, ...]
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def problems(self) -> list[StylearError]:
+        """Why the run would stop before it began; empty when it can begin."""
+        return [check.error for check in self.checks if check.error is not None]
+
+    def tables(self) -> list[list[dict[str, Any]]]:
+        """The checks and the plan, for a reader."""
+        return [[check.row() for check in self.checks], [plan.row() for plan in self.stages]]
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "ok": not self.problems,
+            "problems": [{"message": one.message, "hint": one.hint} for one in self.problems],
+            "checks": [check.summary() for check in self.checks],
+            "stages": [plan.summary() for plan in self.stages],
+        }
+
+
+def preview_run(
+    recipe: Recipe,
+    corpus: Path,
+    redo: str | None = None,
+    *,
+    workers: int = 0,
+    engine: Engine = LOCAL,
+    allow_empty: bool = False,
+) -> Preview:
+    """Check everything that `run` would need, and plan what it would do; nothing is changed.
+
+    Raises UsageError for a stage that does not exist and for an output folder that holds something else.
+    """
+    require_output_folder(corpus)
+    require_stage(redo)
+    build = Build(corpus, recipe, workers, engine, allow_empty)
+    checks = check_recipe(build, STAGES, redo)
+    try:
+        made = expensive_inputs(recipe, build.ledger)
+    except StylearError:  # a model or a reference is missing, which the checks name
+        made = {}
+    plans = plan_stages(build, checks, made, redo)
+    checks.append(attempt("disk", partial(check_disk, corpus, needed_bytes(plans))))
+    return Preview(tuple(checks), tuple(plans))
+
+
+def check_inputs(build: Build, stages: Sequence[str], redo: str | None) -> list[Check]:
+    """Check everything that the stages will need before they begin.
+
+    Raises the error of what is missing, or SeveralErrors with all of them.
+    """
+    require_stage(redo)
+    checks = check_recipe(build, stages, redo)
+    plans = plan_stages(build, checks, {}, redo)
+    needed = needed_bytes([plan for plan in plans if plan.stage in stages])
+    if needed:
+        checks.append(attempt("disk", partial(check_disk, build.corpus, needed)))
+    require_checks(checks)
+    return checks
+
+
+def require_stage(redo: str | None) -> None:
+    """Raise UsageError for a --redo that names no stage."""
+    if redo is not None and redo not in STAGES:
+        raise UsageError(
+            f"--redo: expected one of {', '.join(STAGES)}, found {redo!r}",
+            hint="give the first stage that is to be made again",
+        )
+
+
+def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
+    """How each expensive stage that has output would be made now."""
+    found: dict[str, StageInputs] = {}
+    stages = ledger.stages()
+    if "fetch" in stages:
+        from stylear.curate.fetch import step as fetch
+
+        found["fetch"] = fetch.fetch_inputs(recipe)
+    if "synthesize" in stages and recipe.references:
+        from stylear.curate.synthesize import step as synthesize
+
+        found["synthesize"] = synthesize.synthesize_inputs(recipe, ledger)
+    if any(stage_family(stage) == "score" for stage in stages):
+        from stylear.curate.score import passes as score
+        from stylear.curate.score import scorer_fingerprint
+
+        for spec in dict.fromkeys([*score.passes(recipe), *score.scorers(recipe)]):
+            if score.ledger_stage(spec) in stages:
+                found[score.ledger_stage(spec)] = score.score_inputs(spec, scorer_fingerprint(spec))
+    return found
