@@ -208,7 +208,7 @@ def test_gpus_are_as_many_as_there_are_and_as_many_as_are_asked_for(
 ) -> None:
     asked: list[tuple[int, list[str]]] = []
 
-    def told(build: Any, units: Any, workers: int, gpus: list[str]) -> list[None]:
+    def told(build: Any, units: Any, workers: int, gpus: list[str], on_progress: Any) -> list[None]:
         asked.append((workers, gpus))
         return []
 

@@ -177,6 +177,6 @@ def test_a_wide_margin_gives_an_empty_set_with_an_index(
 
 def test_without_mix_there_are_no_pairs(copy: Path, finished: Path, tmp_path: Path) -> None:
     (copy / "mix.parquet").unlink()
-    with pytest.raises(CorpusError, match=r"mix\.parquet: expected a readable parquet file"):
+    with pytest.raises(CorpusError, match=r"mix\.parquet: expected this table, found nothing"):
         build_preferences(copy, recipe(finished, tmp_path))
     assert not (copy / "preferences").exists()
