@@ -126,9 +126,9 @@ def with_numpy(corpus: Path) -> dict[str, Any]:
     """The funnel of the recipe's rules, as the command counts it, and the seconds from its imports on."""
     asked = recipe()
     start, cpu = time.perf_counter(), time.process_time()
-    from stylear.curate.filter import decide, funnel, open_rows
+    from stylear.curate.filter import apply_rules, count_funnel, load_rows
 
-    found = funnel(decide(open_rows(corpus, asked), asked.filter))
+    found = count_funnel(apply_rules(load_rows(corpus, asked), asked.filter))
     return seconds(start, cpu) | {"funnel": found}
 
 

@@ -39,8 +39,8 @@ from stylear.curate.corpus.ledger import StageInputs
 from stylear.curate.engine import cores
 from stylear.curate.fetch.pixels import encode_pixels
 from stylear.curate.recipe import ClipTextScore, PhashScore
-from stylear.curate.score.device import loading_threads, resolve_device
-from stylear.curate.score.step import Work, open_worker
+from stylear.curate.score.device import count_loader_threads, resolve_device
+from stylear.curate.score.step import ShardWork, open_worker
 from stylear.encoders.clip import ClipEncoder
 from stylear.pair import Origin, Pair, content_id, digest
 
@@ -110,7 +110,7 @@ def ours(setup: Setup, out: Path) -> Callable[[], None]:
     )
     specs = [resolve_device(spec), PhashScore(type="phash")]
     works = [
-        Work(
+        ShardWork(
             "raw",
             tar,
             0,
@@ -122,7 +122,7 @@ def ours(setup: Setup, out: Path) -> Callable[[], None]:
     ]
     gpu = setup.device != "cpu"
     units = [tuple(works)] if gpu else [(work,) for work in works]  # as the step does
-    worker = open_worker([], out, loading_threads(gpu=gpu))
+    worker = open_worker([], out, count_loader_threads(gpu=gpu))
 
     def run() -> None:
         tables = sum(len(written) for unit in units for written in worker(unit))

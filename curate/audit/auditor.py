@@ -335,10 +335,10 @@ def compare_shards(corpus: Path) -> Iterator[Difference]:
 
 def compare_scores(corpus: Path, recipe: Recipe) -> Iterator[Difference]:
     """All tables of a scorer are of one measurement: one model, its weights, precision and preprocessing."""
-    from stylear.curate.score.passes import scorers
+    from stylear.curate.score.passes import list_scorers
     from stylear.curate.score.table import shared_metadata
 
-    for spec in scorers(recipe):
+    for spec in list_scorers(recipe):
         first: dict[str, Any] | None = None
         for path in score_paths(corpus, spec.name):
             where = path.relative_to(corpus).as_posix()

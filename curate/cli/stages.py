@@ -138,8 +138,8 @@ def filter_(
     loaded = load_changed_recipe(recipe if recipe is not None else runner.recipe_path(out), set_)
     found: dict[str, Any]
     if dry_run:
-        rows = rules.decide(rules.open_rows(out, loaded, diversity=diversity), loaded.filter)
-        found = {"funnel": rules.funnel(rows), "kept": rules.what_stays(rows)}
+        rows = rules.apply_rules(rules.load_rows(out, loaded, diversity=diversity), loaded.filter)
+        found = {"funnel": rules.count_funnel(rows), "kept": rules.count_kept(rows)}
         to_tables = [found["funnel"], [found["kept"]]]
         if diversity:
             found["diversity"] = rules.diversity_rows(rows, loaded)

@@ -55,7 +55,7 @@ class Candidates:
     kept: Mask
     stage: DictionaryColumn
     reason: DictionaryColumn
-    twin: Places  # of the pair that a duplicate repeats; -1: none
+    duplicate_of: Places  # of the pair that a duplicate repeats; -1: none
     rank: NDArray[np.float64]  # what makes a pair better than others; NaN: unknown
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ def concatenate_candidates(parts: Iterable[Mapping[str, Any]]) -> Candidates:
         kept=columns["kept"],
         stage=DictionaryColumn(columns["stage"]),
         reason=DictionaryColumn(columns["reason"]),
-        twin=np.full(size, -1),
+        duplicate_of=np.full(size, -1),
         rank=np.full(size, np.nan),
     )
 

@@ -49,11 +49,11 @@ class Look:
         """Of a stored image."""
         from PIL import Image
 
-        from stylear.curate.score.phash import phash, quarters
+        from stylear.curate.score.phash import compute_phash, quarter_colours
 
         with Image.open(io.BytesIO(data)) as image:
             pixels = np.asarray(image.convert("RGB"))
-        return cls(phash(pixels), quarters(pixels))
+        return cls(compute_phash(pixels), quarter_colours(pixels))
 
     def is_near(self, other: Look, distance: int) -> bool:
         """Whether two pictures are near duplicates, as the filter has it."""

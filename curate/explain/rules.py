@@ -62,11 +62,16 @@ def filter_rule(
     """The rule of the filter that dropped a pair, as the filter was set when it decided."""
     key = str(verdict["key"])
     if reason == "duplicate":
-        return Rule("filter.duplicates.exact", True, verdict["twin"], "the same stored bytes")
+        return Rule(
+            "filter.duplicates.exact", True, verdict["duplicate_of"], "the same stored bytes"
+        )
     if reason == "near-duplicate":
         limit = rules["duplicates"]["phash_distance"]
         return Rule(
-            "filter.duplicates.phash_distance", limit, verdict["twin"], "looks like a better pair"
+            "filter.duplicates.phash_distance",
+            limit,
+            verdict["duplicate_of"],
+            "looks like a better pair",
         )
     if reason == "not-best":
         return best_rule(corpus, verdict, rules)

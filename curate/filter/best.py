@@ -1,4 +1,4 @@
-"""Best of n: of the candidates for one prompt and reference only the best stay."""
+"""Best of n: keep only the best candidates of each prompt and reference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stylear.curate.filter.rows import Rows
 
 
 def keep_best(rows: Rows, best_of: int) -> None:
-    """Keep the `best_of` best of each candidate group that are still there."""
+    """Keep the `best_of` best pairs of each candidate group, of those still kept."""
     places = np.flatnonzero(rows.kept & (rows["group"] >= 0))
     _, position = rank_within_group(rows["order"][places], rows["group"][places])
     rows.drop(places[position >= best_of], "not-best")

@@ -1,7 +1,7 @@
 """Diversity: how different the kept pairs are from each other, raw, stylized and in each style.
 
-The Vendi score (Friedman and Dieng 2023) is the number of wholly different pictures that would be as diverse:
-exp of the entropy of the eigenvalues of K / n, K being the similarities of n pictures.
+The Vendi score (Friedman and Dieng 2023) is the number of entirely different images that would be as diverse:
+exp of the entropy of the eigenvalues of K / n, where K holds the similarities of n images.
 """
 
 from __future__ import annotations
@@ -23,31 +23,29 @@ from stylear.pair import digest
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-SAMPLE, STYLE_SAMPLE = (
-    1000,
-    256,
-)  # pictures compared of raw or stylized pairs, and of a style (ours)
+SAMPLE = 1000  # images compared of all raw or all stylized pairs (ours)
+STYLE_SAMPLE = 256  # images compared of one style (ours)
 BITS, LEVELS = 8.0, 32.0  # a difference of either divides the similarity by e (ours)
 DECIMALS = 2
 Matrix = NDArray[np.float64]
 
 
-def what_stays(rows: Rows) -> dict[str, int]:
-    """How many pairs, distinct contents and distinct styles are kept."""
-    return counted(rows, np.flatnonzero(rows.kept))
+def count_kept(rows: Rows) -> dict[str, int]:
+    """The numbers of kept pairs, distinct contents and distinct styles."""
+    return count_pairs(rows, np.flatnonzero(rows.kept))
 
 
-def counted(rows: Rows, places: Places) -> dict[str, int]:
-    """The same of the pairs at these places."""
+def count_pairs(rows: Rows, places: Places) -> dict[str, int]:
+    """The numbers of pairs, distinct contents and distinct styles at these places."""
     return {
         "pairs": len(places),
-        "contents": distinct(rows["content"][places]),
-        "styles": distinct(rows["style"][places][rows.stylized[places]]),
+        "contents": count_distinct(rows["content"][places]),
+        "styles": count_distinct(rows["style"][places][rows.stylized[places]]),
     }
 
 
-def distinct(numbers: Numbers) -> int:
-    """How many different numbers there are, none of them negative."""
+def count_distinct(numbers: Numbers) -> int:
+    """The number of distinct values of non-negative numbers."""
     return int(np.count_nonzero(np.bincount(numbers)))
 
 
@@ -56,77 +54,79 @@ def diversity_rows(rows: Rows, recipe: Recipe) -> list[dict[str, Any]]:
 
     {kind, style, pairs, contents, styles, sample, distance, nearest, vendi}: `distance` is the mean
     number of bits to the nearest perceptual hash in the sample, `nearest` the mean of the recipe's
-    `nearest` score over all these pairs; null where there is none. Pairs without a hash are not sampled.
+    `nearest` score over all these pairs, null without one. Pairs without a hash are not sampled.
     """
     places = {
         "all": np.flatnonzero(rows.kept),
         "raw": np.flatnonzero(rows.kept & ~rows.stylized),
         "stylized": np.flatnonzero(rows.kept & rows.stylized),
     }
-    found = [of_pairs(rows, recipe, kind, None, chosen) for kind, chosen in places.items()]
+    found = [measure_diversity(rows, recipe, kind, None, chosen) for kind, chosen in places.items()]
     stylized = places["stylized"]
     stylized = stylized[np.argsort(rows["style"][stylized], kind="stable")]
     edges = np.searchsorted(rows["style"][stylized], np.arange(len(rows.styles) + 1))
     for style, start, end in zip(rows.styles, edges, edges[1:], strict=False):
         if start < end:
-            found.append(of_pairs(rows, recipe, "stylized", style, stylized[start:end]))
+            found.append(measure_diversity(rows, recipe, "stylized", style, stylized[start:end]))
     return found
 
 
-def of_pairs(
+def measure_diversity(
     rows: Rows, recipe: Recipe, kind: str, style: str | None, places: Places
 ) -> dict[str, Any]:
-    """The row of the pairs at these places."""
+    """The diversity row of the pairs at these places."""
     found: dict[str, Any] = {
         "kind": kind,
         "style": style,
-        **counted(rows, places),
+        **count_pairs(rows, places),
         "sample": 0,
         "distance": None,
-        "nearest": nearest(rows, recipe, places),
+        "nearest": mean_nearest(rows, recipe, places),
         "vendi": None,
     }
     if rows.phash is not None and rows.colour is not None and rows.hashed is not None:
         seed = digest("diversity", recipe.seed, kind, style)
-        sample = drawn(places[rows.hashed[places]], STYLE_SAMPLE if style else SAMPLE, seed)
-        bits, levels = distances(rows.phash[sample], rows.colour[sample])
+        sample = draw_sample(places[rows.hashed[places]], STYLE_SAMPLE if style else SAMPLE, seed)
+        bits, levels = pairwise_distances(rows.phash[sample], rows.colour[sample])
         found["sample"] = len(sample)
         if len(sample):
-            found["vendi"] = rounded(vendi(np.exp(-bits / BITS - levels / LEVELS)))
+            found["vendi"] = round_value(vendi_score(np.exp(-bits / BITS - levels / LEVELS)))
         if len(sample) > 1:
             np.fill_diagonal(bits, np.inf)
-            found["distance"] = rounded(bits.min(axis=1).mean())
+            found["distance"] = round_value(bits.min(axis=1).mean())
     return found
 
 
-def nearest(rows: Rows, recipe: Recipe, places: Places) -> float | None:
-    """The mean of the recipe's `nearest` score, where it has one."""
-    if (name := nearest_score(recipe)) is None:
+def mean_nearest(rows: Rows, recipe: Recipe, places: Places) -> float | None:
+    """The mean of the recipe's `nearest` score; None without one."""
+    if (name := nearest_score_name(recipe)) is None:
         return None
     values = rows.score(name)[0][places]
     values = values[np.isfinite(values)]
-    return rounded(values.mean()) if len(values) else None
+    return round_value(values.mean()) if len(values) else None
 
 
-def nearest_score(recipe: Recipe) -> str | None:
-    """The score that measures the similarity to the nearest neighbour."""
+def nearest_score_name(recipe: Recipe) -> str | None:
+    """The name of the recipe's first `nearest` scorer."""
     return next((spec.name for spec in recipe.score if spec.type == "nearest"), None)
 
 
-def rounded(value: Any) -> float:
+def round_value(value: Any) -> float:
     return round(float(value), DECIMALS)
 
 
-def drawn(places: Places, size: int, seed: str) -> Places:
-    """At most `size` of the places, in order; the same for the same seed."""
+def draw_sample(places: Places, size: int, seed: str) -> Places:
+    """At most `size` of the places, in order; the same seed draws the same."""
     if len(places) <= size:
         return places
     draw = np.random.default_rng(int(seed, 16))
     return np.sort(draw.choice(places, size, replace=False))
 
 
-def distances(phash: NDArray[np.uint64], colour: NDArray[np.uint8]) -> tuple[Matrix, Matrix]:
-    """Between all pictures: bits of the hashes, and levels by which the colours differ on average."""
+def pairwise_distances(
+    phash: NDArray[np.uint64], colour: NDArray[np.uint8]
+) -> tuple[Matrix, Matrix]:
+    """Between all images: the differing bits of their hashes, and the mean difference of their colours."""
     bits = np.bitwise_count(phash[:, None] ^ phash).astype(np.float64)
     levels = np.zeros_like(bits)
     for channel in colour.T.astype(np.float64):
@@ -134,7 +134,7 @@ def distances(phash: NDArray[np.uint64], colour: NDArray[np.uint8]) -> tuple[Mat
     return bits, levels / colour.shape[1]
 
 
-def vendi(similarity: Matrix) -> float:
+def vendi_score(similarity: Matrix) -> float:
     """The Vendi score of a matrix (N, N) of similarities: positive semidefinite, ones on its diagonal."""
     values = np.linalg.eigvalsh(similarity / len(similarity))
     values = values[values > 0]
@@ -148,7 +148,7 @@ def write_diversity(corpus: Path, recipe: Recipe, rows: Rows) -> None:
 
 
 def read_diversity(corpus: Path) -> list[dict[str, Any]]:
-    """The rows that the filter wrote; none where it did not. Raises CorpusError for something else."""
+    """The rows of diversity.json; none if it is missing. Raises CorpusError if it is not JSON."""
     path = corpus / DIVERSITY
     try:
         found: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else []

@@ -1,4 +1,4 @@
-"""Duplicates: of each group of copies the best stays."""
+"""Duplicates: keep the best pair of each group of copies."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from stylear.curate.filter.rows import Rows
 
 
 def keep_best_copy(rows: Rows, groups: str, reason: str) -> None:
-    """Of each group (`exact` or `near`) keep the best pair that is still there; the others repeat it.
+    """Keep the best kept pair of each group (`exact` or `near`) and drop the others as its duplicates.
 
-    Captions of one source image are no duplicates of each other: of a raw picture that stays, the best
-    pair of each content stays with it.
+    Captions of one source image are no duplicates of each other: with a raw image that is kept, the best
+    pair of each of its contents is kept.
     """
     places = np.flatnonzero(rows.kept & (rows[groups] >= 0))
     order, group, content = (rows[name][places] for name in ("order", groups, "content"))
-    twin, _ = rank_within_group(order, group)
+    duplicate_of, _ = rank_within_group(order, group)
     source = rows["source"][places]
-    caption = np.flatnonzero(~rows.stylized[places] & (source == source[twin]))
+    caption = np.flatnonzero(~rows.stylized[places] & (source == source[duplicate_of]))
     first, _ = rank_within_group(order[caption], group[caption], content[caption])
-    twin[caption] = caption[first]
-    repeated = np.flatnonzero(twin != np.arange(len(places)))
-    rows.twin[places[repeated]] = places[twin[repeated]]
+    duplicate_of[caption] = caption[first]
+    repeated = np.flatnonzero(duplicate_of != np.arange(len(places)))
+    rows.duplicate_of[places[repeated]] = places[duplicate_of[repeated]]
     rows.drop(places[repeated], reason)

@@ -1,4 +1,4 @@
-"""Gathering: the rows of a corpus from its shards' tables and their scores."""
+"""Gather the rows of a corpus from the tables and scores of its shards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import KINDS, score_path
 from stylear.curate.corpus.parquet import read_table, read_tables
 from stylear.curate.filter.groups import exact_groups, near_groups
-from stylear.curate.filter.ranking import order_of, rank, ranking_scores
+from stylear.curate.filter.ranking import rank_order, rank_pairs, ranking_scores
 from stylear.curate.filter.rows import Numbers, Rows
 from stylear.curate.score import COLOUR
 from stylear.errors import CorpusError
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 PHASH = "phash"
 
 
-def gather(corpus: Path, recipe: Recipe) -> tuple[Candidates, Rows]:
+def gather_rows(corpus: Path, recipe: Recipe) -> tuple[Candidates, Rows]:
     """All pairs with their ranks, and their rows, raw before stylized, in shard order.
 
-    Raises CorpusError for tables and scores that do not have the same keys.
+    Raises CorpusError if tables and scores do not have the same keys.
     """
     import pyarrow as pa
 
@@ -45,12 +45,12 @@ def gather(corpus: Path, recipe: Recipe) -> tuple[Candidates, Rows]:
     names = score_names(recipe)
     found = concatenate(read_scores(corpus, names))
     scores = {name: found.get(name, pa.array([], pa.float32())) for name in names}
-    pairs.rank = rank(scores, pairs.stylized, *ranking_scores(recipe))
+    pairs.rank = rank_pairs(scores, pairs.stylized, *ranking_scores(recipe))
     hashes = concatenate(read_hashes(corpus, phash_name(recipe)))
-    return pairs, rows_of(pairs, scores, hashes, recipe.filter.duplicates.phash_distance)
+    return pairs, build_rows(pairs, scores, hashes, recipe.filter.duplicates.phash_distance)
 
 
-def rows_of(
+def build_rows(
     pairs: Candidates,
     scores: Mapping[str, pa.FloatArray],
     hashes: Mapping[str, Any],
@@ -71,47 +71,49 @@ def rows_of(
             "style": of_place[places],
             "content": first_occurrence(hash_identities(pairs.content)).astype(np.int32),
             "source": first_occurrence(pairs.source).astype(np.int32),
-            "group": named(pairs.group),
-            "order": order_of(pairs.rank, pairs.key),
+            "group": number_texts(pairs.group),
+            "order": rank_order(pairs.rank, pairs.key),
         },
         dict(scores),
         list(styles),
         **hashes,
     )
-    rows.numbers["exact"] = exact_groups(pools(rows), pairs.image, rows.kept)
-    rows.numbers["near"] = find_near(rows, distance)
+    rows.numbers["exact"] = exact_groups(duplicate_pools(rows), pairs.image, rows.kept)
+    rows.numbers["near"] = find_near_groups(rows, distance)
     return rows
 
 
-def find_near(rows: Rows, distance: int | None) -> Numbers:
-    """The groups of near duplicates; none without a distance."""
+def find_near_groups(rows: Rows, distance: int | None) -> Numbers:
+    """The groups of near duplicates; no groups without a distance."""
     if distance is None or rows.hashed is None or not len(rows):
         return np.full(len(rows), -1, np.int32)
     assert rows.phash is not None
     assert rows.colour is not None
     there = rows.kept & rows.hashed
-    return near_groups(pools(rows), rows["order"], rows.phash, rows.colour, there, distance)
+    return near_groups(
+        duplicate_pools(rows), rows["order"], rows.phash, rows.colour, there, distance
+    )
 
 
-def pools(rows: Rows) -> Numbers:
-    """A number for the pool in which duplicates of a pair are looked for: raw, or its style reference."""
+def duplicate_pools(rows: Rows) -> Numbers:
+    """A number for the pool in which a pair's duplicates are searched: raw, or its style reference."""
     return rows["reference"] * 2 + rows.stylized
 
 
-def named(column: pa.StringArray) -> Numbers:
-    """A number for each text; -1 for none."""
+def number_texts(column: pa.StringArray) -> Numbers:
+    """A number for each distinct text; -1 for null."""
     found = first_occurrence(hash_identities(column)).astype(np.int32)
     found[~valid_mask(column)] = -1
     return found
 
 
 def score_names(recipe: Recipe) -> list[str]:
-    """The scorers that give numbers."""
+    """The names of the scorers that give numbers."""
     return [score.name for score in recipe.score if score.type != "phash"]
 
 
 def phash_name(recipe: Recipe) -> str:
-    """The scorer that gives the perceptual hashes."""
+    """The name of the scorer that gives the perceptual hashes."""
     return next((spec.name for spec in recipe.score if spec.type == "phash"), PHASH)
 
 
@@ -121,7 +123,9 @@ def read_scores(corpus: Path, names: list[str]) -> Iterator[dict[str, Any]]:
         for path, table in read_tables(corpus / kind, ["key"]):
             yield {
                 name: combine_chunks(
-                    scored(score_path(corpus, name, kind, int(path.stem)), table, name)[name]
+                    read_score_table(score_path(corpus, name, kind, int(path.stem)), table, name)[
+                        name
+                    ]
                 )
                 for name in names
             }
@@ -131,7 +135,9 @@ def read_hashes(corpus: Path, name: str) -> Iterator[dict[str, Any]]:
     """The perceptual hashes and colours of each shard, as numbers."""
     for kind in KINDS:
         for path, table in read_tables(corpus / kind, ["key"]):
-            found = scored(score_path(corpus, name, kind, int(path.stem)), table, name, COLOUR)
+            found = read_score_table(
+                score_path(corpus, name, kind, int(path.stem)), table, name, COLOUR
+            )
             hashes, colours = found[name].to_pylist(), found[COLOUR].to_pylist()
             yield {
                 "phash": np.array([int(text or "0", 16) for text in hashes], np.uint64),
@@ -145,8 +151,8 @@ def read_hashes(corpus: Path, name: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def scored(path: Path, pairs: pa.Table, *columns: str) -> pa.Table:
-    """Score columns in the order of `pairs`. Raises CorpusError when they are of other pairs."""
+def read_score_table(path: Path, pairs: pa.Table, *columns: str) -> pa.Table:
+    """Score columns in the order of `pairs`. Raises CorpusError if they belong to other pairs."""
     if not path.is_file():
         raise CorpusError(
             f"{path}: expected scores, found none",
@@ -155,7 +161,7 @@ def scored(path: Path, pairs: pa.Table, *columns: str) -> pa.Table:
     table = read_table(path, ["key", *columns])
     if not table["key"].equals(pairs["key"]):
         raise CorpusError(
-            f"{path}: it scores other pairs than its shard has",
-            hint="score anew with `stylear curate run RECIPE --out CORPUS --redo score`",
+            f"{path}: its pairs differ from those of its shard",
+            hint="score again with `stylear curate run RECIPE --out CORPUS --redo score`",
         )
     return table

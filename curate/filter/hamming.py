@@ -1,7 +1,7 @@
-"""Near hashes: which of very many 64-bit hashes differ in a few bits only.
+"""Find 64-bit hashes that differ in a few bits, among very many.
 
-The 64 bits are cut into `distance + 2` bands. Hashes within `distance` bits have two whole bands alike at
-least, so only hashes that share a pair of bands are compared: of a million with distance 4, some ten each.
+The 64 bits are split into `distance + 2` bands. Hashes within `distance` bits share at least two bands, so
+only hashes that share a pair of bands are compared: among a million with distance 4, about ten each.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from numpy.typing import NDArray
 from stylear.curate.corpus.columns import Mask, Places
 
 Hashes = NDArray[np.uint64]
-FEW = 1024  # hashes that are compared with each other without an index
+FEW = 1024  # hashes up to which all are compared with all, without an index
 MAX_BANDED = 6  # bits; above, bands are so short that nearly all hashes share a pair of them
-BLOCK = 8192  # hashes looked up at a time
-AT_ONCE = 1 << 21  # comparisons held in memory
+BLOCK = 8192  # hashes searched at a time
+MAX_COMPARISONS = 1 << 21  # comparisons held in memory
 MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 
 
-def neighbours(hashes: Hashes, distance: int, kept: Mask) -> Iterator[tuple[int, Places]]:
+def find_neighbours(hashes: Hashes, distance: int, kept: Mask) -> Iterator[tuple[int, Places]]:
     """(i, the places after i whose hash is within `distance` bits), for i in order.
 
-    Places that `kept` says are gone when their turn comes are left out as i; the caller changes it.
-    A later place may be named twice. At a time 2 million comparisons are in memory.
+    A place that is no longer `kept` at its turn is skipped as i; the caller updates `kept`. A later place
+    may appear twice. At most 2 million comparisons are in memory at a time.
     """
     banded = len(hashes) > FEW and distance <= MAX_BANDED
-    finder: Finder = Bands(hashes, distance) if banded else Everything(len(hashes))
+    finder: Finder = Bands(hashes, distance) if banded else AllPairs(len(hashes))
     for start in range(0, len(hashes), BLOCK):
         waiting = np.arange(start, min(start + BLOCK, len(hashes)))
         while len(waiting := waiting[kept[waiting]]):
             totals = np.cumsum(finder.counts(waiting))
-            count = max(1, int(np.searchsorted(totals, AT_ONCE, "right")))
+            count = max(1, int(np.searchsorted(totals, MAX_COMPARISONS, "right")))
             now, waiting = waiting[:count], waiting[count:]
-            yield from nearby(hashes, distance, *finder.pairs(now), kept)
+            yield from filter_near(hashes, distance, *finder.pairs(now), kept)
 
 
-def nearby(
+def filter_near(
     hashes: Hashes, distance: int, a: Places, b: Places, kept: Mask
 ) -> Iterator[tuple[int, Places]]:
-    """Of the pairs a-b those that are near, by a."""
+    """The comparisons a-b that are near, grouped by a."""
     near = (b > a) & (np.bitwise_count(hashes[a] ^ hashes[b]) <= distance)
     a, b = a[near], b[near]
     order = np.argsort(a, kind="stable")
@@ -55,18 +55,18 @@ def nearby(
 
 
 class Finder(Protocol):
-    """Gives what a hash has to be compared with."""
+    """Proposes the hashes to compare a hash with."""
 
     def counts(self, places: Places) -> NDArray[np.int64]:
-        """How many comparisons each place asks for, at most."""
+        """The maximum number of comparisons of each place."""
         ...
 
     def pairs(self, places: Places) -> tuple[Places, Places]:
-        """The comparisons of the places with later ones (and perhaps others)."""
+        """The comparisons of the places with later places (and possibly others)."""
         ...
 
 
-class Everything:
+class AllPairs:
     """Compares each hash with all later ones."""
 
     def __init__(self, size: int) -> None:
@@ -76,11 +76,11 @@ class Everything:
         return self.size - 1 - places
 
     def pairs(self, places: Places) -> tuple[Places, Places]:
-        return spread(places, places + 1, np.full(len(places), self.size))
+        return expand_ranges(places, places + 1, np.full(len(places), self.size))
 
 
 class Bands:
-    """Compares hashes that share two bands: for each pair of bands, hashes sorted by their slot."""
+    """Compares hashes that share two bands; an index for each pair of bands sorts hashes by slot."""
 
     def __init__(self, hashes: Hashes, distance: int) -> None:
         self.hashes, self.bits = hashes, int(np.log2(len(hashes)))
@@ -112,13 +112,15 @@ class Bands:
         found = []
         for mask, order, starts in self.tables:
             slots = self.slots(self.hashes[places], mask)
-            a, at = spread(places, starts[slots], starts[slots + 1])
+            a, at = expand_ranges(places, starts[slots], starts[slots + 1])
             found.append((a, order[at].astype(np.int64)))
         return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
 
 
-def spread(places: Places, starts: NDArray[Any], ends: NDArray[Any]) -> tuple[Places, Places]:
-    """Each place repeated for every number from its start to its end, and those numbers."""
+def expand_ranges(
+    places: Places, starts: NDArray[Any], ends: NDArray[Any]
+) -> tuple[Places, Places]:
+    """Repeat each place for every number from its start to its end; the places and the numbers."""
     lengths = ends - starts
     first = np.cumsum(lengths) - lengths
     numbers = np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)

@@ -1,4 +1,4 @@
-"""Quotas: at most so many pairs of one content, and of one style; the best stay."""
+"""Quotas: a maximum number of pairs per content and per style; the best are kept."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import FilterSettings
 
 
-def fill_quotas(rows: Rows, rules: FilterSettings) -> None:
-    """Contents first, so that what a style keeps is spread over contents and fills its quota after that.
+def apply_quotas(rows: Rows, rules: FilterSettings) -> None:
+    """Apply the quotas of contents, then of styles, so that a style's pairs spread over contents.
 
-    Raw and stylized pairs of one content are counted apart.
+    Raw and stylized pairs of one content are counted separately.
     """
     if rules.per_content is not None:
         for kind in (rows.stylized, ~rows.stylized):
-            fill(rows, kind, rows["content"], rules.per_content, "content-quota")
+            apply_quota(rows, kind, rows["content"], rules.per_content, "content-quota")
     if rules.per_style is not None:
-        fill(rows, rows.stylized, rows["style"], rules.per_style, "style-quota")
+        apply_quota(rows, rows.stylized, rows["style"], rules.per_style, "style-quota")
 
 
-def fill(rows: Rows, kind: Mask, of: Numbers, quota: int, reason: str) -> None:
-    """Keep the `quota` best of each number in `of`."""
+def apply_quota(rows: Rows, kind: Mask, of: Numbers, quota: int, reason: str) -> None:
+    """Keep the `quota` best pairs of each number in `of`."""
     places = np.flatnonzero(rows.kept & kind)
     _, position = rank_within_group(rows["order"][places], of[places])
     rows.drop(places[position >= quota], reason)

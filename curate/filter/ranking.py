@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylear.curate.corpus.columns import Mask, to_bytes
-from stylear.curate.filter.rows import Numbers, values_of
+from stylear.curate.filter.rows import Numbers, to_float64
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Scores = NDArray[np.float64]  # (N,)
 
 
-def rank(
+def rank_pairs(
     scores: Mapping[str, pa.FloatArray], stylized: Mask, text: str | None, style: str | None
 ) -> Scores:
-    """Stylized pairs by the harmonic mean of text and style score, or the one there is; raw ones by text.
+    """Rank stylized pairs by the harmonic mean of text and style score, or by the only one; raw ones by text.
 
-    NaN where there is nothing to rank by.
+    NaN without a score.
     """
     found = np.full(len(stylized), np.nan)
-    named = [values_of(scores[name]) for name in (text, style) if name is not None]
+    named = [to_float64(scores[name]) for name in (text, style) if name is not None]
     if named:
         found = np.where(stylized, harmonic_mean(named[0], named[-1]), found)
     if text is not None:
@@ -36,7 +36,7 @@ def rank(
 
 
 def harmonic_mean(text: Scores, style: Scores) -> Scores:
-    """2ts / (t + s) of two scores, clamped at 0; NaN when one is missing or not a number."""
+    """2ts / (t + s) of two scores, clamped at 0; NaN if one is missing or NaN."""
     text, style = np.maximum(0.0, text), np.maximum(0.0, style)
     total = text + style
     with np.errstate(invalid="ignore"):  # of infinite scores
@@ -47,7 +47,7 @@ def harmonic_mean(text: Scores, style: Scores) -> Scores:
 
 
 def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
-    """The scores that rank: as asked, else the first clip-text, and csd, texture or clip-image."""
+    """The scores that rank: the recipe's, else the first clip-text, and csd, texture or clip-image."""
 
     def first(kind: str) -> str | None:
         return next((score.name for score in recipe.score if score.type == kind), None)
@@ -57,8 +57,8 @@ def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
     return text, style
 
 
-def order_of(ranks: Scores, key: pa.StringArray) -> Numbers:
-    """The place of each pair from best to worst; ties go to the lower key, unranked ones last."""
+def rank_order(ranks: Scores, key: pa.StringArray) -> Numbers:
+    """The position of each pair from best to worst; ties go to the lower key, unranked pairs come last."""
     found = np.empty(len(ranks), np.int32)
     found[np.lexsort((to_bytes(key), -np.nan_to_num(ranks, nan=-1.0)))] = np.arange(len(ranks))
     return found

@@ -1,6 +1,6 @@
-"""Rows: all pairs of a corpus as the rules see them, numbers only, one array a column.
+"""Rows: all pairs of a corpus as the rules see them, one array of numbers for each column.
 
-A number names what it is equal with: pairs of one content have one number in `content`; -1 is none.
+Equal numbers mean equal values: pairs of one content have the same number in `content`; -1 is none.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ NUMBERS = {
     "content": "the content",
     "source": "the source",
     "group": "candidates of one prompt, content and reference; -1 for raw pairs",
-    "exact": "the same stored bytes, raw or of one reference; -1: nobody else has them",
-    "near": "near duplicates, raw or of one reference; -1: there are none",
-    "order": "the place among all pairs from best to worst; no two are equal",
+    "exact": "the same stored bytes, raw or of one reference; -1: unique",
+    "near": "near duplicates, raw or of one reference; -1: none",
+    "order": "the position among all pairs from best to worst; no two are equal",
 }
 
 
 @dataclass(slots=True, eq=False)
 class Rows:
-    """The columns that the rules at hand need, and the verdicts so far."""
+    """The columns that the rules need, and the verdicts so far."""
 
     kept: Mask
     stylized: Mask
@@ -43,10 +43,12 @@ class Rows:
     phash: NDArray[np.uint64] | None = None
     colour: NDArray[np.uint8] | None = None  # (N, 12)
     hashed: Mask | None = None  # which pairs have a hash
-    twin: Numbers = field(init=False)  # place of the pair that a duplicate repeats; -1: none
+    duplicate_of: Numbers = field(
+        init=False
+    )  # place of the pair that a duplicate repeats; -1: none
 
     def __post_init__(self) -> None:
-        self.twin = np.full(len(self.kept), -1, np.int32)
+        self.duplicate_of = np.full(len(self.kept), -1, np.int32)
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -55,7 +57,7 @@ class Rows:
         return self.numbers[name]
 
     def drop(self, where: Mask | Places, reason: str) -> None:
-        """Drop the pairs of a mask or of places, unless they are dropped already."""
+        """Drop the pairs of a mask or of places that are still kept."""
         chosen = np.zeros(len(self), bool)
         chosen[where] = True
         chosen &= self.kept
@@ -63,13 +65,13 @@ class Rows:
         self.reason.set(chosen, reason)
 
     def score(self, name: str) -> tuple[NDArray[np.float64], Mask]:
-        """Scores with the decimals that they were written with, and which pairs have one."""
+        """Scores, rounded to the decimals they were written with, and a mask of the pairs that have one."""
         column = self.scores[name]
-        return values_of(column), valid_mask(column)
+        return to_float64(column), valid_mask(column)
 
 
-def values_of(column: pa.FloatArray) -> NDArray[np.float64]:
-    """A column of scores without telling a missing one from NaN."""
+def to_float64(column: pa.FloatArray) -> NDArray[np.float64]:
+    """A column of scores as float64; missing ones become NaN."""
     count, width = len(column), np.dtype(column.type.to_pandas_dtype())
     numbers = np.frombuffer(column.buffers()[1], width)[column.offset : column.offset + count]
     found = numbers.astype(np.float64)

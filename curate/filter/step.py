@@ -1,11 +1,9 @@
-"""The filter stage: which pairs stay, decided from their columns."""
+"""The filter stage: decide from their columns which pairs are kept."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stylear.curate.corpus.layout import COLUMNS, DIVERSITY, VERDICTS
-from stylear.curate.score.passes import ledger_stage, scorers
+from stylear.curate.score.passes import ledger_stage, list_scorers
 from stylear.curate.stage import (
     Build,
     Counts,
@@ -17,20 +15,17 @@ from stylear.curate.stage import (
 )
 from stylear.errors import CorpusError
 
-if TYPE_CHECKING:
-    pass
-
 
 def run(build: Build) -> StageResult:
-    """Decide which pairs stay; writes verdicts, columns and diversity.
+    """Decide which pairs are kept; writes verdicts, columns and diversity.
 
-    Raises CorpusError when score is not finished.
+    Raises CorpusError if score is not finished.
     """
     recipe, ledger = build.recipe, build.ledger
     inputs = []
     for kind, entry in pair_shards(build):
         inputs += file_digests(entry)
-        for spec in scorers(recipe):
+        for spec in list_scorers(recipe):
             unit = f"{kind}-{entry.unit}"
             scored = ledger.entry(ledger_stage(spec), unit)
             if scored is None:
@@ -41,7 +36,7 @@ def run(build: Build) -> StageResult:
             inputs += file_digests(scored)
     settings = {
         "filter": recipe.filter.model_dump(mode="json"),
-        "score": [spec.name for spec in scorers(recipe)],
+        "score": [spec.name for spec in list_scorers(recipe)],
         "seed": recipe.seed,
     }
 

@@ -1,7 +1,7 @@
-"""columns.parquet: the rows of a corpus in one file, so that other rules are tried without its shards.
+"""columns.parquet: the rows of a corpus in one file, so that other rules can be tried without its shards.
 
-It says what it was made of: a digest of the seals of all ledger entries of the shards and their scores. Of
-other shards or scores it is not read.
+It records its inputs: a digest of the seals of all ledger entries of the shards and their scores. If they
+changed, it is not read.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import COLUMNS, KINDS, LEDGER
 from stylear.curate.corpus.object_store import in_store
 from stylear.curate.corpus.parquet import read_table, write_table
-from stylear.curate.filter.diversity import nearest_score
-from stylear.curate.filter.gather import find_near, phash_name, score_names
-from stylear.curate.filter.ranking import order_of, rank, ranking_scores
+from stylear.curate.filter.diversity import nearest_score_name
+from stylear.curate.filter.gather import find_near_groups, phash_name, score_names
+from stylear.curate.filter.ranking import rank_order, rank_pairs, ranking_scores
 from stylear.curate.filter.rows import NUMBERS, Rows
 
 if TYPE_CHECKING:
@@ -38,29 +38,27 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import FilterSettings, Recipe
 
 METADATA = b"stylear.columns"
-VERSION = 2  # raise when the same shards and scores give other columns
-READERS = 16  # of a store at the same time
+VERSION = 3  # raise if the same shards and scores give other columns
+READERS = 16  # parallel reads from an object store
 SEAL_BYTES = 80  # at the end of a ledger entry
 
 
 def write_columns(corpus: Path, recipe: Recipe, pairs: Candidates, rows: Rows) -> None:
-    """Write the rows, before any rule was applied, with their keys and ranks."""
+    """Write the rows, with no rule applied yet, with their keys and ranks."""
     import pyarrow as pa
 
     columns: dict[str, Any] = {
         "key": pairs.key,
-        "kind": dictionary(rows.stylized.astype(np.int32), KINDS),
-        "eligible": pa.array(
-            rows.kept
-        ),  # not dropped before the filter; verdicts say what was kept
-        "earlier_reason": dictionary(rows.reason.codes, rows.reason.words),
+        "kind": dictionary_column(rows.stylized.astype(np.int32), KINDS),
+        "eligible": pa.array(rows.kept),  # not dropped before the filter
+        "earlier_reason": dictionary_column(rows.reason.codes, rows.reason.words),
     }
     references = pairs.reference.dictionary_encode().dictionary
     texts = {"reference": references.to_pylist(), "style": rows.styles}
     for name in NUMBERS:
         numbers = rows[name]
         columns[name] = (
-            dictionary(numbers, texts[name])
+            dictionary_column(numbers, texts[name])
             if name in texts
             else pa.array(numbers, mask=numbers < 0)
         )
@@ -73,45 +71,46 @@ def write_columns(corpus: Path, recipe: Recipe, pairs: Candidates, rows: Rows) -
         )
         columns |= {"phash": pa.array(rows.phash, mask=gone), "colour": colours}
     columns |= {f"score.{name}": column for name, column in rows.scores.items()}
-    told = json.dumps(made_of(corpus, recipe) | grouping(recipe), sort_keys=True)
-    write_table(corpus / COLUMNS, pa.table(columns, metadata={METADATA: told.encode()}))
+    metadata = json.dumps(column_inputs(corpus, recipe) | grouping_settings(recipe), sort_keys=True)
+    write_table(corpus / COLUMNS, pa.table(columns, metadata={METADATA: metadata.encode()}))
 
 
 def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Rows | None:
-    """The rows with the columns that the recipe's rules compare; `diversity`: and those that it needs.
+    """The rows with the columns that the recipe's rules compare, and with `diversity` those it needs.
 
-    Groups of another distance or ranking than the file's are formed anew. None when there is no file
-    of the present shards and scores.
+    With another distance or ranking than the file's, the groups are formed again. None if there is no
+    file, or if it belongs to other shards or scores.
     """
     path = corpus / COLUMNS
     if not path.is_file():
         return None
-    told = metadata(path)
-    now, wanted = made_of(corpus, recipe), grouping(recipe)
-    if not now["made_of"] or any(told.get(name) != value for name, value in now.items()):
+    metadata = read_metadata(path)
+    inputs, wanted = column_inputs(corpus, recipe), grouping_settings(recipe)
+    unchanged = all(metadata.get(name) == value for name, value in inputs.items())
+    if not inputs["inputs_sha256"] or not unchanged:
         return None
-    anew = [name for name, value in wanted.items() if told.get(name) != value]
-    if anew == ["phash_distance"] and wanted["phash_distance"] is None:
-        anew = []
-    names = needed(recipe.filter)
-    if anew or diversity:
+    changed = [name for name, value in wanted.items() if metadata.get(name) != value]
+    if changed == ["phash_distance"] and wanted["phash_distance"] is None:
+        changed = []
+    names = needed_columns(recipe.filter)
+    if changed or diversity:
         names |= {"phash", "colour"}
-    if diversity and (nearest := nearest_score(recipe)) is not None:
+    if diversity and (nearest := nearest_score_name(recipe)) is not None:
         names.add(f"score.{nearest}")
-    if anew:
+    if changed:
         names |= {"reference", "order", "key"}
         names |= {f"score.{wanted[name]}" for name in ("text", "style") if wanted[name] is not None}
-    rows, table = rows_in(read_table(path, sorted(names)), names)
-    if anew:
+    rows, table = rows_from_table(read_table(path, sorted(names)), names)
+    if changed:
         text, style = wanted["text"], wanted["style"]
-        ranks = rank(rows.scores, rows.stylized, text, style)
-        rows.numbers["order"] = order_of(ranks, combine_chunks(table["key"]))
-        rows.numbers["near"] = find_near(rows, recipe.filter.duplicates.phash_distance)
+        ranks = rank_pairs(rows.scores, rows.stylized, text, style)
+        rows.numbers["order"] = rank_order(ranks, combine_chunks(table["key"]))
+        rows.numbers["near"] = find_near_groups(rows, recipe.filter.duplicates.phash_distance)
     return rows
 
 
-def needed(rules: FilterSettings) -> set[str]:
-    """The columns that the rules compare, and those that tell what stays."""
+def needed_columns(rules: FilterSettings) -> set[str]:
+    """The columns that the rules compare, and those that count what is kept."""
     names = {"kind", "eligible", "earlier_reason", "content", "style"}
     near = rules.duplicates.phash_distance is not None
     if rules.duplicates.exact or near:
@@ -123,8 +122,8 @@ def needed(rules: FilterSettings) -> set[str]:
     return names | {f"score.{limit.score}" for limit in (*rules.thresholds, *rules.votes)}
 
 
-def rows_in(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Table]:
-    """The rows of a table that was read."""
+def rows_from_table(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Table]:
+    """Convert a table that was read to rows."""
     found = {name: combine_chunks(table[name]) for name in names}
     kinds = found["kind"].dictionary.to_pylist()
     rows = Rows(
@@ -146,22 +145,22 @@ def rows_in(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Table]:
     return rows, table
 
 
-def dictionary(numbers: Any, words: Iterable[str]) -> pa.DictionaryArray:
-    """Texts from their numbers; null for a negative one."""
+def dictionary_column(numbers: Any, words: Iterable[str]) -> pa.DictionaryArray:
+    """A column of texts from their numbers; null for a negative one."""
     import pyarrow as pa
 
     places = pa.array(numbers, mask=numbers < 0)
     return pa.DictionaryArray.from_arrays(places, pa.array(list(words), pa.string()))
 
 
-def metadata(path: Path) -> dict[str, Any]:
-    """What the file says of itself."""
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a columns file."""
     found = read_table(path, []).schema.metadata or {}
-    told: dict[str, Any] = json.loads(found.get(METADATA, b"{}"))
-    return told
+    metadata: dict[str, Any] = json.loads(found.get(METADATA, b"{}"))
+    return metadata
 
 
-def grouping(recipe: Recipe) -> dict[str, Any]:
+def grouping_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that order and group the rows."""
     text, style = ranking_scores(recipe)
     return {
@@ -171,25 +170,25 @@ def grouping(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def made_of(corpus: Path, recipe: Recipe) -> dict[str, Any]:
-    """What decides the other columns; `made_of` is empty for a corpus without a ledger."""
+def column_inputs(corpus: Path, recipe: Recipe) -> dict[str, Any]:
+    """What decides the other columns; `inputs_sha256` is empty for a corpus without a ledger."""
     phash = phash_name(recipe)
     stages = ["fetch", "synthesize", *(f"score.{n}" for n in [*score_names(recipe), phash])]
     digest, count = hashlib.sha256(), 0
     for stage in stages:
-        for name, seal in seals(corpus / LEDGER / stage):
+        for name, seal in read_seals(corpus / LEDGER / stage):
             digest.update(f"{stage} {name} ".encode() + seal)
             count += 1
     return {
         "version": VERSION,
-        "made_of": digest.hexdigest() if count else "",
+        "inputs_sha256": digest.hexdigest() if count else "",
         "scores": score_names(recipe),
         "phash": phash,
     }
 
 
-def seals(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The end of each ledger entry of a stage, where the hash of all that it says stands; by name."""
+def read_seals(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The end of each ledger entry of a stage, which holds the hash of the entry, by file name."""
     if in_store(folder):
         paths = sorted(folder.glob("*.json"))
         with ThreadPoolExecutor(READERS) as pool:

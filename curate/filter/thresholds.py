@@ -1,4 +1,4 @@
-"""Thresholds: a score that lies outside drops its pair."""
+"""Thresholds: drop pairs whose score is out of range."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def apply_threshold(rows: Rows, threshold: Threshold) -> None:
-    """Drop what lies outside; NaN lies outside. A pair without the score (raw, for style) passes."""
-    for failed, why in list(failures(rows, threshold)):
+    """Drop pairs out of range; NaN is out of range. Pairs without the score (raw, for style) pass."""
+    for failed, why in list(find_failures(rows, threshold)):
         rows.drop(failed, f"{threshold.score}-{why}")
 
 
-def failures(rows: Rows, threshold: Threshold) -> Iterator[tuple[Mask, str]]:
-    """Which kept pairs lie outside, and in which way; a pair may do so in several."""
+def find_failures(rows: Rows, threshold: Threshold) -> Iterator[tuple[Mask, str]]:
+    """Masks of the kept pairs that are out of range, each with its reason; a pair may have several."""
     scores, there = rows.score(threshold.score)
     there &= rows.kept
     strange = np.isnan(scores)
@@ -35,15 +35,16 @@ def failures(rows: Rows, threshold: Threshold) -> Iterator[tuple[Mask, str]]:
         places = np.flatnonzero(there & rows.stylized & ~strange)
         pool = rows["style"][places] if threshold.within == "style" else np.zeros_like(places)
         failed = np.zeros(len(rows), bool)
-        failed[places] = below(scores[places], pool, threshold.percentile)
+        failed[places] = below_percentile(scores[places], pool, threshold.percentile)
         yield failed, "below-percentile"
 
 
-def below(scores: NDArray[np.float64], pool: NDArray[np.integer], percentile: float) -> Mask:
-    """Which scores (N,) are among the lowest of their pool (N,).
+def below_percentile(
+    scores: NDArray[np.float64], pool: NDArray[np.integer], percentile: float
+) -> Mask:
+    """A mask of the scores (N,) below the percentile of their pool (N,).
 
-    That is the lowest floor(n * percentile / 100) of the n in a pool, less those that tie with the
-    first one above.
+    These are the lowest floor(n * percentile / 100) of the n in a pool, except ties with the next one.
     """
     pools, numbers, counts = np.unique(pool, return_inverse=True, return_counts=True)
     if len(pools) < 2:

@@ -1,4 +1,4 @@
-"""Verdicts: what the rules decided, pair by pair and in numbers."""
+"""Verdicts: the decisions of the rules as a table and as counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from stylear.curate.corpus.candidates import Candidates
 from stylear.curate.corpus.columns import valid_mask
-from stylear.curate.filter.rows import Rows, values_of
+from stylear.curate.filter.rows import Rows, to_float64
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,7 +17,7 @@ STAGE = "filter"
 
 
 def verdict_table(pairs: Candidates, rows: Rows) -> pa.Table:
-    """One row a pair: key, kept, stage, reason, group, twin, rank and the scores."""
+    """One row a pair: key, kept, stage, reason, group, duplicate_of, rank and the scores."""
     import pyarrow as pa
 
     stage = pairs.stage
@@ -28,18 +28,21 @@ def verdict_table(pairs: Candidates, rows: Rows) -> pa.Table:
         "stage": stage.array(),
         "reason": rows.reason.array(),
         "group": pairs.group,
-        "twin": pairs.key.take(pa.array(rows.twin, mask=rows.twin < 0)),
+        "duplicate_of": pairs.key.take(pa.array(rows.duplicate_of, mask=rows.duplicate_of < 0)),
         "rank": pa.array(pairs.rank.astype(np.float32), mask=np.isnan(pairs.rank)),
     }
     for name, column in rows.scores.items():
-        values = values_of(column).astype(np.float32)
+        values = to_float64(column).astype(np.float32)
         columns[f"score.{name}"] = pa.array(values, mask=~valid_mask(column))
     return pa.table(columns)
 
 
-def funnel(rows: Rows) -> list[dict[str, Any]]:
-    """How many raw and stylized pairs are kept, and dropped for which reason, one row each."""
-    words = [*rows.reason.words, "dropped"]  # the last: of other hands, without a reason
+def count_funnel(rows: Rows) -> list[dict[str, Any]]:
+    """The numbers of raw and stylized pairs kept, and dropped by reason, one row each."""
+    words = [
+        *rows.reason.words,
+        "dropped",
+    ]  # the last: dropped without a reason, by another program
     codes = np.where(rows.reason.codes < 0, len(words), rows.reason.codes + 1)
     codes[rows.kept] = 0
     counts = np.bincount(codes + rows.stylized * (len(words) + 1), minlength=2 * (len(words) + 1))

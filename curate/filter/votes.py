@@ -1,4 +1,4 @@
-"""Votes: several scorers judge a pair, and enough of them must agree to keep it."""
+"""Votes: several thresholds judge a pair, and enough of them must agree to keep it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stylear.curate.filter.rows import Rows
-from stylear.curate.filter.thresholds import failures
+from stylear.curate.filter.thresholds import find_failures
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Threshold
@@ -19,12 +19,12 @@ OUTVOTED = "outvoted"
 def count_votes(rows: Rows, votes: Sequence[Threshold], needed: int) -> None:
     """Drop pairs that fewer than `needed` thresholds keep.
 
-    A score that a pair lacks does not vote against it. All votes see the same pairs, those kept before.
+    A score that a pair lacks does not vote against it. All votes judge the pairs kept before the first.
     """
     against = np.zeros(len(rows), np.int16)
     for vote in votes:
         outside = np.zeros(len(rows), bool)
-        for failed, _ in failures(rows, vote):
+        for failed, _ in find_failures(rows, vote):
             outside |= failed
         against += outside
     rows.drop(against > len(votes) - needed, OUTVOTED)

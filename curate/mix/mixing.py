@@ -168,7 +168,7 @@ def edges(pairs: Candidates, content: Places) -> tuple[Places, Places]:
     parent = Index(to_bytes(pairs.key)).find(to_bytes(parents))
     parent = np.where(parent >= 0, parent, children[first_occurrence(hash_identities(parents))])
     raw = np.flatnonzero(~pairs.stylized)
-    twins = raw[pairs.twin[raw] >= 0]
+    twins = raw[pairs.duplicate_of[raw] >= 0]
     byte_ids, owner = np.concatenate([pairs.image[raw], pairs.source_bytes[raw]]), np.tile(raw, 2)
     there = byte_ids != NONE
     byte_ids, owner = byte_ids[there], owner[there]
@@ -176,7 +176,7 @@ def edges(pairs: Candidates, content: Places) -> tuple[Places, Places]:
     copies = np.flatnonzero(alike != owner)
     return (
         np.concatenate([again, twins, owner[copies], children]),
-        np.concatenate([content[again], pairs.twin[twins], alike[copies], parent]),
+        np.concatenate([content[again], pairs.duplicate_of[twins], alike[copies], parent]),
     )
 
 

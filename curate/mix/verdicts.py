@@ -35,8 +35,8 @@ def apply_verdicts(corpus: Path, pairs: Candidates) -> Candidates:
     )
     pairs.group = column("group")
     pairs.rank = column("rank").to_numpy(zero_copy_only=False).astype(np.float64)
-    twins = column("twin")
+    twins = column("duplicate_of")
     repeats = np.flatnonzero(twins.is_valid().to_numpy(zero_copy_only=False))
-    pairs.twin = np.full(len(pairs), -1)
-    pairs.twin[repeats] = Index(to_bytes(pairs.key)).find(to_bytes(twins.take(repeats)))
+    pairs.duplicate_of = np.full(len(pairs), -1)
+    pairs.duplicate_of[repeats] = Index(to_bytes(pairs.key)).find(to_bytes(twins.take(repeats)))
     return pairs

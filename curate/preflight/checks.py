@@ -171,10 +171,10 @@ def describe_references(recipe: Recipe) -> Check:
     references = load_references(recipe)
     for spec in recipe.score:
         if spec.type == "leakage":  # it needs to know what each reference shows
-            from stylear.curate.score.open import scorer_class
+            from stylear.curate.score.open import find_scorer_class
 
             for reference in references:
-                scorer_class(spec.type).reads(spec, reference)
+                find_scorer_class(spec.type).reference_fingerprint(spec, reference)
     styles = len({reference.style for reference in references})
     return Check("references", f"{len(references)} images of {styles} styles")
 

@@ -117,7 +117,7 @@ def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
         from stylear.curate.score import passes as score
         from stylear.curate.score import scorer_fingerprint
 
-        for spec in dict.fromkeys([*score.passes(recipe), *score.scorers(recipe)]):
+        for spec in dict.fromkeys([*score.list_passes(recipe), *score.list_scorers(recipe)]):
             if score.ledger_stage(spec) in stages:
                 found[score.ledger_stage(spec)] = score.score_inputs(spec, scorer_fingerprint(spec))
     return found

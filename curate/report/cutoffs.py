@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stylear.curate.filter import Rows, decide
+from stylear.curate.filter import Rows, apply_rules
 from stylear.curate.filter.table import read_columns
-from stylear.curate.filter.thresholds import apply_threshold, failures
+from stylear.curate.filter.thresholds import apply_threshold, find_failures
 from stylear.curate.recipe import FilterSettings, Recipe, Threshold
 from stylear.curate.report.charts import Limit
 
@@ -21,7 +21,7 @@ def find_cutoffs(corpus: Path, recipe: Recipe) -> dict[str, list[Limit]]:
     rows = read_columns(corpus, recipe) if found else None
     if rows is not None:  # what the filter decides before it comes to the thresholds
         exact = rules.duplicates.model_copy(update={"phash_distance": None})
-        decide(rows, FilterSettings(duplicates=exact, best_of=None))
+        apply_rules(rows, FilterSettings(duplicates=exact, best_of=None))
     for threshold in rules.thresholds:
         found[threshold.score] += limits_of(threshold, rows)
         if rows is not None:
@@ -54,7 +54,7 @@ def percentile_cuts(threshold: Threshold, rows: Rows) -> list[float]:
     alone = threshold.model_copy(update={"min": None, "max": None})
     scores, valid = rows.score(threshold.score)
     failed = np.zeros(len(rows), bool)
-    for outside, _ in failures(rows, alone):
+    for outside, _ in find_failures(rows, alone):
         failed |= outside
     passed = np.flatnonzero(valid & rows.kept & rows.stylized & ~failed)
     if threshold.within != "style":

@@ -1,8 +1,8 @@
 """Scoring: models and hashes write numbers about pairs; nothing is decided here.
 
-An image is decoded once, and what is measured of it (an embedding, a hash) is a feature. Scorers compare
-features, of images with captions or with style references, and give one table a shard: `key` and their
-columns, null where there is nothing to measure. What they measured with stands in the schema's metadata.
+An image is decoded once; what is measured of it (an embedding, a hash) is a feature. A scorer compares the
+features of images with captions or style references and writes one table a shard: `key` and its columns,
+null where there is nothing to measure. The schema's metadata says which model and settings it used.
 """
 
 from stylear.curate.score.open import open_scorer, scorer_fingerprint

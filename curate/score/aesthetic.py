@@ -1,4 +1,4 @@
-"""The aesthetic score: how people would rate an image, guessed from its CLIP embedding."""
+"""The aesthetic score: how people would rate an image, predicted from its CLIP embedding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stylear.curate.score.clip import ClipScorer
-from stylear.curate.score.scorer import Context, Measured
+from stylear.curate.score.scorer import Context, MeasuredShard
 from stylear.curate.score.table import float_column
 from stylear.encoders.aesthetic import HEAD, AestheticHead
 from stylear.weights.files import sha256_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AestheticScorer(ClipScorer):
-    """A linear head over the image embedding that clip-text and clip-image use, too."""
+    """A linear head over the image embedding, which clip-text and clip-image share."""
 
     def __init__(self, spec: Any, context: Context) -> None:
         super().__init__(spec, context)
@@ -26,15 +26,15 @@ class AestheticScorer(ClipScorer):
         self.head = AestheticHead.open(self.spec.head, embed_dim)
 
     @classmethod
-    def identity(cls, spec: Any) -> tuple[str, ...]:
-        return (*super().identity(spec), sha256_of(resolve_file(spec.head, HEAD)))
+    def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
+        return (*super().fingerprint_parts(spec), sha256_of(resolve_file(spec.head, HEAD)))
 
-    def told(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         head = {"head": self.head.name, "head_sha256": self.head.weights_sha256}
-        return super().told() | head
+        return super().metadata() | head
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        images = shard.of(self.images)
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        images = shard.rows(self.images)
         values: list[float | None] = [None] * len(shard.pairs)
         if images:
             ratings = self.head.rate(torch.stack(list(images.values())))

@@ -1,4 +1,4 @@
-"""Batches that do not fit a GPU's memory are halved."""
+"""Halve batches that do not fit into a GPU's memory."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from stylear.console import say
 from stylear.errors import StylearError
 
 
-class Halving:
-    """Runs batches in pieces that the device can hold.
+class BatchHalver:
+    """Runs a batch in pieces small enough for the device.
 
-    What did not fit once is not tried again: `held` is then the size of the pieces, else None. Raises
-    StylearError when a single image does not fit.
+    A size that failed is not tried again: `batch_size` is then the size of the pieces, None before.
+    Raises StylearError if a single image does not fit.
     """
 
     def __init__(self) -> None:
-        self.held: int | None = None
+        self.batch_size: int | None = None
 
     def __call__(self, run: Callable[[Sequence[Any]], Any], batch: Sequence[Any]) -> list[Any]:
-        """What `run` gave on each piece of a batch, in order."""
+        """The results of `run` on the pieces of a batch, in order."""
         import torch
 
         found: list[Any] = []
         start = 0
         while start < len(batch):
-            piece = batch[start : start + (self.held or len(batch))]
+            piece = batch[start : start + (self.batch_size or len(batch))]
             try:
                 found.append(run(piece))
                 start += len(piece)
@@ -35,9 +35,11 @@ class Halving:
                 if len(piece) == 1:
                     raise StylearError(
                         "out of GPU memory with one image in the batch",
-                        hint="end what else uses the GPU, or score with `device: cpu`",
+                        hint="stop other processes on the GPU, or score with `device: cpu`",
                     ) from error
-            self.held = (len(piece) + 1) // 2  # out of the handler, which holds on to the tensors
+            self.batch_size = (
+                len(piece) + 1
+            ) // 2  # outside the handler, which keeps tensors alive
             torch.cuda.empty_cache()
-            say(f"out of GPU memory with {len(piece)} images; going on with {self.held} at once")
+            say(f"out of GPU memory with {len(piece)} images; continuing with {self.batch_size}")
         return found

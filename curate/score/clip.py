@@ -1,4 +1,4 @@
-"""CLIP scores: cosine of an image with its caption (clip-text) or with its style reference (clip-image)."""
+"""CLIP scores: cosine of an image with its caption (clip-text) or its style reference (clip-image)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stylear.curate.score.batch_size import Halving
+from stylear.curate.score.batch_size import BatchHalver
 from stylear.curate.score.device import resolve_device
 from stylear.curate.score.reference import cosines, reference_cosines
-from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import bool_column, float_column
 from stylear.encoders.clip import ClipEncoder
 from stylear.weights.files import sha256_of
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def model_sha256(name: str) -> str:
-    """The hash of all files of a CLIP (weights, config, tokenizer), or of ARCH/CHECKPOINT's checkpoint."""
+def hash_model(name: str) -> str:
+    """Hash all files of a CLIP (weights, config, tokenizer), or the checkpoint of ARCH/CHECKPOINT."""
     _, _, checkpoint = name.partition("/")
     if checkpoint and not Path(name).expanduser().exists():
         file = Path(checkpoint).expanduser()
@@ -33,8 +33,8 @@ def model_sha256(name: str) -> str:
     return sha256_of(resolve(name))
 
 
-class ClipImages:
-    """The image embedding of one CLIP, as a feature: (B, D) of length one."""
+class ClipImageFeature:
+    """The image embedding of a CLIP: (B, D) of length one."""
 
     def __init__(self, clip: ClipEncoder, spec: Any) -> None:
         self.clip, self.batch_size = clip, int(spec.batch_size)
@@ -48,24 +48,24 @@ class ClipImages:
 
 
 class ClipScorer(Scorer):
-    """What both have in common: the model."""
+    """The base class of scorers with a CLIP: opens the model and embeds images and texts."""
 
     def __init__(self, spec: Any, context: Context) -> None:
         super().__init__(resolve_device(spec), context)
         name = ("clip", self.spec.model, self.spec.device, self.spec.dtype)
         dtype: torch.dtype = getattr(torch, self.spec.dtype)
-        self.clip = context.opened(
+        self.clip = context.get_or_open(
             name, lambda: ClipEncoder.open(self.spec.model, self.spec.device, dtype)
         )
-        self.images = ClipImages(self.clip, self.spec)
+        self.images = ClipImageFeature(self.clip, self.spec)
         self.features = (self.images,)
 
     @classmethod
-    def identity(cls, spec: Any) -> tuple[str, ...]:
+    def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
         arch = spec.model.partition("/")[0]  # of ARCH/CHECKPOINT; the settings hold the rest
-        return (arch, model_sha256(spec.model))
+        return (arch, hash_model(spec.model))
 
-    def told(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {
             "model": self.clip.name,
             "weights_sha256": self.clip.weights_sha256,
@@ -75,35 +75,35 @@ class ClipScorer(Scorer):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings (N, D) of texts, in batches, on the CPU."""
-        halving = self.context.opened(("halving", "texts", self.images.name), Halving)
+        halver = self.context.get_or_open(("halver", "texts", self.images.name), BatchHalver)
         size = self.spec.batch_size
         parts = [
             part
             for start in range(0, len(texts), size)
-            for part in halving(self.clip.embed_texts, texts[start : start + size])
+            for part in halver(self.clip.embed_texts, texts[start : start + size])
         ]
         return torch.cat(parts).cpu()
 
 
 class ClipTextScorer(ClipScorer):
-    """Cosine with the caption. Column `<name>.cut` says whether the caption was too long to be read whole."""
+    """Cosine with the caption. Column `<name>.truncated`: the caption is longer than the model's context."""
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        images = shard.of(self.images)
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        images = shard.rows(self.images)
         captions = [shard.pairs[place].caption for place in images]
         distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
-        cut = dict(zip(distinct, self.clip.beyond_context(list(distinct)), strict=True))
+        exceeds = dict(zip(distinct, self.clip.beyond_context(list(distinct)), strict=True))
         values: list[float | None] = [None] * len(shard.pairs)
-        too_long: list[bool | None] = [None] * len(shard.pairs)
+        truncated: list[bool | None] = [None] * len(shard.pairs)
         if captions:
             texts = self.embed_texts(list(distinct))[[distinct[caption] for caption in captions]]
             for place, caption, value in zip(
                 images, captions, cosines(list(images.values()), texts), strict=True
             ):
-                values[place], too_long[place] = value, cut[caption]
-        name, count = self.spec.name, sum(map(bool, too_long))
-        told = {"captions_cut": count} if count else {}
-        return {name: float_column(values), f"{name}.cut": bool_column(too_long)}, told
+                values[place], truncated[place] = value, exceeds[caption]
+        name, count = self.spec.name, sum(map(bool, truncated))
+        columns = {name: float_column(values), f"{name}.truncated": bool_column(truncated)}
+        return columns, {"captions_truncated": count} if count else {}
 
 
 class ClipImageScorer(ClipScorer):
@@ -111,6 +111,6 @@ class ClipImageScorer(ClipScorer):
 
     kinds = ("stylized",)
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         values = reference_cosines(shard, self.images, self.context)
         return {self.spec.name: float_column(values)}, {}

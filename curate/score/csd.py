@@ -1,4 +1,4 @@
-"""The CSD score: how alike the styles of an image and of its style reference are."""
+"""The CSD score: style similarity of an image and its style reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stylear.curate.score.device import resolve_device
 from stylear.curate.score.reference import reference_cosines
-from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import float_column
 from stylear.encoders.style import CHECKPOINT, CsdEncoder
 from stylear.weights.files import sha256_of
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Styles:
-    """The style embedding of one CSD, as a feature: (B, D) of length one."""
+class StyleFeature:
+    """The style embedding of a CSD model: (B, D) of length one."""
 
     def __init__(self, csd: CsdEncoder, spec: Any) -> None:
         self.csd, self.batch_size = csd, int(spec.batch_size)
@@ -44,18 +44,18 @@ class CsdScorer(Scorer):
         super().__init__(resolve_device(spec), context)
         model, device = self.spec.model, self.spec.device
         dtype: torch.dtype = getattr(torch, self.spec.dtype)
-        self.csd = context.opened(
+        self.csd = context.get_or_open(
             ("csd", model, device, self.spec.dtype),
             lambda: CsdEncoder.open(model, device, dtype),
         )
-        self.styles = Styles(self.csd, self.spec)
+        self.styles = StyleFeature(self.csd, self.spec)
         self.features = (self.styles,)
 
     @classmethod
-    def identity(cls, spec: Any) -> tuple[str, ...]:
+    def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
         return (sha256_of(resolve_file(spec.model, CHECKPOINT)),)
 
-    def told(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {
             "model": self.csd.name,
             "weights_sha256": self.csd.weights_sha256,
@@ -63,7 +63,7 @@ class CsdScorer(Scorer):
             "preprocessing": self.csd.preprocessing,
         }
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         return {
             self.spec.name: float_column(reference_cosines(shard, self.styles, self.context))
         }, {}

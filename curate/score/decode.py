@@ -1,4 +1,4 @@
-"""Pictures of a shard to what features take, and measured batches to rows."""
+"""Decode the images of a shard, and turn measured batches into rows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
-def decode(pair: Pair) -> Image.Image:
-    """A stored image as RGB. Raises CorpusError naming the key."""
+def decode_pair_image(pair: Pair) -> Image.Image:
+    """The stored image of a pair as RGB. Raises CorpusError naming the key if it does not decode."""
     try:
         with Image.open(io.BytesIO(pair.image), formats=FORMATS) as image:
             image.load()
@@ -27,8 +27,8 @@ def decode(pair: Pair) -> Image.Image:
         raise CorpusError(f"pair {pair.key}: its image does not decode: {error}") from error
 
 
-def rows_of(batches: Sequence[Any]) -> list[Any]:
-    """The rows of measured batches: of tensors, which leave their device together, or of lists."""
+def concatenate_rows(batches: Sequence[Any]) -> list[Any]:
+    """The rows of measured batches; tensors are moved to the CPU in one copy."""
     import torch
 
     if batches and isinstance(batches[0], torch.Tensor):

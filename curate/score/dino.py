@@ -1,4 +1,4 @@
-"""DINOv2 scores: of an image and its style reference (dino), of an image and its content image (cas)."""
+"""DINOv2 scores of an image and its style reference (dino) or its content image (cas)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylear.curate.score.decode import decode
+from stylear.curate.score.decode import decode_pair_image
 from stylear.curate.score.device import resolve_device
 from stylear.curate.score.reference import reference_cosines
-from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import float_column
 from stylear.encoders.dino import DinoEncoder, content_alignment, model_files
 from stylear.weights.files import sha256_of
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 Aligned = tuple[Tensor, str | None, Tensor | None]  # the image, its parent's key, its parent
 
 
-class Passes:
-    """One DINOv2, and its last pass: features of one batch of images ask for the same, one by one."""
+class SharedPass:
+    """A DINOv2 that keeps its last batch: the features of several scorers share one forward pass."""
 
     def __init__(self, dino: DinoEncoder) -> None:
         self.dino = dino
-        self._shaped = local()  # of each thread: the last image and what it became
+        self._shaped = local()  # by thread: the last image and its tensor
         self._passed: tuple[list[Tensor], Tensor] | None = None
 
     def shape(self, image: Image.Image) -> Tensor:
-        """What `features` takes of an image: the same object when the same image is asked again."""
+        """The tensor of an image; the same object if it is the thread's last image."""
         before: tuple[Image.Image, Tensor] | None = getattr(self._shaped, "last", None)
         if before is None or before[0] is not image:
             before = self._shaped.last = (image, self.dino.shape(image))
         return before[1]
 
     def features(self, shaped: Sequence[Tensor]) -> Tensor:
-        """(B, 1+N, D) of a batch: what it gave just now, when these are the images of just now."""
+        """(B, 1+N, D) of a batch; the cached result if these are the tensors of the last call."""
         before = self._passed
         if before is None or [id(one) for one in before[0]] != [id(one) for one in shaped]:
             before = list(shaped), self.dino.features(self.dino.pixels(shaped))
@@ -51,10 +51,10 @@ class Passes:
         return before[1]
 
 
-class Contents:
-    """The class token of one DINOv2, as a feature: (B, D) of length one."""
+class ClassTokenFeature:
+    """The class token of a DINOv2: (B, D) of length one."""
 
-    def __init__(self, passes: Passes, spec: Any) -> None:
+    def __init__(self, passes: SharedPass, spec: Any) -> None:
         self.passes, self.batch_size = passes, int(spec.batch_size)
         self.name = ("dino", spec.model, spec.device, spec.dtype, self.batch_size)
 
@@ -65,13 +65,13 @@ class Contents:
         return F.normalize(self.passes.features(prepared)[:, 0], dim=-1)
 
 
-class Alignment:
-    """How far an image is from the content image of its pair, as a feature: (B,), NaN without one.
+class AlignmentFeature:
+    """The content alignment of an image with its parent: (B,), NaN without a parent.
 
-    The parents of a batch are passed together, each once; they are read in the threads of the loader.
+    The distinct parents of a batch share one forward pass; the loader's threads read them.
     """
 
-    def __init__(self, passes: Passes, spec: Any, context: Context) -> None:
+    def __init__(self, passes: SharedPass, spec: Any, context: Context) -> None:
         self.passes, self.batch_size, self.context = passes, int(spec.batch_size), context
         self.name = ("cas", spec.model, spec.device, spec.dtype, self.batch_size)
 
@@ -79,7 +79,7 @@ class Alignment:
         shaped, parent = self.passes.shape(image), self.context.parent(pair)
         if parent is None or not parent.image:
             return shaped, None, None
-        return shaped, parent.key, self.passes.dino.shape(decode(parent))
+        return shaped, parent.key, self.passes.dino.shape(decode_pair_image(parent))
 
     def measure(self, prepared: Sequence[Aligned]) -> Tensor:
         results = self.passes.features([shaped for shaped, _, _ in prepared])
@@ -103,18 +103,18 @@ class DinoScorer(Scorer):
         super().__init__(resolve_device(spec), context)
         model, device = self.spec.model, self.spec.device
         dtype: torch.dtype = getattr(torch, self.spec.dtype)
-        self.passes = context.opened(
+        self.passes = context.get_or_open(
             ("dino", model, device, self.spec.dtype),
-            lambda: Passes(DinoEncoder.open(model, device, dtype)),
+            lambda: SharedPass(DinoEncoder.open(model, device, dtype)),
         )
-        self.contents = Contents(self.passes, self.spec)
+        self.contents = ClassTokenFeature(self.passes, self.spec)
         self.features = (self.contents,)
 
     @classmethod
-    def identity(cls, spec: Any) -> tuple[str, ...]:
+    def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
         return tuple(sha256_of(file) for file in model_files(spec.model))
 
-    def told(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {
             "model": self.passes.dino.name,
             "weights_sha256": self.passes.dino.weights_sha256,
@@ -122,7 +122,7 @@ class DinoScorer(Scorer):
             "preprocessing": self.passes.dino.preprocessing,
         }
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         return {
             self.spec.name: float_column(reference_cosines(shard, self.contents, self.context))
         }, {}
@@ -133,11 +133,11 @@ class CasScorer(DinoScorer):
 
     def __init__(self, spec: Any, context: Context) -> None:
         super().__init__(spec, context)
-        self.alignment = Alignment(self.passes, self.spec, context)
+        self.alignment = AlignmentFeature(self.passes, self.spec, context)
         self.features = (self.alignment,)
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        found = shard.of(self.alignment)
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        found = shard.rows(self.alignment)
         values = [
             None if pair.origin.parent is None or place not in found else float(found[place])
             for place, pair in enumerate(shard.pairs)

@@ -1,9 +1,9 @@
-"""The leakage score: how much of what its style reference shows came along into an image.
+"""The leakage score: how much of the content of its style reference an image shows.
 
-The content of a reference is the scene that its caption tells, or its subject, cut out. The score is the
-cosine of the image with that content alone: it grows with leakage, and also where prompt and reference
-show alike things. `stylear evaluate` takes the mean over other contents off the same cosine, since it
-compares models over one set of references; a score must not change when a recipe gets one more.
+The content of a reference is the scene that its caption describes, or its subject, cut out. The score is
+the cosine of the image with that content alone: it grows with leakage, and also if prompt and reference
+show similar things. `stylear evaluate` subtracts the mean over other contents from the same cosine, since it
+compares models over one set of references; a score must not change when a recipe gets another reference.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stylear.console import say
 from stylear.curate.recipe.base import PathNames
 from stylear.curate.score.clip import ClipScorer
 from stylear.curate.score.reference import cosines
-from stylear.curate.score.scorer import Context, Measured
+from stylear.curate.score.scorer import Context, MeasuredShard
 from stylear.curate.score.table import float_column
 from stylear.encoders.segment import Segmenter, cut_out
 from stylear.errors import SourceError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class LeakageScorer(ClipScorer):
-    """Cosine with the content of the style reference; null for raw pairs and where it has no subject."""
+    """Cosine with the content of the style reference; null for raw pairs and references without a subject."""
 
     kinds = ("stylized",)
 
@@ -45,26 +45,32 @@ class LeakageScorer(ClipScorer):
         self._contents: dict[str, Tensor] | None = None
 
     @classmethod
-    def identity(cls, spec: Any) -> tuple[str, ...]:
+    def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
         kind, _, name = (spec.segment or "scene").partition(":")
         checkpoint = name.partition("@")[0]
-        return (*super().identity(spec), kind, sha256_of(resolve(checkpoint)) if checkpoint else "")
+        return (
+            *super().fingerprint_parts(spec),
+            kind,
+            sha256_of(resolve(checkpoint)) if checkpoint else "",
+        )
 
     @classmethod
-    def reads(cls, spec: Any, reference: StyleReference) -> str:
-        """Its picture, or its scene as well. Raises SourceError when no caption tells a scene."""
+    def reference_fingerprint(cls, spec: Any, reference: StyleReference) -> str:
+        """Its image, and the scene if that is compared. Raises SourceError if no caption has one."""
         if spec.segment is not None:
-            return super().reads(spec, reference)
-        return f"{super().reads(spec, reference)} {digest(scene_of(reference))}"
+            return super().reference_fingerprint(spec, reference)
+        return (
+            f"{super().reference_fingerprint(spec, reference)} {digest(require_scene(reference))}"
+        )
 
-    def told(self) -> dict[str, Any]:
-        return super().told() | {"content": self.spec.map_paths(PathNames()).segment or "scene"}
+    def metadata(self) -> dict[str, Any]:
+        return super().metadata() | {"content": self.spec.map_paths(PathNames()).segment or "scene"}
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        contents = self._embedded() if shard.of(self.images) else {}
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        contents = self._embed_contents() if shard.rows(self.images) else {}
         values: list[float | None] = [None] * len(shard.pairs)
         rows = {}
-        for place, row in shard.of(self.images).items():
+        for place, row in shard.rows(self.images).items():
             pair = shard.pairs[place]
             if pair.origin.reference is not None and self.context.reference(pair).id in contents:
                 rows[place] = row
@@ -75,37 +81,41 @@ class LeakageScorer(ClipScorer):
                 values[place] = value
         return {self.spec.name: float_column(values)}, {}
 
-    def _embedded(self) -> dict[str, Tensor]:
-        """The content (D,) of the style references by id, on the CPU, embedded once."""
+    def _embed_contents(self) -> dict[str, Tensor]:
+        """The content embeddings (D,) of the style references by id, on the CPU, computed once."""
         if self._contents is not None:
             return self._contents
         references = [one for _, one in sorted(self.context.references.items())]
         if self.spec.segment is None:
-            names, scenes = [one.id for one in references], [scene_of(one) for one in references]
+            names, scenes = (
+                [one.id for one in references],
+                [require_scene(one) for one in references],
+            )
             beyond = zip(names, self.clip.beyond_context(scenes), strict=True)
-            if cut := [name for name, too_long in beyond if too_long]:
+            if long := [name for name, too_long in beyond if too_long]:
                 say(
-                    f"{self.spec.name}: the captions of {', '.join(cut)} are longer than its model reads"
+                    f"{self.spec.name}: the captions of {', '.join(long)} are longer than the model's"
+                    " context and were truncated"
                 )
             self._contents = dict(zip(names, self.embed_texts(scenes), strict=True))
         else:
-            subjects = cut_outs(references, self.spec.segment, self.spec.device)
+            subjects = cut_out_subjects(references, self.spec.segment, self.spec.device)
             found = [
                 replace(one, image=subjects[one.id]) for one in references if one.id in subjects
             ]
             if without := [one.id for one in references if one.id not in subjects]:
                 say(
-                    f"{self.spec.name}: no subject found in {', '.join(without)}; no score for them"
+                    f"{self.spec.name}: found no subject in {', '.join(without)}; their pairs get no score"
                 )
-            self._contents = dict(Context(found).of_references(self.images))
+            self._contents = dict(Context(found).reference_rows(self.images))
         return self._contents
 
 
-def scene_of(reference: StyleReference) -> str:
-    """What the caption of a reference tells. Raises SourceError when there is none."""
+def require_scene(reference: StyleReference) -> str:
+    """The scene that the caption of a reference describes. Raises SourceError if it has none."""
     if reference.scene is None:
         raise SourceError(
-            f"style reference {reference.path}: expected a caption that tells what it shows,"
+            f"style reference {reference.path}: expected a caption that describes its scene,"
             " found none",
             hint=f"write one into {reference.path.with_suffix('.txt').name} beside it, or set"
             " `segment: grabcut` of the leakage score",
@@ -113,21 +123,21 @@ def scene_of(reference: StyleReference) -> str:
     return reference.scene
 
 
-def cut_outs(
+def cut_out_subjects(
     references: Sequence[StyleReference], method: str, device: str = "cpu"
 ) -> dict[str, bytes]:
-    """The subject of each reference on white, as PNG by id; none where there is no subject to find."""
+    """The subject of each reference on white, as PNG by id; references without a subject are left out."""
     segmenter, found = Segmenter(method, device), {}
     for reference in references:
         try:
             [mask] = segmenter([reference.image])
-        except SourceError:  # the pictures themselves were checked when they were read
+        except SourceError:  # no subject: the images themselves were checked when they were read
             continue
-        found[reference.id] = png(cut_out(reference.image, mask))
+        found[reference.id] = encode_png(cut_out(reference.image, mask))
     return found
 
 
-def png(picture: Image.Image) -> bytes:
+def encode_png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, "PNG")
+    image.save(stream, "PNG")
     return stream.getvalue()

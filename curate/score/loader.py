@@ -1,4 +1,4 @@
-"""Prefetching: threads read and prepare what comes next, while the model works on what is there."""
+"""Prefetching: threads read and prepare the next items while the model works on the current ones."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(
+def prefetch(
     items: Iterable[T], prepare: Callable[[T], R], *, threads: int, most: int
 ) -> Generator[R, None, None]:
-    """`prepare` of every item, in order, done by `threads` threads for up to `most` items ahead.
+    """Apply `prepare` to every item, in order, with `threads` threads and at most `most` items in flight.
 
-    Another thread reads `items`. Raises what reading or preparing raises, at the item's turn; however
-    the iteration ends, no thread goes on.
+    Another thread reads `items`. An exception of reading or preparing is raised at its item's position.
+    However the iteration ends, no thread keeps running.
     """
     ready: SimpleQueue[Future[R] | None] = SimpleQueue()
     room, ended = Semaphore(most), Event()

@@ -1,7 +1,7 @@
-"""Nearest neighbours: how like the most similar other image of its kind an image is.
+"""Nearest neighbours: the similarity of an image to the most similar other image of its kind.
 
-First every shard's CLIP embeddings are written as scores are (`EmbeddingScorer`). Once all are there, each
-image is compared with the others of its pool (`nearest`): raw with raw, stylized within their style.
+First every shard's CLIP embeddings are written like scores (`EmbeddingScorer`). Then each image is compared
+with the others of its pool (`nearest_cosines`): raw with raw, stylized within their style.
 
 Axes: N images of one pool, D embedding size, K neighbours looked at.
 """
@@ -16,34 +16,34 @@ from numpy.typing import NDArray
 
 from stylear.curate.corpus.columns import combine_chunks
 from stylear.curate.score.clip import ClipScorer
-from stylear.curate.score.scorer import Context, Measured
+from stylear.curate.score.scorer import Context, MeasuredShard
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 EMBEDDING = "embedding"  # the column, half precision: 2 bytes a number (ours)
-COMPARED = "raw: other sources; stylized: the style's others, not candidates of the same job"
-SPARE = 8  # looked at beyond what is needed, as nearly equal ones come in any order (ours)
-BLOCK = 1024  # images looked up at a time
-AT_ONCE = 1 << 24  # numbers of neighbours held in memory
+COMPARED = "raw: other sources; stylized: others of the style, except candidates of the same job"
+EXTRA_NEIGHBOURS = 8  # fetched in addition, because nearly equal ones come in any order (ours)
+BLOCK = 1024  # images searched at a time
+MAX_NUMBERS = 1 << 24  # numbers of neighbours held in memory
 
 Vectors = NDArray[np.float16]
 
 
 class EmbeddingScorer(ClipScorer):
-    """The image embedding itself, of length one; null where there is no image."""
+    """The image embedding itself, of length one; null without an image."""
 
     def __init__(self, spec: Any, context: Context) -> None:
         super().__init__(spec, context)
         self.size = self.embed_texts([""]).shape[-1]
 
-    def told(self) -> dict[str, Any]:
-        return super().told() | {"compared": COMPARED}
+    def metadata(self) -> dict[str, Any]:
+        return super().metadata() | {"compared": COMPARED}
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         import pyarrow as pa
 
-        images, size = shard.of(self.images), self.size
+        images, size = shard.rows(self.images), self.size
         rows = np.zeros((len(shard.pairs), size), np.float16)
         for place, row in images.items():
             rows[place] = row.numpy()
@@ -52,22 +52,22 @@ class EmbeddingScorer(ClipScorer):
         return {EMBEDDING: pa.FixedSizeListArray.from_arrays(flat, size, mask=missing)}, {}
 
 
-def vectors_of(table: pa.Table) -> tuple[Vectors, NDArray[np.bool_]]:
-    """The embeddings (M, D) of a table that has any, and which rows (N,) have one."""
+def embeddings_from_table(table: pa.Table) -> tuple[Vectors, NDArray[np.bool_]]:
+    """The embeddings (M, D) of a table, and a mask of the rows (N,) that have one."""
     column = combine_chunks(table[EMBEDDING])
     there: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(-1, column.type.list_size), there
 
 
-def nearest(
+def nearest_cosines(
     vectors: Vectors, alike: NDArray[np.int64], advance: Callable[[int], None] = lambda n: None
 ) -> list[float | None]:
     """The cosine of each image with its nearest neighbour; None without one, NaN for a NaN embedding.
 
-    `vectors` (N, D) of length one. Images of one number in `alike` (N,) are the same picture or
+    `vectors` (N, D) of length one. Images with the same number in `alike` (N,) are the same image or
     alternatives to choose from, so they are no neighbours. The search is exact, and the cosines are
-    computed again in double precision, so that threads and libraries move no decimal.
+    recomputed in double precision, so that threads and libraries change no decimal.
     """
     import faiss
 
@@ -80,9 +80,11 @@ def nearest(
     held, group = vectors[finite].astype(np.float32), alike[finite]
     if not places:
         return values
-    held /= np.linalg.norm(held, axis=1, keepdims=True)  # half precision left them a little off
-    k = min(len(held), int(np.unique(group, return_counts=True)[1].max()) + SPARE)
-    block = max(1, min(BLOCK, AT_ONCE // (k * held.shape[1])))
+    held /= np.linalg.norm(
+        held, axis=1, keepdims=True
+    )  # half precision made them slightly longer or shorter
+    k = min(len(held), int(np.unique(group, return_counts=True)[1].max()) + EXTRA_NEIGHBOURS)
+    block = max(1, min(BLOCK, MAX_NUMBERS // (k * held.shape[1])))
     for start in range(0, len(held), block):
         here = slice(start, start + block)
         _, found = faiss.knn(held[here], held, k, metric=faiss.METRIC_INNER_PRODUCT)

@@ -1,7 +1,7 @@
 """The second phase of scoring: columns that compare an image with the rest of the corpus.
 
-They are cheap beside the embeddings that they are made of, so they are made again whenever a shard of their
-kind changed; other settings or weights stop, as for every score.
+They are cheap compared to the embeddings they need, so they are rewritten whenever a shard of their kind
+changed; other settings or weights stop the run, as for every score.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import KINDS, ShardKind, score_path
 from stylear.curate.corpus.ledger import Entry, Ledger, StageInputs, describe_differences
 from stylear.curate.references import StyleReference
-from stylear.curate.score.nearest import Vectors, nearest, vectors_of
-from stylear.curate.score.passes import embeddings_of, ledger_stage, score_inputs
+from stylear.curate.score.nearest import Vectors, embeddings_from_table, nearest_cosines
+from stylear.curate.score.passes import embedding_scorer, ledger_stage, score_inputs
 from stylear.curate.score.table import float_column, make_table, read_metadata
 from stylear.curate.stage import Build, file_digests, pair_shards
 from stylear.errors import CorpusError
@@ -38,8 +38,8 @@ IDENTITY = ["source", "content", "reference"]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """All shards of one kind, and how their columns are made."""
+class KindShards:
+    """All shards of one kind, and what decides their columns."""
 
     kind: ShardKind
     entries: Sequence[Entry]
@@ -49,36 +49,40 @@ class Kind:
 def score_nearest(
     build: Build, spec: Any, fingerprint: str, references: Sequence[StyleReference]
 ) -> int:
-    """Commit the column of one `nearest` scorer for every shard; how many were written now.
+    """Commit the column of one `nearest` scorer for every shard; returns the number of columns written.
 
     Its embeddings must be committed. Raises SettingsChanged for columns of other settings or weights.
     """
     written = 0
     for kind in KINDS:
         entries = [entry for name, entry in pair_shards(build) if name == kind]
-        made = score_inputs(spec, fingerprint, inputs(build.ledger, spec, kind, entries))
-        if missing := [e for e in entries if misses(build.ledger, spec, f"{kind}-{e.unit}", made)]:
-            commit(build, spec, Kind(kind, entries, made), missing, references)
+        made = score_inputs(spec, fingerprint, hash_inputs(build.ledger, spec, kind, entries))
+        if missing := [
+            e for e in entries if needs_column(build.ledger, spec, f"{kind}-{e.unit}", made)
+        ]:
+            write_columns(build, spec, KindShards(kind, entries, made), missing, references)
             written += len(missing)
     return written
 
 
-def inputs(ledger: Ledger, spec: Any, kind: ShardKind, entries: Sequence[Entry]) -> list[str]:
-    """What the columns of one kind are made of: the pairs and the embeddings of all its shards."""
-    stage = ledger_stage(embeddings_of(spec))
+def hash_inputs(ledger: Ledger, spec: Any, kind: ShardKind, entries: Sequence[Entry]) -> list[str]:
+    """A hash of the inputs of one kind's columns: the pairs and embeddings of all its shards."""
+    stage = ledger_stage(embedding_scorer(spec))
     total = hashlib.sha256()
     for entry in entries:
-        embedded = ledger.entry(stage, f"{kind}-{entry.unit}")
-        if embedded is None:
+        embedding_path = ledger.entry(stage, f"{kind}-{entry.unit}")
+        if embedding_path is None:
             raise CorpusError(f"{ledger.corpus}: {stage} {kind}-{entry.unit} is not committed")
         total.update(
-            "\n".join([entry.unit, *file_digests(entry), *file_digests(embedded), ""]).encode()
+            "\n".join(
+                [entry.unit, *file_digests(entry), *file_digests(embedding_path), ""]
+            ).encode()
         )
     return [total.hexdigest()]
 
 
-def misses(ledger: Ledger, spec: Any, unit: str, made: StageInputs) -> bool:
-    """Whether a shard's column is to be written. Raises SettingsChanged when it was made another way."""
+def needs_column(ledger: Ledger, spec: Any, unit: str, made: StageInputs) -> bool:
+    """Whether a shard's column must be written. Raises SettingsChanged if it has other settings."""
     entry = ledger.entry(ledger_stage(spec), unit)
     if entry is None:
         return True
@@ -87,19 +91,21 @@ def misses(ledger: Ledger, spec: Any, unit: str, made: StageInputs) -> bool:
     return entry.fingerprint != made.fingerprint or not ledger.has_intact_files(entry)
 
 
-def commit(
+def write_columns(
     build: Build,
     spec: Any,
-    kind: Kind,
+    kind: KindShards,
     missing: Sequence[Entry],
     references: Sequence[StyleReference],
 ) -> None:
-    """Compare all pairs of a kind, and write the columns of the shards that miss theirs."""
+    """Compare all pairs of a kind, and write the columns of the shards that lack theirs."""
     corpus, wanted = build.corpus, {entry.unit for entry in missing}
-    found = compare(*embeddings(corpus, spec, kind), *pools_of(corpus, kind, references), spec.name)
+    found = compare_pools(
+        *read_embeddings(corpus, spec, kind), *read_pools(corpus, kind, references), spec.name
+    )
     start = 0
     for entry in kind.entries:
-        table = parquet.read_table(embedded(corpus, spec, kind, entry), ["key"])
+        table = parquet.read_table(embedding_path(corpus, spec, kind, entry), ["key"])
         own, start = found[start : start + table.num_rows], start + table.num_rows
         if entry.unit not in wanted:
             continue
@@ -119,30 +125,32 @@ def commit(
         )
 
 
-def embedded(corpus: Path, spec: Any, kind: Kind, entry: Entry) -> Path:
-    """Where the embeddings of a shard lie."""
-    return score_path(corpus, embeddings_of(spec).name, kind.kind, int(entry.unit))
+def embedding_path(corpus: Path, spec: Any, kind: KindShards, entry: Entry) -> Path:
+    """The file with the embeddings of a shard."""
+    return score_path(corpus, embedding_scorer(spec).name, kind.kind, int(entry.unit))
 
 
-def embeddings(corpus: Path, spec: Any, kind: Kind) -> tuple[Vectors, Mask]:
-    """The embeddings (M, D) of a kind, and which of its pairs (N,) have one."""
+def read_embeddings(corpus: Path, spec: Any, kind: KindShards) -> tuple[Vectors, Mask]:
+    """The embeddings (M, D) of a kind, and a mask of the pairs (N,) that have one."""
 
     def parts() -> Iterator[dict[str, Any]]:
         for entry in kind.entries:
-            vectors, there = vectors_of(parquet.read_table(embedded(corpus, spec, kind, entry)))
+            vectors, there = embeddings_from_table(
+                parquet.read_table(embedding_path(corpus, spec, kind, entry))
+            )
             yield {"vectors": vectors, "there": there}
 
     found = concatenate(parts())
     return found["vectors"], found["there"]
 
 
-def pools_of(
-    corpus: Path, kind: Kind, references: Sequence[StyleReference]
+def read_pools(
+    corpus: Path, kind: KindShards, references: Sequence[StyleReference]
 ) -> tuple[Places, Places]:
-    """By pair: the number of its pool, and a number that it shares with what is no neighbour of it.
+    """For each pair the number of its pool, and a number that it shares with pairs that do not count.
 
-    A pool is all raw pairs, or the stylized pairs of one style. No neighbours are raw pairs of one source
-    (captions of one picture) and candidates of one content and reference.
+    A pool is all raw pairs, or the stylized pairs of one style. Raw pairs of one source (captions of one
+    image) and candidates of one content and reference do not count as neighbours of each other.
     """
     styles = {one.id: one.style for one in references}
     number = {style: i for i, style in enumerate(sorted(set(styles.values())))}
@@ -162,17 +170,17 @@ def pools_of(
     return found["pool"], first_occurrence(*(found[name] for name in same))
 
 
-def compare(
+def compare_pools(
     vectors: Vectors, there: Mask, pools: Places, alike: Places, name: str
 ) -> list[float | None]:
-    """The nearest neighbour's cosine of every pair of one kind, pool by pool; None without one."""
+    """The cosine of every pair of one kind with its nearest neighbour, by pool; None without one."""
     cosines: list[float | None] = [None] * len(there)
     places = np.flatnonzero(there)
     order = np.argsort(pools[places], kind="stable")
     borders = np.flatnonzero(np.diff(pools[places[order]])) + 1
     with Bar(name, total=len(places), unit="pairs") as bar:
         for part in np.split(order, borders):
-            found = nearest(vectors[part], alike[places[part]], bar.advance)
+            found = nearest_cosines(vectors[part], alike[places[part]], bar.advance)
             for place, value in zip(places[part].tolist(), found, strict=True):
                 cosines[place] = value
     return cosines

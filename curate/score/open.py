@@ -1,4 +1,4 @@
-"""The scorers by their type in a recipe."""
+"""Find and open the scorer of a recipe's `score` entry by its type."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from stylear.curate.score.scorer import Context, Scorer
 from stylear.errors import UsageError
 
 
-def scorer_class(kind: str) -> type[Scorer]:
-    """The scorer of a type; its module is imported here, its model is not loaded."""
+def find_scorer_class(kind: str) -> type[Scorer]:
+    """The scorer class of a type. Imports its module; loads no model."""
     if kind in ("clip-text", "clip-image"):
         from stylear.curate.score.clip import ClipImageScorer, ClipTextScorer
 
@@ -46,13 +46,13 @@ def scorer_class(kind: str) -> type[Scorer]:
 
 
 def open_scorer(spec: Any, context: Context) -> Scorer:
-    """The scorer of a recipe's `score` entry. Raises WeightsError when its model is missing."""
-    return scorer_class(spec.type)(spec, context)
+    """Open the scorer of a `score` entry. Raises WeightsError if its model is missing."""
+    return find_scorer_class(spec.type)(spec, context)
 
 
 def scorer_fingerprint(spec: Any) -> str:
-    """What decides a scorer's numbers beside its settings: its code and its weights.
+    """A digest of what decides a scorer's numbers besides its settings: its code and its weights.
 
-    Nothing is loaded. Raises WeightsError when the model is missing.
+    Loads nothing. Raises WeightsError if the model is missing.
     """
-    return scorer_class(spec.type).fingerprint_of(spec)
+    return find_scorer_class(spec.type).compute_fingerprint(spec)

@@ -1,4 +1,4 @@
-"""Which scorers a recipe runs, in which of the two phases, and what decides their columns."""
+"""The scorers of a recipe, the phase in which each runs, and what decides its columns."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 STAGE = "score"
 
 
-def scorers(recipe: Recipe) -> list[Any]:
-    """The recipe's scorers, and the perceptual hash that is always there."""
+def list_scorers(recipe: Recipe) -> list[Any]:
+    """The recipe's scorers, and the perceptual hash, which every corpus has."""
     from stylear.curate.recipe import PhashScore
 
     specs = list(recipe.score)
@@ -27,9 +27,12 @@ def scorers(recipe: Recipe) -> list[Any]:
     return specs
 
 
-def passes(recipe: Recipe) -> list[Any]:
-    """What passes the shards: the scorers, those of the second phase as the embeddings they compare."""
-    return [embeddings_of(spec) if needs_whole_corpus(spec) else spec for spec in scorers(recipe)]
+def list_passes(recipe: Recipe) -> list[Any]:
+    """The scorers of the first phase: those of the second phase are replaced by their embeddings."""
+    return [
+        embedding_scorer(spec) if needs_whole_corpus(spec) else spec
+        for spec in list_scorers(recipe)
+    ]
 
 
 def needs_whole_corpus(spec: Any) -> bool:
@@ -37,8 +40,8 @@ def needs_whole_corpus(spec: Any) -> bool:
     return bool(spec.type == "nearest")
 
 
-def embeddings_of(spec: Any) -> Any:
-    """The scorer of the first phase that writes what one of the second phase compares."""
+def embedding_scorer(spec: Any) -> Any:
+    """The first-phase scorer that writes the embeddings of a second-phase one."""
     return spec.model_copy(update={"name": f"{spec.name}.embeddings"})
 
 

@@ -1,4 +1,4 @@
-"""The perceptual hash, in which near duplicates differ by few bits, and the colours beside it."""
+"""The perceptual hash, in which near duplicates differ by few bits, and the mean colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import COLOUR, string_column
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Hashes:
-    """(phash, quarters) of an image, as a feature."""
+class PhashFeature:
+    """(phash, colours of the quarters) of an image."""
 
     name = "phash"
-    batch_size = 64  # of no consequence: each image is hashed by itself
+    batch_size = 64  # has no effect: each image is hashed alone
 
     def prepare(self, image: Image.Image) -> tuple[str, str]:
         pixels = np.asarray(image)
-        return phash(pixels), quarters(pixels)
+        return compute_phash(pixels), quarter_colours(pixels)
 
     def measure(self, prepared: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         return list(prepared)
@@ -35,14 +35,14 @@ class PhashScorer(Scorer):
 
     def __init__(self, spec: Any, context: Context) -> None:
         super().__init__(spec, context)
-        self.hashes = Hashes()
+        self.hashes = PhashFeature()
         self.features = (self.hashes,)
 
-    def told(self) -> dict[str, Any]:
-        return super().told() | {"preprocessing": "grey, 32 px, 8x8 DCT"}
+    def metadata(self) -> dict[str, Any]:
+        return super().metadata() | {"preprocessing": "grey, 32 px, 8x8 DCT"}
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        found = shard.of(self.hashes)
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        found = shard.rows(self.hashes)
         both = [found.get(place, (None, None)) for place in range(len(shard.pairs))]
         columns = {
             self.spec.name: string_column(one for one, _ in both),
@@ -51,8 +51,8 @@ class PhashScorer(Scorer):
         return columns, {}
 
 
-def phash(pixels: NDArray[np.uint8]) -> str:
-    """The hash of RGB pixels (H, W, 3): which of the 64 lowest DCT coefficients exceed their median."""
+def compute_phash(pixels: NDArray[np.uint8]) -> str:
+    """Hash RGB pixels (H, W, 3): which of the 64 lowest DCT coefficients exceed their median."""
     import cv2
 
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -62,8 +62,8 @@ def phash(pixels: NDArray[np.uint8]) -> str:
     return bits.tobytes().hex()
 
 
-def quarters(pixels: NDArray[np.uint8]) -> str:
-    """Mean RGB of the four quarters: 12 bytes as hex."""
+def quarter_colours(pixels: NDArray[np.uint8]) -> str:
+    """The mean RGB of the four quarters: 12 bytes as hex."""
     import cv2
 
     small = cv2.resize(pixels, (2, 2), interpolation=cv2.INTER_AREA)

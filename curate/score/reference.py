@@ -1,4 +1,4 @@
-"""Cosines: of images with texts, and of images with their style references."""
+"""Cosines of images with texts and with their style references."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stylear.curate.score.scorer import Context, Feature, Measured
+from stylear.curate.score.scorer import Context, Feature, MeasuredShard
 
 
 def cosines(rows: Sequence[Tensor], others: Tensor) -> list[float]:
-    """The cosine of each row (D,) with that of `others` (N, D); all are of length one."""
+    """The cosine of each row (D,) with the same row of `others` (N, D); all have length one."""
     found: list[float] = (torch.stack(list(rows)) * others).sum(dim=-1).tolist()
     return found
 
 
-def reference_cosines(shard: Measured, feature: Feature, context: Context) -> list[float | None]:
-    """The cosine of each image with its style reference; None where there is no image or no reference.
+def reference_cosines(
+    shard: MeasuredShard, feature: Feature, context: Context
+) -> list[float | None]:
+    """The cosine of each image with its style reference; None without an image or a reference.
 
-    The rows of `feature` are of length one. Raises CorpusError for a reference that the recipe lacks.
+    The rows of `feature` have length one. Raises CorpusError for a reference that the recipe lacks.
     """
     rows = {
         place: row
-        for place, row in shard.of(feature).items()
+        for place, row in shard.rows(feature).items()
         if shard.pairs[place].origin.reference is not None
     }
     values: list[float | None] = [None] * len(shard.pairs)
     if rows:
-        others = [context.of_reference(shard.pairs[place], feature) for place in rows]
+        others = [context.reference_row(shard.pairs[place], feature) for place in rows]
         found = cosines(list(rows.values()), torch.stack(others))
         for place, value in zip(rows, found, strict=True):
             values[place] = value

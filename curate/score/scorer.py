@@ -1,8 +1,8 @@
-"""What a feature and a scorer are.
+"""The interfaces of features and scorers.
 
 A feature is measured of every image of a shard, in batches of `batch_size` consecutive images. So its
-numbers depend on the shard and on the batch size, never on which scorers run beside it, on the number of
-workers or on what was done before; scorers that name the same feature share it.
+numbers depend on the shard and the batch size alone, not on other scorers, the number of workers or earlier
+work. Scorers whose features have the same name share them.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
     from stylear.curate.corpus.pair_reader import PairReader
     from stylear.curate.references import StyleReference
 
-VERSION = 3  # raise when the same images give other numbers
+VERSION = 4  # raise if the same images give other columns or metadata
 T = TypeVar("T")
 
 
 class Feature(Protocol):
-    """What is measured of an image."""
+    """A measurement of an image, such as an embedding."""
 
     @property
     def name(self) -> Hashable:
-        """Features of one name give the same numbers."""
+        """Identifies the feature; equal names must mean equal numbers."""
         ...
 
     @property
     def batch_size(self) -> int: ...
 
     def prepare(self, image: Image.Image) -> Any:
-        """Of an RGB image, what `measure` takes. Runs in threads, beside the model."""
+        """Preprocess an RGB image for `measure`. Runs in loader threads, beside the model."""
         ...
 
     def measure(self, prepared: Sequence[Any]) -> Any:
-        """Of a batch, one row an image: a tensor (B, ...) on any device, or a list."""
+        """Measure a batch: one row for each image, a tensor (B, ...) on any device or a list."""
         ...
 
 
 @runtime_checkable
 class PairFeature(Protocol):
-    """What is measured of an image together with what its pair names: `prepare_pair` for `prepare`.
+    """A measurement that needs the pair as well as its image: `prepare_pair` in place of `prepare`.
 
-    Style references have no pair, so it is not measured of them.
+    It is not measured of style references, which have no pair.
     """
 
     @property
@@ -69,67 +69,72 @@ class PairFeature(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One shard, its features measured."""
+class MeasuredShard:
+    """The measured features of one shard."""
 
-    pairs: Sequence[Pair]  # in row order; they no longer carry their images
+    pairs: Sequence[Pair]  # in row order, without their images
     features: Mapping[Hashable, Mapping[int, Any]]  # by name, then by row; only rows with an image
-    halved: Mapping[Hashable, int] = field(default_factory=dict)  # images that the device held
+    batch_sizes_after_oom: Mapping[Hashable, int] = field(default_factory=dict)  # by feature
 
-    def of(self, feature: Feature | PairFeature) -> Mapping[int, Any]:
-        """A feature by row; tensors are on the CPU. Empty when the kind of shard does not need it."""
+    def rows(self, feature: Feature | PairFeature) -> Mapping[int, Any]:
+        """A feature by row index; tensors are on the CPU. Empty for a kind of shard not scored."""
         return self.features.get(feature.name, {})
 
 
 class Scorer(ABC):
-    """Columns of one kind of measurement, of a `score` entry of the recipe."""
+    """The columns of one `score` entry of the recipe."""
 
-    kinds: ClassVar[tuple[ShardKind, ...]] = (
-        KINDS  # elsewhere its columns are null, nothing is measured
-    )
+    kinds: ClassVar[tuple[ShardKind, ...]] = KINDS  # for other kinds of shards the columns are null
     features: Sequence[Feature | PairFeature] = ()
 
     def __init__(self, spec: Any, context: Context) -> None:
         self.spec, self.context = spec, context
-        self.fingerprint = self.fingerprint_of(spec)
+        self.fingerprint = self.compute_fingerprint(spec)
 
     @classmethod
-    def identity(cls, spec: Any) -> tuple[str, ...]:
-        """What decides the numbers beside the settings: versions, hashes of weights. Loads nothing.
+    def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
+        """What decides the numbers besides the settings: versions, hashes of weights. Loads nothing.
 
-        Raises WeightsError when the model is missing.
+        Raises WeightsError if the model is missing.
         """
         return ()
 
     @classmethod
-    def fingerprint_of(cls, spec: Any) -> str:
-        """Changes when the same pair would get another score."""
-        return digest(spec.type, VERSION, *cls.identity(spec))
+    def compute_fingerprint(cls, spec: Any) -> str:
+        """A digest that changes if the same pair would get another score."""
+        return digest(spec.type, VERSION, *cls.fingerprint_parts(spec))
 
     @classmethod
-    def reads(cls, spec: Any, reference: StyleReference) -> str:
-        """What decides a style reference's part in the numbers: its id and its picture."""
+    def reference_fingerprint(cls, spec: Any, reference: StyleReference) -> str:
+        """What of a style reference decides the numbers: its id and its image."""
         return f"{reference.id} {reference.sha256}"
 
-    def told(self) -> dict[str, Any]:
-        """What the columns are measured with: model, weights_sha256, dtype, preprocessing."""
+    def metadata(self) -> dict[str, Any]:
+        """How the columns were measured: model, weights_sha256, dtype, preprocessing."""
         return {"model": None, "weights_sha256": None, "dtype": None, "preprocessing": None}
 
     @abstractmethod
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        """The columns of a whole shard, one value a pair, and what else there is to tell."""
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+        """The columns of a shard, one value for each pair, and more metadata of this shard."""
 
-    def table(self, shard: Measured) -> pa.Table:
-        """`columns` as a table that says what it is."""
+    def table(self, shard: MeasuredShard) -> pa.Table:
+        """`columns` as a table with metadata."""
         columns, more = self.columns(shard)
-        halved = [shard.halved[f.name] for f in self.features if f.name in shard.halved]
-        told = {"type": self.spec.type, **self.told(), "fingerprint": self.fingerprint, **more}
-        told |= {"halved_to": min(halved)} if halved else {}
-        return make_table([pair.key for pair in shard.pairs], columns, told)
+        metadata = {
+            "type": self.spec.type,
+            **self.metadata(),
+            "fingerprint": self.fingerprint,
+            **more,
+        }
+        names = {feature.name for feature in self.features}
+        sizes = [size for name, size in shard.batch_sizes_after_oom.items() if name in names]
+        if sizes:
+            metadata["batch_size_after_oom"] = min(sizes)
+        return make_table([pair.key for pair in shard.pairs], columns, metadata)
 
 
 class Context:
-    """What the scorers of one worker share: style references, opened models, the corpus."""
+    """The state that the scorers of one worker share: style references, models, the corpus."""
 
     def __init__(self, references: Sequence[StyleReference], corpus: Path | None = None) -> None:
         self.references = {reference.id: reference for reference in references}
@@ -139,34 +144,37 @@ class Context:
         self._parents: PairReader | None = None
         self._reading = Lock()
 
-    def opened(self, name: Hashable, open: Callable[[], T]) -> T:
-        """What `open` gave when it was first asked for by this name."""
+    def get_or_open(self, name: Hashable, open: Callable[[], T]) -> T:
+        """The object of a name, opened on first use."""
         if name not in self._opened:
             self._opened[name] = open()
         found: T = self._opened[name]
         return found
 
-    def of_references(self, feature: Feature) -> Mapping[str, Any]:
-        """A feature of every style reference of the recipe, by id: measured once, in order of their ids."""
+    def reference_rows(self, feature: Feature) -> Mapping[str, Any]:
+        """A feature of every style reference of the recipe, by id; measured once, in order of id."""
         if feature.name not in self._measured:
-            from stylear.curate.score.batch_size import Halving
-            from stylear.curate.score.decode import rows_of
+            from stylear.curate.score.batch_size import BatchHalver
+            from stylear.curate.score.decode import concatenate_rows
             from stylear.encoders.clip import to_rgb
 
-            halving, size = self.opened(("halving", feature.name), Halving), feature.batch_size
+            halver, size = (
+                self.get_or_open(("halver", feature.name), BatchHalver),
+                feature.batch_size,
+            )
             names, parts = sorted(self.references), []
             for start in range(0, len(names), size):
                 images = [self.references[name].image for name in names[start : start + size]]
-                parts += halving(feature.measure, [feature.prepare(to_rgb(one)) for one in images])
-            self._measured[feature.name] = dict(zip(names, rows_of(parts), strict=True))
+                parts += halver(feature.measure, [feature.prepare(to_rgb(one)) for one in images])
+            self._measured[feature.name] = dict(zip(names, concatenate_rows(parts), strict=True))
         return self._measured[feature.name]
 
-    def of_reference(self, pair: Pair, feature: Feature) -> Any:
-        """A feature of a pair's style reference. Raises CorpusError when the recipe lacks it."""
-        return self.of_references(feature)[self.reference(pair).id]
+    def reference_row(self, pair: Pair, feature: Feature) -> Any:
+        """A feature of a pair's style reference. Raises CorpusError if the recipe lacks it."""
+        return self.reference_rows(feature)[self.reference(pair).id]
 
     def reference(self, pair: Pair) -> StyleReference:
-        """A pair's style reference. Raises CorpusError when the recipe lacks it."""
+        """A pair's style reference. Raises CorpusError if the recipe lacks it."""
         name = pair.origin.reference
         if name is None or name not in self.references:
             raise CorpusError(
@@ -176,9 +184,9 @@ class Context:
         return self.references[name]
 
     def parent(self, pair: Pair) -> Pair | None:
-        """The raw pair whose content a pair shows, with its image; None when it names none.
+        """The raw pair that a pair was stylized from, with its image; None if it has no parent.
 
-        Safe in threads. Raises CorpusError for a parent that the corpus lacks.
+        Thread-safe. Raises CorpusError if the corpus lacks the parent.
         """
         if pair.origin.parent is None or self.corpus is None:
             return None

@@ -1,6 +1,6 @@
-"""The score step: every scorer over every raw and stylized shard, committed as scores/<scorer>/.
+"""The score stage: every scorer scores every raw and stylized shard, committed as scores/<scorer>/.
 
-A shard is passed once, by all scorers that miss it; what each wrote has a ledger entry of its own.
+A shard is read once for all scorers that lack it; each scorer's table has its own ledger entry.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from stylear.curate.references import StyleReference, load_references
 from stylear.curate.score.passes import (
     STAGE,
     ledger_stage,
+    list_passes,
+    list_scorers,
     needs_whole_corpus,
-    passes,
     score_inputs,
-    scorers,
 )
 from stylear.curate.stage import Build, StageResult, file_digests, pair_shards
 
@@ -34,55 +34,55 @@ if TYPE_CHECKING:
 
     from stylear.curate.score.scorer import Scorer
 
-RUN_PAIRS = (
-    16_000  # of the shards that one worker passes at a time on a GPU, so that it never waits (ours)
-)
-NOTED = ("captions_cut", "halved_to")  # of what a table tells, what the ledger notes
+GPU_RUN_PAIRS = 16_000  # pairs of a unit on a GPU, so that the GPU never waits (ours)
+LEDGER_NOTES = ("captions_truncated", "batch_size_after_oom")  # copied from a table's metadata
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One shard, and the scorers that miss it."""
+class ShardWork:
+    """One shard, and the scorers that have not scored it."""
 
     kind: ShardKind
     tar: Path
     rows: int
-    missing: tuple[tuple[Any, Path, StageInputs], ...]  # settings, table to write, how it is made
+    missing: tuple[tuple[Any, Path, StageInputs], ...]  # settings, table, what decides it
 
     @property
     def unit(self) -> str:
         return f"{self.kind}-{self.tar.stem}"
 
 
-Unit = tuple[Work, ...]  # a run of shards
-Written = dict[str, tuple[FileInfo, dict[str, Any]]]  # by scorer: its file, and what to note
+Unit = tuple[ShardWork, ...]  # a run of shards
+Written = dict[
+    str, tuple[FileInfo, dict[str, Any]]
+]  # by scorer: its file, and notes for the ledger
 
 
 def run(build: Build) -> StageResult:
     """Commit the columns of every scorer for every shard.
 
-    Raises SettingsChanged for columns of other settings or weights, CorpusError when fetch or
+    Raises SettingsChanged for columns of other settings or weights, CorpusError if fetch or
     synthesize is not finished.
     """
     from stylear.curate.engine.gpus import visible_gpus
-    from stylear.curate.score.device import loading_threads
+    from stylear.curate.score.device import count_loader_threads
 
     ledger, corpus = build.ledger, build.corpus
     references = load_references(build.recipe)
-    specs = passes(build.recipe)
-    works = plan(build, specs, references)
+    specs = list_passes(build.recipe)
+    works = plan_work(build, specs, references)
     if build.engine.name == LOCAL.name:  # on a cluster the workers' machines decide
         require_devices(works)
-    gpu = on_gpu(specs)
+    gpu = uses_gpu(specs)
     at_once = 1
     if gpu:  # two runs for each GPU at least, so that none is left without work
         gpus = build.workers or len(visible_gpus()) or 1
-        at_once = min(RUN_PAIRS, sum(work.rows for work in works) // (2 * gpus))
-    units = list(runs(works, at_once))
+        at_once = min(GPU_RUN_PAIRS, sum(work.rows for work in works) // (2 * gpus))
+    units = list(group_shards(works, at_once))
     total = sum(work.rows for work in works)
     with Bar("score", total=total, unit="images") as bar:
         progress = WorkProgress(bar, total)
-        opened = partial(open_worker, references, corpus, loading_threads(gpu=gpu))
+        opened = partial(open_worker, references, corpus, count_loader_threads(gpu=gpu))
         results = build.map_units(opened, units, len(units), gpu=gpu, on_progress=progress.report)
         for unit, written in zip(units, results, strict=True):
             for work, files in zip(unit, written, strict=True):
@@ -99,8 +99,8 @@ def run(build: Build) -> StageResult:
                         note=note,
                     )
                 progress.finish(work.rows, work.unit)
-    tables = sum(len(work.missing) for work in works) + compare(build, references)
-    specs += filter(needs_whole_corpus, scorers(build.recipe))
+    tables = sum(len(work.missing) for work in works) + score_second_phase(build, references)
+    specs += filter(needs_whole_corpus, list_scorers(build.recipe))
     shards_there = [f"{kind}-{entry.unit}" for kind, entry in pair_shards(build)]
     entries = [ledger.entry(ledger_stage(spec), unit) for spec in specs for unit in shards_there]
     committed = [entry for entry in entries if entry is not None]
@@ -108,26 +108,33 @@ def run(build: Build) -> StageResult:
     return StageResult.from_entries(STAGE, committed, tables)
 
 
-def compare(build: Build, references: Sequence[StyleReference]) -> int:
-    """Run the second phase; how many columns were written."""
+def score_second_phase(build: Build, references: Sequence[StyleReference]) -> int:
+    """Run the second phase; returns the number of columns written."""
     from stylear.curate.score import scorer_fingerprint
 
     written = 0
-    for spec in filter(needs_whole_corpus, scorers(build.recipe)):
+    for spec in filter(needs_whole_corpus, list_scorers(build.recipe)):
         from stylear.curate.score.nearest_step import score_nearest
 
         written += score_nearest(build, spec, scorer_fingerprint(spec), references)
     return written
 
 
-def plan(build: Build, specs: Sequence[Any], references: Sequence[StyleReference]) -> list[Work]:
-    """The shards that some scorer misses. Raises SettingsChanged for columns of other settings or weights."""
+def plan_work(
+    build: Build, specs: Sequence[Any], references: Sequence[StyleReference]
+) -> list[ShardWork]:
+    """The shards that a scorer has not scored.
+
+    Raises SettingsChanged for columns of other settings or weights.
+    """
     from stylear.curate.score import scorer_fingerprint
     from stylear.curate.score.device import resolve_device
-    from stylear.curate.score.open import scorer_class
+    from stylear.curate.score.open import find_scorer_class
 
     styles = {
-        spec.name: [scorer_class(spec.type).reads(spec, one) for one in references]
+        spec.name: [
+            find_scorer_class(spec.type).reference_fingerprint(spec, one) for one in references
+        ]
         for spec in specs
     }
     ready = [(resolve_device(spec), scorer_fingerprint(spec)) for spec in specs]
@@ -142,13 +149,13 @@ def plan(build: Build, specs: Sequence[Any], references: Sequence[StyleReference
                 missing.append((spec, out, made))
         if missing:
             tar = build.corpus / kind / f"{entry.unit}.tar"
-            found.append(Work(kind, tar, entry.rows_in, tuple(missing)))
+            found.append(ShardWork(kind, tar, entry.rows_in, tuple(missing)))
     return found
 
 
-def runs(works: Sequence[Work], pairs: int) -> Iterator[Unit]:
-    """Shards in runs of at least `pairs` pairs, which one worker passes without a stop."""
-    run: list[Work] = []
+def group_shards(works: Sequence[ShardWork], pairs: int) -> Iterator[Unit]:
+    """Group shards into units of at least `pairs` pairs, which one worker scores without a pause."""
+    run: list[ShardWork] = []
     for work in works:
         run.append(work)
         if sum(one.rows for one in run) >= pairs:
@@ -159,18 +166,20 @@ def runs(works: Sequence[Work], pairs: int) -> Iterator[Unit]:
 
 
 def warn_truncated_captions(entries: Sequence[Entry]) -> None:
-    """Say how many captions were longer than their text encoder reads."""
-    cut: dict[str, int] = {}
+    """Say how many captions were longer than their text encoder's context."""
+    truncated: dict[str, int] = {}
     for entry in entries:
-        if count := entry.note.get("captions_cut"):
+        if count := entry.note.get("captions_truncated"):
             name = entry.stage.partition(".")[2]
-            cut[name] = cut.get(name, 0) + count
-    for name, count in cut.items():
-        say(f"{name}: {count} captions are longer than its model reads; see column {name}.cut")
+            truncated[name] = truncated.get(name, 0) + count
+    for name, count in truncated.items():
+        say(
+            f"{name}: {count} captions are longer than the model's context; see column {name}.truncated"
+        )
 
 
-def require_devices(works: Sequence[Work]) -> None:
-    """Raise UsageError before any work when a scorer asks for a device that this machine lacks."""
+def require_devices(works: Sequence[ShardWork]) -> None:
+    """Raise UsageError before any work if a scorer needs a device that this machine lacks."""
     from stylear.curate.score.device import resolve_device
     from stylear.device import pick_device
 
@@ -181,8 +190,8 @@ def require_devices(works: Sequence[Work]) -> None:
         pick_device(device, "score.device")
 
 
-def on_gpu(specs: Sequence[Any]) -> bool:
-    """Whether a scorer will use a GPU: then one process does, instead of several that share it."""
+def uses_gpu(specs: Sequence[Any]) -> bool:
+    """Whether a scorer uses a GPU; then one process a GPU does the work."""
     from stylear.curate.score.device import resolve_device
 
     return any(getattr(resolve_device(spec), "device", "cpu") != "cpu" for spec in specs)
@@ -191,10 +200,10 @@ def on_gpu(specs: Sequence[Any]) -> bool:
 def open_worker(
     references: Sequence[StyleReference], corpus: Path, threads: int
 ) -> Callable[[Unit], list[Written]]:
-    """What a worker runs on each unit; each scorer is opened once, when it is first needed."""
+    """The function that a worker runs on each unit; each scorer is opened once, on first use."""
     from stylear.curate.score import open_scorer
     from stylear.curate.score.scorer import Context
-    from stylear.curate.score.sweep import Shard, sweep
+    from stylear.curate.score.sweep import ShardToScore, score_shards
 
     context = Context(references, corpus)
     opened: dict[str, Scorer] = {}
@@ -215,19 +224,19 @@ def open_worker(
             }
 
         given = [
-            Shard(
+            ShardToScore(
                 work.kind, shards.read_shard(work.tar), [scorer(spec) for spec, *_ in work.missing]
             )
             for work in unit
         ]
-        return sweep(given, context, finish, threads)
+        return score_shards(given, context, finish, threads)
 
     return run
 
 
 def ledger_notes(table: pa.Table) -> dict[str, Any]:
-    """What a table tells that the ledger notes too."""
+    """The part of a table's metadata that its ledger entry notes."""
     from stylear.curate.score import read_metadata
 
-    told = read_metadata(table)
-    return {name: told[name] for name in NOTED if name in told}
+    metadata = read_metadata(table)
+    return {name: metadata[name] for name in LEDGER_NOTES if name in metadata}

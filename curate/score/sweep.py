@@ -1,4 +1,4 @@
-"""One pass over shards: every image is decoded once, and every feature measured once, for all scorers."""
+"""One pass over shards: decode every image once and measure every feature once, for all scorers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stylear.curate.corpus.layout import ShardKind
 from stylear.curate.engine.progress import report_progress
-from stylear.curate.score.batch_size import Halving
-from stylear.curate.score.decode import decode, rows_of
-from stylear.curate.score.loader import ahead
-from stylear.curate.score.scorer import Context, Feature, Measured, PairFeature, Scorer
+from stylear.curate.score.batch_size import BatchHalver
+from stylear.curate.score.decode import concatenate_rows, decode_pair_image
+from stylear.curate.score.loader import prefetch
+from stylear.curate.score.scorer import Context, Feature, MeasuredShard, PairFeature, Scorer
 from stylear.pair import Pair
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """The pairs of one shard, and who scores them."""
+class ShardToScore:
+    """The pairs of one shard, and the scorers to run."""
 
     kind: ShardKind
     pairs: Iterable[Pair]
@@ -34,33 +34,36 @@ class Shard:
 
     @property
     def features(self) -> dict[Hashable, Feature | PairFeature]:
-        """What the scorers need of a shard of this kind, each feature once."""
+        """The distinct features that the scorers need for this kind of shard."""
         asked = (one for one in self.scorers if self.kind in one.kinds)
         return {feature.name: feature for one in asked for feature in one.features}
 
 
-def sweep(
-    shards: Sequence[Shard],
+def score_shards(
+    shards: Sequence[ShardToScore],
     context: Context,
     finish: Callable[[int, dict[str, pa.Table]], T],
     threads: int = 2,
 ) -> list[T]:
-    """What `finish` made of each shard's number and its tables, by the scorers' names.
+    """The results of `finish(number of the shard, its tables by scorer)`, one for each shard.
 
-    Loading goes on over the borders of shards; comparing and `finish` (writing) run in a thread of their
-    own. So the device waits for neither. Raises CorpusError for an image that does not decode.
+    Loading continues across shards, and a separate thread builds the tables and runs `finish` (writing), so
+    the device waits for neither. Raises CorpusError for an image that does not decode.
     """
     most = BATCHES_AHEAD * max(
         (feature.batch_size for shard in shards for feature in shard.features.values()), default=1
     )
-    sheets = [Sheet(shard, context) for shard in shards]
+    sheets = [ShardProgress(shard, context) for shard in shards]
     waiting: list[Future[T]] = []
 
-    def made(number: int, sheet: Sheet) -> T:
+    def made(number: int, sheet: ShardProgress) -> T:
         return finish(number, sheet.tables())
 
-    loaded = ahead(
-        places(shards), lambda place: load(*place, sheets), threads=threads, most=most + threads
+    loaded = prefetch(
+        iterate_pairs(shards),
+        lambda place: load_pair(*place, sheets),
+        threads=threads,
+        most=most + threads,
     )
     with ThreadPoolExecutor(1) as behind, closing(loaded):
         for number, pair, prepared in loaded:
@@ -72,48 +75,50 @@ def sweep(
             waiting.append(behind.submit(made, number, sheets[number]))
             for future in waiting:
                 if future.done():
-                    future.result()  # raises early what failed
+                    future.result()  # raise early
         return [future.result() for future in waiting]
 
 
-def places(shards: Sequence[Shard]) -> Iterator[tuple[int, Pair | None]]:
-    """Every pair with the number of its shard; None after the last of each."""
+def iterate_pairs(shards: Sequence[ShardToScore]) -> Iterator[tuple[int, Pair | None]]:
+    """Every pair with the number of its shard; None marks the end of a shard."""
     for number, shard in enumerate(shards):
         for pair in shard.pairs:
             yield number, pair
         yield number, None
 
 
-def load(
-    number: int, pair: Pair | None, sheets: Sequence[Sheet]
+def load_pair(
+    number: int, pair: Pair | None, sheets: Sequence[ShardProgress]
 ) -> tuple[int, Pair | None, dict[Hashable, Any]]:
-    """A pair without its image, and what its features take."""
+    """A pair without its image, and the prepared inputs of its features."""
     if pair is None or not pair.image:
         return number, pair, {}
     features = sheets[number].features
-    image = decode(pair)
-    prepared = {name: prepared_for(feature, pair, image) for name, feature in features.items()}
+    image = decode_pair_image(pair)
+    prepared = {name: prepare_feature(feature, pair, image) for name, feature in features.items()}
     return number, replace(pair, image=b""), prepared
 
 
-def prepared_for(feature: Feature | PairFeature, pair: Pair, image: Image.Image) -> Any:
-    """What a feature takes of one image."""
+def prepare_feature(feature: Feature | PairFeature, pair: Pair, image: Image.Image) -> Any:
+    """Preprocess one image for a feature."""
     if isinstance(feature, PairFeature):
         return feature.prepare_pair(pair, image)
     return feature.prepare(image)
 
 
-class Sheet:
-    """A shard being scored."""
+class ShardProgress:
+    """The measurements of a shard while it is being scored."""
 
-    def __init__(self, shard: Shard, context: Context) -> None:
+    def __init__(self, shard: ShardToScore, context: Context) -> None:
         self.shard, self.features = shard, shard.features
         self._pairs: list[Pair] = []
-        self._open = {name: Batch() for name in self.features}
-        self._halving = {name: context.opened(("halving", name), Halving) for name in self.features}
+        self._open = {name: FeatureBatches() for name in self.features}
+        self._halvers = {
+            name: context.get_or_open(("halver", name), BatchHalver) for name in self.features
+        }
 
     def add(self, pair: Pair, prepared: dict[Hashable, Any]) -> None:
-        """One more pair; batches that are full are measured."""
+        """Add a pair, and measure the batches that are full."""
         for name, value in prepared.items():
             batch = self._open[name]
             batch.places.append(len(self._pairs))
@@ -123,31 +128,35 @@ class Sheet:
         self._pairs.append(pair)
 
     def flush(self) -> None:
-        """Measure what is left."""
+        """Measure the incomplete batches."""
         for name, batch in self._open.items():
             if batch.prepared:
                 self._measure(name)
 
     def _measure(self, name: Hashable) -> None:
         batch = self._open[name]
-        batch.measured += self._halving[name](self.features[name].measure, batch.prepared)
+        batch.measured += self._halvers[name](self.features[name].measure, batch.prepared)
         batch.prepared = []
 
     def tables(self) -> dict[str, pa.Table]:
-        """The table of each scorer. Here the measured rows leave the device."""
+        """The table of each scorer; moves the measured rows to the CPU."""
         found = {
-            name: dict(zip(batch.places, rows_of(batch.measured), strict=True))
+            name: dict(zip(batch.places, concatenate_rows(batch.measured), strict=True))
             for name, batch in self._open.items()
         }
-        halved = {name: one.held for name, one in self._halving.items() if one.held is not None}
-        measured = Measured(self._pairs, found, halved)
+        sizes = {
+            name: one.batch_size
+            for name, one in self._halvers.items()
+            if one.batch_size is not None
+        }
+        measured = MeasuredShard(self._pairs, found, sizes)
         self._open = {}
         return {scorer.spec.name: scorer.table(measured) for scorer in self.shard.scorers}
 
 
 @dataclass(slots=True)
-class Batch:
-    """Of one feature: rows of the shard, what waits to be measured, and what was."""
+class FeatureBatches:
+    """The batches of one feature: row indices, inputs not measured yet, and measured batches."""
 
     places: list[int] = field(default_factory=list)
     prepared: list[Any] = field(default_factory=list)

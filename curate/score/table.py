@@ -1,4 +1,4 @@
-"""Score tables: a key and a scorer's columns; the schema's metadata says what they were measured with."""
+"""Score tables: the key and a scorer's columns; the schema's metadata says how they were measured."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 METADATA = b"stylear.scorer"
 DECIMALS = 5  # ours
-PER_SHARD = ("captions_cut", "halved_to")
+PER_SHARD = ("captions_truncated", "batch_size_after_oom")
 COLOUR = "colour"  # column beside the perceptual hash: mean RGB of the four quarters, hex
 
 
 def make_table(
-    keys: Sequence[str], columns: Mapping[str, pa.Array], told: Mapping[str, Any]
+    keys: Sequence[str], columns: Mapping[str, pa.Array], metadata: Mapping[str, Any]
 ) -> pa.Table:
-    """A score table, and what it says of itself."""
+    """A score table with metadata."""
     import pyarrow as pa
 
     table = pa.table({"key": pa.array(keys, pa.string()), **columns})
-    return table.replace_schema_metadata({METADATA: json.dumps(told, sort_keys=True).encode()})
+    return table.replace_schema_metadata({METADATA: json.dumps(metadata, sort_keys=True).encode()})
 
 
 def float_column(values: Iterable[float | None]) -> pa.Array:
@@ -33,7 +33,7 @@ def float_column(values: Iterable[float | None]) -> pa.Array:
 
 
 def string_column(values: Iterable[str | None]) -> pa.Array:
-    """Hashes."""
+    """Texts, such as hashes; None is null."""
     import pyarrow as pa
 
     return pa.array(list(values), pa.string())
@@ -47,15 +47,15 @@ def bool_column(values: Iterable[bool | None]) -> pa.Array:
 
 
 def read_metadata(table: pa.Table) -> dict[str, Any]:
-    """What a score table says of itself: type, model, weights_sha256, dtype, preprocessing, fingerprint.
+    """The metadata of a score table: type, model, weights_sha256, dtype, preprocessing, fingerprint.
 
-    Also, where it happened, `captions_cut` (captions that the text encoder did not read to their end) and
-    `halved_to` (images that the device held at once, where it did not hold a whole batch).
+    If it happened, also `captions_truncated` (captions longer than the text encoder's context) and
+    `batch_size_after_oom` (the batch size after the device ran out of memory).
     """
     found: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
     return found
 
 
 def shared_metadata(table: pa.Table) -> dict[str, Any]:
-    """The same without what differs from shard to shard: equal for all tables of one column."""
+    """The metadata without what differs by shard: equal for all tables of one column."""
     return {name: value for name, value in read_metadata(table).items() if name not in PER_SHARD}

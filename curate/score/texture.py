@@ -1,4 +1,4 @@
-"""The texture score: strokes and colours compared with the style reference, without weights."""
+"""The texture score: compares strokes and colours with the style reference, without weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stylear.curate.score.scorer import Context, Measured, Scorer
+from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import float_column
 from stylear.encoders.texture import PREPROCESSING, VERSION, texture_descriptor, texture_similarity
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Texture:
-    """The texture descriptor (F,) of an image, as a feature."""
+class TextureFeature:
+    """The texture descriptor (F,) of an image."""
 
     name = "texture"
-    batch_size = 64  # of no consequence: each image is described by itself
+    batch_size = 64  # has no effect: each image is described alone
 
     def prepare(self, image: Image.Image) -> Tensor:
         return texture_descriptor(image)
@@ -37,20 +37,20 @@ class TextureScorer(Scorer):
 
     def __init__(self, spec: Any, context: Context) -> None:
         super().__init__(spec, context)
-        self.texture = Texture()
+        self.texture = TextureFeature()
         self.features = (self.texture,)
 
     @classmethod
-    def identity(cls, spec: Any) -> tuple[str, ...]:
+    def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
         return (str(VERSION),)
 
-    def told(self) -> dict[str, Any]:
-        return super().told() | {"preprocessing": PREPROCESSING}
+    def metadata(self) -> dict[str, Any]:
+        return super().metadata() | {"preprocessing": PREPROCESSING}
 
-    def columns(self, shard: Measured) -> tuple[dict[str, pa.Array], dict[str, Any]]:
+    def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         values: list[float | None] = [None] * len(shard.pairs)
-        for place, row in shard.of(self.texture).items():
+        for place, row in shard.rows(self.texture).items():
             if shard.pairs[place].origin.reference is not None:
-                other = self.context.of_reference(shard.pairs[place], self.texture)
+                other = self.context.reference_row(shard.pairs[place], self.texture)
                 values[place] = float(texture_similarity(row, other))
         return {self.spec.name: float_column(values)}, {}

@@ -12,7 +12,7 @@ from stylear.curate import filter as rules
 from stylear.curate.corpus.candidates import Candidates, concatenate_candidates
 from stylear.curate.corpus.columns import hash_identities
 from stylear.curate.corpus.split import Split
-from stylear.curate.filter.gather import rows_of
+from stylear.curate.filter.gather import build_rows
 from stylear.curate.filter.rows import Rows
 from stylear.curate.mix import mixing as mix
 from stylear.curate.pairs import preferences as preferences
@@ -41,7 +41,7 @@ class Candidate:
     scores: dict[str, float | None] = field(default_factory=dict)
     phash: str | None = None
     colour: str | None = None
-    twin: str | None = None
+    duplicate_of: str | None = None
     rank: float | None = None
 
     def drop(self, reason: str) -> None:
@@ -69,7 +69,9 @@ def columns(pairs: Iterable[Candidate]) -> Candidates:
     found = concatenate_candidates([part])
     found.rank = np.array([np.nan if p.rank is None else p.rank for p in pairs], np.float64)
     keys = [pair.key for pair in pairs]
-    found.twin = np.array([-1 if p.twin is None else keys.index(p.twin) for p in pairs], np.int64)
+    found.duplicate_of = np.array(
+        [-1 if p.duplicate_of is None else keys.index(p.duplicate_of) for p in pairs], np.int64
+    )
     return found
 
 
@@ -85,18 +87,20 @@ def rows(pairs: list[Candidate], distance: int | None) -> tuple[Candidates, Rows
         ).reshape(-1, 12),
         "hashed": np.array([None not in (p.phash, p.colour) for p in pairs], bool),
     }
-    return found, rows_of(found, scores, hashes, distance)
+    return found, build_rows(found, scores, hashes, distance)
 
 
 def decide(pairs: list[Candidate], recipe: Recipe) -> list[Candidate]:
     """The same pairs with the verdicts of the filter."""
-    found = rules.decide(*(rows(pairs, recipe.filter.duplicates.phash_distance)[1:]), recipe.filter)
+    found = rules.apply_rules(
+        *(rows(pairs, recipe.filter.duplicates.phash_distance)[1:]), recipe.filter
+    )
     reasons = found.reason.array().to_pylist()
     for number, pair in enumerate(pairs):
         if pair.kept and not found.kept[number]:
             pair.drop(reasons[number])
-        twin = int(found.twin[number])
-        pair.twin = None if twin < 0 else pairs[twin].key
+        duplicate_of = int(found.duplicate_of[number])
+        pair.duplicate_of = None if duplicate_of < 0 else pairs[duplicate_of].key
     return pairs
 
 

@@ -10,8 +10,14 @@ import pytest
 from builders.candidate_rows import Candidate, rows
 from test_filter import GREY, raw, recipe, stylized
 
-from stylear.curate.filter import diversity_rows, what_stays
-from stylear.curate.filter.diversity import SAMPLE, STYLE_SAMPLE, distances, drawn, vendi
+from stylear.curate.filter import count_kept, diversity_rows
+from stylear.curate.filter.diversity import (
+    SAMPLE,
+    STYLE_SAMPLE,
+    draw_sample,
+    pairwise_distances,
+    vendi_score,
+)
 from stylear.curate.recipe import Recipe
 
 
@@ -22,21 +28,21 @@ def measured(pairs: list[Candidate], asked: Recipe | None = None) -> dict[str, d
 
 
 def test_the_vendi_score_counts_what_differs() -> None:
-    assert vendi(np.eye(7)) == pytest.approx(7)
-    assert vendi(np.ones((5, 5))) == pytest.approx(1)
+    assert vendi_score(np.eye(7)) == pytest.approx(7)
+    assert vendi_score(np.ones((5, 5))) == pytest.approx(1)
     two = np.kron(np.eye(2), np.ones((3, 3)))  # two pictures, three times each
-    assert vendi(two) == pytest.approx(2)
+    assert vendi_score(two) == pytest.approx(2)
 
 
 def test_the_vendi_score_of_two_alike_pictures_is_between_one_and_two() -> None:
     """Eigenvalues of K / 2 are (1 + s) / 2 and (1 - s) / 2."""
     high, low = 0.75, 0.25
     expected = math.exp(-high * math.log(high) - low * math.log(low))
-    assert vendi(np.array([[1, 0.5], [0.5, 1]])) == pytest.approx(expected)
+    assert vendi_score(np.array([[1, 0.5], [0.5, 1]])) == pytest.approx(expected)
 
 
 def test_distances_are_bits_and_mean_levels() -> None:
-    bits, levels = distances(
+    bits, levels = pairwise_distances(
         np.array([0, 0b111], np.uint64), np.array([[0] * 12, [12] * 6 + [0] * 6], np.uint8)
     )
     assert bits.tolist() == [[0, 3], [3, 0]]
@@ -63,7 +69,7 @@ def test_each_style_and_kind_has_a_row() -> None:
     }  # fmt: skip
     assert found["m"]["distance"] == round((2 + 2 + 4) / 3, 2)
     assert (found["raw"]["distance"], found["raw"]["vendi"]) == (None, 1.0)
-    assert what_stays(rows(pairs, None)[1]) == {"pairs": 5, "contents": 3, "styles": 1}
+    assert count_kept(rows(pairs, None)[1]) == {"pairs": 5, "contents": 3, "styles": 1}
 
 
 def test_the_vendi_score_of_a_style_is_of_its_hashes_and_colours() -> None:
@@ -87,12 +93,12 @@ def test_the_nearest_score_is_reported_where_the_recipe_has_one() -> None:
 
 def test_samples_are_bounded_and_the_same_every_time() -> None:
     places = np.arange(10, 5010)
-    found = drawn(places, SAMPLE, "0a" * 16)
-    assert found.tolist() == drawn(places, SAMPLE, "0a" * 16).tolist()
+    found = draw_sample(places, SAMPLE, "0a" * 16)
+    assert found.tolist() == draw_sample(places, SAMPLE, "0a" * 16).tolist()
     assert found.tolist() == sorted(set(found.tolist()))
     assert (len(found), found.min() >= 10) == (SAMPLE, True)
-    assert found.tolist() != drawn(places, SAMPLE, "0b" * 16).tolist()
-    assert drawn(places[:3], SAMPLE, "0a" * 16).tolist() == [10, 11, 12]
+    assert found.tolist() != draw_sample(places, SAMPLE, "0b" * 16).tolist()
+    assert draw_sample(places[:3], SAMPLE, "0a" * 16).tolist() == [10, 11, 12]
     many = [picture(f"{n:04d}", n * 77) for n in range(STYLE_SAMPLE + 50)]
     sizes = {name: row["sample"] for name, row in measured(many).items()}
     assert sizes == {"all": 306, "raw": 0, "stylized": 306, "mosaic": 256}

@@ -20,9 +20,9 @@ from stylear.curate.corpus.layout import ShardKind, score_path
 from stylear.curate.corpus.parquet import read_table, write_table
 from stylear.curate.corpus.shards import write_shard
 from stylear.curate.filter import filter_corpus
-from stylear.curate.filter.gather import gather
-from stylear.curate.filter.ranking import harmonic_mean, rank, ranking_scores
-from stylear.curate.filter.rows import values_of
+from stylear.curate.filter.gather import gather_rows
+from stylear.curate.filter.ranking import harmonic_mean, rank_pairs, ranking_scores
+from stylear.curate.filter.rows import to_float64
 from stylear.curate.recipe import Recipe, dump_recipe
 from stylear.errors import CorpusError
 from stylear.pair import Origin, Pair
@@ -155,7 +155,7 @@ def test_a_percentile_is_of_what_earlier_rules_kept() -> None:
 
 
 def group(*ranks: float | None) -> list[Candidate]:
-    return [stylized("abcdef"[n], group="g", rank=rank) for n, rank in enumerate(ranks)]
+    return [stylized("abcdef"[n], group="g", rank=rank_pairs) for n, rank_pairs in enumerate(ranks)]
 
 
 def test_the_best_of_a_group_stay() -> None:
@@ -212,7 +212,7 @@ def test_candidates_are_ranked_by_both_scores_or_by_the_one_there_is() -> None:
     columns = {name: pa.array([value] * 2, pa.float32()) for name, value in scores.items()}
 
     def ranked(text: str | None, style: str | None) -> list[float]:
-        found: list[float] = rank(columns, np.array([True, False]), text, style).tolist()
+        found: list[float] = rank_pairs(columns, np.array([True, False]), text, style).tolist()
         return found
 
     assert ranked("text", "style") == [pytest.approx(0.4), pytest.approx(0.3)]
@@ -251,7 +251,7 @@ def test_the_same_bytes_stay_once() -> None:
     assert reasons(pairs, duplicates=EXACT) == {
         "a": None, "b": "duplicate", "c": "duplicate", "d": None,
     }  # fmt: skip
-    assert [pair.twin for pair in pairs] == [None, "a", "a", None]
+    assert [pair.duplicate_of for pair in pairs] == [None, "a", "a", None]
 
 
 def test_pairs_without_an_image_are_no_duplicates() -> None:
@@ -270,7 +270,7 @@ def test_captions_of_one_image_are_no_duplicates_but_the_same_caption_is() -> No
     assert reasons(pairs, duplicates=EXACT) == {
         "a": None, "b": None, "c": "duplicate", "d": "duplicate",
     }  # fmt: skip
-    assert [pair.twin for pair in pairs] == [None, None, "b", "a"]
+    assert [pair.duplicate_of for pair in pairs] == [None, None, "b", "a"]
     for pair in pairs:
         pair.kept, pair.reason, pair.phash, pair.colour = True, None, "0" * 16, GREY
     assert reasons(pairs, duplicates=NEAR) == {
@@ -288,7 +288,7 @@ def test_bytes_are_compared_within_raw_and_within_each_reference_only() -> None:
             stylized("o", reference="neon", **same),
         ]
         assert reasons(pairs, duplicates=rule) == {"r": None, "m": None, "n": None, "o": reason}
-        assert [pair.twin for pair in pairs] == [None, None, None, "n"]
+        assert [pair.duplicate_of for pair in pairs] == [None, None, None, "n"]
 
 
 def hashed(key: str, bits: int, colour: str = GREY) -> Candidate:
@@ -309,7 +309,9 @@ def test_near_duplicates_have_like_colours() -> None:
     red, like, apart = "c81e1e" * 4, "c81e1e" * 3 + "b81e1e", "c81e1e" * 3 + "b71e1e"
     pairs = [hashed("a", 0, red), hashed("b", 0, apart), hashed("c", 0, like)]
     assert reasons(pairs, duplicates=NEAR) == {"a": None, "b": None, "c": "near-duplicate"}
-    assert pairs[2].twin == "a"  # 16 levels from a, 1 from b: the earlier one keeps its place
+    assert (
+        pairs[2].duplicate_of == "a"
+    )  # 16 levels from a, 1 from b: the earlier one keeps its place
 
 
 def test_a_near_duplicate_takes_no_other_with_it() -> None:
@@ -420,7 +422,7 @@ def test_a_corpus_is_judged_pair_by_pair(corpus: Path) -> None:
     assert table["rank"].to_pylist() == ranks
     assert table["group"].to_pylist() == [None] * 3 + ["group 0"] * 2 + ["group 1"] * 2
     assert table.column_names == [
-        "key", "kept", "stage", "reason", "group", "twin", "rank", "score.text", "score.style",
+        "key", "kept", "stage", "reason", "group", "duplicate_of", "rank", "score.text", "score.style",
     ]  # fmt: skip
 
 
@@ -457,9 +459,9 @@ def test_a_score_that_equals_the_threshold_as_written_is_kept(corpus: Path) -> N
 def test_scores_come_back_with_their_decimals_and_gaps(corpus: Path) -> None:
     pairs = [raw_pair(0), raw_pair(1), raw_pair(2, image=False)]
     write_scores(corpus, "raw", pairs, text=[0.12345, NAN, None], style=[None] * 3)
-    found = gather(corpus, recipe())[1].scores["text"].slice(0, 3)
-    assert values_of(found)[0] == 0.12345
-    assert np.isnan(values_of(found)).tolist() == [False, True, True]
+    found = gather_rows(corpus, recipe())[1].scores["text"].slice(0, 3)
+    assert to_float64(found)[0] == 0.12345
+    assert np.isnan(to_float64(found)).tolist() == [False, True, True]
     assert found.is_valid().to_pylist() == [True, True, False]
 
 
@@ -486,7 +488,9 @@ def test_missing_and_strange_scores_are_named(corpus: Path) -> None:
     path = score_path(corpus, "style", "stylized", 0)
     table = read_table(path)
     write_table(path, table.slice(1))
-    with pytest.raises(CorpusError, match=r"style/stylized-00000\.parquet: it scores other pairs"):
+    with pytest.raises(
+        CorpusError, match=r"style/stylized-00000\.parquet: its pairs differ from those"
+    ):
         filter_corpus(corpus, recipe())
     write_table(path, table.rename_columns(["key", "other"]))
     with pytest.raises(CorpusError, match=r"expected a column 'style', found key, other"):

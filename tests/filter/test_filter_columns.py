@@ -24,8 +24,15 @@ from stylear.curate.corpus.object_store import corpus_path
 from stylear.curate.corpus.parquet import read_table, rows_to_table, write_table
 from stylear.curate.corpus.records import TYPES, canonical_json
 from stylear.curate.corpus.storage import FileInfo
-from stylear.curate.filter import decide, diversity_rows, funnel, open_rows, read_diversity, step
-from stylear.curate.filter.gather import gather
+from stylear.curate.filter import (
+    apply_rules,
+    count_funnel,
+    diversity_rows,
+    load_rows,
+    read_diversity,
+    step,
+)
+from stylear.curate.filter.gather import gather_rows
 from stylear.curate.filter.table import read_columns
 from stylear.curate.query import query
 from stylear.curate.recipe import Recipe, dump_recipe
@@ -156,10 +163,12 @@ def test_rows_read_back_decide_each_pair_as_rows_gathered(seed: int, tmp_path: P
     wanted = asked(**some_rules(draw), text_score=draw.choice([None, "style"]))
     rows = read_columns(corpus, wanted)
     assert rows is not None
-    [read, gathered] = [decide(r, wanted.filter) for r in (rows, gather(corpus, wanted)[1])]
+    [read, gathered] = [
+        apply_rules(r, wanted.filter) for r in (rows, gather_rows(corpus, wanted)[1])
+    ]
     assert read.kept.tolist() == gathered.kept.tolist()
     assert read.reason.array().to_pylist() == gathered.reason.array().to_pylist()
-    assert read.twin.tolist() == gathered.twin.tolist()
+    assert read.duplicate_of.tolist() == gathered.duplicate_of.tolist()
     assert 0 < read.kept.sum() < len(read)
 
 
@@ -211,22 +220,22 @@ def test_a_corpus_without_a_ledger_is_gathered(
 ) -> None:
     wanted = asked(best_of=1)
     real(corpus, wanted)
-    expected = funnel(decide(open_rows(corpus, wanted), wanted.filter))
+    expected = count_funnel(apply_rules(load_rows(corpus, wanted), wanted.filter))
     shutil.rmtree(corpus / "ledger")
     assert read_columns(corpus, wanted) is None
-    assert funnel(decide(open_rows(corpus, wanted), wanted.filter)) == expected
-    assert "no columns.parquet of the present scores" in capsys.readouterr().err
+    assert count_funnel(apply_rules(load_rows(corpus, wanted), wanted.filter)) == expected
+    assert "columns.parquet is missing or outdated" in capsys.readouterr().err
 
 
 def test_a_file_of_several_row_groups_gives_the_same_rows(corpus: Path) -> None:
     """More than a million rows are written as several groups, each with words of its own."""
     wanted = asked(best_of=1, per_style=5, duplicates={"exact": True, "phash_distance": 4})
     real(corpus, wanted)
-    expected = decide(open_rows(corpus, wanted), wanted.filter)
+    expected = apply_rules(load_rows(corpus, wanted), wanted.filter)
     path = corpus / COLUMNS
     pq.write_table(pq.read_table(path), path, row_group_size=17)
     assert pq.ParquetFile(path).num_row_groups > 10
-    found = decide(open_rows(corpus, wanted), wanted.filter)
+    found = apply_rules(load_rows(corpus, wanted), wanted.filter)
     assert found.kept.tolist() == expected.kept.tolist()
     assert found.reason.array().to_pylist() == expected.reason.array().to_pylist()
 
@@ -261,9 +270,9 @@ def test_a_dry_run_measures_the_diversity_that_a_run_writes(corpus: Path) -> Non
     wanted = wanted.model_copy(update={"score": tuple(scores)})
     real(corpus, wanted)
     written = read_diversity(corpus)
-    rows = open_rows(corpus, wanted, diversity=True)
+    rows = load_rows(corpus, wanted, diversity=True)
     assert rows.scores.keys() == {"style"}
-    assert diversity_rows(decide(rows, wanted.filter), wanted) == written
+    assert diversity_rows(apply_rules(rows, wanted.filter), wanted) == written
     assert [row["pairs"] for row in written[3:]] == [9, 9, 9]
     assert all(0 < row["nearest"] < 1 and row["vendi"] > 1 for row in written[2:])
 
@@ -277,8 +286,8 @@ def test_a_corpus_in_a_store_is_read_from_its_columns_too(corpus: Path) -> None:
         assert (place / name).read_bytes() == (corpus / name).read_bytes()
     found = read_columns(place, wanted)
     assert found is not None
-    assert funnel(decide(found, wanted.filter)) == funnel(
-        decide(open_rows(corpus, wanted), wanted.filter)
+    assert count_funnel(apply_rules(found, wanted.filter)) == count_funnel(
+        apply_rules(load_rows(corpus, wanted), wanted.filter)
     )
     sql = "select count(*) as n from verdicts join pairs using (key)"
     assert query(place, sql) == query(corpus, sql) == [{"n": len(found)}]

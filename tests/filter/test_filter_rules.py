@@ -113,7 +113,7 @@ def test_the_best_of_near_duplicates_stays() -> None:
     assert reasons(pairs, duplicates=NEAR) == {
         "a": "near-duplicate", "b": None, "c": "near-duplicate",
     }  # fmt: skip
-    assert [pair.twin for pair in pairs] == ["b", None, "b"]
+    assert [pair.duplicate_of for pair in pairs] == ["b", None, "b"]
 
 
 def test_ties_of_near_duplicates_go_to_the_lower_key() -> None:
@@ -128,7 +128,7 @@ def test_the_next_best_stays_where_a_rule_dropped_the_best() -> None:
         pair.scores["style"] = style
     found = reasons(pairs, duplicates=NEAR, thresholds=[{"score": "style", "min": 0.5}])
     assert found == {"a": "style-below-min", "b": None, "c": "near-duplicate"}
-    assert [pair.twin for pair in pairs] == [None, None, "b"]
+    assert [pair.duplicate_of for pair in pairs] == [None, None, "b"]
 
 
 def test_no_chain_joins_what_is_not_near_the_best() -> None:
@@ -153,7 +153,7 @@ def test_the_best_caption_of_the_same_bytes_stays() -> None:
     assert reasons(pairs, duplicates={"exact": True, "phash_distance": None}) == {
         "a": "duplicate", "b": None, "c": None, "d": "duplicate",
     }  # fmt: skip
-    assert [pair.twin for pair in pairs] == ["b", None, None, "b"]
+    assert [pair.duplicate_of for pair in pairs] == ["b", None, None, "b"]
 
 
 # --- quotas -----------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_the_rules_decide_what_their_description_says(seed: int) -> None:
     draw = random.Random(seed)
     pairs, asked = some_pairs(draw), recipe(**some_rules(draw))
     expected = judged(pairs, asked.filter)
-    found = {pair.key: (pair.reason, pair.twin) for pair in decide(pairs, asked)}
+    found = {pair.key: (pair.reason, pair.duplicate_of) for pair in decide(pairs, asked)}
     assert found == expected
     assert len(found) == 250
 

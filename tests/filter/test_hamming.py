@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stylear.curate.filter import hamming as near
-from stylear.curate.filter.hamming import neighbours, spread
+from stylear.curate.filter.hamming import expand_ranges, find_neighbours
 
 
 def hashes(count: int, seed: int = 0) -> np.ndarray:
@@ -36,9 +36,9 @@ def test_all_near_places_and_no_others_are_found(
 ) -> None:
     monkeypatch.setattr(near, "FEW", few)
     monkeypatch.setattr(near, "BLOCK", 50)
-    monkeypatch.setattr(near, "AT_ONCE", 300)
+    monkeypatch.setattr(near, "MAX_COMPARISONS", 300)
     values = hashes(400)
-    found = neighbours(values, distance, np.ones(400, bool))
+    found = find_neighbours(values, distance, np.ones(400, bool))
     pairs = [(i, int(j)) for i, later in found for j in later]
     expected = brute(values, distance)
     assert set(pairs) == expected
@@ -50,7 +50,7 @@ def test_places_that_are_gone_are_not_asked_for(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(near, "FEW", 0)
     values, kept = np.zeros(1000, np.uint64), np.ones(1000, bool)
     asked = []
-    for i, later in neighbours(values, 4, kept):
+    for i, later in find_neighbours(values, 4, kept):
         asked.append(i)
         kept[later] = False
     assert asked == [0]
@@ -58,6 +58,6 @@ def test_places_that_are_gone_are_not_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_spread_counts_from_start_to_end() -> None:
-    places, numbers = spread(np.array([7, 8, 9]), np.array([2, 5, 1]), np.array([4, 5, 2]))
+    places, numbers = expand_ranges(np.array([7, 8, 9]), np.array([2, 5, 1]), np.array([4, 5, 2]))
     assert places.tolist() == [7, 7, 9]
     assert numbers.tolist() == [2, 3, 1]

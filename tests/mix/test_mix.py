@@ -210,7 +210,7 @@ def test_one_picture_under_two_contents_stays_in_train_alone(same: str) -> None:
 
 def test_a_near_duplicate_that_the_filter_dropped_still_counts() -> None:
     """Its content is in train through another picture, so the twin must not be in val."""
-    twin = raw("t", TRAIN, twin="v", kept=False, stage="filter", reason="near-duplicate")
+    twin = raw("t", TRAIN, duplicate_of="v", kept=False, stage="filter", reason="near-duplicate")
     pairs = [raw("v", VAL), twin, raw("u", TRAIN)]
     assert placed(pairs, recipe()) == {"v": "split", "u": "train"}
 

@@ -377,7 +377,7 @@ def test_a_head_of_another_clip_stops(home: Path, tmp_path: Path) -> None:
         (4, {"segment": "sam:sam-vit-b"}, "sam-vit-b"),
     ],
 )
-def test_a_registered_model_that_is_not_there_is_told_with_its_command(
+def test_a_registered_model_that_is_not_there_is_reported_with_its_command(
     home: Path,
     built: Path,
     tmp_path: Path,

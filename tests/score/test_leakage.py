@@ -20,9 +20,9 @@ from stylear.curate.recipe.base import AbsolutePaths
 from stylear.curate.recipe.scores import AestheticScore, LeakageScore
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.score import open_scorer, scorer_fingerprint
-from stylear.curate.score.leakage import LeakageScorer, cut_outs, scene_of
+from stylear.curate.score.leakage import LeakageScorer, cut_out_subjects, require_scene
 from stylear.curate.score.scorer import Context
-from stylear.curate.score.sweep import Shard, sweep
+from stylear.curate.score.sweep import ShardToScore, score_shards
 from stylear.encoders.clip import ClipEncoder
 from stylear.encoders.segment import cut_out, subject_mask
 from stylear.errors import SourceError, WeightsError
@@ -73,7 +73,9 @@ def reference(name: str, image: Image.Image) -> StyleReference:
 def test_a_reference_without_a_subject_has_no_cut_out() -> None:
     with_disc = picture(1)
     ImageDraw.Draw(with_disc).ellipse((10, 10, 30, 30), (200, 20, 10))
-    found = cut_outs([reference("plain", picture(0)), reference("disc", with_disc)], "grabcut")
+    found = cut_out_subjects(
+        [reference("plain", picture(0)), reference("disc", with_disc)], "grabcut"
+    )
     assert set(found) == {"disc"}
     shown = Image.open(io.BytesIO(found["disc"]))
     assert shown.getpixel((20, 20)) == (200, 20, 10)
@@ -82,7 +84,7 @@ def test_a_reference_without_a_subject_has_no_cut_out() -> None:
 
 def test_a_reference_without_a_caption_is_named() -> None:
     with pytest.raises(SourceError, match=r"disc\.png: expected a caption") as caught:
-        scene_of(reference("disc", picture(0)))
+        require_scene(reference("disc", picture(0)))
     assert "disc.txt" in str(caught.value.hint)
 
 
@@ -94,15 +96,15 @@ def test_a_segment_anything_checkpoint_cuts_the_subject_out(tmp_path: Path) -> N
     pair = Pair("k", "a cat", encoded(3, 32), origin)
     context = Context([shown])
     spec = leakage(model=str(model), device="cpu", segment=method)
-    shard = Shard("stylized", [pair], [open_scorer(spec, context)])
-    [table] = sweep([shard], context, lambda number, tables: tables["leak"])
+    shard = ShardToScore("stylized", [pair], [open_scorer(spec, context)])
+    [table] = score_shards([shard], context, lambda number, tables: tables["leak"])
     clip = ClipEncoder.open(str(model))
     subject = cut_out(shown.image, subject_mask(shown.image, method))
     image, content = clip.embed_images(clip.preprocess([pair.image, subject]))
     assert table["leak"].to_pylist() == pytest.approx([float(image @ content)], abs=2e-5)
 
 
-def test_captions_that_the_model_cuts_are_told(
+def test_captions_that_the_model_truncates_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write_tiny_clip(tmp_path / "clip")
@@ -111,9 +113,9 @@ def test_captions_that_the_model_cuts_are_told(
         replace(reference("long", picture(1)), scene="a red house " * 9),
     ]
     scorer = LeakageScorer(leakage(model=str(model), device="cpu"), Context(shown))
-    assert set(scorer._embedded()) == {"short", "long"}
+    assert set(scorer._embed_contents()) == {"short", "long"}
     said = capsys.readouterr().err
-    assert "leak: the captions of long are longer than its model reads" in said
+    assert "leak: the captions of long are longer than the model's context" in said
 
 
 # --- settings ---------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from stylear.curate.corpus.parquet import read_table, write_table
 from stylear.curate.corpus.shards import write_shard
 from stylear.curate.references import StyleReference
 from stylear.curate.score import nearest as module
-from stylear.curate.score.nearest import nearest, vectors_of
-from stylear.curate.score.nearest_step import Kind, compare, pools_of
+from stylear.curate.score.nearest import embeddings_from_table, nearest_cosines
+from stylear.curate.score.nearest_step import KindShards, compare_pools, read_pools
 from stylear.pair import Origin, Pair
 
 
@@ -38,16 +38,16 @@ def by_hand(vectors: Any, alike: Any) -> list[float]:
 def test_the_search_is_exact(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, alike = unit(300), np.arange(300) % groups
     expected = by_hand(vectors, alike)
-    assert nearest(vectors, alike) == pytest.approx(expected, abs=1e-6)
+    assert nearest_cosines(vectors, alike) == pytest.approx(expected, abs=1e-6)
     monkeypatch.setattr(module, "BLOCK", 7)
     seen: list[int] = []
-    assert nearest(vectors, alike, seen.append) == pytest.approx(expected, abs=1e-6)
+    assert nearest_cosines(vectors, alike, seen.append) == pytest.approx(expected, abs=1e-6)
     assert sum(seen) == 300
 
 
 def test_equal_images_have_a_cosine_of_one_in_spite_of_half_precision() -> None:
     vectors = np.concatenate([unit(20, 512), unit(20, 512)])
-    assert nearest(vectors, np.arange(40)) == pytest.approx([1.0] * 40, abs=1e-6)
+    assert nearest_cosines(vectors, np.arange(40)) == pytest.approx([1.0] * 40, abs=1e-6)
 
 
 def test_an_image_with_many_equals_finds_its_neighbour_behind_them() -> None:
@@ -55,18 +55,18 @@ def test_an_image_with_many_equals_finds_its_neighbour_behind_them() -> None:
     vectors = np.concatenate([np.repeat(unit(1), 20, axis=0), unit(1, seed=1)])
     alike = np.array([5] * 20 + [6])
     [expected] = {round(value, 6) for value in by_hand(vectors, alike)}
-    assert nearest(vectors, alike) == pytest.approx([expected] * 21, abs=1e-6)
+    assert nearest_cosines(vectors, alike) == pytest.approx([expected] * 21, abs=1e-6)
 
 
-def test_what_has_no_neighbour_is_none_and_what_is_no_number_is_told() -> None:
-    assert nearest(unit(1), np.array([0])) == [None]
-    assert nearest(unit(3), np.array([0, 0, 0])) == [None] * 3
-    assert nearest(unit(0), np.zeros(0, np.int64)) == []
+def test_what_has_no_neighbour_is_none_and_what_is_no_number_is_reported() -> None:
+    assert nearest_cosines(unit(1), np.array([0])) == [None]
+    assert nearest_cosines(unit(3), np.array([0, 0, 0])) == [None] * 3
+    assert nearest_cosines(unit(0), np.zeros(0, np.int64)) == []
     vectors = unit(4)
     vectors[2, 3] = np.nan
-    found = nearest(vectors, np.arange(4))
+    found = nearest_cosines(vectors, np.arange(4))
     assert math.isnan(found[2] or 0.0)
-    rest = nearest(vectors[[0, 1, 3]], np.arange(3))
+    rest = nearest_cosines(vectors[[0, 1, 3]], np.arange(3))
     assert [found[i] for i in (0, 1, 3)] == rest
 
 
@@ -76,7 +76,7 @@ def test_embeddings_survive_the_file_and_gaps_do(tmp_path: Path) -> None:
     missing = pa.array([False, False, False, True])
     column = pa.FixedSizeListArray.from_arrays(flat, 16, mask=missing)
     write_table(tmp_path / "a.parquet", pa.table({"embedding": column}))
-    found, there = vectors_of(read_table(tmp_path / "a.parquet"))
+    found, there = embeddings_from_table(read_table(tmp_path / "a.parquet"))
     assert np.array_equal(found, vectors)
     assert there.tolist() == [True, True, True, False]
 
@@ -98,16 +98,16 @@ def test_stylized_pairs_are_compared_within_their_style(tmp_path: Path) -> None:
     ]
     entries = shard(tmp_path / "stylized", pairs)
     references = [reference(name) for name in ("dots--1", "dots--2", "lines")]
-    pools, alike = pools_of(tmp_path, Kind("stylized", entries, None), references)  # type: ignore[arg-type]
+    pools, alike = read_pools(tmp_path, KindShards("stylized", entries, None), references)  # type: ignore[arg-type]
     assert pools.tolist() == [0, 0, 0, 0, 1]
     assert alike.tolist() == [0, 0, 2, 3, 4]
     vectors = unit(5)
-    found = compare(vectors, np.ones(5, bool), pools, alike, "near")
+    found = compare_pools(vectors, np.ones(5, bool), pools, alike, "near")
     expected = by_hand(vectors[:4], alike[:4])
     assert found[:4] == pytest.approx(expected, abs=1e-6)
     assert found[4] is None  # alone in its style
     there = np.array([True, False, True, True, True])
-    found = compare(vectors[there], there, pools, alike, "near")
+    found = compare_pools(vectors[there], there, pools, alike, "near")
     assert found[1] is None
     assert found[2] == pytest.approx(by_hand(vectors[[0, 2, 3]], alike[[0, 2, 3]])[1], abs=1e-6)
 
@@ -118,5 +118,5 @@ def test_captions_of_one_picture_are_no_neighbours(tmp_path: Path) -> None:
         for n, source in enumerate(["folder:a.png", "folder:a.png", "folder:b.png"])
     ]
     entries = shard(tmp_path / "raw", pairs)
-    pools, alike = pools_of(tmp_path, Kind("raw", entries, None), [])  # type: ignore[arg-type]
+    pools, alike = read_pools(tmp_path, KindShards("raw", entries, None), [])  # type: ignore[arg-type]
     assert (pools.tolist(), alike.tolist()) == ([-1, -1, -1], [0, 0, 2])

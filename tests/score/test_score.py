@@ -24,9 +24,9 @@ from stylear.curate.recipe import ClipImageScore, ClipTextScore, PhashScore, Tex
 from stylear.curate.references import StyleReference
 from stylear.curate.score import open_scorer, read_metadata, scorer_fingerprint
 from stylear.curate.score.device import pick_dtype, resolve_device
-from stylear.curate.score.phash import phash, quarters
+from stylear.curate.score.phash import compute_phash, quarter_colours
 from stylear.curate.score.scorer import Context
-from stylear.curate.score.sweep import Shard, sweep
+from stylear.curate.score.sweep import ShardToScore, score_shards
 from stylear.device import pick_device
 from stylear.encoders.texture import texture_similarity
 from stylear.errors import CorpusError, StylearError, WeightsError
@@ -77,8 +77,8 @@ def swept(
     """The tables of scorers that pass one shard together."""
     context = context or Context(REFERENCES)
     kind: ShardKind = pairs[0].origin.kind if pairs else "raw"
-    shard = Shard(kind, iter(pairs), [open_scorer(spec, context) for spec in specs])
-    [tables] = sweep([shard], context, lambda number, tables: tables)
+    shard = ShardToScore(kind, iter(pairs), [open_scorer(spec, context) for spec in specs])
+    [tables] = score_shards([shard], context, lambda number, tables: tables)
     return tables
 
 
@@ -208,7 +208,7 @@ def test_an_image_is_decoded_once_for_all_scorers(
         decoded.append(pair.key)
         return decode(pair)
 
-    monkeypatch.setattr(module, "decode", counted)
+    monkeypatch.setattr(module, "decode_pair_image", counted)
     swept([clip_text(clip), clip_image(clip), TEXTURE, PHASH], STYLIZED)
     assert sorted(decoded) == sorted(pair.key for pair in STYLIZED)
 
@@ -217,8 +217,8 @@ def test_shards_of_one_sweep_are_scored_as_each_would_be_alone(clip: Path, batch
     context = Context(REFERENCES)
     scorers = [open_scorer(spec, context) for spec in (clip_text(clip, batch_size=2), PHASH)]
     parts = [RAW[:3], [], [FAILED], RAW[3:]]
-    shards = [Shard("raw", iter(part), scorers) for part in parts]
-    found = sweep(shards, context, lambda number, tables: (number, tables))
+    shards = [ShardToScore("raw", iter(part), scorers) for part in parts]
+    found = score_shards(shards, context, lambda number, tables: (number, tables))
     alone = [swept([clip_text(clip, batch_size=2), PHASH], part) for part in parts]
     assert found == list(enumerate(alone))
     assert batches[:3] == [2, 1, 2]  # no batch crosses a border
@@ -261,7 +261,7 @@ def test_the_perceptual_hash_is_the_sign_of_the_lowest_dct_coefficients() -> Non
     low = dctn(grey, norm="ortho")[:8, :8]
     bits = (low > np.median(low.ravel()[1:])).ravel()
     expected = "".join("1" if bit else "0" for bit in bits)
-    found = f"{int(phash(pixels), 16):064b}"
+    found = f"{int(compute_phash(pixels), 16):064b}"
     assert (
         sum(a != b for a, b in zip(found, expected, strict=True)) <= 1
     )  # grey is rounded otherwise
@@ -269,7 +269,7 @@ def test_the_perceptual_hash_is_the_sign_of_the_lowest_dct_coefficients() -> Non
 
 
 def distance(one: Image.Image, other: Image.Image) -> int:
-    a, b = (int(phash(np.asarray(image)), 16) for image in (one, other))
+    a, b = (int(compute_phash(np.asarray(image)), 16) for image in (one, other))
     return (a ^ b).bit_count()
 
 
@@ -289,7 +289,7 @@ def test_colours_are_the_mean_of_the_four_quarters() -> None:
     pixels[:2, :2] = (255, 0, 0)
     pixels[:2, 2:] = (0, 255, 0)
     pixels[2:, :2, 2] = [[0, 100], [100, 200]]
-    assert quarters(pixels) == "ff000000ff00000064000000"
+    assert quarter_colours(pixels) == "ff000000ff00000064000000"
 
 
 def test_hashes_do_not_depend_on_how_the_pixels_are_encoded() -> None:
@@ -322,12 +322,12 @@ def test_where_there_is_nothing_to_measure_the_score_is_null(clip: Path) -> None
         "phash": [False, True, False],
     }
     assert found["phash"]["colour"].to_pylist()[1] is None
-    assert found["text"]["text.cut"].to_pylist() == [False, None, False]
+    assert found["text"]["text.truncated"].to_pylist() == [False, None, False]
 
 
 def test_a_table_without_pairs_has_the_columns_all_the_same(clip: Path) -> None:
     assert scored(clip_text(clip), []).schema == pa.schema(
-        [("key", pa.string()), ("text", pa.float32()), ("text.cut", pa.bool_())]
+        [("key", pa.string()), ("text", pa.float32()), ("text.truncated", pa.bool_())]
     )
     assert scored(clip_image(clip), []).schema == pa.schema(
         [("key", pa.string()), ("look", pa.float32())]
@@ -360,9 +360,9 @@ def test_captions_longer_than_the_text_encoder_reads_are_marked(clip: Path) -> N
     """The tiny model reads 12 tokens, of which 2 are its own."""
     words = ["a dog " * 5, "a dog " * 5 + "red", "a dog " * 40]
     found = scored(clip_text(clip), [pair(text, encoded(n)) for n, text in enumerate(words)])
-    assert found["text.cut"].to_pylist() == [False, True, True]
-    assert read_metadata(found)["captions_cut"] == 2
-    assert "captions_cut" not in read_metadata(scored(clip_text(clip), RAW))
+    assert found["text.truncated"].to_pylist() == [False, True, True]
+    assert read_metadata(found)["captions_truncated"] == 2
+    assert "captions_truncated" not in read_metadata(scored(clip_text(clip), RAW))
 
 
 @pytest.fixture
@@ -389,12 +389,12 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_table_says_so(
     context = Context(REFERENCES)
     found = swept([clip_text(clip), PHASH], RAW, context)
     assert small_memory == [2, 2, 1]
-    assert read_metadata(found["text"])["halved_to"] == 2
-    assert "halved_to" not in read_metadata(found["phash"])
+    assert read_metadata(found["text"])["batch_size_after_oom"] == 2
+    assert "batch_size_after_oom" not in read_metadata(found["phash"])
     assert found["text"].equals(swept([clip_text(clip, batch_size=2)], RAW)["text"])
     assert capsys.readouterr().err.splitlines() == [
-        "out of GPU memory with 5 images; going on with 3 at once",
-        "out of GPU memory with 3 images; going on with 2 at once",
+        "out of GPU memory with 5 images; continuing with 3",
+        "out of GPU memory with 3 images; continuing with 2",
     ]
     small_memory.clear()
     swept([clip_text(clip)], RAW, context)  # what did not fit is not tried again

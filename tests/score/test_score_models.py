@@ -14,7 +14,7 @@ from PIL import Image
 from stylear.curate.recipe import ClipTextScore, check_recipe
 from stylear.curate.score import open_scorer, read_metadata, scorer_fingerprint
 from stylear.curate.score.scorer import Context
-from stylear.curate.score.sweep import Shard, sweep
+from stylear.curate.score.sweep import ShardToScore, score_shards
 from stylear.encoders.clip import ClipEncoder, save_clip
 from stylear.pair import Origin, Pair, content_id, digest
 
@@ -71,8 +71,8 @@ def by_hand(model: torch.nn.Module, transform: Any, tokenizer: Any) -> list[floa
 
 def scored(spec: ClipTextScore) -> Any:
     context = Context([])
-    shard = Shard("raw", iter(PAIRS), [open_scorer(spec, context)])
-    [tables] = sweep([shard], context, lambda number, tables: tables)
+    shard = ShardToScore("raw", iter(PAIRS), [open_scorer(spec, context)])
+    [tables] = score_shards([shard], context, lambda number, tables: tables)
     return tables[spec.name]
 
 
@@ -94,7 +94,7 @@ def test_a_directory_scores_as_open_clip_by_hand(tmp_path: Path, resize: str) ->
     found = scored(clip_text(str(tmp_path)))
     assert found["text"].to_pylist() == pytest.approx(expected, abs=6e-6)  # half of 5 decimals
     assert len({round(value, 4) for value in expected}) == len(PAIRS)
-    assert found["text.cut"].to_pylist() == [False, False, False, False, True]
+    assert found["text.truncated"].to_pylist() == [False, False, False, False, True]
     assert f"48 px, {resize}, bilinear" in read_metadata(found)["preprocessing"]
 
 
@@ -126,7 +126,7 @@ def test_another_architecture_with_the_same_checkpoint_is_another_scorer(checkpo
     assert scorer_fingerprint(one) != scorer_fingerprint(other)
 
 
-def test_half_precision_is_near_and_told(checkpoint: Path) -> None:
+def test_half_precision_is_near_and_recorded(checkpoint: Path) -> None:
     full = scored(clip_text(f"{ARCH}/{checkpoint}"))
     half = scored(clip_text(f"{ARCH}/{checkpoint}", dtype="bfloat16"))
     assert half["text"].to_pylist() == pytest.approx(full["text"].to_pylist(), abs=0.02)

@@ -17,7 +17,7 @@ from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.layout import score_path
 from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.score import read_metadata
-from stylear.curate.score.step import Work, runs
+from stylear.curate.score.step import ShardWork, group_shards
 from stylear.errors import RecipeError, SettingsChanged
 
 TEXT = {"name": "text", "type": "clip-text", "model": "clip", "batch_size": 4, "device": "cpu"}
@@ -88,14 +88,14 @@ def test_runs_of_several_shards_as_on_a_gpu_write_the_same_bytes(
     from stylear.curate.score import sweep as module
 
     together: list[int] = []
-    sweep = module.sweep
+    sweep = module.score_shards
 
     def counted(shards: Any, *rest: Any) -> Any:
         together.append(len(shards))
         return sweep(shards, *rest)
 
-    monkeypatch.setattr(module, "sweep", counted)
-    monkeypatch.setattr("stylear.curate.score.step.on_gpu", lambda specs: True)
+    monkeypatch.setattr(module, "score_shards", counted)
+    monkeypatch.setattr("stylear.curate.score.step.uses_gpu", lambda specs: True)
     expected = tree(built)
     scoring(home, built, [TEXT, LOOK, TEXTURE], redo="score")
     assert tree(built) == expected
@@ -167,7 +167,7 @@ def test_the_audit_finds_a_column_of_two_models(home: Path, built: Path, tmp_pat
     assert (found[2].expected, found[2].found) == (ours, theirs)
 
 
-def test_captions_that_are_cut_are_noted_in_the_ledger_and_told(
+def test_truncated_captions_are_noted_in_the_ledger_and_reported(
     tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_folders(tmp_path, pictures=12)
@@ -180,29 +180,31 @@ def test_captions_that_are_cut_are_noted_in_the_ledger_and_told(
     captions.write_text(long, "utf-8")
     scoring(tmp_path, tmp_path / "corpus", [TEXT], before=("fetch", "synthesize"))
     notes = [entry.note for entry in Ledger(tmp_path / "corpus").entries("score.text")]
-    cut = sum(note.get("captions_cut", 0) for note in notes)
+    truncated = sum(note.get("captions_truncated", 0) for note in notes)
     table = [
-        row["text.cut"]
+        row["text.truncated"]
         for path in sorted((tmp_path / "corpus" / "scores" / "text").iterdir())
         for row in parquet.read_table(path).to_pylist()
     ]
-    assert cut == table.count(True) >= 1
-    said = f"text: {cut} captions are longer than its model reads; see column text.cut"
+    assert truncated == table.count(True) >= 1
+    said = (
+        f"text: {truncated} captions are longer than the model's context; see column text.truncated"
+    )
     assert said in capsys.readouterr().err
 
 
 def test_runs_of_shards_hold_enough_pairs_and_every_shard_once() -> None:
-    works = [Work("raw", Path(f"raw/{n:05d}.tar"), 10, ()) for n in range(7)]
-    assert [[work.tar.stem[-1] for work in run] for run in runs(works, 30)] == [
+    works = [ShardWork("raw", Path(f"raw/{n:05d}.tar"), 10, ()) for n in range(7)]
+    assert [[work.tar.stem[-1] for work in run] for run in group_shards(works, 30)] == [
         ["0", "1", "2"],
         ["3", "4", "5"],
         ["6"],
     ]
-    assert [len(run) for run in runs(works, 1)] == [1] * 7
-    assert list(runs([], 5)) == []
+    assert [len(run) for run in group_shards(works, 1)] == [1] * 7
+    assert list(group_shards([], 5)) == []
 
 
-def test_the_old_name_of_clip_image_is_told(home: Path) -> None:
+def test_the_old_name_of_clip_image_is_reported(home: Path) -> None:
     with pytest.raises(RecipeError, match="found clip-style") as caught:
         recipe_of(home, [{**LOOK, "type": "clip-style"}])
     assert caught.value.hint == "clip-style is now called clip-image"
