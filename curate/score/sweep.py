@@ -53,10 +53,10 @@ def score_shards(
     most = BATCHES_AHEAD * max(
         (feature.batch_size for shard in shards for feature in shard.features.values()), default=1
     )
-    sheets = [ShardProgress(shard, context) for shard in shards]
+    sheets = [ShardMeasurements(shard, context) for shard in shards]
     waiting: list[Future[T]] = []
 
-    def made(number: int, sheet: ShardProgress) -> T:
+    def made(number: int, sheet: ShardMeasurements) -> T:
         return finish(number, sheet.tables())
 
     loaded = prefetch(
@@ -88,7 +88,7 @@ def iterate_pairs(shards: Sequence[ShardToScore]) -> Iterator[tuple[int, Pair | 
 
 
 def load_pair(
-    number: int, pair: Pair | None, sheets: Sequence[ShardProgress]
+    number: int, pair: Pair | None, sheets: Sequence[ShardMeasurements]
 ) -> tuple[int, Pair | None, dict[Hashable, Any]]:
     """A pair without its image, and the prepared inputs of its features."""
     if pair is None or not pair.image:
@@ -106,7 +106,7 @@ def prepare_feature(feature: Feature | PairFeature, pair: Pair, image: Image.Ima
     return feature.prepare(image)
 
 
-class ShardProgress:
+class ShardMeasurements:
     """The measurements of a shard while it is being scored."""
 
     def __init__(self, shard: ShardToScore, context: Context) -> None:

@@ -202,7 +202,7 @@ def test_an_image_is_decoded_once_for_all_scorers(
     from stylear.curate.score import sweep as module
 
     decoded: list[str] = []
-    decode = module.decode
+    decode = module.decode_pair_image
 
     def counted(pair: Pair) -> Image.Image:
         decoded.append(pair.key)
