@@ -31,6 +31,11 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def say_warning(message: str) -> None:
+    """What the user should know although the command goes on, on stderr."""
+    say(f"warning: {message}")
+
+
 def emit_json(value: Any) -> None:
     """The result of a command as JSON, on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))

@@ -187,8 +187,12 @@ def show(settings: Any) -> None:
 
 
 def finished(final: Path, as_json: bool) -> None:
-    """Where the trained model lies."""
+    """Where the trained model lies; as JSON with what it records of its training, warnings included."""
     if as_json:
-        emit_json({"model": str(final)})
+        from stylear.model.chameleon import STYLE
+        from stylear.weights.files import read_json
+
+        training = read_json(final / STYLE)["base"]["training"]
+        emit_json({"model": str(final), "training": training})
     else:
         say(f"model: {final}")

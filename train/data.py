@@ -27,6 +27,8 @@ class Step:
 
     batch: Batch
     features: Tensor | None  # (B', P, W) of the rows that have style tokens
+    repeated_pairs: int = 0  # how many of its examples are pairs that it has already
+    tokens_beyond_context: int = 0  # of its longest example
 
 
 class EncodedSet:
@@ -37,7 +39,6 @@ class EncodedSet:
         self.codes = tensors["codes"]  # (N, C, L)
         self.features = tensors.get("features")  # (N, P, W) float16
         self.model = model
-        self._prompts: dict[tuple[str, bool], list[int]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -94,7 +95,15 @@ class EncodedSet:
         features = None
         if self.features is not None:
             features = self.features[styled].float()
-        return Step(collate(examples, self.model.layout.pad), features)
+        longest = max(len(example.ids) for example in examples)
+        return Step(
+            collate(examples, self.model.layout.pad),
+            features,
+            repeated_pairs=len(picks) - len(set(picks)),
+            tokens_beyond_context=max(
+                0, longest - self.model.decoder.config.max_position_embeddings
+            ),
+        )
 
     def sibling(self, pick: int, rng: np.random.Generator) -> int:
         """Another row of the same style; the row itself when it is the only one."""

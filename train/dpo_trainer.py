@@ -10,12 +10,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stylear.console import Bar, say
+from stylear.console import Bar, say, say_warning
 from stylear.curate.corpus.no_preferences import explain_no_preferences_in
 from stylear.curate.corpus.shards import shard_paths, tar_samples
 from stylear.device import pick_device
@@ -33,6 +34,7 @@ from stylear.train.sft_trainer import (
     adapt,
     cast,
     check_shards,
+    describe_training,
     final_of,
     made_from,
     set_training,
@@ -131,11 +133,10 @@ def run(settings: DpoSettings) -> Path:
     data = PreferenceSet(
         base, settings.corpus, open_encoded(base, settings.corpus, "train", cache, copies=1)
     )
-    if data.without_style:
-        say(f"{data.without_style} preference pairs left out: no kept picture of their reference")
     size = min(settings.batch_size, len(data))
-    if size < settings.batch_size:
-        say(f"warning: batch_size {settings.batch_size} is more than the {size} preference pairs")
+    training = describe_preferences(settings, data)
+    for warning in training["warnings"]:
+        say_warning(warning)
     references = reference_log_probs(base, data, size, settings.precision, device)
     found = checkpoint.last(here)
     start = 0
@@ -145,7 +146,7 @@ def run(settings: DpoSettings) -> Path:
     else:
         model = load_model(source, device)
         adapt(model, settings)
-    model.settings = replace(model.settings, base=made_from(base, settings, model))
+    model.settings = replace(model.settings, base=made_from(base, settings, training))
     optimisers = Optimisers(trainable(model, settings.full), settings)
     if found is not None:
         checkpoint.restore_optimisers(found, optimisers)
@@ -178,6 +179,7 @@ def run(settings: DpoSettings) -> Path:
                 "accuracy": (gap > 0).float().mean().item(),
                 "gradient_norm": norm,
                 "lr": rate,
+                "epoch": (step + 1) * size / len(data),
             }
             done = step + 1
             metrics.write(done, values)
@@ -186,6 +188,21 @@ def run(settings: DpoSettings) -> Path:
                 checkpoint.save(here, model, optimisers, done, settings.keep)
     save_model(model.eval(), here.final)
     return here.final
+
+
+def describe_preferences(settings: DpoSettings, data: PreferenceSet) -> dict[str, Any]:
+    """What the final model records of its training: settings, pairs, and what the user was warned of."""
+    found = describe_training(settings, len(data)) | {"warnings": []}
+    if data.without_style:
+        found["warnings"].append(
+            f"{data.without_style} preference pairs left out: no kept picture of their reference"
+        )
+    if settings.batch_size > len(data):
+        found["warnings"].append(
+            f"batch_size {settings.batch_size} is more than the {len(data)} preference pairs;"
+            " every step takes all of them once"
+        )
+    return found
 
 
 @torch.no_grad()

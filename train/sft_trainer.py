@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stylear.console import Bar, say
+from stylear.console import Bar, say, say_warning
 from stylear.curate.corpus.parquet import file_sha256
 from stylear.curate.corpus.shards import shard_paths
 from stylear.device import pick_device
@@ -51,20 +51,19 @@ def run(settings: SftSettings) -> Path:
     else:
         model, start = checkpoint.restore(found, device)
         say(f"going on from step {start}")
-    model.settings = replace(model.settings, base=made_from(base, settings, model))
     cache = settings.encoded or here.root / "encoded"
     corpora, copies = settings.corpus, settings.augment_copies
     data = open_encoded(model, corpora, "train", cache, copies=copies)
-    if settings.batch_size > len(data):
-        say(
-            f"warning: batch_size {settings.batch_size} is more than the {len(data)} pairs of the corpus;"
-            " every step repeats some of them"
-        )
+    training = describe_training(settings, len(data))
+    model.settings = replace(model.settings, base=made_from(base, settings, training))
+    for warning in training["warnings"]:
+        say_warning(warning)
     held = open_validation(model, settings, cache)
     optimisers = Optimisers(trainable(model, settings.full), settings, rates_of(settings))
     if found is not None:
         checkpoint.restore_optimisers(found, optimisers)
     set_training(model)
+    beyond = False
     with Metrics(here, start) as metrics, Bar("sft", total=settings.steps, unit="steps") as bar:
         bar.advance(start)
         for step in range(start, settings.steps):
@@ -80,8 +79,19 @@ def run(settings: SftSettings) -> Path:
                 loss = image_code_loss(logits, seen.batch.codes.to(device), settings.z_loss)
             torch.autograd.backward(loss)
             norm, rate = optimisers.step(step)
-            values = {"loss": loss.item(), "gradient_norm": norm, "lr": rate}
             done = step + 1
+            values = {"loss": loss.item(), "gradient_norm": norm, "lr": rate}
+            values |= {
+                "epoch": done * settings.batch_size / len(data),
+                "repeated_pairs": seen.repeated_pairs,
+                "tokens_beyond_context": seen.tokens_beyond_context,
+            }
+            if seen.tokens_beyond_context and not beyond:
+                beyond = True
+                say_warning(
+                    f"step {done}: a caption and its picture are longer than the context of {model.name};"
+                    " see tokens_beyond_context in metrics.jsonl"
+                )
             if held is not None and (done % settings.validate_every == 0 or done == settings.steps):
                 values["validation_loss"] = validate(model, held, settings, device)
             metrics.write(done, values)
@@ -125,9 +135,20 @@ def with_style(base: StyleModel, settings: SftSettings) -> StyleModel:
     return add_style(base, settings.clip, count, seed=settings.seed, sizes=settings.resampler)
 
 
-def made_from(base: StyleModel, settings: Settings, model: StyleModel) -> dict[str, Any]:
-    """The lineage that the final model records: its base, its corpora and how it was trained."""
+def describe_training(settings: Settings, pairs: int) -> dict[str, Any]:
+    """What the final model records of its training: settings, pairs, and what the user was warned of."""
     kept = {"steps", "batch_size", "lr", "optimizer", "full", "seed"}
+    warnings = []
+    if settings.batch_size > pairs:
+        warnings.append(
+            f"batch_size {settings.batch_size} is more than the {pairs} pairs of the corpus; every step"
+            f" repeats at least {settings.batch_size - pairs} of them"
+        )
+    return {**settings.model_dump(mode="json", include=kept), "pairs": pairs, "warnings": warnings}
+
+
+def made_from(base: StyleModel, settings: Settings, training: Mapping[str, Any]) -> dict[str, Any]:
+    """The lineage that the final model records: its base, its corpora and how it was trained."""
     corpora = []
     for corpus in settings.corpus:
         manifest = corpus / "manifest.json"
@@ -137,7 +158,7 @@ def made_from(base: StyleModel, settings: Settings, model: StyleModel) -> dict[s
     if settings.full and first.get("model"):
         # nothing is read from there any more: its name will do
         first["model"] = Path(str(first["model"])).name
-    return {**first, "corpora": corpora, "training": settings.model_dump(mode="json", include=kept)}
+    return {**first, "corpora": corpora, "training": dict(training)}
 
 
 def adapt(model: StyleModel, settings: Settings) -> None:

@@ -22,7 +22,7 @@ from stylear.cli.options import (
     read_prompts,
     read_references,
 )
-from stylear.console import Bar, JsonOption, SeedOption, emit_json, emit_table
+from stylear.console import Bar, JsonOption, SeedOption, emit_json, emit_table, say_warning
 
 
 def generate(
@@ -72,6 +72,12 @@ def generate(
     sampling = Sampling(guidance, top_k, temperature, noise, size, batch_size)
     seeds = range(seed, seed + count)
     total = max(1, len(references)) * len(texts) * count
+    warnings: list[str] = []
+
+    def keep_warning(message: str) -> None:
+        warnings.append(message)
+        say_warning(message)
+
     with Bar("generate", total=total, unit="pictures") as bar:
         lines = write_gallery(
             opened,
@@ -82,8 +88,10 @@ def generate(
             sampling,
             segment=segment,
             on_batch=bar.advance,
+            on_warning=keep_warning,
         )
     if json:
-        emit_json({"out": str(out), "grid": str(out / GRID), "pictures": lines})
+        grid = str(out / GRID)
+        emit_json({"out": str(out), "grid": grid, "pictures": lines, "warnings": warnings})
     else:
         emit_table([{"pictures": len(lines), "out": str(out), "grid": str(out / GRID)}])

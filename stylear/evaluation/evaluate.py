@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stylear.console import say_warning
 from stylear.encoders.clip import ClipEncoder, Picture
 from stylear.encoders.texture import texture_descriptor, texture_similarity
 from stylear.errors import UsageError
@@ -27,6 +28,7 @@ from stylear.evaluation.metrics import (
     harmonic_mean,
     pair_cosine,
 )
+from stylear.sampling.context import describe_long_prompts, measure_prompt
 from stylear.sampling.generate import BATCH_SIZE, generate
 from stylear.sampling.grid import Block, Row, draw_grid, encode_png
 from stylear.sampling.references import Reference
@@ -49,6 +51,7 @@ class Sample:
     seed: int
     picture: Image.Image
     scores: dict[str, float]  # metric -> value; NaN where it is not defined
+    tokens_beyond_context: int = 0  # of the prompt, which was drawn all the same
 
 
 @dataclass
@@ -59,6 +62,13 @@ class Evaluation:
     prompts: list[str]
     settings: dict[str, Any]
     samples: list[Sample] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what makes the scores worth less
+
+    def warn(self, message: str | None) -> None:
+        """Keep a warning and say it on stderr; None is none."""
+        if message is not None:
+            self.warnings.append(message)
+            say_warning(message)
 
     @property
     def models(self) -> list[str]:
@@ -102,8 +112,8 @@ class Evaluation:
         ]
 
     def summary(self) -> dict[str, Any]:
-        """Settings and rows, as JSON takes them."""
-        return {"settings": self.settings, "models": self.rows()}
+        """Settings, rows and warnings, as JSON takes them."""
+        return {"settings": self.settings, "models": self.rows(), "warnings": self.warnings}
 
     def write(self, out: Path) -> Path:
         """Write evaluation.json, samples.jsonl, pictures and grid.png; returns the grid's path."""
@@ -115,6 +125,7 @@ class Evaluation:
             write_bytes(out / file, encode_png(sample.picture))
             line: dict[str, Any] = {"file": file, "model": sample.model}
             line |= {"reference": sample.reference, "prompt": sample.prompt, "seed": sample.seed}
+            line["tokens_beyond_context"] = sample.tokens_beyond_context
             line |= {name: _number(value) for name, value in sample.scores.items()}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         write_bytes(out / "samples.jsonl", "".join(lines).encode())
@@ -201,6 +212,7 @@ def evaluate(
         | {f"{name}_sha256": judge.weights_sha256 for name, judge in judges.items()}
         | {"leakage": basis, "leakage_of_a_copy": _number(copied), "sampling": sampling},
     )
+    result.warn(describe_truncated_texts(clip, prompts))
     for model in models:
         if model.name in result.models:
             raise UsageError(
@@ -208,6 +220,11 @@ def evaluate(
                 hint="rename one of the directories",
             )
         styled = model.resampler is not None
+        lengths = [
+            measure_prompt(model, prompt, is_styled=styled, size_px=sampling.get("size_px"))
+            for prompt in prompts
+        ]
+        result.warn(describe_long_prompts(lengths, model.name))
         pictures = generate(
             model,
             [prompt for _, prompt, _ in jobs],
@@ -215,6 +232,7 @@ def evaluate(
             seeds=[seed for _, _, seed in jobs],
             batch_size=batch_size,
             on_batch=on_batch,
+            warn=False,
             **sampling,
         )
         embedded = _embed(clip, pictures)
@@ -234,9 +252,23 @@ def evaluate(
         }
         for n, (i, prompt, seed) in enumerate(jobs):
             own_scores = {name: float(scores[name][n]) for name in METRICS}
-            sample = Sample(model.name, references[i].id, prompt, seed, pictures[n], own_scores)
+            beyond = lengths[list(prompts).index(prompt)].tokens_beyond_context
+            sample = Sample(
+                model.name, references[i].id, prompt, seed, pictures[n], own_scores, beyond
+            )
             result.samples.append(sample)
     return result
+
+
+def describe_truncated_texts(clip: ClipEncoder, prompts: Sequence[str]) -> str | None:
+    """A warning about prompts that the judging CLIP reads only the beginning of; None if there are none."""
+    count = sum(clip.beyond_context(list(prompts)))
+    if not count:
+        return None
+    return (
+        f"{count} of {len(prompts)} prompts are longer than the {clip.context_length} tokens that {clip.name}"
+        " reads; clip_t judges their beginning only"
+    )
 
 
 def leakage_basis(

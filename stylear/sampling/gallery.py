@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 import stylear
+from stylear.console import say_warning
 from stylear.encoders.segment import Mask, subject_masks
 from stylear.errors import UsageError
+from stylear.sampling.context import describe_long_prompts, measure_prompt
 from stylear.sampling.generate import generate
 from stylear.sampling.grid import Block, Row, draw_grid, encode_png
 from stylear.sampling.references import Reference
@@ -66,11 +68,13 @@ def write_gallery(
     *,
     segment: str | None = None,
     on_batch: Callable[[int], None] | None = None,
+    on_warning: Callable[[str], None] = say_warning,
 ) -> list[dict[str, Any]]:
     """Generate references x prompts x seeds into `out`; returns the lines of generations.jsonl.
 
     Pictures of an earlier gallery there are removed. Without references the prompts alone are
-    drawn. `segment` is a method of `subject_masks`.
+    drawn. `segment` is a method of `subject_masks`. `on_warning` is called with what the caller should know,
+    such as prompts that are longer than the model's context.
     Raises UsageError when one mask picture is given for several references.
     """
     masks = _masks(references, segment, model.device)
@@ -78,6 +82,15 @@ def write_gallery(
     jobs = list(product(range(len(sources)), prompts, seeds))
     for file in _earlier(out / RECORD):
         (out / file).unlink(missing_ok=True)
+    lengths = {
+        (i, prompt): measure_prompt(
+            model, prompt, is_styled=source is not None, size_px=sampling.size_px
+        )
+        for i, source in enumerate(sources)
+        for prompt in prompts
+    }
+    if warning := describe_long_prompts([lengths[0, prompt] for prompt in prompts], model.name):
+        on_warning(warning)
     told = [_told(source) | {"segment": segment} for source in sources]
     made = {**asdict(sampling), "model": model.name, "model_sha256": _hash(model)}
     made |= {"version": stylear.__version__}
@@ -93,13 +106,15 @@ def write_gallery(
             seeds=[seed for _, _, seed in batch],
             masks=[masks[i] for i, _, _ in batch],
             **asdict(sampling),
+            warn=False,
         )
         for (i, prompt, seed), picture in zip(batch, pictures, strict=True):
             file = f"{len(lines):04d}.png"
             write_bytes(out / file, encode_png(picture))
             if len(lines) % len(seeds) == 0:
                 firsts.append(picture)
-            lines.append({"file": file, "prompt": prompt, "seed": seed, **told[i], **made})
+            line = {"file": file, "prompt": prompt, "seed": seed, **lengths[i, prompt].to_dict()}
+            lines.append({**line, **told[i], **made})
         # a batch that is done stays on record, whatever happens to the next
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_bytes(out / RECORD, text.encode())

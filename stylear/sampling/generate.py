@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from stylear.console import say_warning
 from stylear.encoders.clip import Picture, to_rgb
 from stylear.encoders.segment import Mask, cut_out
 from stylear.errors import UsageError
 from stylear.model.style_tokens import REMOVAL, enhance, place, remove_subject
+from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
 
 if TYPE_CHECKING:
     from stylear.model.chameleon import StyleModel
@@ -47,6 +49,7 @@ def generate(
     size_px: int | None = None,
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[int], None] | None = None,
+    warn: bool = True,
 ) -> list[Image.Image]:
     """One picture for each prompt, with the style reference and the seed that stand beside it.
 
@@ -65,7 +68,17 @@ def generate(
             raise UsageError(
                 f"{name}: expected one for each of {count} prompts, found {len(values)}"
             )
-    height, width = _code_grid(model, size_px)
+    height, width = compute_grid(model, size_px)
+    if warn:
+        lengths = [
+            measure_prompt(model, prompt, is_styled=style, size_px=size_px)
+            for prompt, style in dict.fromkeys(
+                (prompt, reference is not None)
+                for prompt, reference in zip(prompts, references, strict=True)
+            )
+        ]
+        if warning := describe_long_prompts(lengths, model.name):
+            say_warning(warning)
     pictures: list[Image.Image] = []
     for start in range(0, count, batch_size):
         part = slice(start, start + batch_size)
@@ -231,17 +244,6 @@ def _left_padded(
         )
         embeds = place(embeds, torch.stack(tokens).to(device), rows_.to(device), columns.to(device))
     return embeds, valid.to(device)
-
-
-def _code_grid(model: StyleModel, size_px: int | None) -> tuple[int, int]:
-    """Codes along the height and the width of a picture."""
-    if size_px is None:
-        return model.grid
-    factor, size = model.vq.config.factor, size_px
-    unit = 2 * factor  # the size tokens count pairs of codes
-    if size < unit or size % unit:
-        raise UsageError(f"size: expected a multiple of {unit} pixels, found {size}")
-    return size // factor, size // factor
 
 
 def _check(*, guidance: float, top_k: int, temperature: float, noise: float) -> None:

@@ -12,7 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from stylear.console import say
+from stylear.console import say_warning
 from stylear.errors import WeightsError
 
 HEAD_BYTES = 4096  # ours: enough for every signature below
@@ -197,7 +197,7 @@ def warn_wrong_ending(path: Path, found: Format) -> None:
     """Say on stderr that a file is read as what it is, where its ending names another format."""
     if has_wrong_ending(path, found):
         ending = path.suffix or "without an ending"
-        say(f"warning: {path}: named {ending}, read as {found.description}")
+        say_warning(f"{path}: named {ending}, read as {found.description}")
 
 
 def refuse_single_shard(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -99,3 +100,14 @@ def test_corpus_without_preferences_says_why_and_writes_nothing(
         dpo.run(settings(place, "none", corpus=[tmp_path]))
     assert "synthesize.candidates to 2 or more" in str(raised.value.hint)
     assert not (place / "none").exists()  # nothing is written for a corpus that cannot be used
+
+
+def test_a_batch_larger_than_the_preferences_is_said_and_recorded(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = dpo.run(settings(place, "small", steps=1, batch_size=9))
+    warning = "batch_size 9 is more than the 4 preference pairs; every step takes all of them once"
+    assert f"warning: {warning}\n" in capsys.readouterr().err
+    assert read_metrics(final.parent / "metrics.jsonl")[0]["epoch"] == 1.0
+    training = json.loads((final / "stylear.json").read_text())["base"]["training"]
+    assert (training["pairs"], training["warnings"]) == (4, [warning])

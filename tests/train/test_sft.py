@@ -220,3 +220,40 @@ def test_settings_beside_the_output_are_complete(place: Path) -> None:
     written = json.loads((final.parent / "settings.json").read_text())
     assert written["sigma"] == 0.1
     assert written["kind"] == "sft"
+
+
+def test_a_batch_larger_than_the_corpus_is_said_and_recorded(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = sft.run(settings(place, "repeats", steps=2, batch_size=16))
+    warning = "batch_size 16 is more than the 12 pairs of the corpus; every step repeats at least 4 of them"
+    assert f"warning: {warning}\n" in capsys.readouterr().err
+    lines = read_metrics(final.parent / "metrics.jsonl")
+    assert [line["repeated_pairs"] for line in lines] == [4, 5]  # the second spans three epochs
+    assert [line["epoch"] for line in lines] == [pytest.approx(16 / 12), pytest.approx(32 / 12)]
+    training = load_model(final).settings.base["training"]
+    assert (training["pairs"], training["warnings"]) == (12, [warning])
+
+
+def test_a_batch_within_the_corpus_repeats_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = sft.run(settings(place, "distinct", steps=3, batch_size=4))
+    assert "warning" not in capsys.readouterr().err
+    lines = read_metrics(final.parent / "metrics.jsonl")
+    assert [line["repeated_pairs"] for line in lines] == [0, 0, 0]
+    assert [line["tokens_beyond_context"] for line in lines] == [0, 0, 0]
+    assert load_model(final).settings.base["training"]["warnings"] == []
+
+
+def test_a_caption_beyond_the_context_is_said_once(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny_model(tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    short = json.loads(config.read_text()) | {"max_position_embeddings": 20}
+    config.write_text(json.dumps(short))
+    final = sft.run(settings(place, "beyond", model=str(tmp_path / "model"), steps=2))
+    assert capsys.readouterr().err.count("are longer than the context") == 1
+    lines = read_metrics(final.parent / "metrics.jsonl")
+    assert all(line["tokens_beyond_context"] > 0 for line in lines)

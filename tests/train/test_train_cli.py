@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stylear.errors import RecipeError, SourceError
-from stylear.train.cli import app
+from stylear.train.cli import app, finished
 from stylear.train.settings import DpoSettings, SftSettings, load_settings
 
 FLAGS = {"corpus": [Path("c")], "model": "mini-ar", "out": Path("o")}
@@ -54,3 +54,12 @@ def test_dry_run_prints_the_resolved_settings() -> None:
     outcome = CliRunner().invoke(app, arguments)
     assert outcome.exit_code == 0
     assert json.loads(outcome.stdout)["condition_dropout"] == 0.1
+
+
+def test_json_has_what_the_model_records_of_its_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = {"steps": 1, "pairs": 2, "warnings": ["batch_size 4 is more than the 2 pairs"]}
+    (tmp_path / "stylear.json").write_text(json.dumps({"base": {"training": training}}))
+    finished(tmp_path, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"model": str(tmp_path), "training": training}

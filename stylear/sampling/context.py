@@ -1,0 +1,76 @@
+"""Context: how much of a model's context a prompt and its picture take, and what is too long for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stylear.errors import UsageError
+
+if TYPE_CHECKING:
+    from stylear.model.chameleon import StyleModel
+
+SHOWN_LETTERS = 40  # of a prompt in a warning
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLength:
+    """The tokens of a prompt, template and style tokens included, and how many leave room for the picture."""
+
+    prompt: str
+    tokens: int
+    max_tokens: int
+
+    @property
+    def tokens_beyond_context(self) -> int:
+        """How many tokens of the sequence lie beyond the context; 0 if it fits."""
+        return max(0, self.tokens - self.max_tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the metadata of a picture."""
+        return {
+            "prompt_tokens": self.tokens,
+            "tokens_beyond_context": self.tokens_beyond_context,
+        }
+
+
+def compute_grid(model: StyleModel, size_px: int | None) -> tuple[int, int]:
+    """Codes along the height and the width of a picture; the model's own grid if `size_px` is None.
+
+    Raises UsageError if the size is no multiple of what the model can draw.
+    """
+    if size_px is None:
+        return model.grid
+    factor = model.vq.config.factor
+    unit = 2 * factor  # the size tokens count pairs of codes
+    if size_px < unit or size_px % unit:
+        raise UsageError(f"size: expected a multiple of {unit} pixels, found {size_px}")
+    return size_px // factor, size_px // factor
+
+
+def measure_prompt(
+    model: StyleModel, prompt: str, *, is_styled: bool, size_px: int | None = None
+) -> PromptLength:
+    """How many tokens a prompt takes, and how many it may take for a picture of `size_px` pixels a side.
+
+    The last code of a picture is sampled and never read, so it needs no place in the context.
+    """
+    height, width = compute_grid(model, size_px)
+    picture = len(model.layout.prefix(height, width)) + height * (width + 1) - 2
+    tokens = len(model.encode_prompt(prompt, style=is_styled))
+    return PromptLength(prompt, tokens, model.decoder.config.max_position_embeddings - picture)
+
+
+def describe_long_prompts(lengths: Sequence[PromptLength], model: str) -> str | None:
+    """A warning about the prompts that are too long for a model; None if there are none."""
+    long = [one for one in lengths if one.tokens_beyond_context]
+    if not long:
+        return None
+    worst = max(long, key=lambda one: one.tokens_beyond_context)
+    shown = worst.prompt[:SHOWN_LETTERS] + ("..." if len(worst.prompt) > SHOWN_LETTERS else "")
+    return (
+        f"{len(long)} of {len(lengths)} prompts are longer than the context of {model}, which holds"
+        f" {worst.max_tokens} tokens beside the picture: {shown!r} has {worst.tokens}. Positions beyond the"
+        " context were never trained; shorten the prompt"
+    )
