@@ -189,7 +189,7 @@ def show(settings: Any) -> None:
 def finished(final: Path, as_json: bool) -> None:
     """Where the trained model lies; as JSON with what it records of its training, warnings included."""
     if as_json:
-        from stylear.model.chameleon import STYLE
+        from stylear.model.style_model import STYLE
         from stylear.weights.files import read_json
 
         training = read_json(final / STYLE)["base"]["training"]

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stylear.model.chameleon import StyleModel
 from stylear.model.layout import Batch, Example, collate
+from stylear.model.style_model import StyleModel
 from stylear.train.encode import encode_corpus, read_encoded
 
 

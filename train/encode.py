@@ -22,7 +22,7 @@ from stylear.console import Bar
 from stylear.curate.corpus.parquet import count_table_rows, file_sha256
 from stylear.curate.corpus.shards import read_samples, shard_paths
 from stylear.errors import CorpusError
-from stylear.model.chameleon import StyleModel
+from stylear.model.style_model import StyleModel
 from stylear.pair import digest
 from stylear.weights import files as weights
 

@@ -15,8 +15,10 @@ from stylear.curate.corpus.parquet import file_sha256
 from stylear.curate.corpus.shards import shard_paths
 from stylear.device import pick_device
 from stylear.errors import CorpusError, UsageError, WeightsError
-from stylear.model.chameleon import StyleModel, add_style, lineage, load_model, save_model
+from stylear.model.build import add_style
+from stylear.model.chameleon import lineage, load_model, save_model
 from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge
+from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import enhance
 from stylear.train import checkpoint
 from stylear.train.checkpoint import Metrics, Run

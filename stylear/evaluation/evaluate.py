@@ -35,7 +35,7 @@ from stylear.sampling.references import Reference
 from stylear.weights.files import write_bytes, write_json
 
 if TYPE_CHECKING:
-    from stylear.model.chameleon import StyleModel
+    from stylear.model.style_model import StyleModel
 
 METRICS = ("clip_t", "clip_i", "csd", "dino", "texture", "harmonic", "leakage")
 ON_REQUEST = ("csd", "dino")  # measured when their model is given

@@ -13,8 +13,8 @@ from stylear.evaluation.evaluate import evaluate
 from stylear.evaluation.metrics import pair_cosine
 from stylear.mini.drawings import Pictures, drawings, to_tensor
 from stylear.mini.examples import FAMILIES, named_style
-from stylear.model.chameleon import StyleModel
 from stylear.model.layout import collate
+from stylear.model.style_model import StyleModel
 from stylear.sampling.generate import generate
 from stylear.sampling.references import load_styles
 

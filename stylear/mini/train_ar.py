@@ -20,9 +20,10 @@ from stylear.mini.examples import FAMILIES, VARIANTS, load_examples, named_style
 from stylear.mini.measure import measure_base
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, train
-from stylear.model.chameleon import load_model, new_model, save_model
+from stylear.model.build import new_model
+from stylear.model.chameleon import load_model, save_model
+from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
-from stylear.model.transformer import DecoderConfig
 from stylear.weights.names import MINI_MODELS
 
 WORK = Path("mini-build")

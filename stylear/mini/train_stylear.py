@@ -19,7 +19,8 @@ from stylear.mini.measure import measure_styled
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, StyleInput, train
 from stylear.mini.train_ar import SIDE, WORK
-from stylear.model.chameleon import add_style, load_model, save_model
+from stylear.model.build import add_style
+from stylear.model.chameleon import load_model, save_model
 from stylear.model.lora import apply_lora
 from stylear.weights.names import MINI_MODELS
 

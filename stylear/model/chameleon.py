@@ -2,128 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from tokenizers import Tokenizer
-from torch import Tensor
 
 from stylear.errors import WeightsError
 from stylear.model import lora
-from stylear.model.layout import STYLE_PLACEHOLDER, TokenLayout
-from stylear.model.resampler import Resampler, ResamplerConfig
-from stylear.model.transformer import Decoder, DecoderConfig, expand_head_norms
+from stylear.model.decoder_config import DecoderConfig
+from stylear.model.layout import TokenLayout
+from stylear.model.resampler import Resampler
+from stylear.model.style_model import STYLE, StyleModel, StyleSettings
+from stylear.model.transformer import Decoder, expand_head_norms
 from stylear.model.vq import FILES as VQ_FILES
 from stylear.model.vq import VQModel
 from stylear.weights import files as weights
 from stylear.weights import names
 
-if TYPE_CHECKING:
-    from stylear.encoders.clip import ClipEncoder, Picture
-
-PROMPT_TEMPLATE = (  # code
-    "Instant style Generation. Given image style is {style}. "
-    "Please generate an same style image according to my instruction: {prompt}"
-)
-CAPTION_TEMPLATE = (  # base
-    "Generate an image of 768x768 according to the following prompt:\n{prompt}"
-)
-MINI_PROMPT_TEMPLATE, MINI_CAPTION_TEMPLATE = "{style} {prompt}", "{prompt}"  # ours
-CONFIG, TOKENIZER, STYLE = "config.json", "tokenizer.json", "stylear.json"
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 DECODER, RESAMPLER = "model.safetensors", "resampler.safetensors"
 DECODER_FILES = (DECODER, "pytorch_model.bin")  # the first is written
 ROOTS = ("model.embed_tokens.", "model.layers.")  # of a decoder's tensors
-
-
-@dataclass(frozen=True)
-class StyleSettings:
-    """stylear.json: the style part of a model, and what the model was made from.
-
-    `base` is the lineage: {"model": name or path, "sha256": of its decoder weights}.
-    """
-
-    clip: str | None = None
-    num_style_tokens: int = 0
-    style_placeholder: str = STYLE_PLACEHOLDER
-    resampler: ResamplerConfig | None = None
-    prompt_template: str = PROMPT_TEMPLATE
-    caption_template: str = CAPTION_TEMPLATE
-    base: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> StyleSettings:
-        unknown = sorted(set(found) - {f.name for f in fields(cls)})
-        if unknown:
-            raise WeightsError(f"{STYLE}: unknown setting {unknown[0]!r}")
-        values = dict(found)
-        if values.get("resampler") is not None:
-            values["resampler"] = ResamplerConfig.from_dict(values["resampler"])
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "base": dict(self.base)}
-
-
-@dataclass
-class StyleModel:
-    """Everything that turns a prompt and a style reference into an image."""
-
-    name: str
-    decoder: Decoder
-    vq: VQModel
-    layout: TokenLayout
-    settings: StyleSettings
-    config: dict[str, Any]  # config.json as it stands on disk
-    clip: ClipEncoder | None = None
-    resampler: Resampler | None = None
-    source: Path | None = None  # the directory it was loaded from
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self.layout.tokenizer
-
-    @property
-    def device(self) -> torch.device:
-        return self.decoder.model.norm.weight.device
-
-    @property
-    def num_style_tokens(self) -> int:
-        return self.settings.num_style_tokens
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width in codes of the images the VQ model was made for."""
-        side = self.vq.config.resolution // self.vq.config.factor
-        return side, side
-
-    def encode_prompt(self, caption: str, *, style: bool = True) -> list[int]:
-        """Ids of a caption in the model's template, with or without places for style tokens."""
-        if style and self.num_style_tokens:
-            template = self.settings.prompt_template
-            return self.layout.encode_prompt(caption, self.num_style_tokens, template)
-        return self.layout.encode_prompt(caption, 0, self.settings.caption_template)
-
-    @torch.no_grad()
-    def style_features(self, images: Sequence[Picture]) -> Tensor:
-        """Features (B, N, W) of style references, the resampler's input."""
-        if self.clip is None:
-            raise WeightsError(
-                f"{self.name}: has no style encoder",
-                hint="this is a base model; train it with style tokens first",
-            )
-        return self.clip.patch_features(self.clip.preprocess(images)).to(self.device)
-
-    def eval(self) -> StyleModel:
-        """Every part in evaluation mode."""
-        for part in (self.decoder, self.vq, self.resampler):
-            if part is not None:
-                part.eval()
-        return self
 
 
 def load_model(
@@ -302,115 +204,3 @@ def _write_vq(model: StyleModel, target: Path, dtype: torch.dtype | None) -> Non
                 shutil.copyfile(model.source / name, target / name)
                 return
     weights.write_tensors(target / VQ_FILES[0], model.vq.state_dict(), dtype=dtype)
-
-
-def new_model(
-    directory: str | Path,
-    tokenizer: Tokenizer,
-    config: DecoderConfig,
-    vq: VQModel | str | Path,
-    *,
-    seed: int = 0,
-    prompt_template: str = MINI_PROMPT_TEMPLATE,
-    caption_template: str = MINI_CAPTION_TEMPLATE,
-) -> StyleModel:
-    """Write a base model with fresh weights: no style tokens yet; returns it, loaded.
-
-    `vq` is a VQ model, the directory of one, or the name of a packaged one, which the new model then
-    points to instead of holding a copy. The decoder's vocab_size is the tokenizer's.
-    """
-    layout = TokenLayout(tokenizer)
-    config = replace(config, vocab_size=max(layout.vocabulary.values()) + 1)
-    decoder = Decoder(config, layout.image_token_ids)
-    decoder.init_weights(seed)
-    pointer: dict[str, str] = {}
-    if not isinstance(vq, VQModel):
-        found = names.resolve(vq)
-        if found.parent == names.MINI_MODELS:
-            pointer = {"vq_model": found.name}
-        vq = VQModel.from_pretrained(found)
-    raw = {**config.to_dict(), "vq_config": vq.config.to_dict(), **pointer}
-    settings = StyleSettings(prompt_template=prompt_template, caption_template=caption_template)
-    model = StyleModel(Path(directory).name, decoder, vq, layout, settings, raw)
-    save_model(model, directory)
-    return load_model(directory)
-
-
-def add_style(
-    model: StyleModel,
-    clip: str,
-    num_style_tokens: int = 16,  # code
-    *,
-    seed: int = 0,
-    sizes: Mapping[str, int] | None = None,
-) -> StyleModel:
-    """The model with a style encoder and a fresh resampler; the decoder is shared, not copied.
-
-    `sizes` are fields of ResamplerConfig; widths of features and decoder are filled in.
-    """
-    from stylear.encoders.clip import ClipEncoder
-
-    if model.layout.style_placeholder is None:
-        raise WeightsError(
-            f"{model.name}: tokenizer: expected the token {model.settings.style_placeholder}, "
-            "found none"
-        )
-    encoder = ClipEncoder.open(clip, device=model.device)
-    hidden = model.decoder.config.hidden_size
-    filled = {"dim": hidden, **(sizes or {})} | {
-        "num_queries": num_style_tokens,
-        "embedding_dim": encoder.feature_dim,
-        "output_dim": hidden,
-    }
-    config = ResamplerConfig(**filled)
-    resampler = Resampler(config)
-    resampler.init_weights(seed)
-    weight = model.decoder.model.norm.weight
-    settings = replace(
-        model.settings,
-        clip=clip,
-        num_style_tokens=num_style_tokens,
-        resampler=config,
-        base=lineage(model),
-    )
-    return replace(
-        model,
-        settings=settings,
-        clip=encoder,
-        resampler=resampler.to(device=weight.device, dtype=weight.dtype),
-    )
-
-
-RELEASED_LORA, RELEASED_RESAMPLER = "model.safetensors", "image_proj.pth"
-
-
-def load_released(base: StyleModel, directory: str | Path, clip: str) -> StyleModel:
-    """StyleAR's released weights on a plain base model: model.safetensors and image_proj.pth.
-
-    The base's decoder gets the LoRA. Raises WeightsError when they belong to another base.
-    """
-    directory = Path(directory)
-    path = directory / RELEASED_RESAMPLER
-    tensors = weights.read_tensors(path, ("latents",))
-    config = ResamplerConfig.infer(tensors, what=str(path))
-    sizes = {name: value for name, value in config.to_dict().items() if name != "num_queries"}
-    model = add_style(base, clip, config.num_queries, sizes=sizes)
-    assert model.resampler is not None
-    weight = base.decoder.model.norm.weight
-    weights.load_into(
-        model.resampler, tensors, what=str(path), dtype=weight.dtype, device=weight.device
-    )
-    lora.read_released(base.decoder, directory / RELEASED_LORA)
-    return replace(model, name=directory.name).eval()
-
-
-def save_released(model: StyleModel, directory: str | Path) -> None:
-    """Write LoRA and resampler in the files of StyleAR's release, fp32."""
-    if model.resampler is None:
-        raise ValueError(f"{model.name}: has no resampler to write")
-    directory = Path(directory)
-    lora.write_released(model.decoder, directory / RELEASED_LORA, torch.float32)
-    state = {k: v.detach().cpu().float() for k, v in model.resampler.state_dict().items()}
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    weights.write_bytes(directory / RELEASED_RESAMPLER, buffer.getvalue())

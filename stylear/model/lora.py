@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylear.errors import WeightsError
-from stylear.model.transformer import Decoder, Head
+from stylear.model.decoder_layers import Head
+from stylear.model.transformer import Decoder
 from stylear.weights import files as weights
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "lm_head")  # code

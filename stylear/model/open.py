@@ -10,7 +10,7 @@ from stylear.device import pick_device
 from stylear.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from stylear.model.chameleon import StyleModel
+    from stylear.model.style_model import StyleModel
 
 
 FINAL = "final"  # where a training run leaves its finished model

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
-    from stylear.model.chameleon import StyleModel
+    from stylear.model.style_model import StyleModel
 
 SHOWN_LETTERS = 40  # of a prompt in a warning
 

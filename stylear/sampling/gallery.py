@@ -30,7 +30,7 @@ from stylear.weights.files import sha256_of, write_bytes
 if TYPE_CHECKING:
     import torch
 
-    from stylear.model.chameleon import StyleModel
+    from stylear.model.style_model import StyleModel
 
 RECORD, GRID = "generations.jsonl", "grid.png"
 

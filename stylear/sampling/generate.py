@@ -23,8 +23,8 @@ from stylear.model.style_tokens import REMOVAL, enhance, place, remove_subject
 from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
 
 if TYPE_CHECKING:
-    from stylear.model.chameleon import StyleModel
     from stylear.model.layout import TokenLayout
+    from stylear.model.style_model import StyleModel
     from stylear.model.transformer import Decoder
 
 GUIDANCE = 4.0  # code

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stylear.errors import WeightsError
 from stylear.weights.names import MINI_MODELS
-
-if TYPE_CHECKING:
-    pass
 
 HASHES_FILE = "hashes.json"
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from builders.tiny_clip import WORDS, write_tiny_clip
-from stylear.model.chameleon import StyleModel, add_style, load_model, new_model, save_model
+from stylear.model.build import add_style, new_model
+from stylear.model.chameleon import load_model, save_model
+from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
-from stylear.model.transformer import DecoderConfig
+from stylear.model.style_model import StyleModel
 from stylear.model.vq import VQConfig, VQModel
 
 VQ = VQConfig(

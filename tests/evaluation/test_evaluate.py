@@ -20,7 +20,7 @@ from stylear.encoders.style import CsdEncoder
 from stylear.errors import SourceError, UsageError
 from stylear.evaluation.evaluate import METRICS, Evaluation, evaluate, leakage_basis
 from stylear.evaluation.metrics import bootstrap, content_leakage, harmonic_mean
-from stylear.model.chameleon import StyleModel
+from stylear.model.style_model import StyleModel
 from stylear.sampling.references import Reference, load_prompts, load_styles
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, StyleInput, code_loss, rate_scale, train
+from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import TokenLayout, build_tokenizer
-from stylear.model.transformer import Decoder, DecoderConfig
+from stylear.model.transformer import Decoder
 
 SIDE, STEPS = 4, 6
 

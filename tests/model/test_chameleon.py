@@ -13,18 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from stylear.errors import StorageError, WeightsError
 from stylear.model import lora
-from stylear.model.chameleon import (
-    StyleModel,
-    add_style,
-    lineage,
-    load_model,
-    load_released,
-    new_model,
-    save_model,
-    save_released,
-)
+from stylear.model.build import add_style, new_model
+from stylear.model.chameleon import lineage, load_model, save_model
+from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
-from stylear.model.transformer import DecoderConfig
+from stylear.model.released import load_released, save_released
+from stylear.model.style_model import StyleModel
 from stylear.model.vq import VQConfig, VQModel
 from stylear.weights import files as weights
 from stylear.weights import names

@@ -12,7 +12,8 @@ from torch import nn
 
 from stylear.errors import WeightsError
 from stylear.model import lora
-from stylear.model.transformer import Decoder, DecoderConfig
+from stylear.model.decoder_config import DecoderConfig
+from stylear.model.transformer import Decoder
 
 CONFIG = DecoderConfig(
     vocab_size=24,

@@ -10,7 +10,9 @@ import torch
 from transformers import ChameleonConfig, ChameleonForConditionalGeneration
 
 from stylear.errors import WeightsError
-from stylear.model.transformer import Decoder, DecoderConfig, attend, expand_head_norms
+from stylear.model.decoder_config import DecoderConfig
+from stylear.model.decoder_layers import attend
+from stylear.model.transformer import Decoder, expand_head_norms
 from stylear.weights import files as weights
 
 NAMES = {"<pad>": 0, "<s>": 1, "<image>": 2, "IMGIMGCZ": 5, "IMGIMGAZ": 6, "IMGIMGBZ": 7, "a": 8}

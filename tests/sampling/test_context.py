@@ -13,7 +13,8 @@ from builders.tiny_model import write_tiny_model
 from PIL import Image
 
 from stylear.evaluation.evaluate import evaluate
-from stylear.model.chameleon import StyleModel, load_model
+from stylear.model.chameleon import load_model
+from stylear.model.style_model import StyleModel
 from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
 from stylear.sampling.gallery import Sampling, write_gallery
 from stylear.sampling.generate import generate

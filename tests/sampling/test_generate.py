@@ -11,7 +11,7 @@ from builders.tiny_model import write_tiny_base, write_tiny_model
 from PIL import Image
 
 from stylear.errors import UsageError
-from stylear.model.chameleon import StyleModel
+from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import place, remove_subject
 from stylear.sampling.generate import encode_styles, generate, pick, sample_codes
 

@@ -1,0 +1,98 @@
+"""New models: a base with fresh weights, and a base with a style encoder and a fresh resampler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from stylear.errors import WeightsError
+from stylear.model.chameleon import lineage, load_model, save_model
+from stylear.model.decoder_config import DecoderConfig
+from stylear.model.layout import TokenLayout
+from stylear.model.resampler import Resampler, ResamplerConfig
+from stylear.model.style_model import StyleModel, StyleSettings
+from stylear.model.transformer import Decoder
+from stylear.model.vq import VQModel
+from stylear.weights import names
+
+MINI_PROMPT_TEMPLATE, MINI_CAPTION_TEMPLATE = "{style} {prompt}", "{prompt}"  # ours
+
+
+def new_model(
+    directory: str | Path,
+    tokenizer: Tokenizer,
+    config: DecoderConfig,
+    vq: VQModel | str | Path,
+    *,
+    seed: int = 0,
+    prompt_template: str = MINI_PROMPT_TEMPLATE,
+    caption_template: str = MINI_CAPTION_TEMPLATE,
+) -> StyleModel:
+    """Write a base model with fresh weights: no style tokens yet; returns it, loaded.
+
+    `vq` is a VQ model, the directory of one, or the name of a packaged one, which the new model then
+    points to instead of holding a copy. The decoder's vocab_size is the tokenizer's.
+    """
+    layout = TokenLayout(tokenizer)
+    config = replace(config, vocab_size=max(layout.vocabulary.values()) + 1)
+    decoder = Decoder(config, layout.image_token_ids)
+    decoder.init_weights(seed)
+    pointer: dict[str, str] = {}
+    if not isinstance(vq, VQModel):
+        found = names.resolve(vq)
+        if found.parent == names.MINI_MODELS:
+            pointer = {"vq_model": found.name}
+        vq = VQModel.from_pretrained(found)
+    raw = {**config.to_dict(), "vq_config": vq.config.to_dict(), **pointer}
+    settings = StyleSettings(prompt_template=prompt_template, caption_template=caption_template)
+    model = StyleModel(Path(directory).name, decoder, vq, layout, settings, raw)
+    save_model(model, directory)
+    return load_model(directory)
+
+
+def add_style(
+    model: StyleModel,
+    clip: str,
+    num_style_tokens: int = 16,  # code
+    *,
+    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+) -> StyleModel:
+    """The model with a style encoder and a fresh resampler; the decoder is shared, not copied.
+
+    `sizes` are fields of ResamplerConfig; widths of features and decoder are filled in.
+    """
+    from stylear.encoders.clip import ClipEncoder
+
+    if model.layout.style_placeholder is None:
+        raise WeightsError(
+            f"{model.name}: tokenizer: expected the token {model.settings.style_placeholder}, "
+            "found none"
+        )
+    encoder = ClipEncoder.open(clip, device=model.device)
+    hidden = model.decoder.config.hidden_size
+    filled = {"dim": hidden, **(sizes or {})} | {
+        "num_queries": num_style_tokens,
+        "embedding_dim": encoder.feature_dim,
+        "output_dim": hidden,
+    }
+    config = ResamplerConfig(**filled)
+    resampler = Resampler(config)
+    resampler.init_weights(seed)
+    weight = model.decoder.model.norm.weight
+    settings = replace(
+        model.settings,
+        clip=clip,
+        num_style_tokens=num_style_tokens,
+        resampler=config,
+        base=lineage(model),
+    )
+    return replace(
+        model,
+        settings=settings,
+        clip=encoder,
+        resampler=resampler.to(device=weight.device, dtype=weight.dtype),
+    )

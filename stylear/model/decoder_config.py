@@ -1,0 +1,63 @@
+"""A decoder's sizes, named as in transformers' ChameleonConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from stylear.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of a decoder, named as in transformers' ChameleonConfig; defaults: Chameleon-7B."""
+
+    vocab_size: int = 65536
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int = 32
+    max_position_embeddings: int = 4096
+    rope_theta: float = 10000.0
+    rms_norm_eps: float = 1e-5
+    qk_norm: bool = True  # LayerNorm on each head's query and key
+    swin_norm: bool = False  # norms after attention and MLP instead of before (Chameleon-34B)
+    attention_bias: bool = False
+    mlp_bias: bool = False
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> DecoderConfig:
+        """From a config.json. Raises WeightsError for an architecture this decoder is not."""
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in found.items() if k in known and v is not None}
+        rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        for key, expected, value in (
+            ("model_type", "chameleon", found.get("model_type")),
+            ("rope_type", "default", kind),
+            ("hidden_act", "silu", found.get("hidden_act", "silu")),
+            ("tie_word_embeddings", False, found.get("tie_word_embeddings", False)),
+        ):
+            if value != expected:
+                raise WeightsError(f"config.json: {key} expected {expected!r}, found {value!r}")
+        if "rope_theta" in rope:
+            values["rope_theta"] = rope["rope_theta"]
+        values.setdefault("num_key_value_heads", values.get("num_attention_heads", 32))
+        config = cls(**values)
+        if config.hidden_size % config.num_attention_heads:
+            raise WeightsError("config.json: num_attention_heads must divide hidden_size")
+        if config.num_attention_heads % config.num_key_value_heads:
+            raise WeightsError("config.json: num_key_value_heads must divide num_attention_heads")
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a config.json that transformers reads too."""
+        values = asdict(self)
+        values["rope_parameters"] = {"rope_theta": values["rope_theta"], "rope_type": "default"}
+        return {"model_type": "chameleon", "tie_word_embeddings": False, **values}
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads

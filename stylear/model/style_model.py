@@ -1,0 +1,116 @@
+"""A style model in memory: decoder, VQ model, style encoder, resampler, and its style settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from stylear.errors import WeightsError
+from stylear.model.layout import STYLE_PLACEHOLDER, TokenLayout
+from stylear.model.resampler import Resampler, ResamplerConfig
+from stylear.model.transformer import Decoder
+from stylear.model.vq import VQModel
+
+if TYPE_CHECKING:
+    from stylear.encoders.clip import ClipEncoder, Picture
+
+PROMPT_TEMPLATE = (  # code
+    "Instant style Generation. Given image style is {style}. "
+    "Please generate an same style image according to my instruction: {prompt}"
+)
+CAPTION_TEMPLATE = (  # base
+    "Generate an image of 768x768 according to the following prompt:\n{prompt}"
+)
+STYLE = "stylear.json"  # the file of StyleSettings
+
+
+@dataclass(frozen=True)
+class StyleSettings:
+    """stylear.json: the style part of a model, and what the model was made from.
+
+    `base` is the lineage: {"model": name or path, "sha256": of its decoder weights}.
+    """
+
+    clip: str | None = None
+    num_style_tokens: int = 0
+    style_placeholder: str = STYLE_PLACEHOLDER
+    resampler: ResamplerConfig | None = None
+    prompt_template: str = PROMPT_TEMPLATE
+    caption_template: str = CAPTION_TEMPLATE
+    base: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> StyleSettings:
+        unknown = sorted(set(found) - {f.name for f in fields(cls)})
+        if unknown:
+            raise WeightsError(f"{STYLE}: unknown setting {unknown[0]!r}")
+        values = dict(found)
+        if values.get("resampler") is not None:
+            values["resampler"] = ResamplerConfig.from_dict(values["resampler"])
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "base": dict(self.base)}
+
+
+@dataclass
+class StyleModel:
+    """Everything that turns a prompt and a style reference into an image."""
+
+    name: str
+    decoder: Decoder
+    vq: VQModel
+    layout: TokenLayout
+    settings: StyleSettings
+    config: dict[str, Any]  # config.json as it stands on disk
+    clip: ClipEncoder | None = None
+    resampler: Resampler | None = None
+    source: Path | None = None  # the directory it was loaded from
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.layout.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.model.norm.weight.device
+
+    @property
+    def num_style_tokens(self) -> int:
+        return self.settings.num_style_tokens
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width in codes of the images the VQ model was made for."""
+        side = self.vq.config.resolution // self.vq.config.factor
+        return side, side
+
+    def encode_prompt(self, caption: str, *, style: bool = True) -> list[int]:
+        """Ids of a caption in the model's template, with or without places for style tokens."""
+        if style and self.num_style_tokens:
+            template = self.settings.prompt_template
+            return self.layout.encode_prompt(caption, self.num_style_tokens, template)
+        return self.layout.encode_prompt(caption, 0, self.settings.caption_template)
+
+    @torch.no_grad()
+    def style_features(self, images: Sequence[Picture]) -> Tensor:
+        """Features (B, N, W) of style references, the resampler's input."""
+        if self.clip is None:
+            raise WeightsError(
+                f"{self.name}: has no style encoder",
+                hint="this is a base model; train it with style tokens first",
+            )
+        return self.clip.patch_features(self.clip.preprocess(images)).to(self.device)
+
+    def eval(self) -> StyleModel:
+        """Every part in evaluation mode."""
+        for part in (self.decoder, self.vq, self.resampler):
+            if part is not None:
+                part.eval()
+        return self
