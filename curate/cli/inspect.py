@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stylear.console import JsonOption, emit_json, emit_table, say
+from stylear.console import JsonOption, emit_json, emit_table, emit_tables, say
 from stylear.curate.cli.options import (
     CorpusArgument,
 )
@@ -15,20 +15,22 @@ from stylear.curate.cli.options import (
 def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
     """Prove a finished corpus: hash every file, follow every key, recount ratio and splits.
 
-    Exit 0 when nothing differs from the manifest, 1 when anything does; it changes nothing.
+    Prints each check with what it proves, then every difference. Exits with 0 if there is no
+    difference, else with 1. Changes nothing.
 
     Example: stylear curate audit corpus
     """
-    from stylear.curate.audit import auditor as auditor
+    from stylear.curate.audit import auditor
 
     result = auditor.audit(corpus)
     if json:
         emit_json(result.summary())
     else:
-        emit_table(result.rows())
+        emit_tables([result.check_rows(), result.difference_rows()])
     for warning in result.warnings:
         say(f"warning: {warning}")
     result.require()
+    say(f"{corpus}: the corpus is as its manifest says (sha256 {result.manifest_sha256})")
 
 
 def query(
