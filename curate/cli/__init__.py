@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stylear.curate.cli import build, explain, init, inspect, stages
+from stylear.curate.cli import build, diff, explain, init, inspect, stages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ for command in (
     stages.pairs,
     inspect.audit,
     explain.explain,
+    diff.diff,
     inspect.query,
     inspect.report,
 ):
