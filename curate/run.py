@@ -1,4 +1,4 @@
-"""The orchestrator: all stages of a recipe over one corpus, in order, resumable at any point."""
+"""The orchestrator: runs the stages of a recipe over one corpus in order, resumable at any point."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ OUTPUTS = {
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A finished run: what each stage did, and the page to look at."""
+    """What a run did: the result of each stage, and the report page."""
 
     corpus: Path
     results: tuple[StageResult, ...]
     report: Path
-    warnings: tuple[str, ...] = ()  # what the corpus lacks of what was asked
+    warnings: tuple[str, ...] = ()  # where the corpus falls short of the recipe
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a stage, for a table."""
+        """One table row per stage."""
         return [result.row() for result in self.results]
 
     def summary(self) -> dict[str, Any]:
@@ -126,7 +126,10 @@ def run_stages(
     require_output_folder(corpus)
     if in_process(corpus):
         if engine.name != LOCAL.name:
-            raise UsageError(f"--engine {engine.name}: {corpus} lives in one process; use local")
+            raise UsageError(
+                f"--engine {engine.name}: {corpus} exists in this process only",
+                hint="use --engine local, or a corpus on a disk or in an object store",
+            )
         workers = 1  # another process would write where nobody reads
     build = Build(corpus, recipe, workers, engine, allow_empty)
     checks = check_inputs(build, stages, redo)
@@ -160,9 +163,9 @@ def run_stages(
 def retry(
     recipe: Recipe, corpus: Path, statuses: Sequence[str], *, workers: int = 0
 ) -> tuple[Refilled, list[StageResult]]:
-    """Ask again for the downloads that failed in some way, then redo what follows, if it was there.
+    """Retry the downloads that failed for the given reasons, then redo the later stages that had run.
 
-    Scores of shards that did not change are kept. Raises UsageError when no download failed that way.
+    Scores of unchanged shards are kept. Raises UsageError if no download failed for such a reason.
     """
     from stylear.curate.fetch.retry import forget, refill
 
@@ -174,7 +177,7 @@ def retry(
         build = Build(corpus, recipe, workers)
         check_settings(build)
         remove_unfinished(corpus)
-        refilled = refill(build, statuses, followed, lambda unit: _outdate(corpus, unit))
+        refilled = refill(build, statuses, followed, lambda unit: _remove_derived(corpus, unit))
         if not refilled.followed:
             forget(corpus, [])
     if not refilled.units or not refilled.followed:
@@ -187,23 +190,23 @@ def retry(
 
 
 def _resume_retry(build: Build) -> None:
-    """Put shards in their places that a killed retry had finished and not put there."""
+    """Install the shards that a killed retry had finished but not yet installed."""
     if (build.corpus / REFILL).is_dir():
         from stylear.curate.fetch.retry import take_over
 
-        take_over(build, lambda unit: _outdate(build.corpus, unit))
+        take_over(build, lambda unit: _remove_derived(build.corpus, unit))
 
 
 def _finish_retry(corpus: Path, redone: Collection[str]) -> None:
-    """Remove what a retry kept for the case of being killed, when what followed is redone."""
+    """Remove the recovery state of a retry once the later stages are redone."""
     if (corpus / REFILL).is_dir():
         from stylear.curate.fetch.retry import forget
 
         forget(corpus, redone)
 
 
-def _outdate(corpus: Path, unit: str) -> None:
-    """Remove what was made of a raw shard that is about to change; the cheap stages see it themselves."""
+def _remove_derived(corpus: Path, unit: str) -> None:
+    """Remove what was derived from a raw shard that is about to change; cheap stages notice by themselves."""
     ledger = Ledger(corpus)
     (corpus / MANIFEST).unlink(missing_ok=True)
     ledger.remove("synthesize")
@@ -217,13 +220,13 @@ def _outdate(corpus: Path, unit: str) -> None:
 
 
 def load_stage(stage: str) -> Step:
-    """The function that runs a stage over a corpus."""
+    """Import the function that runs a stage."""
     run: Step = import_module(f"stylear.curate.{stage}.step").run
     return run
 
 
 def require_audit(corpus: Path) -> None:
-    """Audit a corpus. Raises AuditFailed when anything differs from its manifest."""
+    """Audit a corpus. Raises AuditFailed if anything differs from its manifest."""
     from stylear.curate.audit.auditor import audit
 
     audit(corpus).require()
@@ -262,14 +265,14 @@ def finish_command(corpus: Path) -> str:
 
 
 def check_settings(build: Build) -> None:
-    """Raise SettingsChanged when output that was expensive was made by other settings."""
+    """Raise SettingsChanged if an expensive stage has output made with other settings."""
     ledger = build.ledger
     for stage, made in expensive_inputs(build.recipe, ledger).items():
         ledger.check_settings(stage, made)
 
 
 def remove_from_stage(corpus: Path, stage: str) -> None:
-    """Remove the output of a stage and of all that follow, entries first."""
+    """Remove the output of a stage and of all later ones, ledger entries first."""
     require_stage(stage)
     ledger, names = Ledger(corpus), STAGES[STAGES.index(stage) :]
     (corpus / MANIFEST).unlink(missing_ok=True)
@@ -281,18 +284,18 @@ def remove_from_stage(corpus: Path, stage: str) -> None:
 
 
 def recipe_path(corpus: Path) -> Path:
-    """The recipe that a corpus was made by. Raises CorpusError when the folder is no corpus."""
+    """The path of a corpus's recipe. Raises CorpusError if the folder is not a corpus."""
     path = corpus / RECIPE
     if not path.is_file():
         raise CorpusError(
             f"{corpus}: expected a corpus (a folder with {RECIPE}), found none",
-            hint="make one with `stylear curate run RECIPE --out CORPUS`",
+            hint="build one with `stylear curate run RECIPE --out CORPUS`",
         )
     return path
 
 
 def _write_recipe(build: Build) -> None:
-    """Write the resolved recipe and the note where its paths start, where they changed."""
+    """Write the resolved recipe and the note with its base folder, if they changed."""
     path, text = build.corpus / RECIPE, dump_recipe(build.recipe)
     write_recipe_folder(build.corpus, build.recipe)
     if not path.is_file() or path.read_text("utf-8") != text:

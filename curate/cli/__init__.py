@@ -1,4 +1,4 @@
-"""`stylear curate`: build a corpus, one stage at a time or all of them, and prove it."""
+"""`stylear curate`: build a corpus, one stage at a time or all at once, and verify it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stylear.curate.cli import build, diff, explain, init, inspect, stages
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Build a style corpus from a recipe, stage by stage, and prove what it is.",
+    help="Build a style corpus from a recipe, and verify it.",
 )
 for command in (
     init.init,

@@ -1,4 +1,4 @@
-"""`stylear curate audit`, `query` and `report`: what a finished corpus is."""
+"""`stylear curate audit`, `query` and `report`: commands that read a finished corpus."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stylear.curate.cli.options import (
 
 
 def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
-    """Prove a finished corpus: hash every file, follow every key, recount ratio and splits.
+    """Verify a finished corpus against its manifest.
 
-    Prints each check with what it proves, then every difference. Exits with 0 if there is no
-    difference, else with 1. Changes nothing.
+    Prints each check with what it proves, then every difference. Changes nothing. The exit code is 0 if
+    there is no difference, else 1.
 
     Example: stylear curate audit corpus
     """
@@ -35,10 +35,10 @@ def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
 
 def query(
     corpus: CorpusArgument,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT statement.")],
     json: JsonOption = False,
 ) -> None:
-    """Ask a corpus something in SQL; nothing can be changed by it.
+    """Query a corpus in SQL, read-only.
 
     Tables: pairs (raw and stylized), verdicts, columns (what the filter compares, with every score),
     mix, train, val, preferences.
@@ -54,7 +54,9 @@ def query(
 
 
 def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
-    """Draw a corpus as one page: funnel, scores, pictures of each style, files and hashes.
+    """Draw the report of a finished corpus as one HTML page.
+
+    It shows the funnel, the scores, images of each style, and the files with their hashes.
 
     Example: stylear curate report corpus
     """

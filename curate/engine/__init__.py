@@ -1,6 +1,6 @@
-"""Engines map a function over units of work: the processes of this machine, or a Ray cluster.
+"""Engines map a function over units of work, in processes of this machine or on a Ray cluster.
 
-An engine decides where work runs, never what comes out: the corpus has the same bytes with either.
+An engine decides where work runs, not what comes out: the corpus has the same bytes with either.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def preview_run(
     """
     require_output_folder(corpus)
     require_stage(redo)
-    build = Build(corpus, recipe, workers, engine, allow_empty)
+    build = Build(corpus, recipe, workers, engine, allow_empty).with_snapshot()
     checks = check_recipe(build, STAGES, redo)
     try:
         made = expensive_inputs(recipe, build.ledger)
@@ -83,6 +83,7 @@ def check_inputs(build: Build, stages: Sequence[str], redo: str | None) -> list[
     Raises the error of what is missing, or SeveralErrors with all of them.
     """
     require_stage(redo)
+    build = build.with_snapshot()
     checks = check_recipe(build, stages, redo)
     plans = plan_stages(build, checks, {}, redo)
     needed = needed_bytes([plan for plan in plans if plan.stage in stages])

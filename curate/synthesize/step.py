@@ -76,7 +76,7 @@ def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
     return StageInputs(
         settings={
             "synthesize": values,
-            "synthesize.settings": settings.deciding(),
+            "synthesize.settings": settings.result_settings(),
             "image": {n: getattr(recipe.image, n) for n in ("size", "format", "quality")},
             "seed": recipe.seed,
             "mix.val_fraction": recipe.mix.val_fraction,

@@ -28,6 +28,7 @@ from stylear.curate.corpus import lease
 from stylear.curate.corpus import local_copies as copies
 from stylear.curate.corpus import object_store as objects
 from stylear.curate.corpus import store_client as client
+from stylear.curate.corpus.layout import RECIPE_FOLDER
 from stylear.curate.corpus.ledger import Ledger, StageInputs, lock_corpus
 from stylear.curate.corpus.local_copies import LocalCopies
 from stylear.curate.corpus.object_store import ObjectPath, corpus_path
@@ -106,7 +107,8 @@ def finished(
 
 
 def objects_of(corpus: Path) -> dict[str, bytes]:
-    files = cast(ObjectPath, corpus).files()
+    """Every object by its path in the corpus, but the note that says where the recipe lies."""
+    files = [path for path in cast(ObjectPath, corpus).files() if path.name != RECIPE_FOLDER]
     return {path.relative_to(cast(Any, corpus)).as_posix(): path.read_bytes() for path in files}
 
 

@@ -175,7 +175,7 @@ def test_folder_mistakes_name_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"empty: expected images"):
         fetch(tmp_path, {"type": "folder", "path": "empty"})
     (tmp_path / "empty" / "a.png").write_bytes(picture())
-    with pytest.raises(SourceError, match=r"captions.csv: expected a list"):
+    with pytest.raises(SourceError, match=r"captions.csv: expected the list of captions"):
         fetch(tmp_path, {"type": "folder", "path": "empty", "captions": "captions.csv"})
     write_csv(tmp_path / "empty" / "captions.csv", [["a.png", "x"]], ["pic", "words"])
     with pytest.raises(SourceError, match=r"image column called 'image'.*found 'pic', 'words'"):
