@@ -29,11 +29,11 @@ class StyleReference:
     """One image that shows a style; `id` is its file's stem."""
 
     id: str
-    image: bytes  # as it lies on disk
+    image: bytes  # the encoded file
     sha256: str
     path: Path
     held_out: bool  # belongs to the validation split
-    scene: str | None = None  # what it shows, where a caption tells it
+    scene: str | None = None  # what it shows, if a caption says so
 
     @property
     def style(self) -> str:

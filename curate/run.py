@@ -88,8 +88,8 @@ def run(
 ) -> RunResult:
     """Build the corpus of a recipe, then audit it and draw its report.
 
-    What is committed already is skipped. Raises SettingsChanged before anything is written when
-    expensive output of other settings lies there, CorpusLocked while another process writes, and
+    Committed units are skipped. Raises SettingsChanged, before anything is written, if expensive output
+    was made with other settings, CorpusLocked while another process writes, and
     SourceEmpty for a source without pairs, unless `allow_empty`.
     """
     results = run_stages(

@@ -1,4 +1,4 @@
-"""Models that a recipe names: whether each is there, and whether all of its files are."""
+"""The models that a recipe names: whether each exists and is complete."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ NOT_ARRIVED = (
     "zeros",
     "git-lfs pointer",
     "html",
-)  # what stands for a file that is missing
+)  # what is found where a download is missing
 
 
 @dataclass(frozen=True, slots=True)
 class RequiredModel:
-    """A model that a stage reads: its keys in the recipe, and its name or path."""
+    """A model that a stage loads: its keys in the recipe, and its name or path."""
 
     key: str  # several are joined by commas
     name: str
 
 
 def required_models(recipe: Recipe, stages: Collection[str]) -> list[RequiredModel]:
-    """The models that the stages read, in the order of the recipe, each once."""
+    """The models that the stages load, each once, in the order of the recipe."""
     keys: dict[str, list[str]] = {}
     for model in named_models(recipe, stages):
         keys.setdefault(model.name, []).append(model.key)
@@ -65,7 +65,7 @@ def scorer_models(spec: Any) -> Iterator[RequiredModel]:
 
 
 def check_model_files(model: RequiredModel) -> str:
-    """Where a model lies. Raises WeightsError when it is missing or one of its files is."""
+    """The path of a model. Raises WeightsError if it or one of its files is missing."""
     try:
         path = find_model(model.name)
         if path.is_file():
@@ -108,7 +108,7 @@ def check_directory(folder: Path) -> None:
 
 
 def require_components(folder: Path) -> None:
-    """Raise WeightsError when a pipeline's directory lacks one of its parts."""
+    """Raise WeightsError if a pipeline's directory lacks one of its parts."""
     for name, value in read_json(folder / "model_index.json").items():
         named = isinstance(value, list) and len(value) == 2 and None not in value
         if named and not (folder / name).is_dir():

@@ -109,7 +109,7 @@ def evaluate(
     style_judge = None if csd is None else CsdEncoder.open(csd, device=place)
     dino_judge = None if dino is None else DinoEncoder.open(dino, device=place)
     total = len(model) * len(references) * len(texts) * seeds
-    with Bar("evaluate", total=total, unit="pictures") as bar:
+    with Bar("evaluate", total=total, unit="images") as bar:
         found = measure(
             (open_model(name, device=device, dtype=dtype) for name in model),
             references,

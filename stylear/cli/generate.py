@@ -86,7 +86,7 @@ def generate(
         warnings.append(message)
         say_warning(message)
 
-    with Bar("generate", total=total, unit="pictures") as bar:
+    with Bar("generate", total=total, unit="images") as bar:
         lines = write_gallery(
             opened,
             references,
