@@ -18,7 +18,7 @@ RecipeArgument = Annotated[
 ]
 StageRecipe = Annotated[
     Path | None,
-    typer.Argument(metavar="[RECIPE]", help="A recipe; by default the one in the corpus."),
+    typer.Argument(metavar="RECIPE", help="A recipe; by default the one in the corpus."),
 ]
 OutOption = Annotated[
     Path,
