@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -41,6 +41,8 @@ class StageInputs:
     code_version: str
     inputs: Sequence[str] = ()  # sha256 of what it is made of
     weights: Sequence[str] = ()  # fingerprints of the models
+    growable: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
+    """Settings that may differ from those of an older unit: whether (old, new) is such a growth."""
 
     @property
     def fingerprint(self) -> str:
@@ -271,7 +273,12 @@ def stage_family(stage: str) -> str:
 
 def describe_differences(entry: Entry, made: StageInputs, *, inputs: bool = True) -> list[str]:
     """What differs between a committed unit and how it would be made now, in words."""
-    old, new = flatten_settings(entry.settings), flatten_settings(made.settings)
+    grown = {
+        key: entry.settings[key]
+        for key, extends in made.growable.items()
+        if key in entry.settings and extends(entry.settings[key], made.settings[key])
+    }
+    old, new = flatten_settings(entry.settings), flatten_settings({**made.settings, **grown})
     found = [
         f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
         for key in sorted({*old, *new})

@@ -26,7 +26,7 @@ def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
 
 def read_raw(
     recipe: Recipe,
-    work: Path,
+    work: Path | None,
     only: Container[str] | None = None,
     *,
     allow_empty: bool = False,
@@ -35,9 +35,9 @@ def read_raw(
 
     Every row, file and sample is a pair; what cannot be used is dropped with a reason. Keys are
     unique: what came before is dropped with duplicate-row. The same sources give the same pairs;
-    downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded:
-    they come without an image. Raises SourceError and RecipeError, and SourceEmpty for a source without a
-    pair, unless `allow_empty`: then that is said and the next one read.
+    downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded,
+    without `work` none is: such pairs come without an image. Raises SourceError and RecipeError, and
+    SourceEmpty for a source without a pair, unless `allow_empty`: then that is said and the next one read.
     """
     from stylear.curate.fetch.ingest import STAGE
 
@@ -84,7 +84,7 @@ def source_name(source: Any) -> str:
 
 
 def open_source(
-    source: Any, work: Path, recipe: Recipe, only: Container[str] | None = None
+    source: Any, work: Path | None, recipe: Recipe, only: Container[str] | None = None
 ) -> Iterator[Pair]:
     """The pairs of one source with the bytes as they came."""
     from stylear.curate.fetch.folder import folder_pairs
@@ -97,7 +97,7 @@ def open_source(
         case "mini":
             return mini_pairs(source, recipe.seed)
         case "folder":
-            return folder_pairs(source, recipe.seed)
+            return folder_pairs(source, recipe.seed, recipe.base)
         case "parquet":
             return parquet_pairs(source, recipe.seed)
         case "shards":

@@ -27,6 +27,13 @@ VERSION = 2  # raise when the same URLs and limits should be downloaded again
 LOG = "downloads.log"
 TEMPORARY = "tmp"  # of the downloading processes
 FETCHED_AT = "_fetched_at"  # a detail that fetch takes out again: it differs in every run
+EVIDENCE = {  # what the guard notes about a download -> the detail of the pair
+    "final_url": "final_url",
+    "status": "http_status",
+    "content_type": "content_type",
+    "directives": "opt_out_headers",
+    "fetched_at": FETCHED_AT,
+}
 
 # What urllib and img2dataset say -> the reason a pair is dropped for; the first match wins.
 REASONS = (
@@ -341,9 +348,7 @@ class Block:
 
 def evidence_of(entry: Mapping[str, Any]) -> dict[str, Scalar]:
     """What the guard noted about a download, under the names that a pair's details give it."""
-    names = {"final_url": "final_url", "status": "http_status", "content_type": "content_type"}
-    names |= {"directives": "opt_out_headers", "fetched_at": FETCHED_AT}
-    return {name: entry[key] for key, name in names.items() if entry.get(key) is not None}
+    return {name: entry[key] for key, name in EVIDENCE.items() if entry.get(key) is not None}
 
 
 def _python_path() -> str:

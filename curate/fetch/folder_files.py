@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stylear.curate.corpus.layout import LEDGER, RECIPE
 from stylear.curate.fetch.captions import caption_in
 from stylear.curate.fetch.lists.text import decode_bytes
 from stylear.curate.fetch.sniff import NEEDED, sniff_format
@@ -56,21 +57,28 @@ def find_images(folder: Path) -> list[FolderFile]:
 
 
 def walk_images(folder: Path) -> Iterator[FolderFile]:
-    """The pictures below `folder` in no order; each folder is entered once, however it is linked."""
+    """The pictures below `folder` in no order."""
     root = folder.resolve()
+    for path in walk_files(folder):
+        if is_picture(path):
+            linked = not path.resolve().is_relative_to(root)
+            yield FolderFile(path.relative_to(folder).as_posix(), linked)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """The files below `folder`, without hidden ones and what lies in a corpus that was written there.
+
+    Each folder is entered once, however it is linked.
+    """
     entered: set[Path] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = Path(place).resolve()
-        if real in entered:
+        if real in entered or (Path(place, LEDGER).is_dir() and Path(place, RECIPE).is_file()):
             folders.clear()
             continue
         entered.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in JUNK_FOLDERS)
-        for name in sorted(files):
-            path = Path(place, name)
-            if not name.startswith(".") and is_picture(path):
-                linked = not path.resolve().is_relative_to(root)
-                yield FolderFile(path.relative_to(folder).as_posix(), linked)
+        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
 
 
 def is_picture(path: Path) -> bool:

@@ -40,6 +40,7 @@ FORMATS = (
 MAX_PROFILE_BYTES = 4_000_000
 END_OF_JPEG = b"\xff\xd9"
 ORIENTATION = 0x0112  # the EXIF tag
+INGESTED = ("source_width", "source_height", "source_format", "truncated")  # details added here
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 

@@ -21,7 +21,7 @@ from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.corpus.storage import remove_path, work_folder
 from stylear.curate.fetch import ingest
-from stylear.curate.fetch.step import STAGE, fetch_inputs, finish, state_of
+from stylear.curate.fetch.step import STAGE, finish, hash_inputs
 from stylear.curate.fetch.times import untimed, write_times
 from stylear.curate.fetch.urls import downloaded, plans
 from stylear.curate.stage import Build, committed_shards, paths_in_corpus
@@ -66,10 +66,14 @@ def refill(
     """
     result = take_over(build, before_change)
     result.followed = [s for s in STAGES if s in {*result.followed, *followed}]
-    made = fetch_inputs(build.recipe)
-    made = StageInputs(made.settings, made.code_version, [state_of(s) for s in build.recipe.raw])
+    made = hash_inputs(build)
     entries = {entry.unit: entry for entry in committed_shards(build, STAGE)}
-    build.ledger.is_current(STAGE, ALL, made)  # raises when settings or sources are others
+    finished = build.ledger.entry(STAGE, ALL)
+    if finished is None or finished.fingerprint != made.fingerprint:
+        raise UsageError(
+            f"{build.corpus}: the sources or their settings have changed since they were fetched",
+            hint="run `stylear curate run RECIPE --out CORPUS` first; it fetches what is new",
+        )
     wanted, found = failed(build, entries, statuses)
     if result.units and not wanted:
         return result
@@ -89,7 +93,7 @@ def refill(
             result.filled[reason] += pair.kept
         if any(pair.verdict.reason != wanted[key][1] for key, pair in new.items()):
             write_times(build.corpus, unit, {**_times(build, unit), **times})
-            entry = _prepare(build, entries[unit], made, new, result.followed)
+            entry = _prepare(build, entries[unit], new, result.followed)
             _replace(build, entry, before_change)
             result.units += [] if unit in result.units else [unit]
     finish(build, made, len(result.units))
@@ -108,8 +112,9 @@ def take_over(build: Build, before_change: Callable[[str], None]) -> Refilled:
         _replace(build, entry, before_change)
         result.units.append(entry.unit)
         result.followed = list(entry.note["followed"])
-    if entries:
-        finish(build, _made(entries[0]), len(entries))
+    finished = build.ledger.entry(STAGE, ALL)
+    if entries and finished is not None:
+        finish(build, _made(finished), len(entries))
     return result
 
 
@@ -158,16 +163,14 @@ def _asked_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator[t
                 yield wanted[pair.key][0], pair
 
 
-def _prepare(
-    build: Build, entry: Entry, made: StageInputs, new: dict[str, Pair], followed: Sequence[str]
-) -> Entry:
+def _prepare(build: Build, entry: Entry, new: dict[str, Pair], followed: Sequence[str]) -> Entry:
     """One shard with its new pairs in their old places, beside the corpus."""
     old = shards.read_shard(build.corpus / "raw" / f"{entry.unit}.tar")
     pairs = (new.get(pair.key, pair) for pair in old)
     beside = Ledger(build.corpus / REFILL)
     info = shards.write_shard(beside.corpus / "raw", int(entry.unit), pairs)
     note = {"shard": entry.note, "followed": list(followed)}
-    return _commit(beside, entry.unit, made, info, note)
+    return _commit(beside, entry.unit, _made(entry), info, note)
 
 
 def _replace(build: Build, entry: Entry, before_change: Callable[[str], None]) -> None:

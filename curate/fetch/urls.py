@@ -53,22 +53,24 @@ class Planned:
 
 def url_pairs(
     source: UrlsSource,
-    work: Path,
+    work: Path | None,
     max_pixels: int,
     only: Container[str] | None = None,
     seed: int = 0,
 ) -> Iterator[Pair]:
     """A pair for every row of the list, in list order, with the downloaded bytes as its image.
 
-    Finished downloads lie in `work` and are used again. With `only`, other keys are not
-    downloaded. Rows that are not downloaded either: no-caption,
+    Finished downloads lie in `work` and are used again; without it nothing is downloaded. With `only`,
+    other keys are not downloaded. Rows that are not downloaded either: no-caption,
     not-http, bad-url, duplicate-row (same URL and caption as an earlier row). Raises SourceError for
     a list that cannot be read, and when fewer downloads succeed than `min_success` asks for.
     """
     paths = find_lists(source.path)
     planned = plans(source, seed)
-    if only is not None:  # a few that are wanted back, each with an outcome of its own
-        source = source.model_copy(update={"min_success": 0.0})
+    if work is None:
+        yield from (plan.pair for plan in planned)
+        return
+    if only is not None:
         planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
     with Bar(f"download {source.path.name}", total=_total(source, paths), unit="URLs") as bar:
         yield from downloaded(planned, source, work, max_pixels, bar.advance)

@@ -109,7 +109,7 @@ def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
     if "fetch" in stages:
         from stylear.curate.fetch import step as fetch
 
-        found["fetch"] = fetch.fetch_inputs(recipe)
+        found["fetch"] = fetch.fetch_inputs(recipe, ledger)
     if "synthesize" in stages and recipe.references:
         from stylear.curate.synthesize import step as synthesize
 

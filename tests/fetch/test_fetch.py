@@ -17,6 +17,7 @@ from PIL import Image
 from stylear.curate.corpus.captions import MAX_CAPTION, clean_caption, clean_details, plain_source
 from stylear.curate.fetch import fetch_raw, mini
 from stylear.curate.fetch.download import reason_of
+from stylear.curate.fetch.growth import source_settings
 from stylear.curate.recipe import check_recipe
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import Pair, content_id
@@ -153,6 +154,23 @@ def test_a_folder_gives_the_same_pairs_wherever_it_lies(tmp_path: Path) -> None:
         (folder / "a.txt").write_text("an apple", "utf-8")
         found.append(fetch(tmp_path / place, {"type": "folder", "path": "photos"}))
     assert found[0] == found[1]
+
+
+def test_the_folder_of_the_recipe_itself_gives_the_same_pairs_wherever_it_lies(
+    tmp_path: Path,
+) -> None:
+    found, settings = [], []
+    for place in ("here", "there"):
+        (tmp_path / place / "below").mkdir(parents=True)
+        (tmp_path / place / "below" / "a.png").write_bytes(picture())
+        (tmp_path / place / "below" / "a.txt").write_text("an apple", "utf-8")
+        source = {"type": "folder", "path": "."}
+        found.append(fetch(tmp_path / place, source))
+        recipe = check_recipe({"name": "test", "raw": [source]}, tmp_path / place)
+        settings.append(source_settings(recipe.raw[0], recipe.base))
+    assert found[0] == found[1]
+    assert found[0][0].origin.source == "folder:below/a.png"
+    assert settings[0] == settings[1]
 
 
 def test_links_that_leave_the_folder_are_not_followed(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_sources_that_changed_stop_the_run(tmp_path: Path) -> None:
     recipe = make_recipe(tmp_path)
     runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)
     (tmp_path / "photos" / "p003.png").unlink()
-    with pytest.raises(SettingsChanged, match="what it is made of has changed"):
+    with pytest.raises(SettingsChanged, match=r"1 changed \(folder:photos/p003\.png\)"):
         runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)
     done = runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1, redo="fetch")
     assert (done[0].rows_in, done[0].dropped) == (12, {"missing-file": 1})
