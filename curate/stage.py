@@ -128,12 +128,8 @@ def file_digests(entry: Entry) -> list[str]:
 def committed_shards(build: Build, stage: str) -> list[Entry]:
     """The committed shards of a stage. Raises CorpusError if the stage is not finished."""
     found = [entry for entry in build.ledger.entries(stage) if entry.unit.isdigit()]
-<<<<<<< HEAD
-    if build.ledger.entry(stage, ALL) is None:
-=======
     finished = build.ledger.entry(stage, ALL)
-    if not found or finished is None or finished.rows_in != sum(e.rows_in for e in found):
->>>>>>> b74f817 (Grow a corpus: append new rows of the sources as new raw shards)
+    if finished is None or finished.rows_in != sum(entry.rows_in for entry in found):
         raise CorpusError(
             f"{build.corpus}: stage {stage} is not finished",
             hint=f"run `stylear curate {stage} --out {build.corpus}` first, or all stages with"

@@ -107,7 +107,9 @@ def append_new_rows(build: Build, made: StageInputs) -> int:
         (build.corpus / MANIFEST).unlink(missing_ok=True)
     only = NewKeys(CommittedRows(build.corpus, finished)) if finished else None
     pairs = (
-        pair for pair in read_raw(recipe, work_folder(build.corpus), only) if pair.key not in rows
+        pair
+        for pair in read_raw(recipe, work_folder(build.corpus), only, allow_empty=build.allow_empty)
+        if pair.key not in rows
     )
     count = 0
     with (
