@@ -17,6 +17,7 @@ from stylear.curate.corpus.layout import (
     FETCHED,
     MANIFEST,
     MIX,
+    PLAN,
     RECIPE,
     REFILL,
     REPORT,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 Step = Callable[[Build], StageResult]
 OUTPUTS = {
     "fetch": ("raw", FETCHED, WORK, REFILL),
-    "synthesize": ("stylized",),
+    "synthesize": ("stylized", PLAN),
     "score": ("scores",),
     "filter": (VERDICTS, COLUMNS, DIVERSITY),
     "mix": ("train", "val", MIX),
@@ -209,8 +210,10 @@ def _remove_derived(corpus: Path, unit: str) -> None:
     """Remove what was derived from a raw shard that is about to change; cheap stages notice by themselves."""
     ledger = Ledger(corpus)
     (corpus / MANIFEST).unlink(missing_ok=True)
-    ledger.remove("synthesize")
-    remove_path(corpus / "stylized")
+    for stage in [stage for stage in ledger.stages() if stage_family(stage) == "synthesize"]:
+        ledger.remove(stage)
+    for name in OUTPUTS["synthesize"]:
+        remove_path(corpus / name)
     for stage in ledger.stages():
         for entry in ledger.entries(stage) if stage_family(stage) == "score" else ():
             if entry.unit == f"raw-{unit}" or entry.unit.startswith("stylized-"):

@@ -24,6 +24,7 @@ VERDICTS = "verdicts.parquet"
 COLUMNS = "columns.parquet"  # what the rules of the filter compare
 DIVERSITY = "diversity.json"
 MIX = "mix.parquet"
+PLAN = "plan"  # what each growth of the corpus adds to what is synthesised
 LEDGER = "ledger"
 REPORT = "report"
 LOCK = ".lock"
