@@ -17,6 +17,7 @@ from stylear.curate import run as runner
 from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.shards import iter_pairs
+from stylear.curate.corpus.split import split_of
 from stylear.errors import SettingsChanged
 
 SYNTHESIZE = {"backend": "statistics", "contents": 12, "candidates": 2, "shard_pairs": 6}
@@ -29,9 +30,11 @@ def run(root: Path, corpus: Path | None = None, **synthesize: Any) -> dict[str, 
     return {result.stage: result.new for result in done.results}
 
 
-def add_style(root: Path, number: int = 6) -> str:
-    picture(1000 + number).save(root / "styles" / f"s{number:03d}.png")
-    return f"s{number:03d}"
+def add_style(root: Path) -> str:
+    """A further style reference of the train split; its id."""
+    name = next(name for n in range(6, 99) if split_of(name := f"s{n:03d}", 0, 0.25) == "train")
+    picture(2000).save(root / "styles" / f"{name}.png")
+    return name
 
 
 def add_photos(root: Path, numbers: range) -> None:
@@ -179,9 +182,9 @@ def test_a_growth_that_is_killed_ends_with_the_same_bytes(home: Path, point: str
     add_style(home)
     add_photos(home, range(24, 27))
     shutil.copytree(home / "corpus", home / "whole")
-    run(home, home / "whole", contents=15)
+    run(home, home / "whole", contents=21)
     kill(home, home / "corpus", point)
-    run(home, contents=15)
+    run(home, contents=21)
     assert tree(home / "corpus") == tree(home / "whole")
 
 
@@ -205,10 +208,11 @@ def test_a_damaged_plan_is_planned_again(home: Path) -> None:
 
 
 def test_the_plan_lists_what_each_growth_added(home: Path) -> None:
-    add_style(home)
+    new = add_style(home)
     run(home)
     tables = [read_table(home / "corpus" / "plan" / f"0000{n}.parquet") for n in range(2)]
-    assert [table.num_rows for table in tables] == [12, 2]
+    assert tables[0].num_rows == 12
+    assert set(tables[1]["reference"].to_pylist()) == {new}
     assert tables[0].column_names == [
         "key", "caption", "content", "original", "reference", "reference_sha256",
     ]  # fmt: skip
