@@ -195,10 +195,10 @@ def make_splits(corpus: Path) -> None:
 
 
 def run_urls(corpus: Path) -> int:
-    from stylear.curate.fetch.urls import plans
+    from stylear.curate.fetch.urls import plan_rows
     from stylear.curate.recipe import UrlsSource
 
-    return sum(1 for _ in plans(UrlsSource(type="urls", path=corpus / LIST)))
+    return sum(1 for _ in plan_rows(UrlsSource(type="urls", path=corpus / LIST)))
 
 
 def run_plan(corpus: Path) -> int:

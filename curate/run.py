@@ -41,7 +41,7 @@ from stylear.curate.stage import Build, StageResult
 from stylear.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
-    from stylear.curate.fetch.retry import Refilled
+    from stylear.curate.fetch.retry import RetryResult
 
 Step = Callable[[Build], StageResult]
 OUTPUTS = {
@@ -163,12 +163,12 @@ def run_stages(
 
 def retry(
     recipe: Recipe, corpus: Path, statuses: Sequence[str], *, workers: int = 0
-) -> tuple[Refilled, list[StageResult]]:
+) -> tuple[RetryResult, list[StageResult]]:
     """Retry the downloads that failed for the given reasons, then redo the later stages that had run.
 
     Scores of unchanged shards are kept. Raises UsageError if no download failed for such a reason.
     """
-    from stylear.curate.fetch.retry import forget, refill
+    from stylear.curate.fetch.retry import finish_retry, retry_downloads
 
     if in_process(corpus):
         workers = 1
@@ -178,9 +178,9 @@ def retry(
         build = Build(corpus, recipe, workers)
         check_settings(build)
         remove_unfinished(corpus)
-        refilled = refill(build, statuses, followed, lambda unit: _remove_derived(corpus, unit))
+        refilled = retry_downloads(build, statuses, followed, lambda unit: _remove_derived(corpus, unit))
         if not refilled.followed:
-            forget(corpus, [])
+            finish_retry(corpus, [])
     if not refilled.units or not refilled.followed:
         return refilled, []
     results = run_stages(refilled.followed, recipe, corpus, workers=workers)
@@ -193,17 +193,17 @@ def retry(
 def _resume_retry(build: Build) -> None:
     """Install the shards that a killed retry had finished but not yet installed."""
     if (build.corpus / REFILL).is_dir():
-        from stylear.curate.fetch.retry import take_over
+        from stylear.curate.fetch.retry import resume_retry
 
-        take_over(build, lambda unit: _remove_derived(build.corpus, unit))
+        resume_retry(build, lambda unit: _remove_derived(build.corpus, unit))
 
 
 def _finish_retry(corpus: Path, redone: Collection[str]) -> None:
     """Remove the recovery state of a retry once the later stages are redone."""
     if (corpus / REFILL).is_dir():
-        from stylear.curate.fetch.retry import forget
+        from stylear.curate.fetch.retry import finish_retry
 
-        forget(corpus, redone)
+        finish_retry(corpus, redone)
 
 
 def _remove_derived(corpus: Path, unit: str) -> None:

@@ -68,6 +68,6 @@ def compare_keys(where: str, expected: Texts, found: Texts) -> Iterator[Differen
         yield Difference("keys", where, f"key {key.decode()}", "no such key")
     for key in np.setdiff1d(found, expected):
         yield Difference("keys", where, f"no key {key.decode()}", "the key")
-    repeated = found[Index(found).repeated()]
+    repeated = found[Index(found).find_repeated()]
     for key, more in zip(*np.unique(repeated, return_counts=True), strict=True):
         yield Difference("keys", where, f"key {key.decode()} once", f"{more + 1} times")

@@ -22,9 +22,9 @@ from stylear.curate.corpus.columns import (
     Places,
     combine_chunks,
     concatenate,
+    count_repeated,
     first_occurrence,
     hash_identities,
-    is_repeated,
     to_bytes,
 )
 from stylear.curate.corpus.layout import KINDS
@@ -75,7 +75,7 @@ def read_pairs(corpus: Path) -> Candidates:
     found = concatenate_candidates(
         read_columns_of(table) for kind in KINDS for _, table in read_tables(corpus / kind, ROW)
     )
-    if twice := is_repeated(to_bytes(found.key)):
+    if twice := count_repeated(to_bytes(found.key)):
         raise CorpusError(f"{corpus}: {twice} keys come twice in raw and stylized")
     return found
 

@@ -38,7 +38,7 @@ def concatenate(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             else:
                 lists.setdefault(name, []).append(column)
     return {name: pa.concat_arrays(lists.pop(name)) for name in list(lists)} | {
-        name: array.done() for name, array in arrays.items()
+        name: array.finish() for name, array in arrays.items()
     }
 
 
@@ -59,7 +59,7 @@ class GrowableArray:
         self._data[self._size : end] = column
         self._size = end
 
-    def done(self) -> NDArray[Any]:
+    def finish(self) -> NDArray[Any]:
         """All rows."""
         self._data.resize((self._size, *self._data.shape[1:]), refcheck=False)
         return self._data
@@ -114,7 +114,7 @@ def to_bytes(column: pa.Array) -> Texts:
     for start in range(0, len(column), SLICE):
         part = [(text or "").encode() for text in column.slice(start, SLICE).to_pylist()]
         found.add(np.array(part, "S"))
-    return found.done()
+    return found.finish()
 
 
 def hash_identities(column: pa.Array) -> Ids:
@@ -174,7 +174,7 @@ def sortable_keys(column: NDArray[Any]) -> list[NDArray[Any]]:
     return list(np.ascontiguousarray(column).view(np.uint64).reshape(-1, 2).T)
 
 
-def is_repeated(column: Texts) -> int:
+def count_repeated(column: Texts) -> int:
     """How many texts stood before."""
     ordered = np.sort(column)
     return int((ordered[1:] == ordered[:-1]).sum())
@@ -195,7 +195,7 @@ class Index:
         places = self._order[np.minimum(at, len(self.texts) - 1)]
         return np.where(self.texts[places] == wanted, places, -1)
 
-    def repeated(self) -> Places:
+    def find_repeated(self) -> Places:
         """Places of texts that stood before."""
         ordered = self.texts[self._order]
         return np.sort(self._order[1:][ordered[1:] == ordered[:-1]])

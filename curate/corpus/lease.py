@@ -65,8 +65,8 @@ class Lease:
     def acquire(self) -> None:
         """Take the lease and keep it. Raises CorpusLocked naming who has it."""
         for left in reversed(range(TRIES)):
-            self._put()
-            living, dead = self.others()
+            self._write()
+            living, dead = self.list_others()
             if not living:
                 break
             self.path.unlink(missing_ok=True)
@@ -82,7 +82,7 @@ class Lease:
             path.unlink(missing_ok=True)
         self._thread.start()
 
-    def others(self) -> tuple[list[dict[str, Any]], list[ObjectPath]]:
+    def list_others(self) -> tuple[list[dict[str, Any]], list[ObjectPath]]:
         """What the living leases of others say, and where the dead ones lie."""
         now = self.path.modified()
         living, dead = [], []
@@ -110,9 +110,9 @@ class Lease:
         with suppress(OSError):  # it expires by itself
             self.path.unlink(missing_ok=True)
 
-    def _put(self, renewals: int = 0) -> None:
-        told = {"host": socket.gethostname(), "renewals": renewals, **describe_process()}
-        self.path.write_bytes(json.dumps(told).encode())
+    def _write(self, renewals: int = 0) -> None:
+        holder = {"host": socket.gethostname(), "renewals": renewals, **describe_process()}
+        self.path.write_bytes(json.dumps(holder).encode())
         self._renewed = time.time()
 
     def _renew(self) -> None:
@@ -122,8 +122,8 @@ class Lease:
             renewals += 1
             with suppress(OSError):  # told by `require` when it goes on for too long
                 late = time.time() - self._renewed > LEASE_S / 2
-                self._put(renewals)
-                if late and self.others()[0]:
+                self._write(renewals)
+                if late and self.list_others()[0]:
                     self._lost = True
                     self.path.unlink(missing_ok=True)
 

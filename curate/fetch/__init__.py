@@ -87,22 +87,22 @@ def open_source(
     source: Any, work: Path | None, recipe: Recipe, only: Container[str] | None = None
 ) -> Iterator[Pair]:
     """The pairs of one source with the bytes as they came."""
-    from stylear.curate.fetch.folder import folder_pairs
-    from stylear.curate.fetch.mini import mini_pairs
-    from stylear.curate.fetch.parquet_images import parquet_pairs
-    from stylear.curate.fetch.shards import shard_pairs
-    from stylear.curate.fetch.urls import url_pairs
+    from stylear.curate.fetch.folder import read_folder
+    from stylear.curate.fetch.mini import read_mini
+    from stylear.curate.fetch.parquet_images import read_parquet_images
+    from stylear.curate.fetch.shards import read_tars
+    from stylear.curate.fetch.urls import read_urls
 
     match source.type:
         case "mini":
-            return mini_pairs(source, recipe.seed)
+            return read_mini(source, recipe.seed)
         case "folder":
-            return folder_pairs(source, recipe.seed, recipe.base)
+            return read_folder(source, recipe.seed, recipe.base)
         case "parquet":
-            return parquet_pairs(source, recipe.seed)
+            return read_parquet_images(source, recipe.seed)
         case "shards":
-            return shard_pairs(source, recipe.seed)
+            return read_tars(source, recipe.seed)
         case "urls":
-            return url_pairs(source, work, recipe.image.max_pixels, only, recipe.seed)
+            return read_urls(source, work, recipe.image.max_pixels, only, recipe.seed)
         case other:
             raise AssertionError(f"a source of type {other!r} passed the recipe")

@@ -26,7 +26,7 @@ MAX_IDLE = 128  # connections kept open for the next request
 IDLE_S = 5.0  # many servers close after five seconds
 
 
-def embedded(address: IPAddress) -> IPAddress:
+def unwrap_ipv4(address: IPAddress) -> IPAddress:
     """The IPv4 address inside an IPv6 address that only wraps one; else the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
@@ -46,7 +46,7 @@ def is_allowed(text: str, networks: Sequence[IPNetwork] = ()) -> bool:
         literal: IPAddress = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return False
-    address = embedded(literal)
+    address = unwrap_ipv4(literal)
     for network in networks:
         if (address.version == network.version and address in network) or (
             literal.version == network.version and literal in network
@@ -56,7 +56,7 @@ def is_allowed(text: str, networks: Sequence[IPNetwork] = ()) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or local)
 
 
-class Names:
+class Resolver:
     """Addresses of hosts, every one of them checked; a name is asked for once a minute at most."""
 
     def __init__(self, networks: Sequence[IPNetwork]) -> None:
@@ -85,14 +85,14 @@ class Names:
         return addresses
 
 
-class Deadline(io.RawIOBase):
+class DeadlineSocket(io.RawIOBase):
     """A connected socket whose every wait ends at `timeout_s` and at `until`, whichever is first."""
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock, self._timeout_s, self.until = sock, timeout_s, 0.0
         self._wait_s = 0.0  # as the socket has it; to set it is a system call
 
-    def _arm(self) -> None:
+    def _set_timeout(self) -> None:
         left = self.until - time.monotonic()
         if left <= 0:
             raise Refused("timeout", "no end before the deadline")
@@ -105,11 +105,11 @@ class Deadline(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._arm()
+        self._set_timeout()
         return self._sock.recv_into(buffer)
 
     def sendall(self, data: bytes) -> None:
-        self._arm()
+        self._set_timeout()
         self._sock.sendall(data)
 
     def makefile(self, *_: object) -> io.BufferedReader:
@@ -132,22 +132,22 @@ class Connection(http.client.HTTPConnection):
     """One connection to a checked address; for https the certificate must be that of the host."""
 
     def __init__(
-        self, place: tuple[str, str, int], names: Names, timeout_s: float, tls: ssl.SSLContext
+        self, place: tuple[str, str, int], names: Resolver, timeout_s: float, tls: ssl.SSLContext
     ) -> None:
         self.place, self.used, self.idle_since = place, False, 0.0
         self._names, self._timeout_s, self._tls_context = names, timeout_s, tls
         self.default_port = 443 if place[0] == "https" else 80
         super().__init__(place[1], place[2])
-        self.wire: Deadline | None = None
+        self.wire: DeadlineSocket | None = None
 
     def open(self, until: float) -> None:
         """Connect unless connected; `until` bounds everything up to the next call. Raises OSError."""
         if self.wire is None:
             scheme, host, port = self.place
-            sock = self._connected(self._names.addresses(host, port), port, until)
+            sock = self._connect(self._names.addresses(host, port), port, until)
             if scheme == "https":
-                sock = self._secure(sock, host)
-            self.wire = Deadline(sock, self._timeout_s)
+                sock = self._wrap_tls(sock, host)
+            self.wire = DeadlineSocket(sock, self._timeout_s)
             self.sock = self.wire
         self.wire.until = until
 
@@ -158,14 +158,14 @@ class Connection(http.client.HTTPConnection):
             self.wire.end()
         self.wire, self.used = None, False
 
-    def _secure(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
+    def _wrap_tls(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
         try:
             return self._tls_context.wrap_socket(sock, server_hostname=host)
         except BaseException:
             sock.close()
             raise
 
-    def _connected(self, addresses: list[str], port: int, until: float) -> socket.socket:
+    def _connect(self, addresses: list[str], port: int, until: float) -> socket.socket:
         for left, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
             wait_s = min(self._timeout_s, until - time.monotonic())
             if wait_s <= 0:
@@ -181,10 +181,10 @@ class Connection(http.client.HTTPConnection):
         raise Refused("timeout", "no connection before the deadline")
 
 
-class Connections:
+class ConnectionPool:
     """Idle connections by place, and new ones; safe to share among threads."""
 
-    def __init__(self, names: Names, timeout_s: float) -> None:
+    def __init__(self, names: Resolver, timeout_s: float) -> None:
         self._new = functools.partial(
             Connection, names=names, timeout_s=timeout_s, tls=ssl.create_default_context()
         )

@@ -48,7 +48,7 @@ REASONS = (
 )
 
 
-def reason_of(error: str | None) -> str:
+def classify_error(error: str | None) -> str:
     """The kebab-case reason for an error message of img2dataset."""
     text = error or ""
     if refused := re.search(r"refused\[([a-z-]+)\]", text):
@@ -169,7 +169,9 @@ class Downloads:
         self._wait(self.place(urls))
         try:
             with Block(self.place(urls)) as block:
-                return Counter(reason_of(e["error"]) if e["error"] else None for e in block.rows)
+                return Counter(
+                    classify_error(e["error"]) if e["error"] else None for e in block.rows
+                )
         except (Damaged, KeyError, TypeError):
             return Counter()  # `results` downloads it again
 
@@ -333,9 +335,9 @@ class Block:
         """What came of the URL in this row."""
         try:
             entry = self.rows[row]
-            evidence = evidence_of(entry)
+            evidence = read_evidence(entry)
             if entry["error"] is not None:
-                return Download(b"", reason_of(entry["error"]), None, evidence)
+                return Download(b"", classify_error(entry["error"]), None, evidence)
             self._images.seek(entry["start"])
             data = self._images.read(entry["bytes"])
             sha256 = entry["sha256"]
@@ -346,7 +348,7 @@ class Block:
         return Download(data, None, sha256, evidence)
 
 
-def evidence_of(entry: Mapping[str, Any]) -> dict[str, Scalar]:
+def read_evidence(entry: Mapping[str, Any]) -> dict[str, Scalar]:
     """What the guard noted about a download, under the names that a pair's details give it."""
     return {name: entry[key] for key, name in EVIDENCE.items() if entry.get(key) is not None}
 

@@ -49,7 +49,7 @@ class Item:
     reason: str | None = None
 
 
-def folder_pairs(source: FolderSource, seed: int = 0, base: Path | None = None) -> Iterator[Pair]:
+def read_folder(source: FolderSource, seed: int = 0, base: Path | None = None) -> Iterator[Pair]:
     """A pair for every row of the caption lists, then for every image that they do not name.
 
     Without a list (`captions` unset and no captions.csv, metadata.csv, metadata.jsonl or

@@ -52,7 +52,7 @@ class Refusal(Exception):
         self.reason = reason
 
 
-class _Quiet:
+class _SilencedWarnings:
     """While any thread decodes, Pillow's grumbling is not shown to the user.
 
     Warning filters belong to the process, so the first thread in sets them and the last one out
@@ -78,7 +78,7 @@ class _Quiet:
                 self._outside.__exit__(None, None, None)
 
 
-_QUIET = _Quiet()
+_SILENCED = _SilencedWarnings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +117,14 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
         raise Refusal("empty")
     plain = sniff.plain_jpeg(data)
     if plain is not None:
-        details = _checked(*plain, "jpeg", settings)
-        pixels = _plain_pixels(data, *plain, settings)
+        details = _check_header(*plain, "jpeg", settings)
+        pixels = _decode_plain_jpeg(data, *plain, settings)
         if pixels is not None:
-            return _stored(data, pixels, details, settings)
-    with _QUIET, _open(data) as image:
-        details = _checked(image.width, image.height, str(image.format).lower(), settings)
+            return _encode_stored(data, pixels, details, settings)
+    with _SILENCED, _open(data) as image:
+        details = _check_header(image.width, image.height, str(image.format).lower(), settings)
         if settings.fit == "source":
-            return _stored(data, None, details, settings)
+            return _encode_stored(data, None, details, settings)
         # a JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the work; twice the size is left to resample
         image.draft(None, (2 * settings.size, 2 * settings.size))
         try:
@@ -134,10 +134,12 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
                 raise
             picture = _decode_truncated(data, refusal, settings)
             details["truncated"] = True
-    return _stored(data, np.asarray(flatten(picture, settings.background)), details, settings)
+    return _encode_stored(
+        data, np.asarray(flatten(picture, settings.background)), details, settings
+    )
 
 
-def _checked(width: int, height: int, kind: str, settings: ImageSettings) -> dict[str, Scalar]:
+def _check_header(width: int, height: int, kind: str, settings: ImageSettings) -> dict[str, Scalar]:
     """What is known from the header. Raises Refusal: too-many-pixels, too-small."""
     if width * height > settings.max_pixels:
         raise Refusal("too-many-pixels", f"{width}x{height}")
@@ -146,14 +148,16 @@ def _checked(width: int, height: int, kind: str, settings: ImageSettings) -> dic
     return {"source_width": width, "source_height": height, "source_format": kind}
 
 
-def _plain_pixels(data: bytes, width: int, height: int, settings: ImageSettings) -> Pixels | None:
+def _decode_plain_jpeg(
+    data: bytes, width: int, height: int, settings: ImageSettings
+) -> Pixels | None:
     """Of a JPEG without orientation, profile or extra; None: let Pillow say what is wrong with it."""
     if settings.fit == "source":
         return None
     return decode_jpeg(data, shrink_of(width, height, settings.size))
 
 
-def _stored(
+def _encode_stored(
     data: bytes, pixels: Pixels | None, details: dict[str, Scalar], settings: ImageSettings
 ) -> Stored:
     """Pixels as they are kept; without pixels the bytes as they came. Raises Refusal."""
@@ -226,7 +230,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     alpha = None
     if image.mode in SIXTEEN_BIT:
-        image = _eight_bit(image)
+        image = _to_eight_bit(image)
     elif image.mode in ("F", "LAB"):
         raise Refusal("unsupported-pixels", f"mode {image.mode}")  # no agreed white
     elif image.has_transparency_data:
@@ -235,13 +239,13 @@ def to_srgb(image: Image.Image) -> Image.Image:
         image = image.convert("L") if image.mode in ("LA", "La") else whole.convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
-    image = _through_profile(image, profile)
+    image = _apply_profile(image, profile)
     if alpha is not None:
         image.putalpha(alpha)
     return image
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _to_eight_bit(image: Image.Image) -> Image.Image:
     """16-bit grey as 8-bit grey."""
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() > 65535:
@@ -249,7 +253,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 
 
-def _through_profile(image: Image.Image, profile: Any) -> Image.Image:
+def _apply_profile(image: Image.Image, profile: Any) -> Image.Image:
     """RGB in sRGB; a profile that is unreadable or of another mode is as good as none."""
     if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
         try:
@@ -260,10 +264,10 @@ def _through_profile(image: Image.Image, profile: Any) -> Image.Image:
             converted = None
         if converted is not None:
             return converted
-    return _rgb(image)
+    return _to_rgb(image)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     """RGB; a picture that is so already is not copied."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -271,7 +275,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 def flatten(image: Image.Image, background: str) -> Image.Image:
     """RGB; what is transparent shows `background`."""
     if image.mode != "RGBA":
-        return _rgb(image)
+        return _to_rgb(image)
     canvas = Image.new("RGBA", image.size, background)
     canvas.alpha_composite(image)
     return canvas.convert("RGB")

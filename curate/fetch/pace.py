@@ -11,7 +11,7 @@ MAX_PAUSE_S = 3600.0  # a Retry-After beyond that is taken for this
 MAX_HOSTS = 10_000  # remembered at once; those that may be asked anyway are forgotten first
 
 
-class Pace:
+class RateLimiter:
     """At most `requests_per_s` to a host on average (bursts of a second's worth), none while it rests."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Pace:
             self._sleep(delay_s)
         return max(0.0, delay_s)
 
-    def rest(self, host: str, seconds: float) -> None:
+    def back_off(self, host: str, seconds: float) -> None:
         """Leave a host alone for a while."""
         with self._lock:
             now = self._clock()

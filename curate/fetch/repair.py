@@ -11,7 +11,7 @@ from stylear.curate.corpus.repair import SalvagedShard, is_intact, replace_shard
 from stylear.curate.corpus.storage import work_folder
 from stylear.curate.fetch import ingest, read_raw
 from stylear.curate.fetch.growth import arrange_sources
-from stylear.curate.fetch.times import untimed
+from stylear.curate.fetch.times import strip_times
 from stylear.curate.stage import Build
 from stylear.errors import CorpusError, SourceError
 from stylear.pair import Pair, digest
@@ -38,7 +38,7 @@ def repair_from_sources(build: Build, damaged: Collection[Entry]) -> None:
             if left.pair(key) is None
         }
         fetched: dict[str, dict[str, Pair]] = {unit: {} for unit in salvaged}
-        for pair in untimed(
+        for pair in strip_times(
             read_raw(recipe, work_folder(build.corpus), lost.keys(), allow_empty=True), {}
         ):
             if pair.key in lost:

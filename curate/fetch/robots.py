@@ -20,7 +20,7 @@ class Rules:
 
     lines: tuple[tuple[bool, str], ...] = ()
 
-    def allow(self, path: str) -> bool:
+    def is_allowed(self, path: str) -> bool:
         """Whether we may ask for a path (with its query). The longest pattern decides; allow at a tie."""
         found = [(len(rule), allowed) for allowed, rule in self.lines if _matches(rule, path)]
         return max(found, default=(0, True))[1]
@@ -86,7 +86,7 @@ class RobotsCache:
         if isinstance(rules, str):
             return rules
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return None if rules.allow(path) else "robots-disallowed"
+        return None if rules.is_allowed(path) else "robots-disallowed"
 
     def _find_rules(self, site: str) -> Rules | str:
         """The rules of a site, or the reason why there are none to obey."""
@@ -98,7 +98,7 @@ class RobotsCache:
             with self._lock:
                 if site in self._rules:
                     return self._rules[site]
-            rules = self._ask(site)
+            rules = self._fetch_rules(site)
             with self._lock:
                 if len(self._rules) >= MAX_HOSTS:
                     self._rules.pop(next(iter(self._rules)))
@@ -106,7 +106,7 @@ class RobotsCache:
                 self._asking.pop(site, None)
         return rules
 
-    def _ask(self, site: str) -> Rules | str:
+    def _fetch_rules(self, site: str) -> Rules | str:
         try:
             text = self._read(f"{site}/robots.txt")
         except Refused as refused:

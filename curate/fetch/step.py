@@ -27,7 +27,7 @@ from stylear.curate.fetch.growth import (
 )
 from stylear.curate.fetch.repair import repair_from_sources
 from stylear.curate.fetch.source_state import FileHashes, hash_source
-from stylear.curate.fetch.times import untimed, write_times
+from stylear.curate.fetch.times import strip_times, write_times
 from stylear.curate.stage import (
     Build,
     StageResult,
@@ -137,7 +137,7 @@ def commit_shard(
     times: dict[str, float] = {}
     ready = map_ahead(
         partial(ingest.ingest, settings=build.recipe.image),
-        collect_keys(untimed(pairs, times), keys),
+        collect_keys(strip_times(pairs, times), keys),
         threads,
         4 * build.cores,
     )

@@ -25,7 +25,7 @@ HINTS = {  # what to do about the commonest failure
 Outcomes = Mapping[str | None, int]  # reason (None: downloaded) -> downloads
 
 
-class Success:
+class SuccessMonitor:
     """Counts what blocks of downloads came to. A failing run is stopped and what failed is discarded."""
 
     def __init__(self, name: str, min_success: float) -> None:
@@ -42,7 +42,7 @@ class Success:
         total = self._total()
         hopeless = total.total() >= HOPELESS and not total[None]
         if last or hopeless or len(self._window) == WINDOW_BLOCKS:
-            self._judge(total)
+            self._require_enough(total)
 
     def _total(self) -> Counter[str | None]:
         total: Counter[str | None] = Counter()
@@ -50,7 +50,7 @@ class Success:
             total.update(outcomes)
         return total
 
-    def _judge(self, total: Counter[str | None]) -> None:
+    def _require_enough(self, total: Counter[str | None]) -> None:
         tried = total.total()
         if not tried or total[None] >= self._min * tried:
             return

@@ -12,7 +12,7 @@ from stylear.curate.fetch.download import FETCHED_AT
 from stylear.pair import Pair
 
 
-def untimed(pairs: Iterable[Pair], times: dict[str, float]) -> Iterator[Pair]:
+def strip_times(pairs: Iterable[Pair], times: dict[str, float]) -> Iterator[Pair]:
     """Pairs without the time of their download, which goes into `times` by key.
 
     It is the one thing about a download that differs in every run, so it is no part of the shards.

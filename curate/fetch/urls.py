@@ -29,7 +29,7 @@ from stylear.curate.fetch.lists import (
 from stylear.curate.fetch.pixels import prepare
 from stylear.curate.fetch.refused import Refused, plain_url
 from stylear.curate.fetch.subset import Subset
-from stylear.curate.fetch.success import Success
+from stylear.curate.fetch.success import SuccessMonitor
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
@@ -43,7 +43,7 @@ BLOCKS_AHEAD = 4  # asked for before the first is read, so that downloading neve
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedRow:
     """The pair of a row, the URL to download for it (None: dropped already), and the hash to expect."""
 
     pair: Pair
@@ -51,7 +51,7 @@ class Planned:
     sha256: str | None = None
 
 
-def url_pairs(
+def read_urls(
     source: UrlsSource,
     work: Path | None,
     max_pixels: int,
@@ -66,18 +66,18 @@ def url_pairs(
     a list that cannot be read, and when fewer downloads succeed than `min_success` asks for.
     """
     paths = find_lists(source.path)
-    planned = plans(source, seed)
+    planned = plan_rows(source, seed)
     if work is None:
         yield from (plan.pair for plan in planned)
         return
     if only is not None:
         planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
-    with Bar(f"download {source.path.name}", total=_total(source, paths), unit="URLs") as bar:
-        yield from downloaded(planned, source, work, max_pixels, bar.advance)
+    with Bar(f"download {source.path.name}", total=count_total(source, paths), unit="URLs") as bar:
+        yield from download_rows(planned, source, work, max_pixels, bar.advance)
 
 
-def downloaded(
-    planned: Iterator[Planned],
+def download_rows(
+    planned: Iterator[PlannedRow],
     source: UrlsSource,
     work: Path,
     max_pixels: int,
@@ -87,11 +87,11 @@ def downloaded(
 
     `advance` counts every row once: when its download ends, wherever that is, else when it is read.
     """
-    waiting: deque[list[Planned]] = deque()
-    success = Success(str(source.path), source.min_success)
+    waiting: deque[list[PlannedRow]] = deque()
+    success = SuccessMonitor(str(source.path), source.min_success)
     with Downloads(
         work / "urls",
-        limits_of(source, max_pixels),
+        download_limits(source, max_pixels),
         source.threads,
         source.retries,
         source.processes,
@@ -100,26 +100,26 @@ def downloaded(
         ahead = BLOCKS_AHEAD * source.processes
         while True:
             while len(waiting) <= ahead and (block := list(islice(planned, BLOCK_ROWS))):
-                downloads.request(_urls(block))
+                downloads.request(list_urls(block))
                 waiting.append(block)
             if not waiting:
                 break
             block = waiting.popleft()
-            urls = _urls(block)
+            urls = list_urls(block)
             prepare()  # while the downloading process starts
-            _judge(success, downloads, urls, waiting)
+            require_success(success, downloads, urls, waiting)
             results = downloads.results(urls)
             counted = downloads.take_reported(urls)
             for plan in block:
-                yield plan.pair if plan.url is None else _with(plan, next(results))
+                yield plan.pair if plan.url is None else apply_download(plan, next(results))
                 if plan.url is not None and counted:
                     counted -= 1
                 else:
                     downloads.count(1)
 
 
-def _judge(
-    success: Success, downloads: Downloads, urls: list[str], waiting: deque[list[Planned]]
+def require_success(
+    success: SuccessMonitor, downloads: Downloads, urls: list[str], waiting: deque[list[PlannedRow]]
 ) -> None:
     """Raise SourceError when too few downloads succeed, before any of this block becomes a pair.
 
@@ -130,11 +130,11 @@ def _judge(
     except SourceError:
         downloads.stop()
         for block in waiting:
-            downloads.discard(_urls(block))
+            downloads.discard(list_urls(block))
         raise
 
 
-def limits_of(source: UrlsSource, max_pixels: int) -> Limits:
+def download_limits(source: UrlsSource, max_pixels: int) -> Limits:
     """The limits that a source sets."""
     return Limits(
         timeout_s=source.timeout_s,
@@ -148,15 +148,15 @@ def limits_of(source: UrlsSource, max_pixels: int) -> Limits:
     )
 
 
-def plans(source: UrlsSource, seed: int = 0) -> Iterator[Planned]:
+def plan_rows(source: UrlsSource, seed: int = 0) -> Iterator[PlannedRow]:
     """What each row of the list asks for. Keys are unique: a repeated row has its place in its key.
 
     A row with several captions gives a pair for each with `captions_per_image: all`.
     """
     seen: Counter[bytes] = Counter()
-    for row, raw in islice(_captioned_rows(source, seed), source.limit):
+    for row, raw in islice(read_captioned_rows(source, seed), source.limit):
         if row.reason is not None:
-            yield Planned(_broken_row(source, row), None)
+            yield PlannedRow(drop_broken_row(source, row), None)
             continue
         url = decode_entities(row.place) if isinstance(row.place, str) else ""
         text = raw if isinstance(raw, str) else None
@@ -182,9 +182,9 @@ def plans(source: UrlsSource, seed: int = 0) -> Iterator[Planned]:
         )
         pair = Pair(key, caption, b"", origin)
         if reason is not None:
-            yield Planned(pair.drop(STAGE, reason), None)
+            yield PlannedRow(pair.drop(STAGE, reason), None)
         else:
-            yield Planned(pair, plain, _expected(source, row))
+            yield PlannedRow(pair, plain, read_expected_hash(source, row))
 
 
 def decode_entities(url: str) -> str:
@@ -192,16 +192,16 @@ def decode_entities(url: str) -> str:
     return ENTITY.sub(lambda match: unescape(match[0]), url)
 
 
-def _captioned_rows(source: UrlsSource, seed: int) -> Iterator[tuple[Row, object]]:
+def read_captioned_rows(source: UrlsSource, seed: int) -> Iterator[tuple[Row, object]]:
     """Every row with each caption that is taken of it."""
-    for row in _rows(source, find_lists(source.path)):
+    for row in read_rows(source, find_lists(source.path)):
         for caption in choose_captions(
             row.caption, source.captions_per_image, seed, str(row.place)
         ):
             yield row, caption
 
 
-def _broken_row(source: UrlsSource, row: Row) -> Pair:
+def drop_broken_row(source: UrlsSource, row: Row) -> Pair:
     """The pair of a row that could not be read, dropped with its reason; it knows its line."""
     name, reason = source.path.name, row.reason or "malformed-row"
     origin = Origin(
@@ -225,7 +225,7 @@ def column_names(given: str | tuple[str, ...] | None, usual: tuple[str, ...]) ->
     return (given,) if isinstance(given, str) else given
 
 
-def _rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
+def read_rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
     urls = column_names(source.url_column, URL_COLUMNS)
     captions = column_names(source.caption_column, CAPTION_COLUMNS)
     fall_back = isinstance(source.caption_column, tuple) or isinstance(source.url_column, tuple)
@@ -249,7 +249,7 @@ def _rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
     subset.require_found(source.path)
 
 
-def _expected(source: UrlsSource, row: Row) -> str | None:
+def read_expected_hash(source: UrlsSource, row: Row) -> str | None:
     """The hash that the list gives for the bytes. Raises SourceError when the column is not there."""
     if source.sha256_column is None:
         return None
@@ -261,11 +261,11 @@ def _expected(source: UrlsSource, row: Row) -> str | None:
     return str(row.columns[source.sha256_column]).strip().lower()
 
 
-def _urls(block: list[Planned]) -> list[str]:
+def list_urls(block: list[PlannedRow]) -> list[str]:
     return [plan.url for plan in block if plan.url is not None]
 
 
-def _total(source: UrlsSource, paths: list[Path]) -> int | None:
+def count_total(source: UrlsSource, paths: list[Path]) -> int | None:
     """How many rows there will be, where the lists tell."""
     counts = [count_rows(path) for path in paths]
     known = sum(count for count in counts if count is not None)
@@ -274,7 +274,7 @@ def _total(source: UrlsSource, paths: list[Path]) -> int | None:
     return known if source.limit is None else min(known, source.limit)
 
 
-def _with(plan: Planned, download: Download) -> Pair:
+def apply_download(plan: PlannedRow, download: Download) -> Pair:
     """The pair with what was downloaded for it."""
     evidence = {
         name: plain_source(value) if isinstance(value, str) else value

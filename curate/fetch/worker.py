@@ -52,11 +52,11 @@ def main() -> None:
     lock = threading.Lock()
     with ThreadPoolExecutor(BLOCKS_AT_ONCE) as pool:
         for line in sys.stdin:
-            pool.submit(answer, json.loads(line), opener, settings, answers, lock)
+            pool.submit(run_block, json.loads(line), opener, settings, answers, lock)
         os._exit(0)
 
 
-def answer(
+def run_block(
     block: dict[str, Any],
     opener: GuardedOpener,
     settings: dict[str, Any],

@@ -16,7 +16,7 @@ from PIL import Image
 
 from stylear.curate.corpus.captions import MAX_CAPTION, clean_caption, clean_details, plain_source
 from stylear.curate.fetch import fetch_raw, mini
-from stylear.curate.fetch.download import reason_of
+from stylear.curate.fetch.download import classify_error
 from stylear.curate.fetch.growth import source_settings
 from stylear.curate.recipe import check_recipe
 from stylear.errors import RecipeError, SourceError
@@ -291,4 +291,4 @@ def test_sources_follow_each_other_and_no_key_comes_twice(drawings: Path) -> Non
     ],
 )
 def test_errors_of_others_have_names_of_ours(message: str | None, reason: str) -> None:
-    assert reason_of(message) == reason
+    assert classify_error(message) == reason

@@ -23,7 +23,7 @@ from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.corpus.shards import iter_pairs
 from stylear.curate.fetch import urls
 from stylear.curate.fetch.loopback import NETWORK
-from stylear.curate.fetch.success import Success
+from stylear.curate.fetch.success import SuccessMonitor
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.errors import SourceError, StylearError, UsageError
 
@@ -240,7 +240,7 @@ def test_a_corpus_without_a_pair_is_no_success(tmp_path: Path, site: Site, recip
 
 def judged(blocks: list[dict[str | None, int]], share: float) -> tuple[int, list[int]]:
     """(blocks counted before the end, blocks discarded)."""
-    success, discarded = Success("list", share), list[int]()
+    success, discarded = SuccessMonitor("list", share), list[int]()
 
     def discard(number: int) -> Callable[[], None]:
         return lambda: discarded.append(number)

@@ -26,7 +26,7 @@ from PIL import Image
 
 from stylear.curate.fetch import fetch_raw, urls, worker
 from stylear.curate.fetch.loopback import NETWORK, FileHandler
-from stylear.curate.fetch.times import untimed
+from stylear.curate.fetch.times import strip_times
 from stylear.curate.recipe import UrlsSource, check_recipe
 from stylear.errors import SourceError, StylearError
 from stylear.pair import Pair
@@ -169,7 +169,9 @@ def test_the_bar_counts_urls_and_not_blocks(
     assert isinstance(plan, UrlsSource)
     for expected in (6, 0):  # the second time nothing is downloaded
         counts: list[int] = []
-        pairs = urls.downloaded(urls.plans(plan), plan, tmp_path / "work", 1 << 20, counts.append)
+        pairs = urls.download_rows(
+            urls.plan_rows(plan), plan, tmp_path / "work", 1 << 20, counts.append
+        )
         next(pairs)
         assert sum(counts) >= expected
         assert len(list(pairs)) == 10
@@ -212,7 +214,7 @@ def test_a_stopped_download_goes_on_where_it_was(
 
     asked.clear()
     resumed = list(stream(tmp_path, source()))
-    assert list(untimed(resumed[:4], {})) == list(untimed(first, {}))
+    assert list(strip_times(resumed[:4], {})) == list(strip_times(first, {}))
     assert all(pair.kept for pair in resumed)
     assert not leftover.exists()
     assert len(resumed) == 12
