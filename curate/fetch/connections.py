@@ -1,4 +1,4 @@
-"""Connections: to checked addresses only, within a deadline, used again while a server allows it."""
+"""HTTP connections to checked addresses only, each with a deadline, kept alive for further requests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-NAMES_KEPT_S = 60.0  # a checked answer of the name server is used again for so long
+NAMES_KEPT_S = 60.0  # how long checked addresses of a host are cached
 MAX_NAMES = 10_000
 MAX_IDLE = 128  # connections kept open for the next request
 IDLE_S = 5.0  # many servers close after five seconds
 
 
 def unwrap_ipv4(address: IPAddress) -> IPAddress:
-    """The IPv4 address inside an IPv6 address that only wraps one; else the address itself."""
+    """The IPv4 address that an IPv6 address wraps, or else the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -57,7 +57,7 @@ def is_allowed(text: str, networks: Sequence[IPNetwork] = ()) -> bool:
 
 
 class Resolver:
-    """Addresses of hosts, every one of them checked; a name is asked for once a minute at most."""
+    """Resolves hosts to checked addresses; each name is looked up at most once a minute."""
 
     def __init__(self, networks: Sequence[IPNetwork]) -> None:
         self._networks, self._lock = networks, threading.Lock()
@@ -86,11 +86,11 @@ class Resolver:
 
 
 class DeadlineSocket(io.RawIOBase):
-    """A connected socket whose every wait ends at `timeout_s` and at `until`, whichever is first."""
+    """A connected socket whose waits end after `timeout_s` or at `until`, whichever comes first."""
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock, self._timeout_s, self.until = sock, timeout_s, 0.0
-        self._wait_s = 0.0  # as the socket has it; to set it is a system call
+        self._wait_s = 0.0  # the socket's timeout; setting it costs a system call
 
     def _set_timeout(self) -> None:
         left = self.until - time.monotonic()
@@ -113,11 +113,11 @@ class DeadlineSocket(io.RawIOBase):
         self._sock.sendall(data)
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        """What http.client reads an answer from; closing it leaves the socket open."""
+        """The stream from which http.client reads a response; closing it leaves the socket open."""
         return _Reader(self, 1 << 14)
 
     def close(self) -> None:
-        """Nothing: http.client closes before it has read a last answer."""
+        """Do nothing: http.client closes the socket before it has read the last response."""
 
     def end(self) -> None:
         self._sock.close()
@@ -125,7 +125,7 @@ class DeadlineSocket(io.RawIOBase):
 
 class _Reader(io.BufferedReader):
     def close(self) -> None:
-        """The connection goes on living."""
+        """Do nothing: the connection stays open."""
 
 
 class Connection(http.client.HTTPConnection):
@@ -141,7 +141,7 @@ class Connection(http.client.HTTPConnection):
         self.wire: DeadlineSocket | None = None
 
     def open(self, until: float) -> None:
-        """Connect unless connected; `until` bounds everything up to the next call. Raises OSError."""
+        """Connect if not connected; everything up to the next call must end by `until`. Raises OSError."""
         if self.wire is None:
             scheme, host, port = self.place
             sock = self._connect(self._names.addresses(host, port), port, until)
@@ -152,7 +152,7 @@ class Connection(http.client.HTTPConnection):
         self.wire.until = until
 
     def end(self) -> None:
-        """Close; another `open` connects anew."""
+        """Close the connection; `open` connects again."""
         self.close()
         if self.wire is not None:
             self.wire.end()
@@ -182,7 +182,7 @@ class Connection(http.client.HTTPConnection):
 
 
 class ConnectionPool:
-    """Idle connections by place, and new ones; safe to share among threads."""
+    """Keeps idle connections and opens new ones; safe to share among threads."""
 
     def __init__(self, names: Resolver, timeout_s: float) -> None:
         self._new = functools.partial(
@@ -191,7 +191,7 @@ class ConnectionPool:
         self._lock, self._idle = threading.Lock(), OrderedDict[int, Connection]()
 
     def take(self, place: tuple[str, str, int]) -> Connection:
-        """A connection to (scheme, host, port): an idle one where there is one."""
+        """Take an idle connection to (scheme, host, port), or open one."""
         with self._lock:
             oldest = time.monotonic() - IDLE_S
             for number, connection in reversed(self._idle.items()):
@@ -204,7 +204,7 @@ class ConnectionPool:
         return self._new(place)
 
     def keep(self, connection: Connection) -> None:
-        """Put back a connection whose answer was read to its end."""
+        """Return a connection whose response was read to its end."""
         connection.used, connection.idle_since = True, time.monotonic()
         with self._lock:
             self._idle[id(connection)] = connection
@@ -213,7 +213,7 @@ class ConnectionPool:
             surplus.end()
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close all idle connections."""
         with self._lock:
             idle, self._idle = list(self._idle.values()), OrderedDict()
         for connection in idle:

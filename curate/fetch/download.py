@@ -1,4 +1,4 @@
-"""Downloads: blocks of URLs fetched by the downloading process, kept on disk, read back in order."""
+"""Downloads: worker processes fetch blocks of URLs to the disk; the blocks are read back in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stylear.pair import Scalar, digest
 VERSION = 2  # raise when the same URLs and limits should be downloaded again
 LOG = "downloads.log"
 TEMPORARY = "tmp"  # of the downloading processes
-FETCHED_AT = "_fetched_at"  # a detail that fetch takes out again: it differs in every run
+FETCHED_AT = "_fetched_at"  # a detail that fetch removes again, as it differs in every run
 EVIDENCE = {  # what the guard notes about a download -> the detail of the pair
     "final_url": "final_url",
     "status": "http_status",
@@ -62,7 +62,7 @@ def classify_error(error: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What came of one URL: its bytes, or why there are none, and what the server said."""
+    """The outcome of one URL: its bytes or the reason why there are none, and the server's evidence."""
 
     data: bytes
     reason: str | None = None
@@ -71,13 +71,13 @@ class Download:
 
 
 class Damaged(Exception):
-    """A block on the disk is not what was downloaded."""
+    """A block on the disk is damaged."""
 
 
 class Downloads:
-    """Finished blocks under `folder`, and the processes that make the missing ones (started when needed).
+    """The finished blocks below `folder`, and the worker processes that download missing ones.
 
-    `advance` is called with the number of URLs that were tried, as the processes report it.
+    Workers start on first use. `advance` is called with the number of URLs that they report as tried.
     """
 
     def __init__(
@@ -115,12 +115,12 @@ class Downloads:
         self.stop()
 
     def stop(self) -> None:
-        """End the processes; what they have not finished is not kept."""
+        """Stop the workers; unfinished blocks are discarded."""
         for worker in self._workers:
             worker.stop()
 
     def place(self, urls: list[str]) -> Path:
-        """Where the block of these URLs lies; other limits give other downloads."""
+        """The folder of the block of these URLs; it differs for other limits."""
         outcome = asdict(self.limits)
         for name in ("contact", "host_requests_per_s"):
             outcome.pop(name)
@@ -128,7 +128,7 @@ class Downloads:
         return self.folder / digest("block", VERSION, json.dumps(outcome, sort_keys=True), *urls)
 
     def request(self, urls: list[str]) -> None:
-        """Ask for a block unless it is there."""
+        """Request a block from a worker unless it is finished."""
         directory = self.place(urls)
         if urls and not directory.is_dir():
             worker = self._workers[self._count % len(self._workers)]
@@ -137,10 +137,9 @@ class Downloads:
             worker.request(directory, urls)
 
     def results(self, urls: list[str]) -> Iterator[Download]:
-        """The downloads of a block that was requested, in the order of `urls`; waits for it.
+        """Wait for a requested block and yield its downloads in the order of `urls`.
 
-        A block that is damaged is discarded and downloaded again. Raises SourceError when it is
-        damaged again.
+        A damaged block is discarded and downloaded again. Raises SourceError if it is damaged again.
         """
         if not urls:
             return
@@ -163,7 +162,7 @@ class Downloads:
                 self.request(urls)
 
     def outcomes(self, urls: list[str]) -> Counter[str | None]:
-        """How many downloads of a requested block failed for which reason (None: did not); waits for it."""
+        """Wait for a requested block and count its downloads by reason (None: succeeded)."""
         if not urls:
             return Counter()
         self._wait(self.place(urls))
@@ -176,23 +175,23 @@ class Downloads:
             return Counter()  # `results` downloads it again
 
     def take_reported(self, urls: list[str]) -> int:
-        """How many URLs of a finished block `advance` has counted; asked once."""
+        """Return, once, how many URLs of a finished block were reported to `advance`."""
         with self._lock:
             return self._reported.pop(str(self.place(urls)), 0)
 
     def count(self, rows: int) -> None:
-        """Advance by rows that no process reports."""
+        """Advance by rows that no worker reports."""
         with self._lock:
             self._advance(rows)
 
     def _report(self, directory: str, count: int) -> None:
-        """Count what a process says; each has a thread of its own that reads its answers."""
+        """Count what a worker reports; called from the thread that reads its replies."""
         with self._lock:
             self._reported[directory] += count
             self._advance(count)
 
     def discard(self, urls: list[str]) -> None:
-        """Forget a block, so that another run asks its servers again."""
+        """Delete a block, so that the next run downloads it again."""
         shutil.rmtree(self.place(urls), ignore_errors=True)
 
     def _wait(self, directory: Path) -> None:
@@ -202,7 +201,7 @@ class Downloads:
 
 
 class Worker:
-    """One downloading process."""
+    """One worker process and the pipe to it."""
 
     def __init__(
         self,
@@ -220,13 +219,13 @@ class Worker:
         self._log: Any = None
 
     def request(self, directory: Path, urls: list[str]) -> None:
-        """Ask for a block. Raises SourceError when the process is gone."""
+        """Request a block. Raises SourceError if the process has ended."""
         if self._process is None:
             self._process = self._start()
         self._write({"directory": str(directory), "urls": urls})
 
     def wait(self, directory: Path) -> None:
-        """Until the block is finished. Raises SourceError when the downloading process gives up."""
+        """Wait until the block is finished. Raises SourceError if the worker fails."""
         while not directory.is_dir():
             reply = self._replies.get()
             if reply is None:
@@ -240,7 +239,7 @@ class Worker:
                 )
 
     def stop(self) -> None:
-        """End the process: all that was wanted is on disk, or is not wanted any more."""
+        """Kill the process: everything that is wanted is on the disk."""
         if self._process is not None:
             self._process.kill()
             if self._reader is not None:
@@ -252,7 +251,7 @@ class Worker:
             self._log.close()
 
     def _start(self) -> subprocess.Popen[str]:
-        """The downloading process, with its settings sent."""
+        """Start the process and send it its settings."""
         self._log = (self._folder / LOG).open("a", encoding="utf-8")
         # img2dataset's import of wandb leaves folders in the temporary directory: this one is removed
         temporary = self._folder / TEMPORARY
@@ -286,7 +285,7 @@ class Worker:
         return self._process
 
     def _read_replies(self) -> None:
-        """Pass on what the process says until it ends: its progress at once, the rest to `wait`."""
+        """Read the replies of the process until it ends: report progress, queue the rest for `wait`."""
         assert self._process is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -307,7 +306,7 @@ class Worker:
             raise self._ended() from None
 
     def _ended(self) -> SourceError:
-        """The error for a downloading process that is no more."""
+        """The error for a worker process that ended early."""
         lines = (self._folder / LOG).read_text("utf-8", "replace").strip().splitlines()
         return SourceError(
             f"the downloading process ended early: {lines[-1][:300] if lines else 'no message'}",
@@ -316,7 +315,7 @@ class Worker:
 
 
 class Block:
-    """One finished block of downloads. Raises Damaged when it is not what was downloaded."""
+    """Reads one finished block of downloads. Raises Damaged if its files are not intact."""
 
     def __init__(self, directory: Path) -> None:
         try:
@@ -332,7 +331,7 @@ class Block:
         self._images.close()
 
     def read(self, row: int) -> Download:
-        """What came of the URL in this row."""
+        """The download of the URL in this row."""
         try:
             entry = self.rows[row]
             evidence = read_evidence(entry)
@@ -349,10 +348,10 @@ class Block:
 
 
 def read_evidence(entry: Mapping[str, Any]) -> dict[str, Scalar]:
-    """What the guard noted about a download, under the names that a pair's details give it."""
+    """What the guard recorded about a download, as details of the pair."""
     return {name: entry[key] for key, name in EVIDENCE.items() if entry.get(key) is not None}
 
 
 def _python_path() -> str:
-    """The module search path of this process, so that the child finds the same packages."""
+    """The module search path of this process, for the child to find the same packages."""
     return os.pathsep.join(entry for entry in sys.path if entry)

@@ -1,4 +1,4 @@
-"""Folders: images on disk, their captions in a list or beside them."""
+"""The folder source: images on disk, with captions in a list or beside them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REPEATS = re.compile(r"(\d+)_.+")  # folders of sd-scripts: 10_name
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One pair to be: the image, its caption as it came, further columns, and a reason to drop it."""
+    """A future pair: its image, raw caption, further columns, and a rejection reason, if any."""
 
     name: str
     caption: object
@@ -224,7 +224,7 @@ def read_image(
 
 
 def warn_repeats(folder: Path, images: list[FolderFile]) -> None:
-    """Say that folders such as `10_name` are read once: their number is no repeat here."""
+    """Warn that the repeat count in folder names such as `10_name` is not applied."""
     names = {image.name.split("/")[0] for image in images if "/" in image.name}
     repeated = sorted(name for name in names if REPEATS.fullmatch(name))
     if repeated:
@@ -235,7 +235,7 @@ def warn_repeats(folder: Path, images: list[FolderFile]) -> None:
 
 
 def warn_links(folder: Path, images: list[FolderFile], source: FolderSource) -> None:
-    """Say how many images are dropped because links lead to them."""
+    """Warn how many images are dropped because they lie behind links."""
     count = sum(image.is_linked for image in images)
     if count and not source.follow_links:
         say(

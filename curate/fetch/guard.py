@@ -1,4 +1,4 @@
-"""The guard: the one opener through which URLs are downloaded, and what it refuses.
+"""The guard: the only opener that downloads URLs, with the limits that it enforces.
 
 img2dataset downloads with `urllib.request.urlopen`, so `install_opener(GuardedOpener(...))` in its
 process lets the guard see every request. Only http and https exist here (no file, ftp or data, no
@@ -49,7 +49,7 @@ REASONS: tuple[tuple[type[OSError], str], ...] = (  # what connections raise; th
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a download may cost and where it may go."""
+    """The limits of a download: time, size and hosts."""
 
     timeout_s: float = 10.0  # one wait for the other side (base: img2dataset)
     deadline_s: float = 60.0  # one download from connect to last byte, redirects included (ours)
@@ -62,14 +62,14 @@ class Limits:
 
     @property
     def user_agent(self) -> str:
-        """Who is asking; servers can tell us from a browser."""
+        """The user agent, which differs from any browser's."""
         contact = f" (+{self.contact})" if self.contact else ""
         return f"stylear/{stylear.__version__}{contact}"
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What an auditor asks about a download: where it ended and what the server said."""
+    """The evidence of a download: its final URL and the server's response."""
 
     final_url: str | None = None  # when redirects led elsewhere
     status: int | None = None
@@ -80,7 +80,7 @@ class Evidence:
 
 @dataclass(slots=True)
 class Response:
-    """What urlopen gives: headers and a body that is already read."""
+    """The result of urlopen: headers and a body that has been read."""
 
     url: str
     status: int
@@ -101,7 +101,7 @@ class Response:
 
 
 class GuardedOpener:
-    """Opens http and https URLs within `limits`; `evidence` has what the last answer to each said."""
+    """Opens http and https URLs within `limits`; `evidence` holds the last response to each."""
 
     def __init__(self, limits: Limits) -> None:
         networks = [ipaddress.ip_network(text) for text in limits.allow_networks]
@@ -113,7 +113,7 @@ class GuardedOpener:
         self._lock = threading.Lock()
 
     def open(self, fullurl: Any, data: None = None, timeout: Any = None) -> Response:
-        """The image behind a URL, within bounds. Raises Refused and HTTPError."""
+        """Open the image behind a URL, within the limits. Raises Refused and HTTPError."""
         asked = fullurl if isinstance(fullurl, str) else str(fullurl.full_url)
         evidence = Evidence(fetched_at=time.time())
         with self._lock:
@@ -127,11 +127,11 @@ class GuardedOpener:
             raise Refused(name, str(error)) from error
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close all idle connections."""
         self._connections.close()
 
     def _follow(self, url: str, evidence: Evidence | None) -> Response:
-        """The answer behind at most five redirects. `evidence` None: for robots.txt itself."""
+        """Follow at most five redirects to a response; `evidence` is None for robots.txt itself."""
         until = time.monotonic() + self.limits.deadline_s
         start, patient = url, True
         hops = 0
@@ -169,7 +169,7 @@ class GuardedOpener:
     def _request(
         self, url: str, until: float, evidence: Evidence | None
     ) -> tuple[Response, str | None]:
-        """One request and its answer, and where it redirects to; only a good answer has its body."""
+        """Make one request: its response, with the body if it succeeded, and the redirect target."""
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         connection = self._connections.take((parts.scheme, parts.hostname or "", port))
@@ -197,7 +197,7 @@ class GuardedOpener:
                 connection.end()
 
     def _send(self, connection: Connection, url: str, until: float) -> http.client.HTTPResponse:
-        """The head of the answer; once more over a new connection when a kept one was closed."""
+        """Send a request and read the response head; retry if an idle connection was closed."""
         parts = urlsplit(url)
         path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
         while True:
@@ -211,7 +211,7 @@ class GuardedOpener:
                 connection.end()
 
     def _read_body(self, response: http.client.HTTPResponse, evidence: Evidence | None) -> bytes:
-        """The body of a good answer, as far as headers, bytes and pixels allow."""
+        """Read the body of a successful response within the limits on bytes and pixels."""
         limit = ROBOTS_BYTES if evidence is None else self.limits.max_bytes
         if evidence is not None:
             evidence.content_type = (response.headers["Content-Type"] or "")[:100] or None
@@ -238,7 +238,7 @@ class GuardedOpener:
         return bytes(body)
 
     def _fetch_robots_txt(self, url: str) -> str | None:
-        """A robots.txt; None when there is none. Raises OSError when the site cannot say."""
+        """The text of a robots.txt; None if there is none. Raises OSError if the site cannot say."""
         try:
             with self._follow(url, None) as answer:
                 return answer.read().decode("utf-8-sig", "replace")
@@ -249,7 +249,7 @@ class GuardedOpener:
 
 
 def _is_read(response: http.client.HTTPResponse) -> bool:
-    """Whether the connection can be used again; a short rest (an error page) is read for that."""
+    """Whether the connection can be reused; a short unread rest (an error page) is read first."""
     if response.will_close:
         return False
     if response.length and response.length > SHORT:

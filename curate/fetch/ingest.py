@@ -1,4 +1,4 @@
-"""Ingest: the bytes of any image become a stored image of the recipe's size, or a reason why not."""
+"""Ingest: turn the bytes of any image into a stored image of the recipe's size, or drop it with a reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 
 class Refusal(Exception):
-    """The bytes are not stored; `reason` is the kebab-case name of why."""
+    """An image that is not stored; `reason` is a kebab-case rejection reason."""
 
     def __init__(self, reason: str, found: str = "") -> None:
         super().__init__(f"{reason}: {found}")
@@ -53,10 +53,10 @@ class Refusal(Exception):
 
 
 class _SilencedWarnings:
-    """While any thread decodes, Pillow's grumbling is not shown to the user.
+    """Silences Pillow's warnings while any thread decodes.
 
-    Warning filters belong to the process, so the first thread in sets them and the last one out
-    restores them; `warnings.catch_warnings` in each thread would leave them changed.
+    Warning filters belong to the process: the first thread to enter sets them, the last to leave restores
+    them. `warnings.catch_warnings` in each thread would leave them changed.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ _SILENCED = _SilencedWarnings()
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An image as it is kept, and what is known about the one it was made of."""
+    """A stored image, and details of its source."""
 
     data: bytes
     details: Mapping[str, Scalar]
@@ -108,7 +108,7 @@ def ingest(pair: Pair, settings: ImageSettings) -> Pair:
 
 
 def store(data: bytes, settings: ImageSettings) -> Stored:
-    """The image in `data` as the recipe wants it stored: upright, sRGB, opaque, square, one frame.
+    """Convert an image as the recipe asks: upright, sRGB, opaque, square, one frame.
 
     Raises Refusal: empty, not-an-image, unsupported-format (a picture of another kind),
     too-many-pixels, too-small, corrupt-image, unsupported-pixels.
@@ -140,7 +140,7 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
 
 
 def _check_header(width: int, height: int, kind: str, settings: ImageSettings) -> dict[str, Scalar]:
-    """What is known from the header. Raises Refusal: too-many-pixels, too-small."""
+    """The details in the header. Raises Refusal: too-many-pixels, too-small."""
     if width * height > settings.max_pixels:
         raise Refusal("too-many-pixels", f"{width}x{height}")
     if min(width, height) < settings.min_side:
@@ -151,7 +151,7 @@ def _check_header(width: int, height: int, kind: str, settings: ImageSettings) -
 def _decode_plain_jpeg(
     data: bytes, width: int, height: int, settings: ImageSettings
 ) -> Pixels | None:
-    """Of a JPEG without orientation, profile or extra; None: let Pillow say what is wrong with it."""
+    """Decode a JPEG without orientation or profile; None leaves it to Pillow, which names the fault."""
     if settings.fit == "source":
         return None
     return decode_jpeg(data, shrink_of(width, height, settings.size))
@@ -160,7 +160,7 @@ def _decode_plain_jpeg(
 def _encode_stored(
     data: bytes, pixels: Pixels | None, details: dict[str, Scalar], settings: ImageSettings
 ) -> Stored:
-    """Pixels as they are kept; without pixels the bytes as they came. Raises Refusal."""
+    """Encode pixels for storage, or keep the source bytes if there are none. Raises Refusal."""
     if pixels is not None:
         fitted = fit(pixels, settings)
         return Stored(encode_pixels(fitted, settings.format, settings.quality), details)
@@ -170,7 +170,7 @@ def _encode_stored(
 
 
 def _open(data: bytes) -> Image.Image:
-    """The image with only its header read. Text in a PNG is not looked at, however much there is."""
+    """Open an image and read its header only. Text chunks of a PNG are skipped."""
     Image.init()  # Pillow knows webp, tiff and avif only after this; it does its work once
     kind = sniff.sniff_format(data[: sniff.NEEDED])
     if kind == "heic" and not _register_heif():
@@ -189,7 +189,7 @@ def _open(data: bytes) -> Image.Image:
 
 @functools.cache
 def _register_heif() -> bool:
-    """Teach Pillow to read HEIC where the optional package is installed."""
+    """Register the HEIC reader with Pillow if the optional package is installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -199,7 +199,7 @@ def _register_heif() -> bool:
 
 
 def _decode_truncated(data: bytes, refusal: Refusal, settings: ImageSettings) -> Image.Image:
-    """What there is of a JPEG or PNG whose end is missing. Raises the refusal when that is nothing."""
+    """Decode the part of a JPEG or PNG that is left. Raises the refusal if there is none."""
     kind = sniff.sniff_format(data[: sniff.NEEDED])
     completed = (
         data + END_OF_JPEG if kind == "jpg" else complete_png(data) if kind == "png" else None
@@ -212,7 +212,7 @@ def _decode_truncated(data: bytes, refusal: Refusal, settings: ImageSettings) ->
 
 
 def _decode(image: Image.Image) -> Image.Image:
-    """The first frame, upright as its EXIF says, in sRGB."""
+    """Decode the first frame, upright by its EXIF, in sRGB."""
     try:
         image.seek(0)
         image.load()
@@ -226,7 +226,7 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """RGB or RGBA in sRGB, 8 bits a channel, whatever the mode, depth and colour profile were."""
+    """Convert any mode, depth and colour profile to 8-bit RGB or RGBA in sRGB."""
     profile = image.info.get("icc_profile")
     alpha = None
     if image.mode in SIXTEEN_BIT:
@@ -246,7 +246,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey."""
+    """Convert 16-bit grey to 8 bits."""
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() > 65535:
         raise Refusal("unsupported-pixels", f"grey levels {levels.min()}..{levels.max()}")
@@ -254,7 +254,7 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _apply_profile(image: Image.Image, profile: Any) -> Image.Image:
-    """RGB in sRGB; a profile that is unreadable or of another mode is as good as none."""
+    """Convert to sRGB by a colour profile; an unreadable one or one of another mode is ignored."""
     if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -268,12 +268,12 @@ def _apply_profile(image: Image.Image, profile: Any) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB; a picture that is so already is not copied."""
+    """Convert to RGB; an RGB image is not copied."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
-    """RGB; what is transparent shows `background`."""
+    """Convert to RGB; transparent parts show `background`."""
     if image.mode != "RGBA":
         return _to_rgb(image)
     canvas = Image.new("RGBA", image.size, background)

@@ -1,4 +1,4 @@
-"""The embedded corpus as a source: the drawings that ship inside the package."""
+"""The mini source: the embedded drawings that ship with the package."""
 
 from __future__ import annotations
 

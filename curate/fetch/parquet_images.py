@@ -1,4 +1,4 @@
-"""Parquet files with the pictures inside, as Hugging Face data sets write them."""
+"""The parquet source: files that contain the images, as Hugging Face data sets do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preview: what a fetch would ask for, found out without asking."""
+"""Preview a fetch: what it would download, without downloading anything."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Refill: ask again for the downloads that failed, and put what comes into the shards that lack it.
+"""Retry: download again what failed, and rewrite the shards that it belongs to.
 
-A raw shard that is not the one of its ledger entry can be mended by nobody once its URLs are gone, so it must
-not be replaced by halves. The new shard is first written beside the corpus, with a ledger entry of its own;
-from that entry on it takes the old one's place, in this run or in the next.
+A raw shard cannot be repaired once its URLs are gone, so it must never be replaced halfway. The new shard
+is first written beside the corpus with a ledger entry of its own; from then on it replaces the old one, in
+this run or in the next.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from stylear.pair import Pair
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-STATUSES = ("429", "5xx", "timeout")  # what is often better at another time
+STATUSES = ("429", "5xx", "timeout")  # failures that are often transient
 
 
 @dataclass(slots=True)
 class RetryResult:
-    """What came of asking again: by old reason, how many were asked for and how many are there now."""
+    """The outcome of a retry by old reason: how many were retried and how many succeeded."""
 
     asked: Counter[str] = field(default_factory=Counter)
     filled: Counter[str] = field(default_factory=Counter)
     units: list[str] = field(default_factory=list)  # shards that changed
-    followed: list[str] = field(default_factory=list)  # stages that were there, to be redone
+    followed: list[str] = field(default_factory=list)  # finished stages that must be redone
 
     def rows(self) -> list[dict[str, Any]]:
         """For a table."""
@@ -57,12 +57,12 @@ def retry_downloads(
     followed: Sequence[str],
     before_change: Callable[[str], None],
 ) -> RetryResult:
-    """Ask again for every URL that failed with one of `statuses`; rewrite the shards that change.
+    """Retry every URL that failed with one of `statuses` and rewrite the shards that change.
 
-    A row that fails again has its latest reason. `followed` are the stages that use these shards, and
-    `before_change` is called with each shard before it is rewritten. What a killed run left half done is
-    done first. Raises CorpusError when fetch is not finished, SettingsChanged when the lists changed
-    since, UsageError for a status that no row has.
+    A row that fails again gets its latest reason. `followed` are the stages that use these shards, and
+    `before_change` is called with each shard before it is rewritten. A killed retry is finished first.
+    Raises CorpusError if fetch is not finished, UsageError if the sources changed since and for a status
+    that no row has.
     """
     result = resume_retry(build, before_change)
     result.followed = [s for s in STAGES if s in {*result.followed, *followed}]
@@ -82,7 +82,7 @@ def retry_downloads(
             f"--status {','.join(statuses)}: no download failed that way",
             hint=f"downloads failed with: {', '.join(sorted(found)) or 'nothing'}",
         )
-    remove_path(work_folder(build.corpus))  # what failed there would fail again
+    remove_path(work_folder(build.corpus))  # failures there would be reused
     for unit, group in groupby(download_again(build, wanted), key=lambda item: item[0]):
         times: dict[str, float] = {}
         pairs = strip_times((pair for _, pair in group), times)
@@ -102,9 +102,9 @@ def retry_downloads(
 
 
 def resume_retry(build: Build, before_change: Callable[[str], None]) -> RetryResult:
-    """Put the shards that were finished beside the corpus in their places; which, and what followed.
+    """Replace the shards that a killed retry had finished beside the corpus.
 
-    They stay there, to be known by the next run, until all that followed was redone (`finish_retry`).
+    They stay there for the next run to find until all stages that followed are redone (`finish_retry`).
     """
     result = RetryResult()
     entries = Ledger(build.corpus / REFILL).entries(STAGE)
@@ -119,7 +119,7 @@ def resume_retry(build: Build, before_change: Callable[[str], None]) -> RetryRes
 
 
 def finish_retry(corpus: Path, redone: Collection[str]) -> None:
-    """Remove what lies beside the corpus once all the stages that followed are among those redone."""
+    """Remove the shards beside the corpus once all stages that followed are among those redone."""
     entries = Ledger(corpus / REFILL).entries(STAGE)
     if all(set(entry.note["followed"]) <= set(redone) for entry in entries):
         remove_path(corpus / REFILL)
@@ -128,7 +128,7 @@ def finish_retry(corpus: Path, redone: Collection[str]) -> None:
 def find_failed(
     build: Build, entries: dict[str, Entry], statuses: Sequence[str]
 ) -> tuple[dict[str, tuple[str, str]], set[str]]:
-    """{key: (unit, reason)} of rows that failed in one of the ways, and every way that rows failed."""
+    """{key: (unit, reason)} of rows that failed with one of `statuses`, and all reasons found."""
     pattern = "|".join(status_pattern(status) for status in statuses)
     wanted: dict[str, tuple[str, str]] = {}
     found: set[str] = set()
@@ -144,14 +144,14 @@ def find_failed(
 
 
 def status_pattern(status: str) -> str:
-    """The reasons that a status means: 429 is http-429, 5xx is http-500 and so on, others themselves."""
+    """The pattern of reasons for a status: http-429 for 429, http-5.. for 5xx, others as they are."""
     if re.fullmatch(r"[1-5](\d\d|xx)", status):
         return "http-" + status.replace("xx", r"\d\d")
     return re.escape(status)
 
 
 def download_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Pair]]:
-    """(unit, pair) of every wanted row, in the order of the shards."""
+    """Download every wanted row and yield (unit, pair) in the order of the shards."""
     recipe: Recipe = build.recipe
     for source in recipe.raw:
         if source.type == "urls":
@@ -170,7 +170,7 @@ def download_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator
 def write_beside(
     build: Build, entry: Entry, new: dict[str, Pair], followed: Sequence[str]
 ) -> Entry:
-    """One shard with its new pairs in their old places, beside the corpus."""
+    """Write a shard with its new pairs in the places of the old ones, beside the corpus."""
     old = shards.read_shard(build.corpus / "raw" / f"{entry.unit}.tar")
     pairs = (new.get(pair.key, pair) for pair in old)
     beside = Ledger(build.corpus / REFILL)
@@ -180,7 +180,7 @@ def write_beside(
 
 
 def replace_shard(build: Build, entry: Entry, before_change: Callable[[str], None]) -> None:
-    """The shard of an entry beside the corpus in the place of the old one, unless it is there."""
+    """Replace a shard by the one beside the corpus, unless that is done."""
     old = build.ledger.entry(STAGE, entry.unit)
     if old is not None and old.files == entry.files:
         return

@@ -1,4 +1,4 @@
-"""Shards: any WebDataset tars, img2dataset's and ours among them, read sample by sample."""
+"""The shards source: WebDataset tars of any origin, read sample by sample."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def read_pairs(source: ShardsSource, seed: int) -> Iterator[Pair]:
 
 
 class MemberCounts:
-    """Counts the samples that lack a member, and the endings that their members have instead."""
+    """Counts samples that lack a member, and the endings of the members that they have."""
 
     def __init__(self, source: ShardsSource) -> None:
         self._source, self._samples = source, 0
@@ -91,7 +91,7 @@ class MemberCounts:
         self._endings: Counter[str] = Counter()
 
     def count(self, sample: Sample, reason: str | None) -> None:
-        """One more sample, and why it cannot be used, if so. Raises SourceError when none could."""
+        """Count a sample and its rejection reason, if any. Raises SourceError if none is usable."""
         self._samples += 1
         if reason in UNFIT:
             self._unfit[str(reason)] += 1
@@ -100,7 +100,7 @@ class MemberCounts:
         self.require_usable(last=False)
 
     def require_usable(self, *, last: bool) -> None:
-        """Raise SourceError when not one of many samples (`last`: of all) has what is looked for."""
+        """Raise SourceError if none of many samples (`last`: of all) has the members wanted."""
         unfit = self._unfit.total()
         if unfit and unfit == self._samples and (last or unfit == MANY):
             raise SourceError(
@@ -110,7 +110,7 @@ class MemberCounts:
             )
 
     def warn(self) -> None:
-        """Say how many samples lack a member, and which members there are."""
+        """Report how many samples lack a member, and which members there are."""
         if self._unfit:
             say(f"{self._source.path}: dropped samples: {self._describe()}; {self._advise()}")
 
@@ -132,7 +132,7 @@ class MemberCounts:
 
 
 def tar_paths(pattern: str) -> list[Path]:
-    """The tars that a path, folder or pattern names, sorted; braces give one each, in their order.
+    """The tars of a path, folder or pattern, sorted; braces expand in their order.
 
     Raises SourceError when there is none.
     """
@@ -159,19 +159,19 @@ def tar_paths(pattern: str) -> list[Path]:
 
 
 def glob_paths(name: str) -> list[Path]:
-    """What a pattern matches, sorted; a plain name is itself, whether there is such a file or not."""
+    """The matches of a pattern, sorted; a plain name is returned even if no such file exists."""
     if Path(name).is_file() or not glob.has_magic(name):
         return [Path(name)]
     return sorted(Path(found) for found in glob.glob(name, recursive=True))  # noqa: PTH207 (absolute pattern)
 
 
 def is_tar_name(name: str) -> bool:
-    """Whether a file of a folder is a tar; hidden ones and those of Macs are not."""
+    """Whether a file of a folder is a tar and not hidden."""
     return name.lower().endswith(TAR_ENDINGS) and not name.startswith(".")
 
 
 def table_path(tar: Path) -> Path:
-    """The table beside a tar: 00000.parquet beside 00000.tar or 00000.tar.gz."""
+    """The path of a tar's table: 00000.parquet for 00000.tar or 00000.tar.gz."""
     ending = next((e for e in TAR_ENDINGS if tar.name.lower().endswith(e)), "")
     return tar.with_name(f"{tar.name[: len(tar.name) - len(ending)]}.parquet")
 
@@ -200,7 +200,7 @@ def read_tar(path: Path, source: ShardsSource, seed: int, members: MemberCounts)
 
 
 class BadShard(Exception):
-    """A tar that cannot be read to its end."""
+    """A tar that cannot be read to the end."""
 
     def __init__(self, error: SourceError) -> None:
         super().__init__(error.message)
@@ -276,7 +276,7 @@ def make_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: in
 
 
 def make_missing_pair(row: dict[str, Any], shard: str) -> Pair:
-    """The dropped pair of a table row whose image is not in the tar."""
+    """The dropped pair of a table row without a sample in the tar."""
     caption, notes = clean_caption(caption_in(row))
     key = str(row["key"])
     origin = Origin(
@@ -291,12 +291,12 @@ def make_missing_pair(row: dict[str, Any], shard: str) -> Pair:
 
 
 def is_own_record(record: Mapping[str, Any]) -> bool:
-    """Whether a record is one that this project wrote; only those decide what is kept and shown."""
+    """Whether this project wrote a record; only then its verdict and content are trusted."""
     return isinstance(record.get("content"), str) and "source_sha256" in record
 
 
 def read_content(record: Mapping[str, Any], caption: str) -> str:
-    """What the record says is shown when it is ours, else what the caption names."""
+    """The content id of a record of ours, or else of the caption."""
     content = record.get("content")
     if is_own_record(record) and isinstance(content, str) and 0 < len(content) <= 64:
         return plain_source(content)
@@ -304,7 +304,7 @@ def read_content(record: Mapping[str, Any], caption: str) -> str:
 
 
 def read_details(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The other fields of a record; a pair of ours brings its own details along."""
+    """The other fields of a record, with the details of a record of ours."""
     own = record.get("details")
     try:
         inner = json.loads(own) if isinstance(own, str) else own

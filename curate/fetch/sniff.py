@@ -1,4 +1,4 @@
-"""Sniffing: what an image file says it is, from its first bytes, before anything decodes it."""
+"""Sniffing: the format and size of an image from its first bytes, before anything decodes it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OTHER_FORMATS = (  # pictures that no decoder here reads: first bytes -> kind
 
 
 def sniff_format(start: bytes) -> str | None:
-    """The kind of picture by the first 32 bytes, one of READ_FORMATS or another; None for anything else."""
+    """The image format by the first 32 bytes, readable or not; None for anything else."""
     for magic, kind in OTHER_FORMATS:
         if start.startswith(magic):
             return kind
@@ -74,7 +74,7 @@ def _sniff_ftyp(start: bytes) -> str | None:
 
 
 def read_dimensions(data: bytes | bytearray, format: str) -> tuple[int, int] | None:
-    """(width, height) that the header declares; None while it is not in `data` yet.
+    """(width, height) in the header; None while `data` does not hold it yet.
 
     TIFF keeps it anywhere, so it is None for TIFF; the decoder's own check is the only one there.
     """
@@ -110,7 +110,7 @@ def _read_bmp(data: bytes | bytearray) -> tuple[int, int]:
 
 
 def _read_jpeg(data: bytes | bytearray) -> tuple[int, int] | None:
-    """Of the first frame; the segments before it are stepped over."""
+    """The size of the first frame; segments before it are skipped."""
     at = 2
     while True:
         if data[at] != 0xFF:
@@ -176,7 +176,7 @@ def _read_avif(data: bytes | bytearray) -> tuple[int, int] | None:
 
 
 class BodyCheck:
-    """Looks at a body as it comes.
+    """Checks a body while it is received.
 
     Raises Refused: empty, not-an-image, unsupported-format, too-many-pixels.
     """
@@ -185,7 +185,7 @@ class BodyCheck:
         self._max_pixels, self._format, self._next = max_pixels, "", NEEDED
 
     def check(self, body: bytearray, whole: bool = False) -> None:
-        """At what has come so far, each time that it has doubled; `whole`: nothing more will come."""
+        """Check the bytes so far whenever they have doubled; `whole` means that they are all."""
         if len(body) < self._next and not (whole and self._next <= LAST_LOOK):
             return
         self._next = 2 * len(body) if len(body) < LAST_LOOK else sys.maxsize

@@ -1,4 +1,4 @@
-"""The fetch step: the rows of the sources, ingested by threads, committed as raw/NNNNN."""
+"""The fetch stage: ingest the rows of the sources by threads and commit them as raw/NNNNN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URL lists: every row becomes a pair, downloaded through img2dataset behind the guard."""
+"""The urls source: every row of a list becomes a pair, downloaded through img2dataset behind the guard."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from stylear.curate.recipe.sources import ListSettings
 
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
-BLOCK_ROWS = 500  # rows downloaded, kept and repeated together (ours)
-BLOCKS_AHEAD = 4  # asked for before the first is read, so that downloading never waits for decoding
+BLOCK_ROWS = 500  # rows of a block, which is downloaded and retried as one (ours)
+BLOCKS_AHEAD = 4  # requested before the first is read, so downloads do not wait for decoding
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
-    """The pair of a row, the URL to download for it (None: dropped already), and the hash to expect."""
+    """The pair of a row, the URL to download (None if it is dropped already), and the expected hash."""
 
     pair: Pair
     url: str | None
@@ -83,9 +83,9 @@ def download_rows(
     max_pixels: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Pair]:
-    """The pairs of planned rows, in order, with what was downloaded for them.
+    """Download the planned rows and yield their pairs in order.
 
-    `advance` counts every row once: when its download ends, wherever that is, else when it is read.
+    `advance` counts every row once: when its download ends, or else when it is read.
     """
     waiting: deque[list[PlannedRow]] = deque()
     success = SuccessMonitor(str(source.path), source.min_success)
@@ -121,9 +121,9 @@ def download_rows(
 def require_success(
     success: SuccessMonitor, downloads: Downloads, urls: list[str], waiting: deque[list[PlannedRow]]
 ) -> None:
-    """Raise SourceError when too few downloads succeed, before any of this block becomes a pair.
+    """Raise SourceError if too few downloads succeed, before any of this block becomes a pair.
 
-    What was asked for meanwhile is forgotten too: it failed for the same reason.
+    Blocks requested meanwhile are discarded too, as they fail for the same reason.
     """
     try:
         success.count(downloads.outcomes(urls), lambda: downloads.discard(urls), not waiting)
@@ -135,7 +135,7 @@ def require_success(
 
 
 def download_limits(source: UrlsSource, max_pixels: int) -> Limits:
-    """The limits that a source sets."""
+    """The download limits of a source."""
     return Limits(
         timeout_s=source.timeout_s,
         deadline_s=source.deadline_s,
@@ -149,7 +149,7 @@ def download_limits(source: UrlsSource, max_pixels: int) -> Limits:
 
 
 def plan_rows(source: UrlsSource, seed: int = 0) -> Iterator[PlannedRow]:
-    """What each row of the list asks for. Keys are unique: a repeated row has its place in its key.
+    """Plan each row of the list. Keys are unique: that of a repeated row includes its number.
 
     A row with several captions gives a pair for each with `captions_per_image: all`.
     """
@@ -188,12 +188,12 @@ def plan_rows(source: UrlsSource, seed: int = 0) -> Iterator[PlannedRow]:
 
 
 def decode_entities(url: str) -> str:
-    """A URL as it was before an HTML page held it: `&amp;` is `&`. Entities without `;` are parameters."""
+    """Decode the HTML entities of a URL (`&amp;`); those without `;` are parameters and stay."""
     return ENTITY.sub(lambda match: unescape(match[0]), url)
 
 
 def read_captioned_rows(source: UrlsSource, seed: int) -> Iterator[tuple[Row, object]]:
-    """Every row with each caption that is taken of it."""
+    """Every row with each of its chosen captions."""
     for row in read_rows(source, find_lists(source.path)):
         for caption in choose_captions(
             row.caption, source.captions_per_image, seed, str(row.place)
@@ -202,7 +202,7 @@ def read_captioned_rows(source: UrlsSource, seed: int) -> Iterator[tuple[Row, ob
 
 
 def drop_broken_row(source: UrlsSource, row: Row) -> Pair:
-    """The pair of a row that could not be read, dropped with its reason; it knows its line."""
+    """The dropped pair of a row that could not be read, with its line and reason."""
     name, reason = source.path.name, row.reason or "malformed-row"
     origin = Origin(
         kind="raw",
@@ -214,12 +214,12 @@ def drop_broken_row(source: UrlsSource, row: Row) -> Pair:
 
 
 def list_format(source: ListSettings) -> ListFormat:
-    """How a source says that its list is to be read."""
+    """The list format that a source asks for."""
     return ListFormat(source.encoding, source.delimiter, source.quoting, source.columns)
 
 
 def column_names(given: str | tuple[str, ...] | None, usual: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns to look for: those of the recipe, else the usual ones."""
+    """The columns to look for: those of the recipe, or else the usual ones."""
     if given is None:
         return usual
     return (given,) if isinstance(given, str) else given
@@ -250,7 +250,7 @@ def read_rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
 
 
 def read_expected_hash(source: UrlsSource, row: Row) -> str | None:
-    """The hash that the list gives for the bytes. Raises SourceError when the column is not there."""
+    """The hash in the list that the bytes must have. Raises SourceError if the column is missing."""
     if source.sha256_column is None:
         return None
     if source.sha256_column not in row.columns:
@@ -266,7 +266,7 @@ def list_urls(block: list[PlannedRow]) -> list[str]:
 
 
 def count_total(source: UrlsSource, paths: list[Path]) -> int | None:
-    """How many rows there will be, where the lists tell."""
+    """The number of rows, if the lists tell it without being read."""
     counts = [count_rows(path) for path in paths]
     known = sum(count for count in counts if count is not None)
     if None in counts or source.uids is not None:
@@ -275,7 +275,7 @@ def count_total(source: UrlsSource, paths: list[Path]) -> int | None:
 
 
 def apply_download(plan: PlannedRow, download: Download) -> Pair:
-    """The pair with what was downloaded for it."""
+    """The pair with its downloaded bytes and evidence."""
     evidence = {
         name: plain_source(value) if isinstance(value, str) else value
         for name, value in download.evidence.items()
