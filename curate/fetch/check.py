@@ -17,9 +17,9 @@ from stylear.curate.fetch.lists import (
     find_lists,
     read_list,
 )
-from stylear.curate.fetch.mini import mini_pairs
+from stylear.curate.fetch.mini import read_mini
 from stylear.curate.fetch.parquet_images import read_rows
-from stylear.curate.fetch.shards import shard_pairs, tar_paths
+from stylear.curate.fetch.shards import read_tars, tar_paths
 from stylear.curate.fetch.subset import Subset
 from stylear.curate.fetch.urls import column_names, list_format
 from stylear.errors import SourceEmpty
@@ -51,7 +51,7 @@ def check_source(source: Any, recipe: Recipe) -> SourceSize:
         case "shards":
             found = check_shards(source)
         case _:
-            found = SourceSize(sum(1 for _ in mini_pairs(source, recipe.seed)))
+            found = SourceSize(sum(1 for _ in read_mini(source, recipe.seed)))
     if getattr(source, "uids", None) is not None:
         Subset(source.uids)
         found = SourceSize(None, found.bytes)  # only some of the rows
@@ -93,9 +93,9 @@ def check_shards(source: ShardsSource) -> SourceSize:
     paths = tar_paths(source.path)
     for path in paths:
         if source.on_bad_shard == "stop" and not path.is_file():
-            next(shard_pairs(source.model_copy(update={"path": str(path)})))
+            next(read_tars(source.model_copy(update={"path": str(path)})))
     first = source.model_copy(update={"uids": None})
-    found = next(shard_pairs(first), None)
+    found = next(read_tars(first), None)
     return SourceSize(0 if found is None else None, sum(map(file_bytes, paths)))
 
 

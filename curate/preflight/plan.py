@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.corpus.layout import CHEAP, STAGES
+from stylear.curate.corpus.layout import CHEAP, PLAN_STAGE, STAGES
 from stylear.curate.corpus.ledger import ALL, Entry, StageInputs, stage_family
 from stylear.curate.preflight.checks import Check, human_bytes
 from stylear.curate.preflight.rates import find_rate
@@ -118,12 +118,15 @@ def describe_next(
         return f"stop: {changed.message}"
     if stage in CHEAP:
         return "redo if its settings or inputs changed"
-    return "keep" if left == 0 else "continue"
+    if left == 0:
+        return "keep; what is new in the sources is added" if stage == "fetch" else "keep"
+    return "continue"
 
 
 def committed_units(build: Build, stage: str) -> list[Entry]:
     """The committed units of a stage; a stage without shards has one unit."""
     names = [name for name in build.ledger.stages() if stage_family(name) == stage]
+    names = [name for name in names if name != PLAN_STAGE]
     entries = [entry for name in names for entry in build.ledger.entries(name)]
     return [entry for entry in entries if entry.unit != ALL] or entries
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from stylear.console import say
 from stylear.curate.corpus import parquet, shards
-from stylear.curate.corpus.layout import MANIFEST, PLAN
+from stylear.curate.corpus.layout import MANIFEST, PLAN, PLAN_STAGE
 from stylear.curate.corpus.ledger import Entry, StageInputs
 from stylear.curate.references import StyleReference
 from stylear.curate.stage import Build, committed_shards, file_digests
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from stylear.curate.recipe import Recipe
 
-STAGE = "synthesize.plan"
 COLUMNS = (*Content._fields, "reference", "reference_sha256")
 REDO = (
     "plan and draw everything anew with"
@@ -141,7 +140,7 @@ def commit_generation(
         path = build.corpus / PLAN / f"{unit}.parquet"
         files = {path.relative_to(build.corpus).as_posix(): parquet.write_table(path, table)}
     entry = build.ledger.commit(
-        STAGE,
+        PLAN_STAGE,
         unit,
         inputs,
         rows_in=table.num_rows,
@@ -159,16 +158,16 @@ def read_generations(build: Build) -> list[Generation]:
     Raises CorpusError if a generation is lost that later ones were planned from.
     """
     ledger, found = build.ledger, list[Generation]()
-    entries = ledger.entries(STAGE)
+    entries = ledger.entries(PLAN_STAGE)
     for number, entry in enumerate(entries):
         if entry.unit != shards.shard_name(number) or not ledger.has_intact_files(entry):
             if number + 1 < len(entries) or entry.unit != shards.shard_name(number):
                 raise CorpusError(
-                    f"{build.corpus / PLAN / entry.unit}: expected the plan of {STAGE} {number:05d},"
+                    f"{build.corpus / PLAN / entry.unit}: expected the plan of {PLAN_STAGE} {number:05d},"
                     " found that it is missing or damaged",
                     hint=f"put its file back from a copy; or {REDO}",
                 )
-            ledger.path(STAGE, entry.unit).unlink()  # the last one is planned again
+            ledger.path(PLAN_STAGE, entry.unit).unlink()  # the last one is planned again
             break
         tables = [parquet.read_table(build.corpus / name, COLUMNS) for name in entry.files]
         table = tables[0] if tables else empty_table()
