@@ -25,9 +25,9 @@ def main() -> None:
 
     sys.addaudithook(watch)
     if command == "retry":
-        runner.retry(recipe, corpus, ["429", "5xx"])
+        runner.retry(recipe, corpus, ["429", "5xx"], workers=1)
     else:
-        runner.run(recipe, corpus)
+        runner.run(recipe, corpus, workers=1)  # else a worker gives shards their names
 
 
 if __name__ == "__main__":

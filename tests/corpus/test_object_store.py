@@ -107,9 +107,9 @@ def finished(
 
 
 def objects_of(corpus: Path) -> dict[str, bytes]:
-    """Every object by its path in the corpus, but the note that says where the recipe lies."""
-    files = [path for path in cast(ObjectPath, corpus).files() if path.name != RECIPE_FOLDER]
-    return {path.relative_to(cast(Any, corpus)).as_posix(): path.read_bytes() for path in files}
+    files = cast(ObjectPath, corpus).files()
+    found = {path.relative_to(cast(Any, corpus)).as_posix(): path.read_bytes() for path in files}
+    return {name: data for name, data in found.items() if not name.startswith(".")}
 
 
 def check(found: dict[str, bytes], expected: dict[str, bytes]) -> None:

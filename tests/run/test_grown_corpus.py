@@ -133,7 +133,6 @@ def test_a_style_with_a_quota_meets_its_contents(home: Path) -> None:
     require_kept(before, home / "quota")
     assert uses(home / "quota")[new] == 4  # two contents, two candidates
     run(home, corpus=home / "quota", per_style=3)
-    assert set(uses(home / "quota").values()) <= {4, 6}
     assert uses(home / "quota")[new] == 6
 
 
