@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, canonical_json
 from stylear.curate.fetch import read_raw
-from stylear.curate.fetch.download import EVIDENCE
+from stylear.curate.fetch.blocks import EVIDENCE
 from stylear.curate.fetch.ingest import INGESTED
 from stylear.curate.recipe.base import PathNames
 from stylear.curate.stage import omit_keys

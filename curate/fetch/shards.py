@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stylear.console import say
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.blocks import classify_error
 from stylear.curate.fetch.braces import expand_braces
 from stylear.curate.fetch.captions import caption_in, caption_reason, choose_captions
-from stylear.curate.fetch.download import classify_error
 from stylear.curate.fetch.embedded import read_prompt
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.samples import Members, Sample, find_separated_keys, read_samples

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.layout import FETCHED
-from stylear.curate.fetch.download import FETCHED_AT
+from stylear.curate.fetch.blocks import FETCHED_AT
 from stylear.pair import Pair
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from stylear.console import Bar
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.blocks import Download
 from stylear.curate.fetch.captions import caption_reason, choose_captions
-from stylear.curate.fetch.download import Download, Downloads
+from stylear.curate.fetch.download import Downloads
 from stylear.curate.fetch.guard import Limits
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.lists import (

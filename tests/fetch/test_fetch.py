@@ -16,7 +16,7 @@ from PIL import Image
 
 from stylear.curate.corpus.captions import MAX_CAPTION, clean_caption, clean_details, plain_source
 from stylear.curate.fetch import fetch_raw, mini
-from stylear.curate.fetch.download import classify_error
+from stylear.curate.fetch.blocks import classify_error
 from stylear.curate.fetch.growth import source_settings
 from stylear.curate.recipe import check_recipe
 from stylear.errors import RecipeError, SourceError
