@@ -98,7 +98,7 @@ class Generation:
 def extend_plan(
     build: Build, references: Sequence[StyleReference], stage_inputs: StageInputs
 ) -> list[Generation]:
-    """All generations, with a new one committed if contents, references or quotas were added.
+    """All generations; a new one is committed if contents, references or settings have changed.
 
     Raises SettingsChanged if a reference that images were drawn with is gone or has changed, and whatever
     planning raises.
@@ -153,9 +153,9 @@ def commit_generation(
 
 
 def read_generations(build: Build) -> list[Generation]:
-    """The committed generations. A damaged one is left out with its successors if it is the last.
+    """The committed generations; a damaged last one is removed, to be planned again.
 
-    Raises CorpusError if a generation is lost that later ones were planned from.
+    Raises CorpusError if a generation is lost from which later ones were planned.
     """
     ledger, found = build.ledger, list[Generation]()
     entries = ledger.entries(PLAN_STAGE)
@@ -163,8 +163,8 @@ def read_generations(build: Build) -> list[Generation]:
         if entry.unit != shards.shard_name(number) or not ledger.has_intact_files(entry):
             if number + 1 < len(entries) or entry.unit != shards.shard_name(number):
                 raise CorpusError(
-                    f"{build.corpus / PLAN / entry.unit}: expected the plan of {PLAN_STAGE} {number:05d},"
-                    " found that it is missing or damaged",
+                    f"{build.corpus / PLAN}: expected generation {number:05d} of the plan, found it missing"
+                    " or damaged",
                     hint=f"put its file back from a copy; or {REDO}",
                 )
             ledger.path(PLAN_STAGE, entry.unit).unlink()  # the last one is planned again
