@@ -178,7 +178,9 @@ def retry(
         build = Build(corpus, recipe, workers)
         check_settings(build)
         remove_unfinished(corpus)
-        refilled = retry_downloads(build, statuses, followed, lambda unit: _remove_derived(corpus, unit))
+        refilled = retry_downloads(
+            build, statuses, followed, lambda unit: _remove_derived(corpus, unit)
+        )
         if not refilled.followed:
             finish_retry(corpus, [])
     if not refilled.units or not refilled.followed:
