@@ -13,6 +13,8 @@ from stylear.curate.corpus.layout import KINDS, MANIFEST, RECIPE, VERDICTS, Shar
 from stylear.curate.corpus.object_store import corpus_path
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.shards import iter_pairs
+from stylear.curate.export.declared import Declared
+from stylear.curate.export.exporter import ExportResult, export
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.curate.run import RunResult, finish_command, recipe_path, run
 from stylear.embedded import find_manifest
@@ -45,9 +47,9 @@ def build(
 
 
 def open_corpus(path: str | Path) -> Corpus:
-    """Open a corpus to read: a folder, or a URL such as s3://bucket/corpus.
+    """A corpus to read: a folder, or a URL such as s3://bucket/corpus.
 
-    Raises CorpusError if there is none.
+    Raises CorpusError when there is none.
     """
     found = corpus_path(path)
     recipe_path(found)
@@ -55,19 +57,19 @@ def open_corpus(path: str | Path) -> Corpus:
 
 
 class Corpus:
-    """A corpus to read. Data is read when it is asked for; nothing is written."""
+    """What a corpus holds. Nothing is read before it is asked for, and nothing is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The resolved recipe with all defaults."""
+        """The resolved recipe, every default spelled out."""
         return load_recipe(self.path / RECIPE)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """Files with hashes, counts, ratio and splits. Raises CorpusError for an unfinished corpus."""
+        """Files with their hashes, counts, ratio, splits. Raises CorpusError for an unfinished corpus."""
         path = self.path / MANIFEST
         if not path.is_file():
             raise CorpusError(
@@ -78,21 +80,21 @@ class Corpus:
         return found
 
     def pairs(self, kind: ShardKind | None = None) -> Iterator[Pair]:
-        """Iterate over all raw pairs, then all stylized ones, with image bytes; dropped pairs have none.
+        """Every raw pair, then every stylized one, with image bytes; dropped ones have none.
 
-        A pair's verdict is that of fetch or synthesize; `verdicts` has the filter's.
+        The verdict of a pair is that of fetch or synthesize; `verdicts` has the filter's.
         """
         for one in KINDS if kind is None else (kind,):
             yield from iter_pairs(self.path / one)
 
     def verdicts(self) -> pa.Table:
-        """One row per pair: key, kept, stage, reason, group, rank and scores."""
+        """One row a pair: key, kept, stage, reason, group, rank and the scores that decided."""
         return parquet.read_table(self.path / VERDICTS)
 
     def scores(self, scorer: str) -> pa.Table:
-        """The columns of one scorer, raw pairs first: key and scores, null where there is no score.
+        """The columns of one scorer, raw before stylized: key and its numbers, null where there is none.
 
-        Raises CorpusError if the corpus has no such scorer.
+        Raises CorpusError when the corpus has no such scorer.
         """
         import pyarrow as pa
 
@@ -106,15 +108,26 @@ class Corpus:
         return pa.concat_tables(tables)
 
     def image(self, key: str) -> bytes:
-        """The encoded image of a pair; empty if it has none.
+        """The stored, encoded image of a pair; empty for one without.
 
         Raises CorpusError for an unknown key.
         """
         return self._reader.pair(key).image
 
     def provenance(self, key: str) -> Origin:
-        """The origin of a pair: source and hash, or reference, parent, prompt, seed and weights."""
+        """Where a pair comes from: source and hash, or reference, parent, prompt, seed and weights."""
         return self._reader.pair(key).origin
+
+    def export(
+        self, to: str, out: str | Path, declared: Declared | None = None, *, dry_run: bool = False
+    ) -> ExportResult:
+        """Write the finished corpus into the new folder `out`: what `stylear curate export` does.
+
+        `to` is croissant, huggingface, parquet, folders, datacomp, sha256 or eu-summary; `declared` is what a
+        corpus cannot know. Raises CorpusError for an unfinished or damaged corpus, UsageError if `out` has
+        files.
+        """
+        return export(self.path, to, Path(out), declared, dry_run=dry_run)
 
     @cached_property
     def _reader(self) -> PairReader:

@@ -1,4 +1,4 @@
-"""SQL queries over the tables of a corpus, by DuckDB in memory, without access to any other file.
+"""Questions to a corpus in SQL: DuckDB over its tables, in memory, with no way to any other file.
 
 Tables: pairs (raw and stylized), verdicts, columns (what the filter compares, with every score), mix,
 train, val, preferences.
@@ -25,7 +25,7 @@ FILES = {"verdicts": VERDICTS, "columns": COLUMNS, "mix": MIX}
 
 
 def query(corpus: Path, sql: str) -> list[dict[str, Any]]:
-    """The rows of one SELECT. Raises UsageError for other statements and for what DuckDB refuses."""
+    """The rows that one SELECT gives. Raises UsageError for other statements and for what DuckDB refuses."""
     import duckdb
 
     tables = {name: paths for name, paths in corpus_tables(corpus) if paths}
@@ -36,14 +36,12 @@ def query(corpus: Path, sql: str) -> list[dict[str, Any]]:
                 f"query: expected one SELECT, found {len(statements)} statements"
                 if len(statements) != 1
                 else f"query: expected a SELECT, found {statements[0].type.name}",
-                hint="queries only read; change the recipe and run it again to change a corpus",
+                hint="a query reads; what a corpus is made of is changed by its recipe",
             )
-        with open_database(tables, sql) as connection:
+        with closed(tables, sql) as connection:
             result = connection.execute(sql)
             names = [column[0] for column in result.description]
-            return [
-                dict(zip(names, map(to_json_value, row), strict=True)) for row in result.fetchall()
-            ]
+            return [dict(zip(names, map(plain, row), strict=True)) for row in result.fetchall()]
     except duckdb.Error as error:
         raise UsageError(
             f"query: {str(error).splitlines()[0]}",
@@ -53,7 +51,7 @@ def query(corpus: Path, sql: str) -> list[dict[str, Any]]:
 
 
 def corpus_tables(corpus: Path) -> Iterator[tuple[str, list[Path]]]:
-    """The name and the files of each table."""
+    """The name of each table and the files that it consists of."""
     for name, folders in FOLDERS.items():
         yield (
             name,
@@ -63,8 +61,8 @@ def corpus_tables(corpus: Path) -> Iterator[tuple[str, list[Path]]]:
         yield name, [corpus / file] if (corpus / file).is_file() else []
 
 
-def open_database(tables: Mapping[str, list[Path]], sql: str) -> duckdb.DuckDBPyConnection:
-    """A database in memory with the tables that `sql` names; it cannot read or write files itself."""
+def closed(tables: Mapping[str, list[Path]], sql: str) -> duckdb.DuckDBPyConnection:
+    """A database in memory that has the tables named in `sql`, and reads and writes no file itself."""
     import duckdb
 
     settings: dict[str, Any] = {"temp_directory": "", "python_enable_replacements": "false"}
@@ -73,12 +71,12 @@ def open_database(tables: Mapping[str, list[Path]], sql: str) -> duckdb.DuckDBPy
     connection.execute("SET lock_configuration = true")
     for name, paths in tables.items():
         if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
-            connection.register(name, open_tables(paths))
+            connection.register(name, scanned(paths))
     return connection
 
 
-def open_tables(paths: list[Path]) -> Any:
-    """Parquet files as one table; on a disk, only the columns and rows that a query needs are read."""
+def scanned(paths: list[Path]) -> Any:
+    """The rows of parquet files: on a disk only the columns and rows that a query needs are read."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
@@ -87,8 +85,8 @@ def open_tables(paths: list[Path]) -> Any:
     return ds.dataset([str(path) for path in paths], format="parquet")
 
 
-def to_json_value(value: Any) -> Any:
-    """A value that JSON can hold: no NaN, bytes as hex, dates and decimals as text."""
+def plain(value: Any) -> Any:
+    """A value as JSON has it: no NaN, bytes as hex, dates and decimals as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
@@ -96,7 +94,7 @@ def to_json_value(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, (list, tuple)):
-        return [to_json_value(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {str(name): to_json_value(item) for name, item in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     return str(value)

@@ -1,4 +1,4 @@
-"""The orchestrator: runs the stages of a recipe over one corpus in order, resumable at any point."""
+"""The orchestrator: all stages of a recipe over one corpus, in order, resumable at any point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from stylear.curate.corpus.layout import (
     FETCHED,
     MANIFEST,
     MIX,
-    PLAN,
     RECIPE,
     REFILL,
     REPORT,
@@ -41,12 +40,12 @@ from stylear.curate.stage import Build, StageResult
 from stylear.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
-    from stylear.curate.fetch.retry import RetryResult
+    from stylear.curate.fetch.retry import Refilled
 
 Step = Callable[[Build], StageResult]
 OUTPUTS = {
     "fetch": ("raw", FETCHED, WORK, REFILL),
-    "synthesize": ("stylized", PLAN),
+    "synthesize": ("stylized",),
     "score": ("scores",),
     "filter": (VERDICTS, COLUMNS, DIVERSITY),
     "mix": ("train", "val", MIX),
@@ -56,15 +55,15 @@ OUTPUTS = {
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did: the result of each stage, and the report page."""
+    """A finished run: what each stage did, and the page to look at."""
 
     corpus: Path
     results: tuple[StageResult, ...]
     report: Path
-    warnings: tuple[str, ...] = ()  # where the corpus falls short of the recipe
+    warnings: tuple[str, ...] = ()  # what the corpus lacks of what was asked
 
     def rows(self) -> list[dict[str, Any]]:
-        """One table row per stage."""
+        """One row a stage, for a table."""
         return [result.row() for result in self.results]
 
     def summary(self) -> dict[str, Any]:
@@ -89,8 +88,8 @@ def run(
 ) -> RunResult:
     """Build the corpus of a recipe, then audit it and draw its report.
 
-    Committed units are skipped. Raises SettingsChanged, before anything is written, if expensive output
-    was made with other settings, CorpusLocked while another process writes, and
+    What is committed already is skipped. Raises SettingsChanged before anything is written when
+    expensive output of other settings lies there, CorpusLocked while another process writes, and
     SourceEmpty for a source without pairs, unless `allow_empty`.
     """
     results = run_stages(
@@ -127,10 +126,7 @@ def run_stages(
     require_output_folder(corpus)
     if in_process(corpus):
         if engine.name != LOCAL.name:
-            raise UsageError(
-                f"--engine {engine.name}: {corpus} exists in this process only",
-                hint="use --engine local, or a corpus on a disk or in an object store",
-            )
+            raise UsageError(f"--engine {engine.name}: {corpus} lives in one process; use local")
         workers = 1  # another process would write where nobody reads
     build = Build(corpus, recipe, workers, engine, allow_empty)
     checks = check_inputs(build, stages, redo)
@@ -163,12 +159,12 @@ def run_stages(
 
 def retry(
     recipe: Recipe, corpus: Path, statuses: Sequence[str], *, workers: int = 0
-) -> tuple[RetryResult, list[StageResult]]:
-    """Retry the downloads that failed for the given reasons, then redo the later stages that had run.
+) -> tuple[Refilled, list[StageResult]]:
+    """Ask again for the downloads that failed in some way, then redo what follows, if it was there.
 
-    Scores of unchanged shards are kept. Raises UsageError if no download failed for such a reason.
+    Scores of shards that did not change are kept. Raises UsageError when no download failed that way.
     """
-    from stylear.curate.fetch.retry import finish_retry, retry_downloads
+    from stylear.curate.fetch.retry import forget, refill
 
     if in_process(corpus):
         workers = 1
@@ -178,11 +174,9 @@ def retry(
         build = Build(corpus, recipe, workers)
         check_settings(build)
         remove_unfinished(corpus)
-        refilled = retry_downloads(
-            build, statuses, followed, lambda unit: _remove_derived(corpus, unit)
-        )
+        refilled = refill(build, statuses, followed, lambda unit: _outdate(corpus, unit))
         if not refilled.followed:
-            finish_retry(corpus, [])
+            forget(corpus, [])
     if not refilled.units or not refilled.followed:
         return refilled, []
     results = run_stages(refilled.followed, recipe, corpus, workers=workers)
@@ -193,29 +187,27 @@ def retry(
 
 
 def _resume_retry(build: Build) -> None:
-    """Install the shards that a killed retry had finished but not yet installed."""
+    """Put shards in their places that a killed retry had finished and not put there."""
     if (build.corpus / REFILL).is_dir():
-        from stylear.curate.fetch.retry import resume_retry
+        from stylear.curate.fetch.retry import take_over
 
-        resume_retry(build, lambda unit: _remove_derived(build.corpus, unit))
+        take_over(build, lambda unit: _outdate(build.corpus, unit))
 
 
 def _finish_retry(corpus: Path, redone: Collection[str]) -> None:
-    """Remove the recovery state of a retry once the later stages are redone."""
+    """Remove what a retry kept for the case of being killed, when what followed is redone."""
     if (corpus / REFILL).is_dir():
-        from stylear.curate.fetch.retry import finish_retry
+        from stylear.curate.fetch.retry import forget
 
-        finish_retry(corpus, redone)
+        forget(corpus, redone)
 
 
-def _remove_derived(corpus: Path, unit: str) -> None:
-    """Remove what was derived from a raw shard that is about to change; cheap stages notice by themselves."""
+def _outdate(corpus: Path, unit: str) -> None:
+    """Remove what was made of a raw shard that is about to change; the cheap stages see it themselves."""
     ledger = Ledger(corpus)
     (corpus / MANIFEST).unlink(missing_ok=True)
-    for stage in [stage for stage in ledger.stages() if stage_family(stage) == "synthesize"]:
-        ledger.remove(stage)
-    for name in OUTPUTS["synthesize"]:
-        remove_path(corpus / name)
+    ledger.remove("synthesize")
+    remove_path(corpus / "stylized")
     for stage in ledger.stages():
         for entry in ledger.entries(stage) if stage_family(stage) == "score" else ():
             if entry.unit == f"raw-{unit}" or entry.unit.startswith("stylized-"):
@@ -225,13 +217,13 @@ def _remove_derived(corpus: Path, unit: str) -> None:
 
 
 def load_stage(stage: str) -> Step:
-    """Import the function that runs a stage."""
+    """The function that runs a stage over a corpus."""
     run: Step = import_module(f"stylear.curate.{stage}.step").run
     return run
 
 
 def require_audit(corpus: Path) -> None:
-    """Audit a corpus. Raises AuditFailed if anything differs from its manifest."""
+    """Audit a corpus. Raises AuditFailed when anything differs from its manifest."""
     from stylear.curate.audit.auditor import audit
 
     audit(corpus).require()
@@ -270,14 +262,14 @@ def finish_command(corpus: Path) -> str:
 
 
 def check_settings(build: Build) -> None:
-    """Raise SettingsChanged if an expensive stage has output made with other settings."""
+    """Raise SettingsChanged when output that was expensive was made by other settings."""
     ledger = build.ledger
     for stage, made in expensive_inputs(build.recipe, ledger).items():
         ledger.check_settings(stage, made)
 
 
 def remove_from_stage(corpus: Path, stage: str) -> None:
-    """Remove the output of a stage and of all later ones, ledger entries first."""
+    """Remove the output of a stage and of all that follow, entries first."""
     require_stage(stage)
     ledger, names = Ledger(corpus), STAGES[STAGES.index(stage) :]
     (corpus / MANIFEST).unlink(missing_ok=True)
@@ -289,18 +281,18 @@ def remove_from_stage(corpus: Path, stage: str) -> None:
 
 
 def recipe_path(corpus: Path) -> Path:
-    """The path of a corpus's recipe. Raises CorpusError if the folder is not a corpus."""
+    """The recipe that a corpus was made by. Raises CorpusError when the folder is no corpus."""
     path = corpus / RECIPE
     if not path.is_file():
         raise CorpusError(
             f"{corpus}: expected a corpus (a folder with {RECIPE}), found none",
-            hint="build one with `stylear curate run RECIPE --out CORPUS`",
+            hint="make one with `stylear curate run RECIPE --out CORPUS`",
         )
     return path
 
 
 def _write_recipe(build: Build) -> None:
-    """Write the resolved recipe and the note with its base folder, if they changed."""
+    """Write the resolved recipe and the note where its paths start, where they changed."""
     path, text = build.corpus / RECIPE, dump_recipe(build.recipe)
     write_recipe_folder(build.corpus, build.recipe)
     if not path.is_file() or path.read_text("utf-8") != text:

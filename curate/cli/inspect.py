@@ -1,4 +1,4 @@
-"""`stylear curate audit`, `query` and `report`: commands that read a finished corpus."""
+"""`stylear curate audit`, `query` and `report`: what a finished corpus is."""
 
 from __future__ import annotations
 
@@ -6,39 +6,37 @@ from typing import Annotated
 
 import typer
 
-from stylear.console import JsonOption, emit_json, emit_table, emit_tables, say
+from stylear.console import JsonOption, emit_json, emit_table, say
 from stylear.curate.cli.options import (
     CorpusArgument,
 )
 
 
 def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
-    """Verify a finished corpus against its manifest.
+    """Prove a finished corpus: hash every file, follow every key, recount ratio and splits.
 
-    Prints each check with what it proves, then every difference. Changes nothing. The exit code is 0 if
-    there is no difference, else 1.
+    Exit 0 when nothing differs from the manifest, 1 when anything does; it changes nothing.
 
     Example: stylear curate audit corpus
     """
-    from stylear.curate.audit import auditor
+    from stylear.curate.audit import auditor as auditor
 
     result = auditor.audit(corpus)
     if json:
         emit_json(result.summary())
     else:
-        emit_tables([result.check_rows(), result.difference_rows()])
+        emit_table(result.rows())
     for warning in result.warnings:
         say(f"warning: {warning}")
     result.require()
-    say(f"{corpus}: the corpus is as its manifest says (sha256 {result.manifest_sha256})")
 
 
 def query(
     corpus: CorpusArgument,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT statement.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
     json: JsonOption = False,
 ) -> None:
-    """Query a corpus in SQL, read-only.
+    """Ask a corpus something in SQL; nothing can be changed by it.
 
     Tables: pairs (raw and stylized), verdicts, columns (what the filter compares, with every score),
     mix, train, val, preferences.
@@ -54,9 +52,7 @@ def query(
 
 
 def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
-    """Draw the report of a finished corpus as one HTML page.
-
-    It shows the funnel, the scores, images of each style, and the files with their hashes.
+    """Draw a corpus as one page: funnel, scores, pictures of each style, files and hashes.
 
     Example: stylear curate report corpus
     """

@@ -12,13 +12,11 @@ from stylear.curate.corpus.object_store import corpus_path
 RecipeArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="RECIPE",
-        help="A recipe: a YAML file, or the name of an embedded one (demo, house-style, paper).",
+        help="The recipe: a YAML file, or an embedded one by name (demo, house-style, paper)."
     ),
 ]
 StageRecipe = Annotated[
-    Path | None,
-    typer.Argument(metavar="RECIPE", help="A recipe; by default the one in the corpus."),
+    Path | None, typer.Argument(help="The recipe; default: the one in the corpus.")
 ]
 OutOption = Annotated[
     Path,
@@ -26,51 +24,36 @@ OutOption = Annotated[
         "--out",
         parser=corpus_path,
         metavar="CORPUS",
-        help="The corpus to build or continue: a folder, or a URL such as s3://bucket/corpus.",
+        help="The corpus: a folder or a URL such as s3://bucket/corpus, new or begun.",
     ),
 ]
 CorpusArgument = Annotated[
     Path,
-    typer.Argument(parser=corpus_path, metavar="CORPUS", help="A corpus: a folder or a URL."),
+    typer.Argument(parser=corpus_path, metavar="CORPUS", help="The corpus: a folder or a URL."),
 ]
 WorkersOption = Annotated[
-    int,
-    typer.Option(
-        "--workers",
-        min=0,
-        metavar="N",
-        help="Number of worker processes; 0 means one per core, or one per GPU.",
-    ),
+    int, typer.Option("--workers", min=0, help="Processes at work; 0: one for each core, or GPU.")
 ]
 EngineOption = Annotated[
-    str,
-    typer.Option(
-        "--engine",
-        metavar="NAME",
-        help="Where to run the work: local (processes on this machine) or ray.",
-    ),
+    str, typer.Option("--engine", help="Where the work runs: local (processes here) or ray.")
 ]
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="Address of the Ray cluster; by default RAY_ADDRESS, or a new cluster on this machine.",
+        "--ray-address", help="The Ray cluster; default: RAY_ADDRESS, or a new one on this machine."
     ),
 ]
 VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Hash the files of earlier runs before trusting them, or only compare their sizes.",
+        help="Hash what earlier runs committed before trusting it, or look at sizes only.",
     ),
 ]
 SetOption = Annotated[
     list[str],
     typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a key of the recipe, e.g. mix.val_fraction=0.2; can be repeated.",
+        "--set", help="Change a key of the recipe, e.g. mix.val_fraction=0.2; repeatable."
     ),
 ]
 MinSuccessOption = Annotated[
@@ -79,8 +62,7 @@ MinSuccessOption = Annotated[
         "--min-success",
         min=0,
         max=1,
-        metavar="SHARE",
-        help="Stop if a smaller share of the downloads succeeds; by default the recipe's min_success.",
+        help="Stop when a smaller share of downloads succeeds; default: the recipe's min_success.",
     ),
 ]
 NetworkOption = Annotated[
@@ -88,18 +70,14 @@ NetworkOption = Annotated[
     typer.Option(
         "--allow-network",
         metavar="CIDR",
-        help="Allow URLs to reach this private network; can be repeated.",
+        help="Let URLs reach this network though it is not public; repeatable.",
     ),
 ]
 AllowEmptyOption = Annotated[
     bool,
-    typer.Option(
-        "--allow-empty", help="Accept sources that hold no pairs; otherwise they are errors."
-    ),
+    typer.Option("--allow-empty", help="Accept sources without pairs; they are errors otherwise."),
 ]
 RedoOption = Annotated[
     str | None,
-    typer.Option(
-        "--redo", metavar="STAGE", help="Rebuild this stage and all later ones from scratch."
-    ),
+    typer.Option("--redo", help="Make this stage and all that follow again, from nothing."),
 ]

@@ -26,7 +26,7 @@ def fetch(
     recipe: StageRecipe = None,
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Fetch again from scratch.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Fetch again, from nothing.")] = False,
     min_success: MinSuccessOption = None,
     allow_network: NetworkOption = [],  # noqa: B006
     allow_empty: AllowEmptyOption = False,
@@ -65,17 +65,16 @@ def synthesize(
     recipe: StageRecipe = None,
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Synthesize again from scratch.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Synthesize again, from nothing.")] = False,
     dry_run: DryRunOption = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Synthesize stylized pairs into stylized/.
+    """Synthesize stylized pairs from prompts and style references into stylized/.
 
-    Prompts or raw pairs are drawn in the style of the references. --dry-run prints the plan: how many
-    prompts, styles and images each split has, prompts before and after de-stylising, and the models
-    that are missing.
+    With --dry-run it shows the plan: how many prompts, styles and images in each split, prompts
+    before and after de-stylising, and which models are missing.
 
     Example: stylear curate synthesize demo --out corpus
     """
@@ -101,12 +100,12 @@ def score(
     recipe: StageRecipe = None,
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Score again from scratch.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Score again, from nothing.")] = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Score all pairs with the recipe's scorers into scores/.
+    """Score every pair with every scorer of the recipe into scores/.
 
     Example: stylear curate score demo --out corpus
     """
@@ -117,21 +116,17 @@ def filter_(
     out: OutOption,
     recipe: StageRecipe = None,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Decide again from scratch.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Decide again, from nothing.")] = False,
     dry_run: DryRunOption = False,
     diversity: Annotated[
-        bool,
-        typer.Option(
-            "--diversity", help="With --dry-run: also measure the diversity of the kept pairs."
-        ),
+        bool, typer.Option("--diversity", help="With --dry-run: how diverse what stays would be.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Decide from the scores which pairs to keep.
+    """Decide which pairs stay, from their scores, into verdicts.parquet; how diverse they are.
 
-    Writes verdicts.parquet, columns.parquet and diversity.json. --dry-run prints how many pairs would be
-    kept, and how many dropped for which reason, for example with other thresholds given by --set; after
-    the first run that takes less than a second for a million pairs.
+    With --dry-run it says how many would stay or be dropped for which reason, e.g. under other
+    thresholds given with --set. After the first run that takes less than a second for a million pairs.
 
     Example: stylear curate filter --out corpus --set filter.best_of=2 --dry-run
     """
@@ -166,10 +161,10 @@ def mix(
     out: OutOption,
     recipe: StageRecipe = None,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Mix again from scratch.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Mix again, from nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Mix kept pairs into training shards, train/ and val/.
+    """Mix kept raw and stylized pairs into training shards, train/ and val/.
 
     Example: stylear curate mix demo --out corpus
     """
@@ -180,12 +175,10 @@ def pairs(
     out: OutOption,
     recipe: StageRecipe = None,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Pair again from scratch.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Pair again, from nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build preference pairs into preferences/.
-
-    Of each group of candidates the best one is paired with the worst. Also writes the manifest.
+    """Pair best and worst candidates into preferences/, and write the manifest.
 
     Example: stylear curate pairs demo --out corpus
     """

@@ -1,4 +1,4 @@
-"""The shards source: WebDataset tars of any origin, read sample by sample."""
+"""Shards: any WebDataset tars, img2dataset's and ours among them, read sample by sample."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stylear.console import say
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
-from stylear.curate.fetch.blocks import classify_error
 from stylear.curate.fetch.braces import expand_braces
 from stylear.curate.fetch.captions import caption_in, caption_reason, choose_captions
+from stylear.curate.fetch.download import reason_of
 from stylear.curate.fetch.embedded import read_prompt
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.samples import Members, Sample, find_separated_keys, read_samples
@@ -44,7 +44,7 @@ UNFIT = ("no-image", "ambiguous-image", "no-caption", "ambiguous-caption", "sepa
 MANY = 100  # samples after which not one usable means that the wrong members are looked for
 
 
-def read_tars(source: ShardsSource, seed: int = 0) -> Iterator[Pair]:
+def shard_pairs(source: ShardsSource, seed: int = 0) -> Iterator[Pair]:
     """A pair for every sample of the tars, by file name, and for every failed row of their tables.
 
     Dropped: hostile-member (a link out of the tar, a device, a name that leaves the folder),
@@ -67,10 +67,10 @@ def read_tars(source: ShardsSource, seed: int = 0) -> Iterator[Pair]:
 
 def read_pairs(source: ShardsSource, seed: int) -> Iterator[Pair]:
     """The pairs of all tars. Raises SourceError when there is none, or none with the members wanted."""
-    members = MemberCounts(source)
+    members = MembersSeen(source)
     count = 0
     for path in tar_paths(source.path):
-        for pair in read_tar(path, source, seed, members):
+        for pair in checked_tar_pairs(path, source, seed, members):
             count += 1
             yield pair
     if not count:
@@ -82,8 +82,8 @@ def read_pairs(source: ShardsSource, seed: int) -> Iterator[Pair]:
     members.warn()
 
 
-class MemberCounts:
-    """Counts samples that lack a member, and the endings of the members that they have."""
+class MembersSeen:
+    """Counts the samples that lack a member, and the endings that their members have instead."""
 
     def __init__(self, source: ShardsSource) -> None:
         self._source, self._samples = source, 0
@@ -91,7 +91,7 @@ class MemberCounts:
         self._endings: Counter[str] = Counter()
 
     def count(self, sample: Sample, reason: str | None) -> None:
-        """Count a sample and its rejection reason, if any. Raises SourceError if none is usable."""
+        """One more sample, and why it cannot be used, if so. Raises SourceError when none could."""
         self._samples += 1
         if reason in UNFIT:
             self._unfit[str(reason)] += 1
@@ -100,7 +100,7 @@ class MemberCounts:
         self.require_usable(last=False)
 
     def require_usable(self, *, last: bool) -> None:
-        """Raise SourceError if none of many samples (`last`: of all) has the members wanted."""
+        """Raise SourceError when not one of many samples (`last`: of all) has what is looked for."""
         unfit = self._unfit.total()
         if unfit and unfit == self._samples and (last or unfit == MANY):
             raise SourceError(
@@ -110,7 +110,7 @@ class MemberCounts:
             )
 
     def warn(self) -> None:
-        """Report how many samples lack a member, and which members there are."""
+        """Say how many samples lack a member, and which members there are."""
         if self._unfit:
             say(f"{self._source.path}: dropped samples: {self._describe()}; {self._advise()}")
 
@@ -132,7 +132,7 @@ class MemberCounts:
 
 
 def tar_paths(pattern: str) -> list[Path]:
-    """The tars of a path, folder or pattern, sorted; braces expand in their order.
+    """The tars that a path, folder or pattern names, sorted; braces give one each, in their order.
 
     Raises SourceError when there is none.
     """
@@ -159,24 +159,26 @@ def tar_paths(pattern: str) -> list[Path]:
 
 
 def glob_paths(name: str) -> list[Path]:
-    """The matches of a pattern, sorted; a plain name is returned even if no such file exists."""
+    """What a pattern matches, sorted; a plain name is itself, whether there is such a file or not."""
     if Path(name).is_file() or not glob.has_magic(name):
         return [Path(name)]
     return sorted(Path(found) for found in glob.glob(name, recursive=True))  # noqa: PTH207 (absolute pattern)
 
 
 def is_tar_name(name: str) -> bool:
-    """Whether a file of a folder is a tar and not hidden."""
+    """Whether a file of a folder is a tar; hidden ones and those of Macs are not."""
     return name.lower().endswith(TAR_ENDINGS) and not name.startswith(".")
 
 
 def table_path(tar: Path) -> Path:
-    """The path of a tar's table: 00000.parquet for 00000.tar or 00000.tar.gz."""
+    """The table beside a tar: 00000.parquet beside 00000.tar or 00000.tar.gz."""
     ending = next((e for e in TAR_ENDINGS if tar.name.lower().endswith(e)), "")
     return tar.with_name(f"{tar.name[: len(tar.name) - len(ending)]}.parquet")
 
 
-def read_tar(path: Path, source: ShardsSource, seed: int, members: MemberCounts) -> Iterator[Pair]:
+def checked_tar_pairs(
+    path: Path, source: ShardsSource, seed: int, members: MembersSeen
+) -> Iterator[Pair]:
     """The pairs of one tar, then the rows of its table that have no sample.
 
     With `on_bad_shard: skip` a damaged tar gives the pairs before the damage, then one dropped as
@@ -184,13 +186,13 @@ def read_tar(path: Path, source: ShardsSource, seed: int, members: MemberCounts)
     """
     seen: set[str] = set()
     try:
-        for sample, pairs in read_tar_samples(path, source, seed):
+        for sample, pairs in tar_samples(path, source, seed):
             seen.add(sample.key.rpartition("/")[2])
             yield from pairs
             members.count(sample, pairs[0].verdict.reason)
-        for row in read_failed_rows(table_path(path)):
+        for row in table_rows(table_path(path)):
             if str(row["key"]) not in seen:
-                yield make_missing_pair(row, path.name)
+                yield missing_pair(row, path.name)
     except BadShard as error:
         if source.on_bad_shard == "stop":
             raise error.error from error
@@ -200,16 +202,14 @@ def read_tar(path: Path, source: ShardsSource, seed: int, members: MemberCounts)
 
 
 class BadShard(Exception):
-    """A tar that cannot be read to the end."""
+    """A tar that cannot be read to its end."""
 
     def __init__(self, error: SourceError) -> None:
         super().__init__(error.message)
         self.error = error
 
 
-def read_tar_samples(
-    path: Path, source: ShardsSource, seed: int
-) -> Iterator[tuple[Sample, list[Pair]]]:
+def tar_samples(path: Path, source: ShardsSource, seed: int) -> Iterator[tuple[Sample, list[Pair]]]:
     """The samples of one tar with their pairs. Raises BadShard."""
     rules = Members.from_source(source)
     separated: Collection[str] | None = None
@@ -217,13 +217,13 @@ def read_tar_samples(
     try:
         with TarReader(path, source.max_bytes) as tar:
             for sample in read_samples(tar, source.max_bytes, rules):
-                pairs = make_pairs(sample, path.name, source, seed)
+                pairs = sample_pairs(sample, path.name, source, seed)
                 if pairs[0].verdict.reason in UNFIT:  # whole tars never pay for the second look
                     if separated is None:
                         separated = find_separated_keys(path, source.max_bytes, rules)
                     if sample.key in separated:
                         sample.refused = "separated-members"
-                        pairs = make_pairs(sample, path.name, source, seed)
+                        pairs = sample_pairs(sample, path.name, source, seed)
                 count += 1
                 yield sample, pairs
     except SourceError as error:
@@ -236,7 +236,7 @@ def read_tar_samples(
         say(f"{path}: holds no sample")
 
 
-def make_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: int) -> list[Pair]:
+def sample_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: int) -> list[Pair]:
     """The pairs of one sample: one, or one for each caption; details come from its record."""
     image, reason = sample.find_image()
     record, bad_record = sample.read_record()
@@ -255,9 +255,7 @@ def make_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: in
     pairs: list[Pair] = []
     for number, text in enumerate(captions):
         caption, notes = clean_caption(text)
-        content = content or read_content(
-            record, caption
-        )  # all captions of an image are one content
+        content = content or content_of(record, caption)  # all captions of an image are one content
         why = reason
         if why is None and not caption:
             why = no_caption or bad_record or caption_reason(raw if text is None else text, caption)
@@ -266,7 +264,7 @@ def make_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: in
             source=f"shard:{plain_source(f'{shard}#{sample.key}')}",
             content=content,
             source_sha256=sha256,
-            details={**read_details(record), **notes},
+            details={**record_details(record), **notes},
         )
         further = (number,) if number else ()
         key = digest("shard", shard, plain_source(sample.key), sha256, *further)
@@ -275,36 +273,36 @@ def make_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: in
     return pairs
 
 
-def make_missing_pair(row: dict[str, Any], shard: str) -> Pair:
-    """The dropped pair of a table row without a sample in the tar."""
+def missing_pair(row: dict[str, Any], shard: str) -> Pair:
+    """The dropped pair of a table row whose image is not in the tar."""
     caption, notes = clean_caption(caption_in(row))
     key = str(row["key"])
     origin = Origin(
         kind="raw",
         source=f"shard:{plain_source(f'{shard}#{key}')}",
-        content=read_content(row, caption),
-        details={**read_details(row), **notes},
+        content=content_of(row, caption),
+        details={**record_details(row), **notes},
     )
     failed = row.get("status") == "failed_to_download"
-    reason = classify_error(row.get("error_message")) if failed else "dropped-before"
+    reason = reason_of(row.get("error_message")) if failed else "dropped-before"
     return Pair(digest("shard", shard, key, None), caption, b"", origin).drop(STAGE, reason)
 
 
 def is_own_record(record: Mapping[str, Any]) -> bool:
-    """Whether this project wrote a record; only then its verdict and content are trusted."""
+    """Whether a record is one that this project wrote; only those decide what is kept and shown."""
     return isinstance(record.get("content"), str) and "source_sha256" in record
 
 
-def read_content(record: Mapping[str, Any], caption: str) -> str:
-    """The content id of a record of ours, or else of the caption."""
+def content_of(record: Mapping[str, Any], caption: str) -> str:
+    """What the record says is shown when it is ours, else what the caption names."""
     content = record.get("content")
     if is_own_record(record) and isinstance(content, str) and 0 < len(content) <= 64:
         return plain_source(content)
     return content_id(caption)
 
 
-def read_details(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The other fields of a record, with the details of a record of ours."""
+def record_details(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The other fields of a record; a pair of ours brings its own details along."""
     own = record.get("details")
     try:
         inner = json.loads(own) if isinstance(own, str) else own
@@ -314,7 +312,7 @@ def read_details(record: Mapping[str, Any]) -> dict[str, Any]:
     return clean_details({**outer, **(inner if isinstance(inner, dict) else {})})
 
 
-def read_failed_rows(path: Path) -> Iterator[dict[str, Any]]:
+def table_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of the table beside a tar that say a sample failed (img2dataset) or was dropped (ours).
 
     A table of anyone else's is not looked at. Raises BadShard for one that cannot be read.

@@ -1,4 +1,4 @@
-"""The base of all parts of a recipe: frozen, checked, unknown keys refused, paths rewritable."""
+"""What every part of a recipe is: checked, frozen, unknown keys refused, its paths replaceable."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
 class PathRule(Protocol):
-    """How `Settings.map_paths` rewrites paths and names of models."""
+    """How `Settings.map_paths` rewrites what names files."""
 
-    def map_path(self, path: Path | str) -> Path:
+    def path(self, path: Path | str) -> Path:
         """Rewrite a value that is a path."""
         ...
 
-    def map_name(self, name: str) -> str:
-        """Rewrite a value that is either a path or the name of a model."""
+    def name(self, name: str) -> str:
+        """Rewrite a value that is a path or the name of a model."""
         ...
 
 
@@ -30,57 +30,45 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     def map_paths(self, rule: PathRule) -> Self:
-        """The same settings with every path rewritten by `rule`; parts with paths override this."""
+        """The same settings with every path rewritten by `rule`; override where there are paths."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class AbsolutePaths:
-    """Makes relative paths absolute below `base`. A model's name is a path if such a file exists."""
+    """Relative paths start at `base`. A model's name is a path where a file of that name exists."""
 
     base: Path
 
-    def map_path(self, path: Path | str) -> Path:
+    def path(self, path: Path | str) -> Path:
         path, base = Path(path).expanduser(), self.base
         while path.parts[:1] == ("..",):  # links are kept as they are, so `resolve` is not used
             path, base = Path(*path.parts[1:]), base.parent
         return base / path
 
-    def map_name(self, name: str) -> str:
-        return str(self.map_path(name)) if (self.base / name).exists() else name
+    def name(self, name: str) -> str:
+        return str(self.path(name)) if (self.base / name).exists() else name
 
 
 @dataclass(frozen=True, slots=True)
 class RelativePaths:
-    """Makes absolute paths relative to `base`: the inverse of `AbsolutePaths`."""
+    """Absolute paths as seen from `base`: the inverse of `AbsolutePaths`."""
 
     base: Path
 
-    def map_path(self, path: Path | str) -> Path:
+    def path(self, path: Path | str) -> Path:
         return Path(os.path.relpath(path, self.base)) if Path(path).is_absolute() else Path(path)
 
-    def map_name(self, name: str) -> str:
-        return self.map_path(name).as_posix() if Path(name).is_absolute() else name
-
-
-def name_path(path: Path | str, base: Path | None) -> str:
-    """The last part of a path: what stays the same when files move.
-
-    The folder of the recipe itself (`base`) and those above it are `.`: their names are the user's affair.
-    """
-    if base is not None and Path(path) in (base, *base.parents):
-        return "."
-    return Path(path).name
+    def name(self, name: str) -> str:
+        return self.path(name).as_posix() if Path(name).is_absolute() else name
 
 
 @dataclass(frozen=True, slots=True)
 class PathNames:
-    """Keeps only the last part of each path, which stays the same when files are moved."""
+    """Only the last part of each path: what stays the same when files move."""
 
-    base: Path | None = None
+    def path(self, path: Path | str) -> Path:
+        return Path(Path(path).name)
 
-    def map_path(self, path: Path | str) -> Path:
-        return Path(name_path(path, self.base))
-
-    def map_name(self, name: str) -> str:
+    def name(self, name: str) -> str:
         return Path(name).name if Path(name).is_absolute() else name

@@ -1,4 +1,4 @@
-"""`stylear doctor`: what this machine has, and what is missing."""
+"""`stylear doctor`: what this machine has, and what is missing for which job."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ OPTIONAL = {
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Check this machine: versions, GPU, disk, models.
+    """Check this machine: versions, GPU, disk, memory, models, and what is missing.
 
-    Missing parts are listed with the command that installs them. The exit code is 1 if something is
-    missing that every command needs.
+    Exits with 1 when something that every job needs is missing.
 
     Example: stylear doctor
     """
@@ -49,7 +48,7 @@ def row(what: str, found: str, status: str = "ok", remedy: str | None = None) ->
 
 
 def check_python() -> list[dict[str, Any]]:
-    """The versions of the toolkit and of Python."""
+    """The toolkit's version and the interpreter's."""
     return [
         row("stylear", f"{__version__} in {Path(sys.prefix)}"),
         row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
@@ -57,7 +56,7 @@ def check_python() -> list[dict[str, Any]]:
 
 
 def check_packages() -> list[dict[str, Any]]:
-    """The versions of required and optional packages."""
+    """Versions of the packages that decide results, and the optional ones."""
     rows = []
     for name in PACKAGES:
         found = installed_version(name)
@@ -77,7 +76,7 @@ def check_packages() -> list[dict[str, Any]]:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of a package; None if it is not installed."""
+    """The version of an installed package; None where there is none."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -85,7 +84,7 @@ def installed_version(package: str) -> str | None:
 
 
 def check_hardware() -> list[dict[str, Any]]:
-    """Cores, memory, free disk space in the working directory, and GPUs."""
+    """GPUs, cores, memory and the disk of the working directory."""
     import os
 
     rows = [row("cores", str(len(os.sched_getaffinity(0))))]
@@ -123,7 +122,7 @@ def check_gpus() -> list[dict[str, Any]]:
 
 
 def check_models() -> list[dict[str, Any]]:
-    """The shipped models, verified, and the downloaded ones."""
+    """The shipped models against their hashes, and the models directory."""
     from stylear.errors import WeightsError
     from stylear.weights.catalog import verify
     from stylear.weights.store import models_dir, read_lock

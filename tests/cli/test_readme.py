@@ -49,7 +49,8 @@ def run(home: Path, line: str) -> str:
 
 def test_the_commands_for_ones_own_pictures_work_as_printed(home: Path, lines: list[str]) -> None:
     curate = [line for line in lines if line.startswith("stylear curate")]
-    assert [shlex.split(line)[2] for line in curate] == ["init", "run", "audit", "filter", "query"]
+    names = ["init", "run", "audit", "filter", "query", "export"]
+    assert [shlex.split(line)[2] for line in curate] == names
     run(home, curate[0])
     recipe = (home / "house-style.yaml").read_text("utf-8")
     (home / "house-style.yaml").write_text(recipe.replace("size: 256", "size: 64"), "utf-8")
@@ -58,6 +59,7 @@ def test_the_commands_for_ones_own_pictures_work_as_printed(home: Path, lines: l
     manifest = json.loads((home / "my-corpus" / "manifest.json").read_text("utf-8"))
     assert manifest["counts"]["pairs"] > 0
     assert (home / "my-corpus" / "report" / "index.html").is_file()
+    assert (home / "my-corpus-hf" / "README.md").read_text("utf-8").startswith("---\n")
     rest = [line for line in lines if not line.startswith("stylear curate")]
     assert [shlex.split(line)[1] for line in rest] == ["train", "train", "generate", "evaluate"]
     for line in rest:

@@ -1,0 +1,142 @@
+"""The corpus that is exported: its splits, read shard by shard and checked against the manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stylear.curate.audit.auditor import read_manifest
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.layout import RECIPE
+from stylear.curate.corpus.object_store import in_store
+from stylear.curate.corpus.storage import AtomicFile, FileInfo
+from stylear.curate.mix.mixing import SPLITS
+from stylear.curate.recipe import Recipe, load_recipe
+from stylear.errors import CorpusError
+from stylear.pair import Pair
+
+PREFERENCES = "preferences"
+CHUNK_BYTES = 1 << 20
+UNFINISHED = "`stylear curate run` finishes the corpus and mends files that were damaged"
+
+
+@dataclass(frozen=True)
+class ExportedCorpus:
+    """A finished corpus and what its manifest says of it. Raises CorpusError for an unfinished one."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    manifest_sha256: str
+
+    @classmethod
+    def open(cls, path: Path) -> ExportedCorpus:
+        """The corpus at `path`."""
+        manifest, sha256 = read_manifest(path)
+        return cls(path, manifest, sha256)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load_recipe(self.path / RECIPE)
+
+    @property
+    def name(self) -> str:
+        """The name of the corpus: letters, digits, - and _ only."""
+        return self.recipe.name
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs in all splits."""
+        return sum(self.split_sizes.values())
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Pairs of each split that has any."""
+        sizes = {split: int(self.manifest["splits"][split]["pairs"]) for split in SPLITS}
+        return {split: pairs for split, pairs in sizes.items() if pairs}
+
+    def shards(self, split: str) -> list[Path]:
+        """The tars of a split, in order."""
+        return shards.shard_paths(self.path / split)
+
+    def preference_shards(self) -> list[Path]:
+        """The tars with preference pairs, in order."""
+        return shards.shard_paths(self.path / PREFERENCES)
+
+    def pairs(self, split: str) -> Iterator[Pair]:
+        """The pairs of a split, one in memory at a time."""
+        for tar in self.shards(split):
+            yield from self.shard_pairs(tar)
+
+    def shard_pairs(self, tar: Path) -> Iterator[Pair]:
+        """The pairs of a shard. Raises CorpusError unless table and images are those of the manifest."""
+        self.require_unchanged(tar.with_suffix(".parquet"))
+        for pair in shards.read_shard(tar):
+            if not shards.KEY.fullmatch(pair.key):
+                raise CorpusError(
+                    f"{tar}: expected keys of letters, digits, _ and -, found {pair.key!r}"
+                )
+            yield pair
+
+    def copy_file(self, source: Path, target: Path) -> FileInfo:
+        """Copy a file as it is; its hashes. Raises CorpusError unless they are those of the manifest."""
+        with AtomicFile(target) as out:
+            try:
+                with source.open("rb") as stream:
+                    while chunk := stream.read(CHUNK_BYTES):
+                        out.write(chunk)
+            except FileNotFoundError as error:
+                raise CorpusError(
+                    f"{source}: expected a file of the manifest, found none", hint=UNFINISHED
+                ) from error
+        self.require_hash(source, out.info.sha256)
+        return out.info
+
+    def require_unchanged(self, path: Path) -> FileInfo:
+        """The hashes of a file. Raises CorpusError unless they are those of the manifest."""
+        found = FileInfo.of(path)
+        self.require_hash(path, found.sha256)
+        return found
+
+    def require_hash(self, path: Path, sha256: str) -> None:
+        """Raise CorpusError if the manifest has another hash of a file."""
+        listed = self.listed(path)["sha256"]
+        if sha256 != listed:
+            raise CorpusError(
+                f"{path}: expected sha256 {listed[:12]} as in the manifest, found {sha256[:12]}",
+                hint=UNFINISHED,
+            )
+
+    def listed(self, path: Path) -> Mapping[str, Any]:
+        """What the manifest says of a file: sha256 and bytes."""
+        name = path.relative_to(self.path).as_posix()
+        try:
+            found: Mapping[str, Any] = self.manifest["files"][name]
+        except KeyError:
+            raise CorpusError(
+                f"{path}: expected a file of the manifest, found one that it does not list",
+                hint=UNFINISHED,
+            ) from None
+        return found
+
+    def total_bytes(self, paths: list[Path]) -> int:
+        """Bytes of some files, as the manifest has them."""
+        return sum(int(self.listed(path)["bytes"]) for path in paths)
+
+    def drop_counts(self, stage: str) -> dict[str, int]:
+        """How many pairs a stage dropped, by reason."""
+        dropped = self.manifest["stages"].get(stage, {}).get("dropped", {})
+        return {str(reason): int(count) for reason, count in dropped.items()}
+
+    def contains(self, target: Path) -> bool:
+        """Whether a local path lies inside the corpus."""
+        return not in_store(self.path) and target.resolve().is_relative_to(self.path.resolve())
+
+
+def canonical_text(value: Any) -> str:
+    """JSON for people: indented, in the order given, no NaN, one newline at the end."""
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

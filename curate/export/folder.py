@@ -1,0 +1,112 @@
+"""A new folder, filled under a temporary name beside its place and renamed when it is whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stylear.curate.corpus.storage import (
+    TEMPORARY,
+    list_files,
+    map_storage_errors,
+    storage_error,
+    sync_directory,
+)
+from stylear.errors import CorpusLocked, StylearError, UsageError
+
+SYNCED_SINGLY = (
+    1000  # more files are put on the disk by one sync of it: 12,000 took 37 s one by one (ours)
+)
+
+
+@contextmanager
+def fresh_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, which gets the name `target` when the block ends without an error.
+
+    What a killed process left under the temporary name is removed first. Raises UsageError if something
+    lies at `target`, CorpusLocked while another process fills the same folder.
+    """
+    target = Path(os.path.abspath(target))  # noqa: PTH100 (resolve would follow links)
+    require_free(target)
+    temporary = target.with_name(f".{target.name}{TEMPORARY}")
+    with map_storage_errors(target):
+        temporary.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        require_alone(handle, temporary, target)
+        try:
+            empty_folder(temporary)
+            yield temporary
+            sync_tree(temporary)
+            require_free(target)
+            temporary.rename(target)
+            sync_directory(target.parent)
+        except BaseException as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, StylearError):
+                raise storage_error(target, error) from error
+            raise
+    finally:
+        os.close(handle)
+
+
+def require_free(target: Path) -> None:
+    """Raise UsageError unless `target` is nothing, or an empty folder."""
+    if not os.path.lexists(target):
+        return
+    if target.is_dir() and not target.is_symlink():
+        with map_storage_errors(target):
+            first = next(target.iterdir(), None)
+        if first is None:
+            return
+        found = f"a folder with {first.name!r} in it"
+    else:
+        found = "a file or a link"
+    raise UsageError(
+        f"--out {target}: expected a new or an empty folder, found {found}",
+        hint="an export never mixes with other files: give another --out, or remove what is there",
+    )
+
+
+def require_alone(handle: int, temporary: Path, target: Path) -> None:
+    """Hold the temporary folder. Raise CorpusLocked if another process does or has just renamed it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = temporary.stat().st_ino == os.fstat(handle).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        alone = False
+    if not alone:
+        raise CorpusLocked(
+            f"{target}: another process is exporting to this folder",
+            hint="wait for it to end, or give another --out",
+        )
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove all that is in a folder."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def sync_tree(folder: Path) -> None:
+    """Put every file below a folder, and every name, on the disk."""
+    files = list_files(folder)
+    if len(files) > SYNCED_SINGLY:
+        os.sync()
+        return
+    for file in files:
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    for root in {folder, *(parent for file in files for parent in file.parents)}:
+        if root.is_relative_to(folder):
+            sync_directory(root)

@@ -1,0 +1,121 @@
+"""Croissant's `rai:` keys and the provenance of the data set as a whole, in PROV-O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stylear.curate.export.corpus import ExportedCorpus
+from stylear.curate.export.facts import Facts, describe_model, shares
+
+COLLECTION_TYPES = {
+    "urls": "Web Scraping"
+}  # of a type of source; others are data that exist already
+SECONDARY, SOFTWARE = "Secondary Data Analysis", "Software Collection"
+MOST = 5  # domains and styles that a sentence names
+
+
+def describe(corpus: ExportedCorpus, facts: Facts) -> dict[str, Any]:
+    """The keys with what the corpus knows; nothing is said where it knows nothing."""
+    found: dict[str, Any] = {
+        "prov:wasDerivedFrom": [
+            source_entity(kind, count) for kind, count, _ in shares(facts.sources)
+        ],
+        "prov:wasGeneratedBy": activities(corpus, facts),
+        "rai:dataCollection": describe_collection(facts),
+        "rai:dataCollectionType": collection_types(facts),
+        "rai:dataPreprocessingProtocol": describe_processing(corpus),
+        "rai:machineAnnotationTools": [f"{s.name}: {s.type}" for s in corpus.recipe.score],
+        "rai:dataBiases": describe_biases(facts),
+        "rai:dataLimitations": describe_limits(facts),
+        "rai:dataUseCases": ["Training and validation of style-aligned text-to-image models."],
+        "rai:personalSensitiveInformation": [
+            "Not known to the corpus: no detector of persons or personal data has looked at it."
+        ],
+    }
+    if facts.crawled is not None:
+        found["rai:dataCollectionTimeFrame"] = list(facts.crawled)
+    return {name: value for name, value in found.items() if value}
+
+
+def source_entity(kind: str, count: int) -> dict[str, Any]:
+    """A type of source as an entity."""
+    return {"@type": "prov:Entity", "prov:label": f"{count} raw pairs from sources of type {kind}"}
+
+
+def activities(corpus: ExportedCorpus, facts: Facts) -> list[dict[str, Any]]:
+    """How the corpus was made: the recipe, and each synthesiser with its weights."""
+    version = corpus.manifest["versions"].get("stylear", "")
+    agent = {"@type": "prov:SoftwareAgent", "prov:label": f"StyleAR toolkit {version}".strip()}
+    recipe = f"recipe with sha256 {corpus.manifest['recipe_sha256']}, seed {corpus.recipe.seed}"
+    made = [
+        {
+            "@type": "prov:Activity",
+            "prov:label": "build of the corpus",
+            "prov:used": recipe,
+            "prov:wasAssociatedWith": agent,
+        }
+    ]
+    for model, count, _ in shares(facts.models):
+        weights = f", weights with sha256 {model[2]}" if model[2] else ""
+        made.append(
+            {
+                "@type": "prov:Activity",
+                "prov:label": f"synthesis of {count} pictures",
+                "prov:used": describe_model(model) + weights,
+                "prov:wasAssociatedWith": agent,
+            }
+        )
+    return made
+
+
+def describe_collection(facts: Facts) -> str:
+    """Where pictures come from and what was left out."""
+    kinds = ", ".join(f"{count} from {kind}" for kind, count, _ in shares(facts.sources))
+    found = [f"Raw pictures: {kinds or 'none'}."]
+    if "urls" in facts.sources:
+        left_out = ", ".join(f"{reason} {count}" for reason, count in facts.opted_out.items())
+        found.append(
+            "Downloads whose server reserves its rights (X-Robots-Tag, TDMRep) are left out:"
+            f" {left_out or 'none here'}."
+        )
+    if facts.num_stylized:
+        found.append(
+            "Stylized pictures were synthesised from prompts and style references; the references are not"
+            " part of the data."
+        )
+    return " ".join(found)
+
+
+def collection_types(facts: Facts) -> list[str]:
+    """Types of collection in the words of the RAI vocabulary."""
+    found = {COLLECTION_TYPES.get(kind, SECONDARY) for kind in facts.sources}
+    return sorted(found | ({SOFTWARE} if facts.num_stylized else set()))
+
+
+def describe_processing(corpus: ExportedCorpus) -> list[str]:
+    """What was done to pictures and which pairs were dropped."""
+    image = corpus.recipe.image
+    found = [f"Pictures: fit {image.fit}, {image.size} pixels a side, stored as {image.format}."]
+    for stage in ("fetch", "synthesize", "filter", "mix"):
+        dropped = corpus.drop_counts(stage)
+        if dropped:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()))
+            found.append(f"Dropped by {stage}: {reasons}.")
+    return found
+
+
+def describe_biases(facts: Facts) -> list[str]:
+    """What the pictures are unevenly made of."""
+    found = []
+    for what, counts in (("styles", facts.styles), ("hosts", facts.domains)):
+        if counts:
+            most = ", ".join(f"{name} {share:.1%}" for name, _, share in shares(counts, MOST))
+            found.append(f"{len(counts)} {what}; the most frequent: {most}.")
+    return found
+
+
+def describe_limits(facts: Facts) -> list[str]:
+    """What the corpus does not know of itself."""
+    unknown = facts.licences.get(None, 0)
+    found = [f"For {unknown} of {facts.num_raw} raw pairs the source states no licence."]
+    return found + (["Stylized pictures have the faults of their models."] if facts.styles else [])
