@@ -14,6 +14,8 @@ from builders.pictures_folder import tree
 from typer.testing import CliRunner
 
 import stylear.curate.cli
+from stylear.curate.corpus.object_store import corpus_path
+from stylear.curate.corpus.storage import list_files, write_bytes
 from stylear.curate.export.exporter import export
 from stylear.curate.export.formats import FORMATS
 from stylear.errors import CorpusError, StorageError, UsageError
@@ -36,6 +38,18 @@ def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path, name: str) -> None
     first, second = tree(tmp_path / "a"), tree(tmp_path / "b")
     assert len(first) > 0
     assert first == second
+
+
+@pytest.mark.parametrize("name", WITHOUT_UIDS)
+def test_a_corpus_in_an_object_store_gives_the_same_bytes(
+    tmp_path: Path, corpus: Path, name: str
+) -> None:
+    store = corpus_path(f"memory://export-{name}/corpus")
+    for path in list_files(corpus):
+        write_bytes(store / path.relative_to(corpus).as_posix(), path.read_bytes())
+    export(corpus, name, tmp_path / "of-disk")
+    export(store, name, tmp_path / "of-store")
+    assert tree(tmp_path / "of-disk") == tree(tmp_path / "of-store")
 
 
 @pytest.mark.parametrize("name", WITHOUT_UIDS)
