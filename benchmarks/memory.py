@@ -195,10 +195,10 @@ def make_splits(corpus: Path) -> None:
 
 
 def run_urls(corpus: Path) -> int:
-    from stylear.curate.fetch.urls import plans
+    from stylear.curate.fetch.urls import plan_rows
     from stylear.curate.recipe import UrlsSource
 
-    return sum(1 for _ in plans(UrlsSource(type="urls", path=corpus / LIST)))
+    return sum(1 for _ in plan_rows(UrlsSource(type="urls", path=corpus / LIST)))
 
 
 def run_plan(corpus: Path) -> int:
@@ -260,19 +260,20 @@ def run_report(corpus: Path) -> int:
 
 
 def run_audit(corpus: Path) -> int:
-    from stylear.curate.audit import auditor as audit
+    from stylear.curate.audit.pairs import check_pairs
+    from stylear.curate.audit.preferences import check_preferences
+    from stylear.curate.audit.splits import check_ratio, check_splits
     from stylear.curate.audit.tables import Tables
 
     tables, asked = Tables(corpus), recipe()
-    checks = (
-        audit.compare_keys,
-        audit.compare_splits,
-        audit.compare_ratio,
-        audit.compare_preferences,
-    )
-    differences = [one for check in checks for one in check(tables, asked)]
+    differences = [
+        *check_pairs(tables),
+        *check_splits(tables, asked),
+        *check_ratio(tables, asked),
+        *check_preferences(tables),
+    ]
     assert not differences, differences[:3]
-    return len(tables.made["key"])
+    return len(tables.pairs["key"])
 
 
 RUN: dict[str, Callable[[Path], Any]] = {

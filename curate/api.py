@@ -47,9 +47,9 @@ def build(
 
 
 def open_corpus(path: str | Path) -> Corpus:
-    """A corpus to read: a folder, or a URL such as s3://bucket/corpus.
+    """Open a corpus to read: a folder, or a URL such as s3://bucket/corpus.
 
-    Raises CorpusError when there is none.
+    Raises CorpusError if there is none.
     """
     found = corpus_path(path)
     recipe_path(found)
@@ -57,19 +57,19 @@ def open_corpus(path: str | Path) -> Corpus:
 
 
 class Corpus:
-    """What a corpus holds. Nothing is read before it is asked for, and nothing is written."""
+    """A corpus to read. Data is read when it is asked for; nothing is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The resolved recipe, every default spelled out."""
+        """The resolved recipe with all defaults."""
         return load_recipe(self.path / RECIPE)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """Files with their hashes, counts, ratio, splits. Raises CorpusError for an unfinished corpus."""
+        """Files with hashes, counts, ratio and splits. Raises CorpusError for an unfinished corpus."""
         path = self.path / MANIFEST
         if not path.is_file():
             raise CorpusError(
@@ -80,21 +80,21 @@ class Corpus:
         return found
 
     def pairs(self, kind: ShardKind | None = None) -> Iterator[Pair]:
-        """Every raw pair, then every stylized one, with image bytes; dropped ones have none.
+        """Iterate over all raw pairs, then all stylized ones, with image bytes; dropped pairs have none.
 
-        The verdict of a pair is that of fetch or synthesize; `verdicts` has the filter's.
+        A pair's verdict is that of fetch or synthesize; `verdicts` has the filter's.
         """
         for one in KINDS if kind is None else (kind,):
             yield from iter_pairs(self.path / one)
 
     def verdicts(self) -> pa.Table:
-        """One row a pair: key, kept, stage, reason, group, rank and the scores that decided."""
+        """One row per pair: key, kept, stage, reason, group, rank and scores."""
         return parquet.read_table(self.path / VERDICTS)
 
     def scores(self, scorer: str) -> pa.Table:
-        """The columns of one scorer, raw before stylized: key and its numbers, null where there is none.
+        """The columns of one scorer, raw pairs first: key and scores, null where there is no score.
 
-        Raises CorpusError when the corpus has no such scorer.
+        Raises CorpusError if the corpus has no such scorer.
         """
         import pyarrow as pa
 
@@ -108,14 +108,14 @@ class Corpus:
         return pa.concat_tables(tables)
 
     def image(self, key: str) -> bytes:
-        """The stored, encoded image of a pair; empty for one without.
+        """The encoded image of a pair; empty if it has none.
 
         Raises CorpusError for an unknown key.
         """
         return self._reader.pair(key).image
 
     def provenance(self, key: str) -> Origin:
-        """Where a pair comes from: source and hash, or reference, parent, prompt, seed and weights."""
+        """The origin of a pair: source and hash, or reference, parent, prompt, seed and weights."""
         return self._reader.pair(key).origin
 
     def export(

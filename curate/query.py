@@ -1,4 +1,4 @@
-"""Questions to a corpus in SQL: DuckDB over its tables, in memory, with no way to any other file.
+"""SQL queries over the tables of a corpus, by DuckDB in memory, without access to any other file.
 
 Tables: pairs (raw and stylized), verdicts, columns (what the filter compares, with every score), mix,
 train, val, preferences.
@@ -25,7 +25,7 @@ FILES = {"verdicts": VERDICTS, "columns": COLUMNS, "mix": MIX}
 
 
 def query(corpus: Path, sql: str) -> list[dict[str, Any]]:
-    """The rows that one SELECT gives. Raises UsageError for other statements and for what DuckDB refuses."""
+    """The rows of one SELECT. Raises UsageError for other statements and for what DuckDB refuses."""
     import duckdb
 
     tables = {name: paths for name, paths in corpus_tables(corpus) if paths}
@@ -36,12 +36,14 @@ def query(corpus: Path, sql: str) -> list[dict[str, Any]]:
                 f"query: expected one SELECT, found {len(statements)} statements"
                 if len(statements) != 1
                 else f"query: expected a SELECT, found {statements[0].type.name}",
-                hint="a query reads; what a corpus is made of is changed by its recipe",
+                hint="queries only read; change the recipe and run it again to change a corpus",
             )
-        with closed(tables, sql) as connection:
+        with open_database(tables, sql) as connection:
             result = connection.execute(sql)
             names = [column[0] for column in result.description]
-            return [dict(zip(names, map(plain, row), strict=True)) for row in result.fetchall()]
+            return [
+                dict(zip(names, map(to_json_value, row), strict=True)) for row in result.fetchall()
+            ]
     except duckdb.Error as error:
         raise UsageError(
             f"query: {str(error).splitlines()[0]}",
@@ -51,7 +53,7 @@ def query(corpus: Path, sql: str) -> list[dict[str, Any]]:
 
 
 def corpus_tables(corpus: Path) -> Iterator[tuple[str, list[Path]]]:
-    """The name of each table and the files that it consists of."""
+    """The name and the files of each table."""
     for name, folders in FOLDERS.items():
         yield (
             name,
@@ -61,8 +63,8 @@ def corpus_tables(corpus: Path) -> Iterator[tuple[str, list[Path]]]:
         yield name, [corpus / file] if (corpus / file).is_file() else []
 
 
-def closed(tables: Mapping[str, list[Path]], sql: str) -> duckdb.DuckDBPyConnection:
-    """A database in memory that has the tables named in `sql`, and reads and writes no file itself."""
+def open_database(tables: Mapping[str, list[Path]], sql: str) -> duckdb.DuckDBPyConnection:
+    """A database in memory with the tables that `sql` names; it cannot read or write files itself."""
     import duckdb
 
     settings: dict[str, Any] = {"temp_directory": "", "python_enable_replacements": "false"}
@@ -71,12 +73,12 @@ def closed(tables: Mapping[str, list[Path]], sql: str) -> duckdb.DuckDBPyConnect
     connection.execute("SET lock_configuration = true")
     for name, paths in tables.items():
         if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
-            connection.register(name, scanned(paths))
+            connection.register(name, open_tables(paths))
     return connection
 
 
-def scanned(paths: list[Path]) -> Any:
-    """The rows of parquet files: on a disk only the columns and rows that a query needs are read."""
+def open_tables(paths: list[Path]) -> Any:
+    """Parquet files as one table; on a disk, only the columns and rows that a query needs are read."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
@@ -85,8 +87,8 @@ def scanned(paths: list[Path]) -> Any:
     return ds.dataset([str(path) for path in paths], format="parquet")
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it: no NaN, bytes as hex, dates and decimals as text."""
+def to_json_value(value: Any) -> Any:
+    """A value that JSON can hold: no NaN, bytes as hex, dates and decimals as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
@@ -94,7 +96,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): to_json_value(item) for name, item in value.items()}
     return str(value)

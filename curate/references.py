@@ -13,7 +13,7 @@ from PIL import Image
 
 import stylear
 from stylear.curate.corpus.split import split_of
-from stylear.errors import RecipeError, SourceError
+from stylear.errors import CorpusError, RecipeError, SourceError
 from stylear.sampling.scenes import read_notes, scene_of
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ class StyleReference:
     """One image that shows a style; `id` is its file's stem."""
 
     id: str
-    image: bytes  # as it lies on disk
+    image: bytes  # the encoded file
     sha256: str
     path: Path
     held_out: bool  # belongs to the validation split
-    scene: str | None = None  # what it shows, where a caption tells it
+    scene: str | None = None  # what it shows, if a caption says so
 
     @property
     def style(self) -> str:
@@ -76,6 +76,14 @@ def reference_paths(number: int, source: Any) -> list[Path]:
     if source.type == "mini":
         return mini_paths(source.names, f"references.{number}.names")
     return folder_paths(Path(source.path), f"references.{number}.path")
+
+
+def missing_reference_error(where: str, name: str | None) -> CorpusError:
+    """The error for something in a corpus whose style reference the recipe no longer has."""
+    return CorpusError(
+        f"{where}: its style reference {name!r} is not in the recipe",
+        hint="put the reference back, or `stylear curate run RECIPE --out CORPUS --redo synthesize`",
+    )
 
 
 def mini_paths(names: list[str] | None, where: str = "names") -> list[Path]:

@@ -1,4 +1,4 @@
-"""The orchestrator: all stages of a recipe over one corpus, in order, resumable at any point."""
+"""The orchestrator: runs the stages of a recipe over one corpus in order, resumable at any point."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from stylear.curate.corpus.layout import (
     FETCHED,
     MANIFEST,
     MIX,
+    PLAN,
     RECIPE,
     REFILL,
     REPORT,
@@ -40,12 +41,12 @@ from stylear.curate.stage import Build, StageResult
 from stylear.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
-    from stylear.curate.fetch.retry import Refilled
+    from stylear.curate.fetch.retry import RetryResult
 
 Step = Callable[[Build], StageResult]
 OUTPUTS = {
     "fetch": ("raw", FETCHED, WORK, REFILL),
-    "synthesize": ("stylized",),
+    "synthesize": ("stylized", PLAN),
     "score": ("scores",),
     "filter": (VERDICTS, COLUMNS, DIVERSITY),
     "mix": ("train", "val", MIX),
@@ -55,15 +56,15 @@ OUTPUTS = {
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A finished run: what each stage did, and the page to look at."""
+    """What a run did: the result of each stage, and the report page."""
 
     corpus: Path
     results: tuple[StageResult, ...]
     report: Path
-    warnings: tuple[str, ...] = ()  # what the corpus lacks of what was asked
+    warnings: tuple[str, ...] = ()  # where the corpus falls short of the recipe
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a stage, for a table."""
+        """One table row per stage."""
         return [result.row() for result in self.results]
 
     def summary(self) -> dict[str, Any]:
@@ -88,8 +89,8 @@ def run(
 ) -> RunResult:
     """Build the corpus of a recipe, then audit it and draw its report.
 
-    What is committed already is skipped. Raises SettingsChanged before anything is written when
-    expensive output of other settings lies there, CorpusLocked while another process writes, and
+    Committed units are skipped. Raises SettingsChanged, before anything is written, if expensive output
+    was made with other settings, CorpusLocked while another process writes, and
     SourceEmpty for a source without pairs, unless `allow_empty`.
     """
     results = run_stages(
@@ -126,7 +127,10 @@ def run_stages(
     require_output_folder(corpus)
     if in_process(corpus):
         if engine.name != LOCAL.name:
-            raise UsageError(f"--engine {engine.name}: {corpus} lives in one process; use local")
+            raise UsageError(
+                f"--engine {engine.name}: {corpus} exists in this process only",
+                hint="use --engine local, or a corpus on a disk or in an object store",
+            )
         workers = 1  # another process would write where nobody reads
     build = Build(corpus, recipe, workers, engine, allow_empty)
     checks = check_inputs(build, stages, redo)
@@ -159,12 +163,12 @@ def run_stages(
 
 def retry(
     recipe: Recipe, corpus: Path, statuses: Sequence[str], *, workers: int = 0
-) -> tuple[Refilled, list[StageResult]]:
-    """Ask again for the downloads that failed in some way, then redo what follows, if it was there.
+) -> tuple[RetryResult, list[StageResult]]:
+    """Retry the downloads that failed for the given reasons, then redo the later stages that had run.
 
-    Scores of shards that did not change are kept. Raises UsageError when no download failed that way.
+    Scores of unchanged shards are kept. Raises UsageError if no download failed for such a reason.
     """
-    from stylear.curate.fetch.retry import forget, refill
+    from stylear.curate.fetch.retry import finish_retry, retry_downloads
 
     if in_process(corpus):
         workers = 1
@@ -174,9 +178,11 @@ def retry(
         build = Build(corpus, recipe, workers)
         check_settings(build)
         remove_unfinished(corpus)
-        refilled = refill(build, statuses, followed, lambda unit: _outdate(corpus, unit))
+        refilled = retry_downloads(
+            build, statuses, followed, lambda unit: _remove_derived(corpus, unit)
+        )
         if not refilled.followed:
-            forget(corpus, [])
+            finish_retry(corpus, [])
     if not refilled.units or not refilled.followed:
         return refilled, []
     results = run_stages(refilled.followed, recipe, corpus, workers=workers)
@@ -187,27 +193,29 @@ def retry(
 
 
 def _resume_retry(build: Build) -> None:
-    """Put shards in their places that a killed retry had finished and not put there."""
+    """Install the shards that a killed retry had finished but not yet installed."""
     if (build.corpus / REFILL).is_dir():
-        from stylear.curate.fetch.retry import take_over
+        from stylear.curate.fetch.retry import resume_retry
 
-        take_over(build, lambda unit: _outdate(build.corpus, unit))
+        resume_retry(build, lambda unit: _remove_derived(build.corpus, unit))
 
 
 def _finish_retry(corpus: Path, redone: Collection[str]) -> None:
-    """Remove what a retry kept for the case of being killed, when what followed is redone."""
+    """Remove the recovery state of a retry once the later stages are redone."""
     if (corpus / REFILL).is_dir():
-        from stylear.curate.fetch.retry import forget
+        from stylear.curate.fetch.retry import finish_retry
 
-        forget(corpus, redone)
+        finish_retry(corpus, redone)
 
 
-def _outdate(corpus: Path, unit: str) -> None:
-    """Remove what was made of a raw shard that is about to change; the cheap stages see it themselves."""
+def _remove_derived(corpus: Path, unit: str) -> None:
+    """Remove what was derived from a raw shard that is about to change; cheap stages notice by themselves."""
     ledger = Ledger(corpus)
     (corpus / MANIFEST).unlink(missing_ok=True)
-    ledger.remove("synthesize")
-    remove_path(corpus / "stylized")
+    for stage in [stage for stage in ledger.stages() if stage_family(stage) == "synthesize"]:
+        ledger.remove(stage)
+    for name in OUTPUTS["synthesize"]:
+        remove_path(corpus / name)
     for stage in ledger.stages():
         for entry in ledger.entries(stage) if stage_family(stage) == "score" else ():
             if entry.unit == f"raw-{unit}" or entry.unit.startswith("stylized-"):
@@ -217,13 +225,13 @@ def _outdate(corpus: Path, unit: str) -> None:
 
 
 def load_stage(stage: str) -> Step:
-    """The function that runs a stage over a corpus."""
+    """Import the function that runs a stage."""
     run: Step = import_module(f"stylear.curate.{stage}.step").run
     return run
 
 
 def require_audit(corpus: Path) -> None:
-    """Audit a corpus. Raises AuditFailed when anything differs from its manifest."""
+    """Audit a corpus. Raises AuditFailed if anything differs from its manifest."""
     from stylear.curate.audit.auditor import audit
 
     audit(corpus).require()
@@ -262,14 +270,14 @@ def finish_command(corpus: Path) -> str:
 
 
 def check_settings(build: Build) -> None:
-    """Raise SettingsChanged when output that was expensive was made by other settings."""
+    """Raise SettingsChanged if an expensive stage has output made with other settings."""
     ledger = build.ledger
     for stage, made in expensive_inputs(build.recipe, ledger).items():
         ledger.check_settings(stage, made)
 
 
 def remove_from_stage(corpus: Path, stage: str) -> None:
-    """Remove the output of a stage and of all that follow, entries first."""
+    """Remove the output of a stage and of all later ones, ledger entries first."""
     require_stage(stage)
     ledger, names = Ledger(corpus), STAGES[STAGES.index(stage) :]
     (corpus / MANIFEST).unlink(missing_ok=True)
@@ -281,18 +289,18 @@ def remove_from_stage(corpus: Path, stage: str) -> None:
 
 
 def recipe_path(corpus: Path) -> Path:
-    """The recipe that a corpus was made by. Raises CorpusError when the folder is no corpus."""
+    """The path of a corpus's recipe. Raises CorpusError if the folder is not a corpus."""
     path = corpus / RECIPE
     if not path.is_file():
         raise CorpusError(
             f"{corpus}: expected a corpus (a folder with {RECIPE}), found none",
-            hint="make one with `stylear curate run RECIPE --out CORPUS`",
+            hint="build one with `stylear curate run RECIPE --out CORPUS`",
         )
     return path
 
 
 def _write_recipe(build: Build) -> None:
-    """Write the resolved recipe and the note where its paths start, where they changed."""
+    """Write the resolved recipe and the note with its base folder, if they changed."""
     path, text = build.corpus / RECIPE, dump_recipe(build.recipe)
     write_recipe_folder(build.corpus, build.recipe)
     if not path.is_file() or path.read_text("utf-8") != text:

@@ -1,4 +1,4 @@
-"""Steps: each runs one stage over a corpus, shard by shard, and keeps the ledger."""
+"""What all stages share: the build context, results, and how a cheap stage runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stylear.console import say
 from stylear.curate.corpus import parquet
@@ -42,9 +42,15 @@ class Build:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ledger", Ledger(self.corpus))
 
+    def with_snapshot(self) -> Self:
+        """The same build with a snapshot of the ledger, for looking at a corpus before a run."""
+        found = replace(self)
+        object.__setattr__(found, "ledger", Ledger(self.corpus, snapshot=True))
+        return found
+
     @property
     def cores(self) -> int:
-        """Workers for work that a CPU does."""
+        """Number of workers for CPU work."""
         return self.workers or cores()
 
     def map_units(
@@ -56,7 +62,7 @@ class Build:
         gpu: bool = False,
         on_progress: Report | None = None,
     ) -> Iterator[R]:
-        """What `build()` gave on each of `count` units, in order, wherever the engine runs it."""
+        """The results of `build()` applied to `count` units, in order, wherever the engine runs them."""
         return self.engine.map_units(
             build, units, count, self.workers, gpu=gpu, on_progress=on_progress
         )
@@ -64,10 +70,10 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What one step did."""
+    """What a stage did."""
 
     stage: str
-    units: int  # committed, old and new
+    units: int  # committed, by this run and by earlier ones
     new: int  # committed in this run
     rows_in: int
     kept: int
@@ -75,7 +81,7 @@ class StageResult:
 
     @classmethod
     def from_entries(cls, stage: str, entries: Iterable[Entry], new: int) -> StageResult:
-        """The sum of a stage's entries."""
+        """Add up the entries of a stage."""
         entries = list(entries)
         dropped: Counter[str] = Counter()
         for entry in entries:
@@ -102,7 +108,7 @@ class StageResult:
 
 
 def split_into_chunks(items: Iterator[T], size: int) -> Iterator[Iterator[T]]:
-    """Runs of `size` items, each to be used up before the next; no empty one."""
+    """Chunks of `size` items, never empty; each must be consumed before the next."""
     for first in items:
         yield chain([first], islice(items, size - 1))
 
@@ -110,7 +116,7 @@ def split_into_chunks(items: Iterator[T], size: int) -> Iterator[Iterator[T]]:
 def paths_in_corpus(
     corpus: Path, folder: Path, files: Mapping[str, FileInfo]
 ) -> dict[str, FileInfo]:
-    """Files of one folder, by their path inside the corpus."""
+    """The files of a folder by their paths inside the corpus."""
     return {(folder / name).relative_to(corpus).as_posix(): info for name, info in files.items()}
 
 
@@ -120,9 +126,10 @@ def file_digests(entry: Entry) -> list[str]:
 
 
 def committed_shards(build: Build, stage: str) -> list[Entry]:
-    """The committed shards of a stage, which must be complete. Raises CorpusError when it is not."""
+    """The committed shards of a stage. Raises CorpusError if the stage is not finished."""
     found = [entry for entry in build.ledger.entries(stage) if entry.unit.isdigit()]
-    if build.ledger.entry(stage, ALL) is None:
+    finished = build.ledger.entry(stage, ALL)
+    if finished is None or finished.rows_in != sum(entry.rows_in for entry in found):
         raise CorpusError(
             f"{build.corpus}: stage {stage} is not finished",
             hint=f"run `stylear curate {stage} --out {build.corpus}` first, or all stages with"
@@ -132,7 +139,7 @@ def committed_shards(build: Build, stage: str) -> list[Entry]:
 
 
 def commit_stage(ledger: Ledger, stage: str, made: StageInputs, result: StageResult) -> None:
-    """Record that all shards of a stage are there."""
+    """Record that a stage is finished."""
     ledger.commit(
         stage,
         ALL,
@@ -145,20 +152,22 @@ def commit_stage(ledger: Ledger, stage: str, made: StageInputs, result: StageRes
 
 
 def omit_keys(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Settings without those that change no result (how fast, how often, who asks)."""
+    """The settings without those that do not affect the result, such as concurrency."""
     return {name: value for name, value in values.items() if name not in names}
 
 
-MADE_BY: dict[ShardKind, str] = {"raw": "fetch", "stylized": "synthesize"}
+STAGE_OF_KIND: dict[ShardKind, str] = {"raw": "fetch", "stylized": "synthesize"}
 
 
 def pair_shards(build: Build) -> list[tuple[ShardKind, Entry]]:
-    """The committed raw shards, then the stylized ones where the recipe makes any."""
+    """The committed raw shards, then the stylized ones if the recipe has references."""
     kinds = KINDS if build.recipe.references else KINDS[:1]
-    return [(kind, entry) for kind in kinds for entry in committed_shards(build, MADE_BY[kind])]
+    return [
+        (kind, entry) for kind in kinds for entry in committed_shards(build, STAGE_OF_KIND[kind])
+    ]
 
 
-VERSION = 3  # raise when filter, mix or pairs decide otherwise from the same input
+VERSION = 3  # raise it when filter, mix or pairs give other results for the same input
 
 
 Counts = tuple[int, int, Mapping[str, int]]  # rows in, kept, dropped by reason
@@ -173,9 +182,9 @@ def run_whole_corpus(
     run: Callable[[], Counts],
     written: Mapping[Path, FileInfo] | None = None,
 ) -> StageResult:
-    """Run a cheap stage unless its output is of the same settings and inputs.
+    """Run a cheap stage unless its output has the same settings and inputs.
 
-    `written`: after `run`, the files whose hashes it took as it wrote them; the others are read again.
+    `written` has, after `run`, the files that were hashed while they were written; others are read again.
     """
     ledger = build.ledger
     made = StageInputs(settings, str(VERSION), list(inputs))
@@ -189,7 +198,7 @@ def run_whole_corpus(
     files = {
         path.relative_to(build.corpus).as_posix(): (written or {}).get(path) or FileInfo.of(path)
         for name in outputs
-        for path in _files(build.corpus / name)
+        for path in _list_output_files(build.corpus / name)
     }
     entry = ledger.commit(
         stage, ALL, made, rows_in=rows_in, kept=kept, dropped=dropped, files=files
@@ -199,7 +208,7 @@ def run_whole_corpus(
 
 
 def output_digests(build: Build, stage: str) -> list[str]:
-    """The hashes of what later stages read of a cheap one. Raises CorpusError when it is not finished."""
+    """The hashes of a cheap stage's output. Raises CorpusError if the stage is not finished."""
     entry = build.ledger.entry(stage, ALL)
     if entry is None:
         raise CorpusError(
@@ -211,9 +220,9 @@ def output_digests(build: Build, stage: str) -> list[str]:
 
 
 def read_verdict_counts(path: Path, stage: str) -> Counts:
-    """Pairs that came to a stage, kept pairs and its drops by reason, of a table of verdicts.
+    """Count a stage's input, kept pairs, and drops by reason, in a table of verdicts.
 
-    What an earlier stage dropped is counted there, and not again.
+    Pairs that an earlier stage dropped are not counted again.
     """
     import pyarrow.compute as pc
 
@@ -223,7 +232,7 @@ def read_verdict_counts(path: Path, stage: str) -> Counts:
 
 
 def count_verdicts(table: pa.Table) -> Counts:
-    """The same of a table in memory."""
+    """The same counts of a table in memory."""
     from stylear.curate.corpus.columns import DictionaryColumn, combine_chunks
 
     kept = combine_chunks(table["kept"]).to_numpy(zero_copy_only=False)
@@ -231,5 +240,5 @@ def count_verdicts(table: pa.Table) -> Counts:
     return len(kept), int(kept.sum()), dict(sorted(DictionaryColumn(lost).counts().items()))
 
 
-def _files(path: Path) -> list[Path]:
+def _list_output_files(path: Path) -> list[Path]:
     return [path] if path.is_file() else list_files(path)

@@ -1,4 +1,4 @@
-"""What the command line shares: data on stdout, words and progress on stderr, one error boundary."""
+"""What all commands share: data on stdout, messages and progress on stderr, one error boundary."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ BYTES_SHOWN = 10**6
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+    bool, typer.Option("--dry-run", help="Show what would be done without changing anything.")
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", help="Seed; the same seed gives the same result.")
+    int,
+    typer.Option("--seed", metavar="N", help="Random seed; the same seed gives the same result."),
 ]
 
 
 def say(message: str) -> None:
-    """One line of words for the user, on stderr."""
+    """Print a message for the user on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -37,16 +38,16 @@ def say_warning(message: str) -> None:
 
 
 def emit_json(value: Any) -> None:
-    """The result of a command as JSON, on stdout."""
+    """Print the result of a command as JSON on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def emit_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The result of a command as an aligned table, on stdout; columns are the keys of the first row."""
+    """Print the result of a command as an aligned table on stdout; the first row's keys are the columns."""
     if not rows:
         return
     names = list(rows[0])
-    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    cells = [[format_cell(row.get(name)) for name in names] for row in rows]
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
     for line in [names, *cells]:
         print(
@@ -55,14 +56,15 @@ def emit_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def emit_tables(tables: Iterable[Sequence[Mapping[str, Any]]]) -> None:
-    """Several tables, a blank line between two; empty ones are left out."""
+    """Print several tables with a blank line between them; empty ones are left out."""
     for number, rows in enumerate(rows for rows in tables if rows):
         if number:
             print()
         emit_table(rows)
 
 
-def _cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
+    """A value as a table shows it: `-` for none, four digits of a float."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

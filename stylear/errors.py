@@ -8,7 +8,7 @@
     │   └── SourceEmpty              an input that can be read and holds nothing
     ├── WeightsError                 a model or checkpoint that is missing, corrupt or of another model
     ├── CorpusError                  a corpus that is not what it should be
-    │   ├── SettingsChanged          output of other settings lies where this run would write
+    │   ├── SettingsChanged          the existing output was made with other settings
     │   ├── CorpusLocked             another live process is writing this corpus
     │   └── AuditFailed              bytes, counts or lineage differ from the manifest
     └── StorageError                 the disk is full or a path cannot be written

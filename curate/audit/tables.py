@@ -1,4 +1,4 @@
-"""The columns of a finished corpus, read for the audit: names, types and gaps checked first."""
+"""The columns of a finished corpus, read for the audit: names, types and gaps are checked first."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 Columns = Mapping[
     str, Any
-]  # key as bytes, the rest as Arrow arrays; ROW, KEPT and RAW as NumPy arrays
-ROW = "row"  # 16 bytes, equal for rows that are equal in every column
-PAIRS = {
+]  # key, ROW and picture as bytes, kept as a mask, the rest as Arrow arrays
+ROW = "row"  # a digest of 16 bytes, equal for rows that are equal in every column
+PAIRS = {  # types, with ? where a column may have gaps
     name: {"bool_": "bool"}.get(kind, kind)
     + ("" if name in {"key", "caption", "kind", "source", "content", "details", "kept"} else "?")
     for name, kind in records.TYPES.items()
 }
-JUDGED = {"key": "string", "kept": "bool", "reason": "string?", "group": "string?"}
-MIXED = {"key": "string", "kind": "string", "kept": "bool", "split": "string?", "reason": "string?"}
+VERDICT_TYPES = {"key": "string", "kept": "bool", "reason": "string?", "group": "string?"}
+MIX_TYPES = {
+    "key": "string", "kind": "string", "kept": "bool", "split": "string?", "reason": "string?",
+}  # fmt: skip
 PREFERENCES = {
     **dict.fromkeys(("key", "chosen", "rejected"), "string"),
     **dict.fromkeys(("chosen_score", "rejected_score", "margin"), "double"),
@@ -37,79 +39,40 @@ COMPARED = ("kind", "kept", "content", "reference", "parent", "reason")
 
 
 class Tables:
-    """Of the pairs, of the verdicts, of the training splits and of the preference pairs.
+    """The columns of the pairs, the verdicts, the mix, the splits and the preference pairs.
 
-    Raises CorpusError naming the table that is not as it should be.
+    Raises CorpusError naming a table of another shape.
     """
 
     def __init__(self, corpus: Path) -> None:
-        self.made = columns(PAIRS, made, *(corpus / kind for kind in KINDS))
-        self.verdicts = columns(JUDGED, judged, corpus / VERDICTS)
-        self.mixed = columns(MIXED, judged, corpus / MIX)
-        self.splits = {split: columns(PAIRS, mixed, corpus / split) for split in SPLITS}
-        self.preferences = columns(PREFERENCES, preferred, corpus / "preferences")
+        self.pairs = read_columns(PAIRS, pair_columns, *(corpus / kind for kind in KINDS))
+        self.verdicts = read_columns(VERDICT_TYPES, verdict_columns, corpus / VERDICTS)
+        self.mix = read_columns(MIX_TYPES, verdict_columns, corpus / MIX)
+        self.splits = {
+            split: read_columns(PAIRS, sample_columns, corpus / split) for split in SPLITS
+        }
+        self.preferences = read_columns(PREFERENCES, preference_columns, corpus / "preferences")
 
 
-def columns(
-    types: Mapping[str, str], of: Callable[[pa.Table], dict[str, Any]], *places: Path
+def read_columns(
+    types: Mapping[str, str], convert: Callable[[pa.Table], dict[str, Any]], *places: Path
 ) -> Columns:
-    """Columns of all tables of stage directories, or of one table."""
+    """The columns that `convert` takes from every table of some folders, or from one table."""
     import pyarrow as pa
 
     def parts() -> Iterator[dict[str, Any]]:
         arrow = {"string": pa.string(), "bool": pa.bool_(), "int32": pa.int32()}
         kinds = {name: arrow.get(kind.rstrip("?"), pa.float64()) for name, kind in types.items()}
-        yield of(pa.schema(list(kinds.items())).empty_table())
+        yield convert(pa.schema(list(kinds.items())).empty_table())
         for place in places:
             paths = sorted(place.glob("*.parquet")) if place.suffix != ".parquet" else [place]
-            yield from (of(checked(path, types)) for path in paths)
+            yield from (convert(read_checked(path, types)) for path in paths)
 
     return concatenate(parts())
 
 
-def made(table: pa.Table) -> dict[str, Any]:
-    """What the audit compares of raw and stylized pairs."""
-    rows = b"".join(
-        blake2b(
-            repr(tuple(row.values())).encode("utf-8", "surrogatepass"), digest_size=WIDTH
-        ).digest()
-        for row in table.to_pylist()
-    )
-    found = judged(table.select(["key", *COMPARED]))
-    return {**found, ROW: np.frombuffer(rows, f"S{WIDTH}")}
-
-
-def mixed(table: pa.Table) -> dict[str, Any]:
-    """The same of pairs in training shards, and their pictures."""
-    return {**made(table), "picture": to_bytes(combine_chunks(table["image_sha256"]))}
-
-
-def judged(table: pa.Table) -> dict[str, Any]:
-    """Keys as bytes, flags as masks, the rest as it is."""
-    found = {name: combine_chunks(table[name]) for name in table.column_names}
-    found["key"] = to_bytes(found["key"])
-    found["kept"] = found["kept"].to_numpy(zero_copy_only=False)
-    return found
-
-
-def preferred(table: pa.Table) -> dict[str, Any]:
-    """All columns as they are."""
-    return {name: combine_chunks(table[name]) for name in table.column_names}
-
-
-def equal(column: pa.Array, text: str) -> Mask:
-    """Which values are this text."""
-    import pyarrow.compute as pc
-
-    found: Mask = pc.equal(column, text).fill_null(False).to_numpy(zero_copy_only=False)
-    return found
-
-
-def checked(path: Path, types: Mapping[str, str]) -> pa.Table:
-    """A table; `types` says what each column holds, with ? where it may have gaps.
-
-    Raises CorpusError naming the file and the column.
-    """
+def read_checked(path: Path, types: Mapping[str, str]) -> pa.Table:
+    """A table with columns of these types. Raises CorpusError naming the file and the column."""
     table = parquet.read_table(path, list(types))
     for name, expected in types.items():
         found = str(table.schema.field(name).type)
@@ -117,6 +80,44 @@ def checked(path: Path, types: Mapping[str, str]) -> pa.Table:
             raise CorpusError(f"{path}: expected {name} as {expected.rstrip('?')}, found {found}")
         if table[name].null_count and not expected.endswith("?"):
             raise CorpusError(
-                f"{path}: expected a value for {name} in every row, found none in some"
+                f"{path}: expected a value for {name} in every row, found {table[name].null_count} without"
             )
     return table.select(list(types))
+
+
+def pair_columns(table: pa.Table) -> dict[str, Any]:
+    """What the audit compares of raw and stylized pairs."""
+    rows = b"".join(
+        blake2b(
+            repr(tuple(row.values())).encode("utf-8", "surrogatepass"), digest_size=WIDTH
+        ).digest()
+        for row in table.to_pylist()
+    )
+    found = verdict_columns(table.select(["key", *COMPARED]))
+    return {**found, ROW: np.frombuffer(rows, f"S{WIDTH}")}
+
+
+def sample_columns(table: pa.Table) -> dict[str, Any]:
+    """The same of the pairs in training shards, and the hashes of their pictures."""
+    return {**pair_columns(table), "picture": to_bytes(combine_chunks(table["image_sha256"]))}
+
+
+def verdict_columns(table: pa.Table) -> dict[str, Any]:
+    """Keys as bytes, flags as masks, other columns as they are."""
+    found = {name: combine_chunks(table[name]) for name in table.column_names}
+    found["key"] = to_bytes(found["key"])
+    found["kept"] = found["kept"].to_numpy(zero_copy_only=False)
+    return found
+
+
+def preference_columns(table: pa.Table) -> dict[str, Any]:
+    """All columns as they are."""
+    return {name: combine_chunks(table[name]) for name in table.column_names}
+
+
+def equals(column: pa.Array, text: str) -> Mask:
+    """Which values are this text."""
+    import pyarrow.compute as pc
+
+    found: Mask = pc.equal(column, text).fill_null(False).to_numpy(zero_copy_only=False)
+    return found

@@ -1,15 +1,15 @@
-"""`stylear curate`: build a corpus, one stage at a time or all of them, and prove it."""
+"""`stylear curate`: build a corpus, one stage at a time or all at once, and verify it."""
 
 from __future__ import annotations
 
 import typer
 
-from stylear.curate.cli import build, explain, export, init, inspect, stages
+from stylear.curate.cli import build, diff, explain, export, init, inspect, stages
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Build a style corpus from a recipe, stage by stage, and prove what it is.",
+    help="Build a style corpus from a recipe, and verify it.",
 )
 for command in (
     init.init,
@@ -23,6 +23,7 @@ for command in (
     stages.pairs,
     inspect.audit,
     explain.explain,
+    diff.diff,
     inspect.query,
     inspect.report,
     export.export,

@@ -39,14 +39,16 @@ def run(
     verify: VerifyOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Build a whole corpus: every stage, then the audit and the report.
+    """Build a whole corpus, audit it and draw its report.
 
-    Stopped at any point, the same command continues. Output of other settings is never mixed in:
-    cheap stages are redone, for the others the command stops and says what differs.
+    If it is interrupted, run the same command again to continue. Output made with other settings is
+    never mixed in: filter, mix and pairs are redone; for fetch, synthesize and score the command stops
+    and says what differs.
 
-    Before anything is written or downloaded, every source, reference, model and the disk are checked.
-    With --dry-run that is all: it lists the checks, every problem at once (exit code 1 or 2), and the
-    plan of each stage: pairs, size, time, and what would be kept, continued or made again.
+    Before anything is written or downloaded, all sources, references, models and the disk space are
+    checked. --dry-run stops there: it prints the checks, all problems at once, and for each stage how
+    many pairs it would handle, how much space and time that takes, and whether the stage would be kept,
+    continued or redone.
 
     Example: stylear curate run demo --out corpus
     """
@@ -85,15 +87,17 @@ def retry(
     status: Annotated[
         str,
         typer.Option(
-            "--status", help="Reasons to try again, comma-separated: 404, 5xx, timeout, ..."
+            "--status",
+            metavar="REASONS",
+            help="Reasons of failures to retry, comma-separated: 404, 5xx, timeout, ...",
         ),
     ] = "429,5xx,timeout,retry-later",
     workers: WorkersOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Ask again for downloads that failed, then redo what was made of them.
+    """Retry failed downloads, then update what depends on them.
 
-    Only the failed rows are downloaded; what comes takes the place of the failure in its shard.
+    Only the rows that failed are downloaded again; each success replaces the failure in its shard.
 
     Example: stylear curate retry corpus --status 429,5xx,timeout
     """

@@ -1,4 +1,4 @@
-"""`stylear curate init`: a commented recipe for one's own pictures, with paths that exist."""
+"""`stylear curate init`: a commented recipe for the user's own images, with paths that exist."""
 
 from __future__ import annotations
 
@@ -20,38 +20,48 @@ NEW = "\0"  # stands for a new value until backslashes in it can do no harm
 
 
 def init(
-    out: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe to write.")] = Path(
-        "recipe.yaml"
-    ),
+    out: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="Path of the recipe to write.")
+    ] = Path("recipe.yaml"),
     photos: Annotated[
         Path | None,
-        typer.Option("--photos", help="A folder of ordinary pictures. Asked for if left out."),
+        typer.Option(
+            "--photos", metavar="FOLDER", help="Folder of ordinary images; asked for if not given."
+        ),
     ] = None,
     styles: Annotated[
         Path | None,
-        typer.Option("--styles", help="A folder of style images. Asked for if left out."),
+        typer.Option(
+            "--styles", metavar="FOLDER", help="Folder of style images; asked for if not given."
+        ),
     ] = None,
     captions: Annotated[
         Path | None,
         typer.Option(
-            "--captions", help="A list of image, caption in the photo folder, if there is one."
+            "--captions",
+            metavar="FILE",
+            help="List of captions in the photo folder, with columns image and caption.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="The corpus's name.")] = "house-style",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the corpus.")
+    ] = "house-style",
     size: Annotated[
-        int, typer.Option("--size", min=16, help="Pixels a side of every image.")
+        int, typer.Option("--size", min=16, metavar="PIXELS", help="Side of every stored image.")
     ] = 256,
-    force: Annotated[bool, typer.Option("--force", help="Replace a recipe that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a commented recipe for your photos and styles, ready for `stylear curate run`.
+    """Write a commented recipe for your own images.
 
-    Paths are written relative to the recipe, so the folder can move.
+    It is ready for `stylear curate run`. Paths are relative to the recipe, so the folder can be moved.
 
     Example: stylear curate init recipe.yaml --photos photos --styles styles
     """
     if out.exists() and not force:
-        raise UsageError(f"{out}: already there", hint="choose another name, or give --force")
+        raise UsageError(
+            f"{out}: expected no file, found one", hint="choose another name, or give --force"
+        )
     photos = require_folder(photos or ask_for_folder("Folder of photos"), "--photos")
     styles = require_folder(styles or ask_for_folder("Folder of style images"), "--styles")
     if captions is not None and not (photos / captions.name).is_file():
@@ -72,7 +82,7 @@ def init(
 
 
 def ask_for_folder(question: str) -> Path:
-    """A folder that the user types. Raises UsageError where nobody can answer."""
+    """A folder that the user types. Raises UsageError without a terminal to ask on."""
     if not sys.stdin.isatty():
         raise UsageError(
             f"{question}: expected an option, found none",
@@ -82,7 +92,7 @@ def ask_for_folder(question: str) -> Path:
 
 
 def require_folder(folder: Path, option: str) -> Path:
-    """`folder`, if it is one. Raises UsageError otherwise."""
+    """`folder` if it exists. Raises UsageError otherwise."""
     folder = folder.expanduser()
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
@@ -96,7 +106,7 @@ def require_folder(folder: Path, option: str) -> Path:
 def fill_template(
     base: Path, name: str, size: int, photos: Path, styles: Path, captions: Path | None
 ) -> str:
-    """The embedded house-style recipe with these values; comments stay."""
+    """The embedded house-style recipe with these values filled in; its comments stay."""
     text = find_manifest("house-style").read_text("utf-8")
     head = text.index("name:")
     captions_line = (

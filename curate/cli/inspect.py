@@ -1,4 +1,4 @@
-"""`stylear curate audit`, `query` and `report`: what a finished corpus is."""
+"""`stylear curate audit`, `query` and `report`: commands that read a finished corpus."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ from typing import Annotated
 
 import typer
 
-from stylear.console import JsonOption, emit_json, emit_table, say
+from stylear.console import JsonOption, emit_json, emit_table, emit_tables, say
 from stylear.curate.cli.options import (
     CorpusArgument,
 )
 
 
 def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
-    """Prove a finished corpus: hash every file, follow every key, recount ratio and splits.
+    """Verify a finished corpus against its manifest.
 
-    Exit 0 when nothing differs from the manifest, 1 when anything does; it changes nothing.
+    Prints each check with what it proves, then every difference. Changes nothing. The exit code is 0 if
+    there is no difference, else 1.
 
     Example: stylear curate audit corpus
     """
-    from stylear.curate.audit import auditor as auditor
+    from stylear.curate.audit import auditor
 
     result = auditor.audit(corpus)
     if json:
         emit_json(result.summary())
     else:
-        emit_table(result.rows())
+        emit_tables([result.check_rows(), result.difference_rows()])
     for warning in result.warnings:
         say(f"warning: {warning}")
     result.require()
+    say(f"{corpus}: the corpus is as its manifest says (sha256 {result.manifest_sha256})")
 
 
 def query(
     corpus: CorpusArgument,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT statement.")],
     json: JsonOption = False,
 ) -> None:
-    """Ask a corpus something in SQL; nothing can be changed by it.
+    """Query a corpus in SQL, read-only.
 
     Tables: pairs (raw and stylized), verdicts, columns (what the filter compares, with every score),
     mix, train, val, preferences.
@@ -52,7 +54,9 @@ def query(
 
 
 def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
-    """Draw a corpus as one page: funnel, scores, pictures of each style, files and hashes.
+    """Draw the report of a finished corpus as one HTML page.
+
+    It shows the funnel, the scores, images of each style, and the files with their hashes.
 
     Example: stylear curate report corpus
     """

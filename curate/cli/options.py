@@ -12,11 +12,13 @@ from stylear.curate.corpus.object_store import corpus_path
 RecipeArgument = Annotated[
     Path,
     typer.Argument(
-        help="The recipe: a YAML file, or an embedded one by name (demo, house-style, paper)."
+        metavar="RECIPE",
+        help="A recipe: a YAML file, or the name of an embedded one (demo, house-style, paper).",
     ),
 ]
 StageRecipe = Annotated[
-    Path | None, typer.Argument(help="The recipe; default: the one in the corpus.")
+    Path | None,
+    typer.Argument(metavar="RECIPE", help="A recipe; by default the one in the corpus."),
 ]
 OutOption = Annotated[
     Path,
@@ -24,36 +26,51 @@ OutOption = Annotated[
         "--out",
         parser=corpus_path,
         metavar="CORPUS",
-        help="The corpus: a folder or a URL such as s3://bucket/corpus, new or begun.",
+        help="The corpus to build or continue: a folder, or a URL such as s3://bucket/corpus.",
     ),
 ]
 CorpusArgument = Annotated[
     Path,
-    typer.Argument(parser=corpus_path, metavar="CORPUS", help="The corpus: a folder or a URL."),
+    typer.Argument(parser=corpus_path, metavar="CORPUS", help="A corpus: a folder or a URL."),
 ]
 WorkersOption = Annotated[
-    int, typer.Option("--workers", min=0, help="Processes at work; 0: one for each core, or GPU.")
+    int,
+    typer.Option(
+        "--workers",
+        min=0,
+        metavar="N",
+        help="Number of worker processes; 0 means one per core, or one per GPU.",
+    ),
 ]
 EngineOption = Annotated[
-    str, typer.Option("--engine", help="Where the work runs: local (processes here) or ray.")
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Where to run the work: local (processes on this machine) or ray.",
+    ),
 ]
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        "--ray-address", help="The Ray cluster; default: RAY_ADDRESS, or a new one on this machine."
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Address of the Ray cluster; by default RAY_ADDRESS, or a new cluster on this machine.",
     ),
 ]
 VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Hash what earlier runs committed before trusting it, or look at sizes only.",
+        help="Hash the files of earlier runs before trusting them, or only compare their sizes.",
     ),
 ]
 SetOption = Annotated[
     list[str],
     typer.Option(
-        "--set", help="Change a key of the recipe, e.g. mix.val_fraction=0.2; repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the recipe, e.g. mix.val_fraction=0.2; can be repeated.",
     ),
 ]
 MinSuccessOption = Annotated[
@@ -62,7 +79,8 @@ MinSuccessOption = Annotated[
         "--min-success",
         min=0,
         max=1,
-        help="Stop when a smaller share of downloads succeeds; default: the recipe's min_success.",
+        metavar="SHARE",
+        help="Stop if a smaller share of the downloads succeeds; by default the recipe's min_success.",
     ),
 ]
 NetworkOption = Annotated[
@@ -70,14 +88,18 @@ NetworkOption = Annotated[
     typer.Option(
         "--allow-network",
         metavar="CIDR",
-        help="Let URLs reach this network though it is not public; repeatable.",
+        help="Allow URLs to reach this private network; can be repeated.",
     ),
 ]
 AllowEmptyOption = Annotated[
     bool,
-    typer.Option("--allow-empty", help="Accept sources without pairs; they are errors otherwise."),
+    typer.Option(
+        "--allow-empty", help="Accept sources that hold no pairs; otherwise they are errors."
+    ),
 ]
 RedoOption = Annotated[
     str | None,
-    typer.Option("--redo", help="Make this stage and all that follow again, from nothing."),
+    typer.Option(
+        "--redo", metavar="STAGE", help="Rebuild this stage and all later ones from scratch."
+    ),
 ]

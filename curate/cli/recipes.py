@@ -1,4 +1,4 @@
-"""What the commands share: a recipe with changes from the command line, and one stage run by it."""
+"""What the commands share: a recipe with overrides from the command line, and running one stage of it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ def load_changed_recipe(
     min_success: float | None = None,
     allow_networks: Sequence[str] = (),
 ) -> Recipe:
-    """The recipe with the --set changes, --min-success and --allow-network."""
+    """The recipe with the overrides of --set, --min-success and --allow-network."""
     import yaml
 
-    from stylear.curate.recipe import load_recipe, with_downloads
+    from stylear.curate.recipe import load_recipe, override_downloads
 
     overrides: dict[str, Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set {change}: expected KEY=VALUE, e.g. mix.val_fraction=0.2")
+            raise UsageError(
+                f"--set {change}: expected KEY=VALUE, found no `=` behind a key",
+                hint="for example --set mix.val_fraction=0.2",
+            )
         try:
             overrides[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UsageError(f"--set {change}: the value is not valid YAML") from error
-    return with_downloads(
+            raise UsageError(
+                f"--set {change}: expected a YAML value, found {value!r}",
+                hint="quote values that hold : or brackets, e.g. --set 'name=\"a: b\"'",
+            ) from error
+    return override_downloads(
         load_recipe(find_manifest(recipe), overrides), min_success, allow_networks
     )
 

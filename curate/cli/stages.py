@@ -26,7 +26,7 @@ def fetch(
     recipe: StageRecipe = None,
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Fetch again, from nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Fetch again from scratch.")] = False,
     min_success: MinSuccessOption = None,
     allow_network: NetworkOption = [],  # noqa: B006
     allow_empty: AllowEmptyOption = False,
@@ -65,16 +65,17 @@ def synthesize(
     recipe: StageRecipe = None,
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Synthesize again, from nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Synthesize again from scratch.")] = False,
     dry_run: DryRunOption = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Synthesize stylized pairs from prompts and style references into stylized/.
+    """Synthesize stylized pairs into stylized/.
 
-    With --dry-run it shows the plan: how many prompts, styles and images in each split, prompts
-    before and after de-stylising, and which models are missing.
+    Prompts or raw pairs are drawn in the style of the references. --dry-run prints the plan: how many
+    prompts, styles and images each split has, prompts before and after de-stylising, and the models
+    that are missing.
 
     Example: stylear curate synthesize demo --out corpus
     """
@@ -100,12 +101,12 @@ def score(
     recipe: StageRecipe = None,
     workers: WorkersOption = 0,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Score again, from nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Score again from scratch.")] = False,
     engine: EngineOption = "local",
     ray_address: AddressOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Score every pair with every scorer of the recipe into scores/.
+    """Score all pairs with the recipe's scorers into scores/.
 
     Example: stylear curate score demo --out corpus
     """
@@ -116,17 +117,21 @@ def filter_(
     out: OutOption,
     recipe: StageRecipe = None,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Decide again, from nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Decide again from scratch.")] = False,
     dry_run: DryRunOption = False,
     diversity: Annotated[
-        bool, typer.Option("--diversity", help="With --dry-run: how diverse what stays would be.")
+        bool,
+        typer.Option(
+            "--diversity", help="With --dry-run: also measure the diversity of the kept pairs."
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Decide which pairs stay, from their scores, into verdicts.parquet; how diverse they are.
+    """Decide from the scores which pairs to keep.
 
-    With --dry-run it says how many would stay or be dropped for which reason, e.g. under other
-    thresholds given with --set. After the first run that takes less than a second for a million pairs.
+    Writes verdicts.parquet, columns.parquet and diversity.json. --dry-run prints how many pairs would be
+    kept, and how many dropped for which reason, for example with other thresholds given by --set; after
+    the first run that takes less than a second for a million pairs.
 
     Example: stylear curate filter --out corpus --set filter.best_of=2 --dry-run
     """
@@ -161,10 +166,10 @@ def mix(
     out: OutOption,
     recipe: StageRecipe = None,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Mix again, from nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Mix again from scratch.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Mix kept raw and stylized pairs into training shards, train/ and val/.
+    """Mix kept pairs into training shards, train/ and val/.
 
     Example: stylear curate mix demo --out corpus
     """
@@ -175,10 +180,12 @@ def pairs(
     out: OutOption,
     recipe: StageRecipe = None,
     set_: SetOption = [],  # noqa: B006
-    redo: Annotated[bool, typer.Option("--redo", help="Pair again, from nothing.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Pair again from scratch.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Pair best and worst candidates into preferences/, and write the manifest.
+    """Build preference pairs into preferences/.
+
+    Of each group of candidates the best one is paired with the worst. Also writes the manifest.
 
     Example: stylear curate pairs demo --out corpus
     """

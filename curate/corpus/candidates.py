@@ -1,6 +1,6 @@
 """Candidates: all pairs of a corpus with their verdicts, one array a column.
 
-About 200 bytes a pair whatever its caption, URL and details are; `columns.py` says how texts are kept.
+A pair takes about 200 bytes, however long its caption, URL and details; `columns.py` says how.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from stylear.curate.corpus.columns import (
     Places,
     combine_chunks,
     concatenate,
+    count_repeated,
     first_occurrence,
     hash_identities,
-    is_repeated,
     to_bytes,
 )
 from stylear.curate.corpus.layout import KINDS
@@ -62,7 +62,7 @@ class Candidates:
         return len(self.kept)
 
     def has(self, name: str) -> Mask:
-        """Which pairs have a reference, a group, ..."""
+        """A mask of the pairs that have a value in a column (reference, group, ...)."""
         found: Mask = getattr(self, name).is_valid().to_numpy(zero_copy_only=False)
         return found
 
@@ -75,13 +75,13 @@ def read_pairs(corpus: Path) -> Candidates:
     found = concatenate_candidates(
         read_columns_of(table) for kind in KINDS for _, table in read_tables(corpus / kind, ROW)
     )
-    if twice := is_repeated(to_bytes(found.key)):
+    if twice := count_repeated(to_bytes(found.key)):
         raise CorpusError(f"{corpus}: {twice} keys come twice in raw and stylized")
     return found
 
 
 def read_columns_of(table: pa.Table) -> dict[str, Any]:
-    """The columns of one shard's table, in the forms in which all pairs are kept."""
+    """The columns of one shard's table as the arrays of `Candidates`."""
     import pyarrow as pa
 
     stylized = combine_chunks(table["kind"]).to_numpy(zero_copy_only=False) == "stylized"
@@ -95,13 +95,13 @@ def read_columns_of(table: pa.Table) -> dict[str, Any]:
 
 
 def candidate_groups(details: list[str], stylized: Mask) -> Iterator[str | None]:
-    """The candidate group that the details of each stylized pair name."""
+    """The candidate group of each stylized pair, read from its details."""
     for text, made in zip(details, stylized, strict=True):
         yield json.loads(text).get("group") if made else None
 
 
 def concatenate_candidates(parts: Iterable[Mapping[str, Any]]) -> Candidates:
-    """The pairs of all parts, nothing decided or scored yet."""
+    """The pairs of all parts as Candidates without scores and verdicts."""
     import pyarrow as pa
 
     empty = pa.table({name: pa.array([], pa.string()) for name in ROW}).set_column(
@@ -124,7 +124,7 @@ def concatenate_candidates(parts: Iterable[Mapping[str, Any]]) -> Candidates:
 
 
 def rank_candidates(pairs: Candidates, places: Places) -> tuple[Places, Places]:
-    """The places group by group, in each the best candidate first; and where its group starts.
+    """The indices sorted by group, the best candidate first, and the start of each one's group.
 
     Groups come in the order of their first pair.
     """

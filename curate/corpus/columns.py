@@ -1,7 +1,7 @@
-"""Columns: a million rows as arrays, a few bytes each, instead of a million objects.
+"""Columns of pairs as arrays: a few bytes a row instead of a Python object.
 
-A text that is only compared is kept as its identity: 16 bytes, equal when the texts are. A text that is
-written down again stays an Arrow string. Rows are named by their place.
+A text that is only compared is stored as a 16-byte hash (an identity); a text that is written again stays an
+Arrow string. Rows are referred to by their index, their place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SLICE = 1 << 12  # values that are Python objects at a time
 
 
 def concatenate(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns of many small tables, one below the other: NumPy arrays or Arrow arrays."""
+    """Concatenate the columns of many small tables, each a NumPy or an Arrow array."""
     import pyarrow as pa
 
     arrays: dict[str, GrowableArray] = {}
@@ -38,18 +38,18 @@ def concatenate(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             else:
                 lists.setdefault(name, []).append(column)
     return {name: pa.concat_arrays(lists.pop(name)) for name in list(lists)} | {
-        name: array.done() for name, array in arrays.items()
+        name: array.finish() for name, array in arrays.items()
     }
 
 
 class GrowableArray:
-    """An array that grows in place; many small ones to be joined would leave holes in the memory."""
+    """An array that grows in place; concatenating many small ones would fragment the memory."""
 
     def __init__(self, first: NDArray[Any]) -> None:
         self._data, self._size = np.array(first), 0
 
     def add(self, column: NDArray[Any]) -> None:
-        """Put rows below the others."""
+        """Append rows."""
         if column.dtype.itemsize > self._data.dtype.itemsize:  # wider texts
             self._data = self._data.astype(column.dtype)
         end = self._size + len(column)
@@ -59,8 +59,8 @@ class GrowableArray:
         self._data[self._size : end] = column
         self._size = end
 
-    def done(self) -> NDArray[Any]:
-        """All rows."""
+    def finish(self) -> NDArray[Any]:
+        """Shrink the array to its rows and return it."""
         self._data.resize((self._size, *self._data.shape[1:]), refcheck=False)
         return self._data
 
@@ -73,17 +73,17 @@ def combine_chunks(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def valid_mask(column: pa.Array) -> Mask:
-    """Which rows have a value."""
+    """A mask of the rows that are not null."""
     return unpack_bits(column.buffers()[0], column.offset, len(column))
 
 
 def bool_mask(column: pa.BooleanArray) -> Mask:
-    """Which rows are true; none of them null."""
+    """A boolean column without nulls as a mask."""
     return unpack_bits(column.buffers()[1], column.offset, len(column)).copy()
 
 
 def unpack_bits(buffer: pa.Buffer | None, start: int, count: int) -> Mask:
-    """Bits of an Arrow buffer; no buffer stands for ones. Its own functions for this take 0.2 s to load."""
+    """The bits of an Arrow buffer as a mask; no buffer means all ones. Arrow's own need 0.2 s to load."""
     if buffer is None:
         return np.ones(count, bool)
     found = np.unpackbits(np.frombuffer(buffer, np.uint8), count=start + count, bitorder="little")
@@ -91,7 +91,7 @@ def unpack_bits(buffer: pa.Buffer | None, start: int, count: int) -> Mask:
 
 
 def dictionary_codes(column: pa.Array) -> NDArray[np.int32]:
-    """32-bit numbers, of words their places in the dictionary; -1 for null. Not to be written to."""
+    """32-bit numbers, or the dictionary indices of texts; -1 for null. The array is read-only."""
     numbers = getattr(column, "indices", column)
     start, count = numbers.offset, len(numbers)
     found = np.frombuffer(numbers.buffers()[1], np.int32)[start : start + count]
@@ -103,27 +103,27 @@ def dictionary_codes(column: pa.Array) -> NDArray[np.int32]:
 
 
 def to_objects(column: pa.Array) -> Iterator[Any]:
-    """The values of a column as Python objects, few of them at a time."""
+    """The values of a column as Python objects, a slice at a time."""
     for start in range(0, len(column), SLICE):
         yield from column.slice(start, SLICE).to_pylist()
 
 
 def to_bytes(column: pa.Array) -> Texts:
-    """Texts as bytes of one width, which sort as the texts do; empty for none."""
+    """Texts as fixed-width bytes, which sort like the texts; empty for null."""
     found = GrowableArray(np.zeros(0, "S1"))
     for start in range(0, len(column), SLICE):
         part = [(text or "").encode() for text in column.slice(start, SLICE).to_pylist()]
         found.add(np.array(part, "S"))
-    return found.done()
+    return found.finish()
 
 
 def hash_identities(column: pa.Array) -> Ids:
-    """16 bytes of BLAKE2b a text."""
+    """The identity of each text: 16 bytes of BLAKE2b."""
     return hash_values(column, lambda text: blake2b(text.encode(), digest_size=WIDTH).digest())
 
 
 def hash_values(column: pa.Array, of: Callable[[Any], bytes]) -> Ids:
-    """`of` each value, 16 bytes; zeros for null."""
+    """The 16 bytes that `of` gives for each value; zeros for null."""
     empty = bytes(WIDTH)
     found = bytearray()
     for value in to_objects(column):
@@ -132,20 +132,20 @@ def hash_values(column: pa.Array, of: Callable[[Any], bytes]) -> Ids:
 
 
 def rank_values(column: Any) -> NDArray[np.int64]:
-    """A number for each value, equal when the values are, in the order of the values."""
+    """The rank of each value among the distinct values."""
     return np.unique(column, return_inverse=True)[1]
 
 
 def first_occurrence(*columns: NDArray[Any]) -> Places:
-    """For each row the place of the first one with the same values in all columns."""
+    """For each row the index of the first row with the same values in all columns."""
     return rank_within_group(None, *columns)[0]
 
 
 def rank_within_group(order: NDArray[Any] | None, *columns: NDArray[Any]) -> tuple[Places, Places]:
-    """Where each row stands among those with the same values in all columns.
+    """The position of each row among the rows with the same values in all columns.
 
-    The place of the one that comes first in `order` (numbers, no two equal; without: as they lie), and
-    how many come before this row, both (N,).
+    Returns the index of the row that comes first in `order` (distinct numbers; default: row order) and the
+    number of rows before this one, both (N,).
     """
     keys = [key for column in columns for key in sortable_keys(column)]
     if order is not None and len(keys) == 1 and keys[0].dtype == order.dtype == np.int32:
@@ -166,7 +166,7 @@ def rank_within_group(order: NDArray[Any] | None, *columns: NDArray[Any]) -> tup
 
 
 def sortable_keys(column: NDArray[Any]) -> list[NDArray[Any]]:
-    """A column as numbers that sort: itself, identities as their two halves, other texts numbered."""
+    """A column as sort keys: numbers as they are, identities as two halves, other texts as ranks."""
     if column.dtype.kind != "S":
         return [column]
     if column.dtype.itemsize != WIDTH:
@@ -174,35 +174,35 @@ def sortable_keys(column: NDArray[Any]) -> list[NDArray[Any]]:
     return list(np.ascontiguousarray(column).view(np.uint64).reshape(-1, 2).T)
 
 
-def is_repeated(column: Texts) -> int:
-    """How many texts stood before."""
+def count_repeated(column: Texts) -> int:
+    """The number of texts that repeat an earlier one."""
     ordered = np.sort(column)
     return int((ordered[1:] == ordered[:-1]).sum())
 
 
 class Index:
-    """Where each text of a column stands. The first place counts."""
+    """Finds the first index of each text of a column."""
 
     def __init__(self, column: Texts) -> None:
         self.texts = column
         self._order = np.argsort(column, kind="stable")
 
     def find(self, wanted: Texts) -> Places:
-        """The place of each wanted text; -1 where there is none."""
+        """The index of each wanted text; -1 if the column lacks it."""
         if not len(self.texts):
             return np.full(len(wanted), -1, np.int64)
         at = np.searchsorted(self.texts, wanted, sorter=self._order)
         places = self._order[np.minimum(at, len(self.texts) - 1)]
         return np.where(self.texts[places] == wanted, places, -1)
 
-    def repeated(self) -> Places:
-        """Places of texts that stood before."""
+    def find_repeated(self) -> Places:
+        """The indices of texts that repeat an earlier one."""
         ordered = self.texts[self._order]
         return np.sort(self._order[1:][ordered[1:] == ordered[:-1]])
 
 
 class DictionaryColumn:
-    """A column of few distinct texts (reasons, stages) as small numbers; -1 for none."""
+    """A column of few distinct texts (reasons, stages) as small integers; -1 for null."""
 
     def __init__(self, column: pa.Array) -> None:
         encoded = column.dictionary_encode()
@@ -210,18 +210,18 @@ class DictionaryColumn:
         self.codes = dictionary_codes(encoded).copy()
 
     def set(self, where: Any, word: str) -> None:
-        """Put a word into the rows of a mask or of places."""
+        """Set the text of the rows given by a mask or by indices."""
         if word not in self.words:
             self.words.append(word)
         self.codes[where] = self.words.index(word)
 
     def word(self, place: int) -> str | None:
-        """The word of one row."""
+        """The text of one row."""
         code = int(self.codes[place])
         return None if code < 0 else self.words[code]
 
     def counts(self) -> dict[str, int]:
-        """How often each word stands there."""
+        """The number of rows of each text."""
         found = np.bincount(self.codes + 1, minlength=len(self.words) + 1)[1:].tolist()
         return {word: count for word, count in zip(self.words, found, strict=True) if count}
 
@@ -236,10 +236,10 @@ class DictionaryColumn:
 
 
 def connected_components(size: int, a: Places, b: Places) -> Places:
-    """For each of `size` places the lowest that edges a-b connect it with.
+    """For each of `size` nodes the lowest node of its connected component; a and b are the ends of the edges.
 
-    Each round hangs the higher root of an edge below the lower one, then points every place at its
-    root (Shiloach and Vishkin 1982).
+    Each round attaches the higher root of an edge to the lower one, then points every node at its root
+    (Shiloach and Vishkin 1982).
     """
     root = np.arange(size)
     while True:

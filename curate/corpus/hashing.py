@@ -1,4 +1,4 @@
-"""Bytes on their way into a file, hashed in the same pass; of long files by threads of their own."""
+"""Hashing a file while it is written; long files are hashed and written by threads."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
 
-CHUNK_BYTES = 1 << 20  # handed over at once: threads ask for the interpreter once a chunk
-CHUNKS_AHEAD = 4  # that wait for them, so that memory is bounded
+CHUNK_BYTES = 1 << 20  # of one task for a thread, which takes the interpreter lock once a chunk
+CHUNKS_AHEAD = 4  # queued for each thread, which bounds the memory
 
 
 class HashedWriter:
-    """Writes to a stream and hashes: SHA-256 always, MD5 where a wids index will ask for it.
+    """Writes to a stream and hashes what it writes: SHA-256 always, MD5 if a wids index needs it.
 
-    A short file is hashed and written when it is finished. Of a longer one a thread hashes and writes
-    a chunk while the next is made; MD5, which is slower, has another.
+    A short file is hashed and written when it is finished. For a longer one a thread hashes and writes each
+    chunk while the next is produced; MD5, which is slower, runs in a second thread.
     """
 
     def __init__(self, stream: IO[bytes], *, md5: bool = False) -> None:
@@ -33,14 +33,14 @@ class HashedWriter:
         self._waiting: deque[Future[Any]] = deque()
 
     def write(self, parts: Sequence[bytes | memoryview], size: int) -> None:
-        """Append bytes, `size` of them. Raises OSError of these or of earlier ones."""
+        """Append `size` bytes. Raises the OSError of this or of an earlier write."""
         self._parts += parts
         self._size += size
         if self._size >= CHUNK_BYTES:
             self._hand_over()
 
     def finish(self) -> tuple[str, str | None]:
-        """Wait until all is written; SHA-256 and MD5 in hex. Raises OSError."""
+        """Wait until everything is written and return SHA-256 and MD5 in hex. Raises OSError."""
         rest = b"".join(self._parts)
         while self._waiting:
             self._waiting.popleft().result()
@@ -51,7 +51,7 @@ class HashedWriter:
         return self._sha256.hexdigest(), md5
 
     def close(self) -> None:
-        """End the threads; what they were not given yet is left."""
+        """Stop the threads; bytes they have not received are not written."""
         for thread in self._threads:
             thread.shutdown(wait=True, cancel_futures=True)
 
@@ -60,7 +60,7 @@ class HashedWriter:
         self._stream.write(data)
 
     def _store_early(self, data: bytes) -> None:
-        """Store a chunk and let the disk begin with it, so that the sync at the end waits for little."""
+        """Store a chunk and start its write to disk, so that the final sync has little left to do."""
         self._store(data)
         if hasattr(os, "posix_fadvise"):
             self._stream.flush()
@@ -68,7 +68,7 @@ class HashedWriter:
             os.posix_fadvise(self._stream.fileno(), start, len(data), os.POSIX_FADV_DONTNEED)
 
     def _hand_over(self) -> None:
-        """Give a chunk to each thread; wait for the oldest ones when too many wait."""
+        """Hand a chunk to each thread; wait for the oldest chunks if too many are queued."""
         data = b"".join(self._parts)
         self._parts, self._size = [], 0
         if not self._threads:

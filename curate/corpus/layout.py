@@ -18,11 +18,14 @@ KINDS: tuple[ShardKind, ...] = ("raw", "stylized")
 
 RECIPE = "recipe.yaml"
 RECIPE_FOLDER = ".recipe-folder.json"  # where its relative paths start; no part of the manifest
+SOURCE_HASHES = ".source-hashes.json"  # of the files of sources; no part of the manifest
 MANIFEST = "manifest.json"
 VERDICTS = "verdicts.parquet"
 COLUMNS = "columns.parquet"  # what the rules of the filter compare
 DIVERSITY = "diversity.json"
 MIX = "mix.parquet"
+PLAN = "plan"  # the groups that each growth of the corpus adds to stylized/
+PLAN_STAGE = "synthesize.plan"  # of the ledger
 LEDGER = "ledger"
 REPORT = "report"
 LOCK = ".lock"

@@ -1,10 +1,9 @@
-"""Holding a corpus in an object store for writing: there is no kernel to keep a lock, so a lease is renewed.
+"""The write lock of a corpus in an object store: a lease that its holder renews, as no kernel keeps a lock.
 
-Each writer puts an object of its own under `.lock/` and then lists what else lies there. Whoever finds
-another writer's live lease takes its own back and is refused: as a listing shows every object that was
-written before it, of two writers at least one sees the other. Nothing needs conditional writes. A lease is
-dead when it was not renewed for LEASE_S by the clock of the store, or at once when its process was one of
-this machine and is gone.
+Each writer creates an object of its own under `.lock/` and then lists the others. A writer that finds
+another live lease removes its own and is refused. A listing shows every object written before it, so of two
+writers at least one sees the other, and no conditional writes are needed. A lease has expired if it was not
+renewed for LEASE_S by the clock of the store, or if its process was one of this machine and no longer runs.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from stylear.errors import CorpusLocked
 
 LEASE_S = 60.0
 RENEW_S = 15.0
-TRIES = 4  # of writers that began at the same moment and saw each other
+TRIES = 4  # of writers that started at the same moment and saw each other
 _held: dict[ObjectPath, Lease] = {}  # of this process
 
 
@@ -46,7 +45,7 @@ def hold_lease(corpus: ObjectPath) -> Iterator[None]:
 
 
 def current_lease(corpus: object) -> Lease | None:
-    """The lease by which this process holds a corpus, if it does."""
+    """The lease that this process holds on a corpus; None if it holds none."""
     return _held.get(corpus) if in_store(corpus) else None
 
 
@@ -63,10 +62,10 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the lease and keep it. Raises CorpusLocked naming who has it."""
+        """Take the lease and keep renewing it. Raises CorpusLocked naming the holder."""
         for left in reversed(range(TRIES)):
-            self._put()
-            living, dead = self.others()
+            self._write()
+            living, dead = self.list_others()
             if not living:
                 break
             self.path.unlink(missing_ok=True)
@@ -77,13 +76,13 @@ class Lease:
                     hint="wait for it to end, or give another --out; a process that died holds it for"
                     f" {LEASE_S:.0f} s at most",
                 )
-            time.sleep(random.uniform(0.1, 0.5))  # both saw each other: one of them comes first now
+            time.sleep(random.uniform(0.1, 0.5))  # both saw each other: a random pause decides
         for path in dead:
             path.unlink(missing_ok=True)
         self._thread.start()
 
-    def others(self) -> tuple[list[dict[str, Any]], list[ObjectPath]]:
-        """What the living leases of others say, and where the dead ones lie."""
+    def list_others(self) -> tuple[list[dict[str, Any]], list[ObjectPath]]:
+        """The contents of other writers' live leases, and the paths of expired ones."""
         now = self.path.modified()
         living, dead = [], []
         for path in self.folder.files():
@@ -96,7 +95,7 @@ class Lease:
         return living, dead
 
     def require(self) -> None:
-        """Raise CorpusLocked when the lease is not surely ours any more."""
+        """Raise CorpusLocked if this process may no longer hold the lease."""
         if self._lost or time.time() - self._renewed > LEASE_S:
             raise CorpusLocked(
                 f"{self.corpus}: the lease could not be renewed for {LEASE_S:.0f} s",
@@ -104,32 +103,32 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         self._stop.set()
         self._thread.join()
         with suppress(OSError):  # it expires by itself
             self.path.unlink(missing_ok=True)
 
-    def _put(self, renewals: int = 0) -> None:
-        told = {"host": socket.gethostname(), "renewals": renewals, **describe_process()}
-        self.path.write_bytes(json.dumps(told).encode())
+    def _write(self, renewals: int = 0) -> None:
+        holder = {"host": socket.gethostname(), "renewals": renewals, **describe_process()}
+        self.path.write_bytes(json.dumps(holder).encode())
         self._renewed = time.time()
 
     def _renew(self) -> None:
-        """Renew until stopped; once too late (the machine slept), look whether another took over."""
+        """Renew until stopped; if late (the machine slept), check whether another writer took over."""
         renewals = 0
         while not self._stop.wait(RENEW_S) and not self._lost:
             renewals += 1
-            with suppress(OSError):  # told by `require` when it goes on for too long
+            with suppress(OSError):  # `require` raises if this goes on for too long
                 late = time.time() - self._renewed > LEASE_S / 2
-                self._put(renewals)
-                if late and self.others()[0]:
+                self._write(renewals)
+                if late and self.list_others()[0]:
                     self._lost = True
                     self.path.unlink(missing_ok=True)
 
 
 def read_lease(path: ObjectPath) -> dict[str, Any]:
-    """What a lease says of its holder; of a damaged one nothing."""
+    """The holder that a lease names; an unknown one if the lease is damaged."""
     unknown = {"host": "another machine", "pid": 0, "renewals": 1}
     try:
         return {**unknown, **json.loads(path.read_bytes())}
@@ -138,12 +137,12 @@ def read_lease(path: ObjectPath) -> dict[str, Any]:
 
 
 def age_s(path: ObjectPath, now: datetime) -> float:
-    """Seconds between the writing of a lease and `now`, both by the clock of the store."""
+    """The age of a lease at `now` in seconds, by the clock of the store."""
     return (now - path.modified()).total_seconds()
 
 
 def describe_process() -> dict[str, Any]:
-    """How a process on the same machine can tell whether this one still runs."""
+    """The facts by which another process of this machine can tell whether this one still runs."""
     return {
         "pid": os.getpid(),
         "machine_id": machine_id(),
@@ -152,7 +151,7 @@ def describe_process() -> dict[str, Any]:
 
 
 def is_dead(holder: dict[str, Any]) -> bool:
-    """Whether a holder was a process of this machine that runs no more."""
+    """Whether the holder was a process of this machine and has ended."""
     here = machine_id()
     if here is None or holder.get("machine_id") != here:
         return False
@@ -160,7 +159,7 @@ def is_dead(holder: dict[str, Any]) -> bool:
 
 
 def machine_id() -> str | None:
-    """This boot of this machine and its space of process ids; None where that cannot be known."""
+    """An id of this boot of the machine and its PID namespace; None if it cannot be read."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -169,7 +168,7 @@ def machine_id() -> str | None:
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this machine began, in ticks since boot; None when there is none."""
+    """The start of a process in ticks since boot; None if no such process runs."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     except OSError:

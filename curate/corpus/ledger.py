@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -41,6 +41,8 @@ class StageInputs:
     code_version: str
     inputs: Sequence[str] = ()  # sha256 of what it is made of
     weights: Sequence[str] = ()  # fingerprints of the models
+    growable: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
+    """Settings that may differ from those of an older unit: whether (old, new) is such a growth."""
 
     @property
     def fingerprint(self) -> str:
@@ -82,10 +84,15 @@ def canonical_json(value: Any) -> str:
 
 
 class Ledger:
-    """The ledger of one corpus."""
+    """The ledger of one corpus.
 
-    def __init__(self, corpus: Path) -> None:
-        self.corpus = corpus
+    A snapshot is for looking at a corpus that nobody is to write meanwhile: of a store it is read once, and a
+    damaged entry counts as one that was never written, because the next run builds its unit again.
+    """
+
+    def __init__(self, corpus: Path, *, snapshot: bool = False) -> None:
+        self.corpus, self.is_snapshot = corpus, snapshot
+        self._texts: dict[str, dict[str, str]] | None = None
         self.root = corpus / LEDGER
         self.damaged: set[str] = set()  # paths in the corpus that are known to have other bytes
 
@@ -103,6 +110,8 @@ class Ledger:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, AttributeError) as error:
+            if self.is_snapshot:
+                return None
             raise CorpusError(
                 f"{path}: expected a ledger entry, found: {error}",
                 hint=f"delete {path}; the unit is then built again",
@@ -115,34 +124,37 @@ class Ledger:
 
     def units(self, stage: str) -> list[str]:
         """Names of the committed units of a stage."""
-        if (lease := current_lease(self.corpus)) is not None:
-            return sorted(self._read_all(lease).get(stage, {}))
+        if (texts := self._cached()) is not None:
+            return sorted(texts.get(stage, {}))
         return sorted(path.stem for path in (self.root / stage).glob("*.json"))
 
     def stages(self) -> list[str]:
         """Stages that have entries, by name."""
-        if (lease := current_lease(self.corpus)) is not None:
-            return sorted(stage for stage, units in self._read_all(lease).items() if units)
+        if (texts := self._cached()) is not None:
+            return sorted(stage for stage, units in texts.items() if units)
         return sorted(path.name for path in self.root.glob("*") if any(path.glob("*.json")))
 
     def _text(self, stage: str, unit: str) -> str:
         """An entry as it stands there. Raises FileNotFoundError when there is none."""
-        if (lease := current_lease(self.corpus)) is None:
+        if (texts := self._cached()) is None:
             return self.path(stage, unit).read_text("utf-8")
         try:
-            return self._read_all(lease)[stage][unit]
+            return texts[stage][unit]
         except KeyError:
             raise FileNotFoundError(str(self.path(stage, unit))) from None
+
+    def _cached(self) -> dict[str, dict[str, str]] | None:
+        """The entries of a store, read once by a snapshot or under a lease; None where files are read."""
+        if (lease := current_lease(self.corpus)) is not None:
+            return self._read_all(lease)
+        if self.is_snapshot and in_store(self.corpus):
+            self._texts = read_entries(self.root) if self._texts is None else self._texts
+        return self._texts
 
     def _read_all(self, lease: Lease) -> dict[str, dict[str, str]]:
         """The ledger of a store, read once while nobody else can write it."""
         if lease.ledger is None:
-            paths = [path for path in list_files(self.root) if path.suffix == ".json"]
-            with ThreadPoolExecutor(READERS) as pool:
-                texts = pool.map(lambda path: path.read_text("utf-8"), paths)
-                lease.ledger = {}
-                for path, text in zip(paths, texts, strict=True):
-                    lease.ledger.setdefault(path.parent.name, {})[path.stem] = text
+            lease.ledger = read_entries(self.root)
         return lease.ledger
 
     def commit(
@@ -238,6 +250,17 @@ class Ledger:
             self._read_all(lease).pop(stage, None)
 
 
+def read_entries(root: Path) -> dict[str, dict[str, str]]:
+    """The texts of all entries below the folder of a ledger, by stage and unit."""
+    paths = [path for path in list_files(root) if path.suffix == ".json"]
+    found: dict[str, dict[str, str]] = {}
+    with ThreadPoolExecutor(READERS) as pool:
+        texts = pool.map(lambda path: path.read_text("utf-8"), paths)
+        for path, text in zip(paths, texts, strict=True):
+            found.setdefault(path.parent.name, {})[path.stem] = text
+    return found
+
+
 def entry_hash(values: Mapping[str, Any]) -> str:
     """The hash of an entry's values, which stands in it."""
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()
@@ -250,7 +273,12 @@ def stage_family(stage: str) -> str:
 
 def describe_differences(entry: Entry, made: StageInputs, *, inputs: bool = True) -> list[str]:
     """What differs between a committed unit and how it would be made now, in words."""
-    old, new = flatten_settings(entry.settings), flatten_settings(made.settings)
+    grown = {
+        key: entry.settings[key]
+        for key, extends in made.growable.items()
+        if key in entry.settings and extends(entry.settings[key], made.settings[key])
+    }
+    old, new = flatten_settings(entry.settings), flatten_settings({**made.settings, **grown})
     found = [
         f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
         for key in sorted({*old, *new})

@@ -1,4 +1,4 @@
-"""Reading here and there: files stay open, and objects are copied once instead of asked for every picture."""
+"""Random reads from many shards: files stay open, and objects are copied to the local disk once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import IO
 
 from stylear.curate.corpus.object_store import BLOCK_BYTES, ObjectPath, in_store
 
-SHARE_OF_FREE = 0.5  # of the disk of temporary files that copies may take (ours)
+SHARE_OF_FREE = 0.5  # of the free space in the temporary folder (ours)
 HANDLES = 128  # files that stay open (ours; a process may often have 1,024)
 
 
 class LocalCopies:
-    """Local copies of objects that are read here and there, each fetched once.
+    """Reads parts of files; objects of a store are copied to the temporary folder on first use.
 
-    They take at most half of what was free on the disk of temporary files; objects beyond that are read
-    in ranges where they lie. A path on a disk is read where it lies.
+    Copies take at most half of the space that was free there. Objects that do not fit are read by ranged
+    requests, and files on a disk are read in place.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class LocalCopies:
         return os.pread(self._handle(copy), size, offset)
 
     def _handle(self, path: Path) -> int:
-        """An open file; the one that was opened first is closed when there are too many."""
+        """A file descriptor for a file; the oldest one is closed if too many are open."""
         handle = self._handles.get(path)
         if handle is None:
             if len(self._handles) >= HANDLES:
@@ -55,7 +55,7 @@ class LocalCopies:
         return handle
 
     def _copy(self, path: ObjectPath) -> Path | None:
-        """The copy of an object; None when it would take too much room."""
+        """The copy of an object; None if there is no space for it."""
         if path in self._copies:
             return self._copies[path]
         if self._folder is None:

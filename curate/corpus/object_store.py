@@ -1,6 +1,6 @@
-"""Places in object stores: what `pathlib.Path` is for a disk, for any URL that fsspec knows.
+"""Paths in object stores, with the interface of `pathlib.Path`, for any URL that fsspec supports.
 
-An object appears whole when its upload ends, or not at all. Credentials come from the environment or from
+An object appears complete when its upload ends, or not at all. Credentials come from the environment or from
 fsspec's configuration, never from a URL.
 """
 
@@ -27,10 +27,10 @@ NO_FOLDERS = (*OBSTORE, "s3a", "gcs", "abfs", "abfss", "adl", *IN_PROCESS)
 
 
 def corpus_path(place: str | Path) -> Path:
-    """The path that a text means: a local one, or a place in an object store (`s3://bucket/corpus`).
+    """Parse a local path or a URL of an object store (`s3://bucket/corpus`).
 
-    What comes back for a store has the interface of a Path without being one. Raises UsageError for a URL
-    with a password in it, and for a protocol that nothing here can speak.
+    A path in a store has the interface of a Path without being one. Raises UsageError for a URL that
+    contains a password, and for a protocol without an installed client.
     """
     if isinstance(place, Path) or in_store(place):
         return cast(Path, place)
@@ -52,7 +52,7 @@ def corpus_path(place: str | Path) -> Path:
 
 
 def in_store(place: object) -> TypeGuard[ObjectPath]:
-    """Whether a path is in an object store; the others are on a disk."""
+    """Whether a path is in an object store rather than on a disk."""
     return isinstance(place, ObjectPath)
 
 
@@ -63,7 +63,7 @@ def in_process(place: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What is known of an object without reading it."""
+    """The metadata of an object that is read without its content."""
 
     st_size: int
 
@@ -130,7 +130,7 @@ class ObjectPath:
         return self
 
     def relative_to(self, other: ObjectPath) -> PurePosixPath:
-        """The way from `other` down to here. Raises ValueError when there is none."""
+        """This path relative to `other`. Raises ValueError if it is not below it."""
         return PurePosixPath(str(self)).relative_to(PurePosixPath(str(other)))
 
     # --- asking ---
@@ -141,12 +141,12 @@ class ObjectPath:
         return cast(str, open_filesystem(self.protocol)._strip_protocol(str(self)))
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """A method of the client on this path, tried again while it fails for a passing reason."""
+        """Call a method of the client on this path, with retries."""
         call = getattr(open_filesystem(self.protocol), method)
         return with_retries(self, lambda: call(self._inner, *args, **kwargs))
 
     def size(self) -> int | None:
-        """Bytes of the object; None when there is no object of that name."""
+        """The size of the object in bytes; None if it does not exist."""
         if "/" not in self._rest.strip("/"):
             return None  # a bucket
         try:
@@ -178,7 +178,7 @@ class ObjectPath:
         yield from (self / name for name in self._entries())
 
     def glob(self, pattern: str) -> Iterator[ObjectPath]:
-        """Objects and prefixes directly below whose name matches."""
+        """The objects and prefixes directly below that match a pattern."""
         yield from (self / name for name in self._entries() if fnmatchcase(name, pattern))
 
     def files(self) -> list[ObjectPath]:
@@ -192,7 +192,7 @@ class ObjectPath:
         return sorted(self / name.removeprefix(start) for name in found if name.startswith(start))
 
     def rglob(self, pattern: str) -> Iterator[ObjectPath]:
-        """Objects anywhere below whose name matches."""
+        """The objects anywhere below that match a pattern."""
         yield from (path for path in self.files() if fnmatchcase(path.name, pattern))
 
     def _entries(self) -> list[str]:
@@ -214,11 +214,11 @@ class ObjectPath:
         return self.read_bytes().decode(encoding)
 
     def read_range(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`, fewer only where the object ends."""
+        """The bytes from `start` to `end`, or to the end of the object."""
         return cast(bytes, self._call("cat_file", start=start, end=end)) if end > start else b""
 
     def _first_block(self) -> bytes:
-        """The first bytes: all of a small object in one request, its size not asked for."""
+        """The first block, which is all of a small object, in one request."""
         fs = open_filesystem(self.protocol)
 
         def read() -> bytes:
@@ -232,7 +232,7 @@ class ObjectPath:
         return with_retries(self, read)
 
     def open(self, mode: str = "rb") -> IO[bytes]:
-        """The object to read from, anywhere in it; a large one is fetched in blocks as they are needed."""
+        """Open the object for reading; a large one is fetched in blocks on demand."""
         assert mode == "rb", "objects are written by AtomicFile"
         first = self._first_block()
         if len(first) < BLOCK_BYTES:
@@ -242,14 +242,14 @@ class ObjectPath:
     # --- changing ---
 
     def upload(self, file: Path) -> None:
-        """Put a local file here; readers see all of it or what was there before."""
+        """Upload a local file atomically: readers see the old object or the whole new one."""
         fs = open_filesystem(self.protocol)
         if self.protocol not in NO_FOLDERS:
             with_retries(self, lambda: fs.makedirs(self.parent._inner, exist_ok=True))
         self._write(lambda: fs.put_file(str(file), self._inner))
 
     def write_bytes(self, data: bytes) -> None:
-        """Put a few bytes here."""
+        """Write a small object."""
         self._write(lambda: open_filesystem(self.protocol).pipe_file(self._inner, data))
 
     def _write(self, put: Callable[[], None]) -> None:
@@ -257,9 +257,9 @@ class ObjectPath:
             try:
                 put()
             except FileNotFoundError as error:
-                # the end of an upload in parts was asked for twice, as an answer was lost
+                # the response to the end of a multipart upload was lost, so it was sent twice
                 if "NoSuchUpload" in str(error):
-                    raise ConnectionError("the upload in parts was lost") from error
+                    raise ConnectionError("the multipart upload was lost") from error
                 raise
 
         try:
@@ -282,7 +282,7 @@ class ObjectPath:
                 with_retries(self, lambda: fs.rm(found))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: a prefix is there as long as an object has it."""
+        """Do nothing: a prefix exists as long as an object has it."""
 
 
 class Ranges(io.RawIOBase):

@@ -1,7 +1,7 @@
-"""Pictures: pairs of raw/ and stylized/ by key, read from where they lie in the tars.
+"""Random access to the pairs of raw/ and stylized/ by key, straight from the tars.
 
-What is kept of a pair is its key, 16 bytes of its row and where it lies: some 70 bytes. The row itself lies
-beside its image in the tar, and is only trusted when it is the row of the table.
+The index holds about 70 bytes a pair: its key, a hash of its row and the offset of its sample. The row is
+read from the tar together with the image, and is trusted only if it hashes to the row of the table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = list(records.TYPES)
 
 @dataclass(frozen=True, slots=True)
 class SampleLocations:
-    """Where the samples of some pairs lie, in an order; small enough to be sent to a worker."""
+    """The locations of samples in tars, in a given order; small enough to send to a worker."""
 
     tars: Sequence[Path]
     tar: NDArray[np.int32]  # (N,) places in tars
@@ -54,7 +54,7 @@ class SampleLocations:
         return len(self.tar)
 
     def part(self, where: slice) -> SampleLocations:
-        """Some of them, with no more tars than they need."""
+        """A slice of the locations, with only the tars that it uses."""
         used, tar = np.unique(self.tar[where], return_inverse=True)
         tars = [self.tars[n] for n in used]
         return SampleLocations(
@@ -65,7 +65,7 @@ class SampleLocations:
 def read_samples_at(
     samples: SampleLocations, copies: LocalCopies
 ) -> Iterator[tuple[records.Row, str, memoryview]]:
-    """The row of each sample, its record and its image, read from where they lie.
+    """Read the row, the record and the image of each sample.
 
     Raises CorpusError for a record or an image that is not the one of the table.
     """
@@ -87,7 +87,7 @@ def read_samples_at(
 
 
 class PairReader:
-    """The pairs of a corpus by key."""
+    """Reads the pairs of a corpus by key."""
 
     def __init__(
         self, corpus: Path, kinds: Iterable[str] = KINDS, copies: LocalCopies | None = None
@@ -110,7 +110,7 @@ class PairReader:
         self._offsets, self._sizes = columns["offset"], columns["size"]
 
     def pair(self, key: str) -> Pair:
-        """The pair with its image; empty where there is none.
+        """The pair of a key with its image, which is empty for a dropped pair.
 
         Raises CorpusError for a key that is not there, and for bytes that are not those of the table.
         """
@@ -124,7 +124,7 @@ class PairReader:
         return records.row_to_pair(row, bytes(image))
 
     def samples(self, keys: Texts) -> SampleLocations:
-        """Where the samples of pairs lie. Raises CorpusError for a key that is not there or has no image."""
+        """The locations of samples by key. Raises CorpusError for an unknown key or a pair without image."""
         places = self._places(keys)
         if (without := self._offsets[places] == NO_IMAGE).any():
             raise CorpusError(
@@ -144,7 +144,7 @@ class PairReader:
         return np.searchsorted(self._starts, places, "right") - 1
 
     def _samples(self, places: Places) -> SampleLocations:
-        """Of pairs that have an image; their tars are looked through if that was not done before."""
+        """The locations of pairs that have an image; tars not scanned yet are scanned."""
         shard_of = self._shards_of(places)
         for shard in np.unique(shard_of[self._offsets[places] == UNKNOWN]).tolist():
             self._find(shard)
@@ -157,7 +157,7 @@ class PairReader:
         )
 
     def _find(self, shard: int) -> None:
-        """Note where the samples of a tar lie; they are in the order of the rows that have an image."""
+        """Scan a tar for its samples, which are in the order of the rows that have an image."""
         tar, here = self._tars[shard], slice(self._starts[shard], self._starts[shard + 1])
         places = np.flatnonzero(self._offsets[here] != NO_IMAGE) + self._starts[shard]
         try:
@@ -173,7 +173,7 @@ class PairReader:
 
 
 def columns_of(table: pa.Table) -> dict[str, Any]:
-    """What is kept of the rows of a table."""
+    """The index columns of a table's rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -192,7 +192,7 @@ def columns_of(table: pa.Table) -> dict[str, Any]:
 
 
 def record_digest(record: bytes) -> bytes:
-    """16 bytes for the json member of a row."""
+    """A 16-byte hash of the json member of a row."""
     return hashlib.blake2b(record, digest_size=WIDTH).digest()
 
 

@@ -1,4 +1,4 @@
-"""A pair as a row of a table and as the JSON record in a tar: one schema, one spelling."""
+"""The row of a pair, in a table and as the JSON record in a tar: one schema, one serialisation."""
 
 from __future__ import annotations
 
@@ -122,14 +122,14 @@ def row_to_pair(row: Mapping[str, Any], image: bytes) -> Pair:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling: no spaces, keys in the order given, no NaN."""
+    """Canonical JSON: no spaces, keys in the order given, no NaN."""
     return ENCODER.encode(value)
 
 
 def encode_records(table: pa.Table) -> pa.Array:
-    """The json member of every row of a table: its `details`, which is JSON, is an object in it.
+    """The json member of every row of a table, with its `details` as an object.
 
-    It is what `canonical` makes of the row, for whole columns at once.
+    It equals `canonical_json` of each row, computed for whole columns at once.
     """
     import pyarrow.compute as pc
 

@@ -1,8 +1,8 @@
-"""Mending: damage in committed files is found by hash, and shards are put right from what is left.
+"""Repair: damaged files are found by their hash, and shards are rebuilt from what is left of them.
 
-A damaged raw shard may be all there is of a picture, so it is never simply made again: its pairs come
-from the shard itself, then from their copies in train/ and val/, and only what is in neither from the
-source. It is replaced only by a shard of the very hash that the ledger has.
+A damaged raw shard may hold the only copy of an image, so it is not simply fetched again. Its pairs are
+taken from the shard itself, then from their copies in train/ and val/, and only the rest from the source. A
+shard is replaced only by one with the hash that the ledger has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TABLE = ".parquet"
 
 
 def drop_unreadable_entries(ledger: Ledger, stages: Sequence[str]) -> None:
-    """Remove damaged entries of stages that are to be run and can make their output again: not of fetch."""
+    """Remove unreadable entries of the stages that will run; fetch raises, as it cannot be redone."""
     for stage in ledger.stages():
         for unit in ledger.units(stage) if stage_family(stage) in stages else ():
             try:
@@ -37,15 +37,15 @@ def drop_unreadable_entries(ledger: Ledger, stages: Sequence[str]) -> None:
             except CorpusError as error:
                 if stage_family(stage) == "fetch":
                     raise
-                say(f"{error.message}; {stage} {unit} is made again")
+                say(f"{error.message}; {stage} {unit} is redone")
                 ledger.path(stage, unit).unlink()
 
 
 def verify_committed(ledger: Ledger, stages: Sequence[str], threads: int) -> None:
-    """Hash what a run of `stages` would trust; what is damaged is noted, so that it is made again.
+    """Hash the files that a run of `stages` would trust; damaged ones are recorded and will be rebuilt.
 
-    That is all that these stages committed, and the tables of the stages before them (the images of
-    those are checked as they are read). Raises CorpusError for damage in a stage that is not to be run.
+    These are all files of the stages and the tables of the stages before them, whose images are checked when
+    they are read. Raises CorpusError for damage in a stage that will not run.
     """
     last = max(STAGES.index(stage) for stage in stages)
     wanted: dict[str, Mapping[str, Any]] = {}
@@ -80,7 +80,7 @@ def verify_committed(ledger: Ledger, stages: Sequence[str], threads: int) -> Non
 
 
 def is_intact(path: Path, info: Mapping[str, Any]) -> bool:
-    """Whether a file has the length and the hash that the ledger has."""
+    """Whether a file has the size and the hash that the ledger has."""
     if not path.is_file() or path.stat().st_size != info["bytes"]:
         return False
     return FileInfo.of(path).sha256 == str(info["sha256"])
@@ -88,30 +88,30 @@ def is_intact(path: Path, info: Mapping[str, Any]) -> bool:
 
 @dataclass(slots=True)
 class SalvagedShard:
-    """What is left of a damaged shard: rows and images by key, each image checked against its row."""
+    """The intact rows and images of a damaged shard, by key; every image matches its row."""
 
     rows: dict[str, records.Row] = field(default_factory=dict)
     images: dict[str, bytes] = field(default_factory=dict)
 
     def pair(self, key: str) -> Pair | None:
-        """The pair of a key; None when something of it is lost."""
+        """The pair of a key; None if its row or image is lost."""
         row = self.rows.get(key)
         if row is None or (row["image_sha256"] is not None and key not in self.images):
             return None
         return records.row_to_pair(row, self.images.get(key, b""))
 
     def same_image(self, key: str, image: bytes) -> bool:
-        """Whether the image is the one that the row of a key names."""
+        """Whether an image has the hash in the row of a key."""
         expected = self.rows[key]["image_sha256"]
         return bool((hashlib.sha256(image).hexdigest() if image else None) == expected)
 
     def missing(self) -> list[str]:
-        """Keys of which something is lost, as far as they are known."""
+        """The known keys whose image is lost."""
         return [key for key in self.rows if self.pair(key) is None]
 
 
 def repair_shard(corpus: Path, entry: Entry) -> bool:
-    """Write a damaged shard again from what is left of it and of its copies; whether that was enough."""
+    """Rebuild a damaged shard from what is left of it and of its copies; whether that succeeded."""
     remains = salvage_shard(corpus, entry)
     pairs = [remains.pair(key) for key in remains.rows]
     if len(pairs) != entry.rows_in or None in pairs:
@@ -120,19 +120,19 @@ def repair_shard(corpus: Path, entry: Entry) -> bool:
 
 
 def replace_shard(corpus: Path, entry: Entry, pairs: Iterable[Pair]) -> bool:
-    """Put a shard of these pairs in the place of a damaged one, if it is the one that was committed."""
+    """Replace a damaged shard by these pairs if that gives the committed bytes; whether it did."""
     folder = (corpus / next(iter(entry.files))).parent
     expected = {Path(name).name: str(info["sha256"]) for name, info in entry.files.items()}
     try:
         shards.write_shard(folder, int(entry.unit), pairs, expected=expected)
     except HashMismatch:
         return False
-    say(f"mended: {folder.name}/{entry.unit}")
+    say(f"repaired: {folder.name}/{entry.unit}")
     return True
 
 
 def salvage_shard(corpus: Path, entry: Entry) -> SalvagedShard:
-    """What is left of a shard: rows from its table, or from the tar if that is damaged; then images."""
+    """Collect what is left of a shard: rows from its table, or else from the tar; then images."""
     found = SalvagedShard()
     name = next(name for name in entry.files if name.endswith(TABLE))
     members = dict(_members(corpus / Path(name).with_suffix(".tar")))
@@ -164,7 +164,7 @@ def _is_image_of(row: records.Row, data: bytes) -> bool:
 
 
 def _keys(tar: Path) -> list[str]:
-    """Keys of a shard; none when its table is damaged."""
+    """The keys of a shard; none if its table is damaged."""
     try:
         keys: list[str] = parquet.read_table(tar.with_suffix(TABLE), ["key"])["key"].to_pylist()
     except CorpusError:
@@ -173,7 +173,7 @@ def _keys(tar: Path) -> list[str]:
 
 
 def _row(data: bytes) -> records.Row | None:
-    """The row in a json member; None when it is damaged."""
+    """The row in a json member; None if it is damaged."""
     try:
         row = json.loads(data)
         return row if list(row) == list(records.TYPES) else None
@@ -182,7 +182,7 @@ def _row(data: bytes) -> records.Row | None:
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every member that has a whole header, also behind one that is damaged."""
+    """The name and bytes of every member with an intact header, also after a damaged one."""
     try:
         stream = path.open("rb")
     except OSError:
@@ -200,7 +200,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _skip(stream: BinaryIO, place: int, size: int) -> None:
-    """To the end of a member, unless no header stands there: then block by block from its beginning."""
+    """Seek to the end of a member, or back to its start if no header follows it there."""
     end = place + -(-size // BLOCK) * BLOCK
     stream.seek(end)
     following = stream.read(BLOCK)

@@ -233,7 +233,7 @@ def read_samples(source: Path | str | Sequence[Path | str]) -> Iterator[dict[str
         paths = [corpus_path(path) for path in source]
     if not paths:
         raise CorpusError(f"{source}: expected shards (00000.tar ...), found none")
-    for sample in group_by_keys(tar_file_expander(_streams(paths))):
+    for sample in group_by_keys(tar_file_expander(_open_streams(paths))):
         ext = next((ext for ext in IMAGE_EXTS if ext in sample), None)
         if ext is None or "txt" not in sample or "json" not in sample:
             raise CorpusError(
@@ -247,7 +247,7 @@ def read_samples(source: Path | str | Sequence[Path | str]) -> Iterator[dict[str
         }
 
 
-def _streams(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def _open_streams(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Open tars in webdataset's terms, each closed before the next."""
     for path in paths:
         with path.open("rb") as stream:

@@ -1,7 +1,7 @@
-"""The clients of object stores, and trying again: what passes is waited out, what stays is told.
+"""The clients of object stores, and retries with backoff around them.
 
-A client retries what passes (5xx, dropped connections, timeouts) by itself. What still fails is tried again
-here, a bounded number of times, and then told as StoreFailed.
+A client retries transient failures (5xx, dropped connections, timeouts) by itself. Calls that still fail are
+retried here a bounded number of times and then raise StoreFailed.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def open_filesystem(protocol: str) -> Any:
 
 
 def flat_store_class() -> Any:
-    """The class of obstore's filesystems, made to list flat and to take no prefix for an object.
+    """A subclass of obstore's filesystem that lists recursively in one request and never looks for folders.
 
-    As they come, they list every folder by itself, and look for a folder wherever no object is.
+    The original lists every folder separately, and looks for a folder wherever there is no object.
     """
     from obstore.fsspec import FsspecStore
 
@@ -93,10 +93,10 @@ def flat_store_class() -> Any:
 
 
 def with_retries(place: object, call: Callable[[], T]) -> T:
-    """`call()`, again after a pause while it fails for a reason that may pass.
+    """Call `call()`, and retry it after a pause while it fails for a transient reason.
 
-    Raises what is final (FileNotFoundError, PermissionError ...) as it is, else StoreFailed once the
-    tries are used up. Bugs (TypeError ...) are not caught.
+    Final errors (FileNotFoundError, PermissionError ...) are raised as they are, others as StoreFailed after
+    the last try. Bugs (TypeError ...) are not caught.
     """
     for pause_s in (*PAUSES_S, None):
         try:

@@ -1,6 +1,6 @@
-"""Engines map a function over units of work: the processes of this machine, or a Ray cluster.
+"""Engines map a function over units of work, in processes of this machine or on a Ray cluster.
 
-An engine decides where work runs, never what comes out: the corpus has the same bytes with either.
+An engine decides where work runs, never its results: the corpus has the same bytes with either.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Engine:
     """Where the units of a stage run."""
 
     name: str = "local"
-    ray_address: str | None = None  # of ray; None: what RAY_ADDRESS names, or a new one here
+    ray_address: str | None = None  # default: RAY_ADDRESS, or a new cluster on this machine
 
     def __post_init__(self) -> None:
         if self.name not in ENGINES:
@@ -42,14 +42,14 @@ class Engine:
         gpu: bool = False,
         on_progress: Report | None = None,
     ) -> Iterator[R]:
-        """`build()` once a worker, then what it gave on each of `count` units; results in their order.
+        """Call `build()` once in each worker and its result on each unit; yield the results in order.
 
-        `on_progress` is told how many more images the workers reported (`report_progress`), while their
-        units are still running.
+        `on_progress` is called with the number of images that the workers have newly reported
+        (`report_progress`), while their units are still running.
 
-        With `workers` of 0 there is one for each core, here or of the cluster; for work on a GPU one
-        for each GPU, which is the only one that it sees, and one where there is none. Raises what a
-        unit raises, and StylearError when workers die: at once here, after retries on a cluster.
+        `workers` 0 means one for each core of the machine or cluster. For GPU work it means one for each
+        GPU, each seeing only its own, or a single worker without GPUs. Raises what a unit raises, and
+        StylearError if workers die: at once on this machine, after retries on a cluster.
         """
         if self.name == "ray":
             from stylear.curate.engine import ray
@@ -66,17 +66,17 @@ class Engine:
         from stylear.curate.engine import gpus, local
 
         if not gpu:
-            several = min(workers or cores(), count)
-            return local.map_units(build, units, several, on_progress=on_progress)
-        there = gpus.visible_gpus()
-        wanted = workers or len(there) or 1
-        several = min(wanted, count, len(there) or wanted)
-        return local.map_units(build, units, several, there, on_progress)
+            size = min(workers or cores(), count)
+            return local.map_units(build, units, size, on_progress=on_progress)
+        visible = gpus.visible_gpus()
+        wanted = workers or len(visible) or 1
+        size = min(wanted, count, len(visible) or wanted)
+        return local.map_units(build, units, size, visible, on_progress)
 
 
 LOCAL = Engine()
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,17 +1,17 @@
-"""The GPUs of this machine: how many there are, and giving each worker one of its own."""
+"""The GPUs of this machine, and how each worker gets one of its own."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"  # what CUDA lets a process see
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
 
-    Asks the driver without starting CUDA, so that workers can still be given one each.
+    It asks the driver without initialising CUDA, so workers can still be restricted to one GPU each.
     """
     import torch
 
@@ -21,6 +21,6 @@ def visible_gpus() -> list[str]:
 
 
 def take_gpu(queue: Any) -> None:
-    """Make the next GPU of a queue the only one that this process sees. CUDA must not have started."""
+    """Restrict this process to the next GPU of a queue. CUDA must not be initialised yet."""
     if queue is not None:
         os.environ[VISIBLE] = queue.get()

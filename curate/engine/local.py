@@ -1,7 +1,7 @@
 """The local engine: a pool of processes that map a function over units of work, in order.
 
-A worker builds what it needs (models) once, with its first unit. Workers end when the process that
-started them does, so that a killed run leaves nobody behind who writes.
+A worker loads what it needs (models) once, for its first unit. Workers exit when the process that started
+them does, so a killed run leaves no process behind that still writes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from stylear.errors import StylearError
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 2  # units waiting for each worker
-POLL_S = 0.5  # between two looks at what the workers reported
-_function: Callable[[Any], Any] | None = None  # of this worker
+AHEAD = 2  # units queued for each worker
+POLL_S = 0.5  # between two reads of the workers' counter
+_function: Callable[[Any], Any] | None = None  # of this worker process
 
 
 def map_units(
@@ -38,32 +38,35 @@ def map_units(
     gpus: Sequence[str] = (),
     on_progress: Report | None = None,
 ) -> Iterator[R]:
-    """`build()` once a worker, then what it gave on every unit; results in the order of `units`.
+    """Call `build()` once in each worker and its result on every unit; yield the results in order.
 
-    With one worker everything happens in this process. With more, `build` and the units must be
-    picklable, and each worker sees one of `gpus` only, where there are any. `on_progress` is told how
-    many more images the workers reported. Raises what a unit raises, and StylearError when a worker dies.
+    One worker is this process. With several, `build` and the units must be picklable, and if there are
+    `gpus` each worker sees only one of them. `on_progress` is called with the number of images that the
+    workers have newly reported. Raises what a unit raises, and StylearError if a worker dies.
     """
     if workers <= 1:
-        yield from _map_here(build, units, on_progress)
+        yield from _map_in_process(build, units, on_progress)
         return
     context = get_context("spawn")
-    places = context.SimpleQueue() if gpus else None
+    gpu_queue = context.SimpleQueue() if gpus else None
     for number in range(workers if gpus else 0):
-        assert places is not None
-        places.put(gpus[number % len(gpus)])
+        assert gpu_queue is not None
+        gpu_queue.put(gpus[number % len(gpus)])
     counter = context.Value("q", 0) if on_progress is not None else None
     watch = CounterWatch(counter, on_progress)
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start, initargs=(os.getpid(), places, counter)
+        workers,
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(os.getpid(), gpu_queue, counter),
     )
-    # All workers start before the thread that watches them does. Started one by one beside it, a worker that
-    # dies meanwhile would end that thread too (CPython: its dictionary of processes changes as it looks).
+    # Start all workers before the pool's watching thread. If they were started one by one while it runs, a
+    # worker that dies meanwhile would end that thread too (CPython: its dict of processes changes size).
     pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
     waiting: deque[Future[R]] = deque()
     try:
         for unit in units:
-            waiting.append(pool.submit(_run, build, unit))
+            waiting.append(pool.submit(_run_unit, build, unit))
             if len(waiting) >= AHEAD * workers:
                 yield watch.wait_for(waiting.popleft())
         while waiting:
@@ -71,7 +74,7 @@ def map_units(
     except BaseException as error:
         for process in list((pool._processes or {}).values()):
             process.terminate()
-        # a pool that breaks while a unit is handed over fails with a closed handle
+        # a pool that breaks while a unit is being submitted fails with a closed handle
         if isinstance(error, BrokenProcessPool) or (isinstance(error, OSError) and pool._broken):
             raise StylearError(
                 "a worker process died; often the machine ran out of memory",
@@ -82,10 +85,10 @@ def map_units(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _map_here(
+def _map_in_process(
     build: Callable[[], Callable[[T], R]], units: Iterable[T], on_progress: Report | None
 ) -> Iterator[R]:
-    """`build()` once, then what it gave on every unit, in this process."""
+    """Call `build()` once and its result on every unit, in this process."""
     function: Callable[[T], R] | None = None
     before = set_reporter(on_progress or ignore_progress)
     try:
@@ -97,24 +100,24 @@ def _map_here(
 
 
 class CounterWatch:
-    """Waits for results, and meanwhile tells what the workers added to a shared counter."""
+    """Waits for results and meanwhile reports what the workers added to a shared counter."""
 
     def __init__(self, counter: Any, on_progress: Report | None) -> None:
-        self._counter, self._on_progress, self._told = counter, on_progress, 0
+        self._counter, self._on_progress, self._reported = counter, on_progress, 0
 
     def wait_for(self, future: Future[R]) -> R:
-        """The result of a unit, or what it raised."""
+        """Wait for a unit and return its result, or raise what it raised."""
         while self._on_progress is not None and not future.done():
             wait([future], POLL_S)
-            self._tell()
+            self._report()
         return future.result()
 
-    def _tell(self) -> None:
-        """Tell what is new."""
+    def _report(self) -> None:
+        """Report the increase of the counter."""
         count = self._counter.value
-        if count > self._told and self._on_progress is not None:
-            self._on_progress(count - self._told)
-        self._told = count
+        if count > self._reported and self._on_progress is not None:
+            self._on_progress(count - self._reported)
+        self._reported = count
 
 
 def add_to_counter(counter: Any, count: int) -> None:
@@ -123,8 +126,8 @@ def add_to_counter(counter: Any, count: int) -> None:
         counter.value += count
 
 
-def _start(parent: int, gpus: Any, counter: Any) -> None:
-    """Set a worker up: it ignores Ctrl-C, ends with its parent, has one GPU, and reports to the counter."""
+def _start_worker(parent: int, gpus: Any, counter: Any) -> None:
+    """Set up a worker: take a GPU, report to the counter, leave Ctrl-C to the parent, exit with it."""
     take_gpu(gpus)
     if counter is not None:
         set_reporter(partial(add_to_counter, counter))
@@ -135,18 +138,18 @@ def _start(parent: int, gpus: Any, counter: Any) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    """End this process once the parent is gone (where the kernel does not do it)."""
+def _exit_with_parent(parent: int) -> None:
+    """Exit this process once the parent is gone, where the kernel does not do it."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
-def _run(build: Callable[[], Callable[[Any], Any]], unit: Any) -> Any:
-    """One unit, in a worker."""
+def _run_unit(build: Callable[[], Callable[[Any], Any]], unit: Any) -> Any:
+    """Run one unit in this worker."""
     global _function
     if _function is None:
         _function = build()

@@ -1,6 +1,6 @@
-"""Progress of workers: each reports what it finished, and the process that waits for them adds it up.
+"""Progress of workers: each reports finished images, and the waiting process adds them up.
 
-A unit of work is a shard, which takes minutes; a bar that moved only then would seem to stand still.
+A unit of work is a shard, which takes minutes; a bar that moved only between units would seem stuck.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ Report = Callable[[int], None]
 
 
 def ignore_progress(count: int) -> None:
-    """Nobody is looking."""
+    """Discard a report: nothing shows progress."""
 
 
 _report: Report = ignore_progress  # of this process
 
 
 def report_progress(count: int = 1) -> None:
-    """Say that `count` more images are done; called by the code that a worker runs."""
+    """Report that `count` more images are done; called by the code that a worker runs."""
     _report(count)
 
 
 def set_reporter(report: Report) -> Report:
-    """Let `report` have what this process reports from now on; returns what had it before."""
+    """Send further reports of this process to `report`; returns the previous receiver."""
     global _report
     before, _report = _report, report
     return before
 
 
 class WorkProgress:
-    """A bar that moves as workers report, and is right again whenever a unit is finished.
+    """A bar that moves as workers report, and is exact whenever a unit is finished.
 
-    A unit that ran twice, because its worker died, was reported twice: the bar then stays where it is until
-    the finished units have caught up.
+    A unit that ran twice because its worker died is reported twice: the bar then stands still until the
+    finished units have caught up.
     """
 
     def __init__(self, bar: Bar, total: int) -> None:

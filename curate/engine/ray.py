@@ -1,7 +1,7 @@
-"""The Ray engine: units of work as tasks on actors, which load their models once.
+"""The Ray engine: units of work run as tasks on actors, and each actor loads its models once.
 
-A unit whose actor or node dies runs again elsewhere. Tasks go only to actors that run, so that a node
-that is gone, and whose place nothing takes, costs speed and not the run.
+If an actor or its node dies, its unit is retried on another actor. Tasks are sent only to running actors,
+so a node that is lost and never replaced makes a run slower but does not end it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from stylear.errors import StylearError, UsageError
 T = TypeVar("T")
 R = TypeVar("R")
 
-TRIES = 3  # of a unit that takes its actor or node with it
-START_S = 300.0  # without any actor that runs, until the run gives up (ours)
-CONNECT_S = 10.0  # for the cluster to answer
+MAX_TRIES = 3  # of a unit whose actor or node dies
+START_TIMEOUT_S = 300.0  # how long a run goes on without a running actor (ours)
+CONNECT_TIMEOUT_S = 10.0  # for the cluster to answer
 POLL_S = 1.0  # one wait for the cluster
 REPORT_S = 0.5  # between two reports of a worker
 
 
 class Worker:
-    """The actor: builds the function with its first unit, then runs it on each."""
+    """The actor's class: it builds the function for its first unit and calls it for every unit."""
 
     def __init__(self, build: Callable[[], Callable[[Any], Any]], counter: Any = None) -> None:
         self._build = build
@@ -40,7 +40,7 @@ class Worker:
             set_reporter(self._reporter)
 
     def ready(self) -> None:
-        """Answers once the actor runs."""
+        """Return as soon as the actor is running."""
 
     def run(self, unit: Any) -> Any:
         if self._function is None:
@@ -86,7 +86,7 @@ class CounterReporter:
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """One unit on its way: not sent, with an actor, or done."""
+    """One unit of work: queued, sent to an actor, or done."""
 
     unit: Any
     tries: int = 0
@@ -95,11 +95,11 @@ class Task:
 
 
 @dataclass(eq=False, slots=True)
-class Seat:
-    """One actor, and the tasks that it was sent, by their references."""
+class ActorState:
+    """One actor, and the tasks that it was sent, by their object references."""
 
     actor: Any
-    starting: Any  # the reference of its first answer; None once it runs
+    starting: Any  # the object reference of `ready`; None once the actor is running
     tasks: dict[Any, Task] = field(default_factory=dict)
 
 
@@ -113,32 +113,33 @@ def map_units(
     address: str | None = None,
     on_progress: Report | None = None,
 ) -> Iterator[R]:
-    """`build()` once an actor, then what it gave on every unit; results in the order of `units`.
+    """Call `build()` once in each actor and its result on every unit; yield the results in order.
 
-    `build`, the units and the results are pickled. `on_progress` is told how many more images the workers
-    reported. Raises what a unit raises, UsageError without Ray,
-    and StylearError when no cluster answers, no actor starts, or a unit's actor died TRIES times.
+    `build`, the units and the results are pickled. `on_progress` is called with the number of images that
+    the workers have newly reported. Raises what a unit raises, UsageError if Ray is not installed, and
+    StylearError if no cluster answers, no actor starts, or a unit's actor died too often.
     """
     if count < 1:
         return
-    with connected(address) as ray:
+    with connect_ray(address) as ray:
         resources = ray.cluster_resources()
-        there = int(resources.get("GPU" if gpu else "CPU", 0))
-        crew = Crew(ray, build, max(1, min(count, workers or there)), gpu, on_progress)
+        available = int(resources.get("GPU" if gpu else "CPU", 0))
+        size = max(1, min(count, workers or available))
+        pool = ActorPool(ray, build, size, gpu, on_progress)
         try:
             waiting: deque[Task] = deque()
             for unit in units:
-                waiting.append(crew.add(Task(unit)))
-                if len(waiting) >= AHEAD * len(crew.seats):
-                    yield crew.result(waiting.popleft())
+                waiting.append(pool.submit(Task(unit)))
+                if len(waiting) >= AHEAD * len(pool.actors):
+                    yield pool.wait_for(waiting.popleft())
             while waiting:
-                yield crew.result(waiting.popleft())
+                yield pool.wait_for(waiting.popleft())
         finally:
-            crew.dismiss()
+            pool.shut_down()
 
 
-class Crew:
-    """The actors at work. A dead one is replaced, and its tasks are given to those that run."""
+class ActorPool:
+    """A pool of actors. A dead actor is replaced, and its tasks go to running ones."""
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class Crew:
         on_progress: Report | None = None,
     ) -> None:
         self._ray = ray
-        self._on_progress, self._reported, self._asked = on_progress, 0, None
+        self._on_progress, self._reported, self._pending_total = on_progress, 0, None
         self._counter = (
             None if on_progress is None else ray.remote(num_cpus=0)(ProgressCounter).remote()
         )
@@ -158,123 +159,123 @@ class Crew:
         self._build = ray.put(build)
         self._queue: deque[Task] = deque()
         self._alive_at = time.monotonic()
-        self.seats = [self._hire() for _ in range(size)]
+        self.actors = [self._start_actor() for _ in range(size)]
 
-    def add(self, task: Task) -> Task:
-        """Queue a task, and send what can be sent."""
+    def submit(self, task: Task) -> Task:
+        """Queue a task, and send what can be sent now."""
         self._queue.append(task)
         self._send()
         return task
 
-    def result(self, task: Task) -> Any:
-        """The result of a task; waits for it, and meanwhile looks after all the others."""
+    def wait_for(self, task: Task) -> Any:
+        """Wait for a task and return its result; meanwhile the answers of all others are handled."""
         while not task.done:
-            references = [ref for seat in self.seats for ref in self._open(seat)]
+            references = [ref for state in self.actors for ref in self._pending(state)]
             ready, _ = self._ray.wait(references, timeout=POLL_S)
             for reference in ready:
-                self._settle(reference)
+                self._receive(reference)
             self._send()
-            self._check()
-            self._tell_progress()
+            self._require_running()
+            self._report_progress()
         return task.value
 
-    def dismiss(self) -> None:
-        """End all actors."""
-        for seat in self.seats:
-            self._ray.kill(seat.actor)
+    def shut_down(self) -> None:
+        """Kill all actors."""
+        for state in self.actors:
+            self._ray.kill(state.actor)
         if self._counter is not None:
             self._ray.kill(self._counter)
 
-    def _tell_progress(self) -> None:
-        """Tell how many more images were reported; a counter whose node died is done without."""
+    def _report_progress(self) -> None:
+        """Report newly finished images; if the counter's node died, the run goes on without it."""
         if self._counter is None or self._on_progress is None:
             return
-        if self._asked is None:
-            self._asked = self._counter.total.remote()
-        if not self._ray.wait([self._asked], timeout=0)[0]:
+        if self._pending_total is None:
+            self._pending_total = self._counter.total.remote()
+        if not self._ray.wait([self._pending_total], timeout=0)[0]:
             return
         try:
-            count = self._ray.get(self._asked)
+            count = self._ray.get(self._pending_total)
         except self._ray.exceptions.RayError:
             self._counter = None
             return
-        self._asked = None
+        self._pending_total = None
         if count > self._reported:
             self._on_progress(count - self._reported)
         self._reported = count
 
-    def _hire(self) -> Seat:
+    def _start_actor(self) -> ActorState:
         actor = self._actor.remote(self._build, self._counter)
-        return Seat(actor, actor.ready.remote())
+        return ActorState(actor, actor.ready.remote())
 
-    def _open(self, seat: Seat) -> list[Any]:
-        """What is awaited of an actor."""
-        return [*([] if seat.starting is None else [seat.starting]), *seat.tasks]
+    def _pending(self, state: ActorState) -> list[Any]:
+        """The object references that an actor has not answered yet."""
+        return [*([] if state.starting is None else [state.starting]), *state.tasks]
 
     def _send(self) -> None:
-        """Give queued tasks to the actors that run and have the fewest, AHEAD each at most."""
+        """Send queued tasks to the running actors with the fewest tasks, at most AHEAD to each."""
         while self._queue:
-            free = [s for s in self.seats if s.starting is None and len(s.tasks) < AHEAD]
+            free = [s for s in self.actors if s.starting is None and len(s.tasks) < AHEAD]
             if not free:
                 return
-            seat = min(free, key=lambda s: len(s.tasks))
+            state = min(free, key=lambda s: len(s.tasks))
             task = self._queue.popleft()
             task.tries += 1
-            seat.tasks[seat.actor.run.remote(task.unit)] = task
+            state.tasks[state.actor.run.remote(task.unit)] = task
 
-    def _settle(self, reference: Any) -> None:
-        """Take an answer. Raises what the unit raised."""
-        seat = next((s for s in self.seats if reference in self._open(s)), None)
-        if seat is None:  # of an actor that was given up meanwhile
+    def _receive(self, reference: Any) -> None:
+        """Store the answer of an actor. Raises what the unit raised."""
+        state = next((s for s in self.actors if reference in self._pending(s)), None)
+        if state is None:  # of an actor that has been replaced
             return
-        gone = self._ray.exceptions
+        errors = self._ray.exceptions
         try:
             value = self._ray.get(reference)
-        except gone.RayTaskError as error:
+        except errors.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error  # noqa: B904
-        except (gone.RayActorError, gone.ObjectLostError, gone.WorkerCrashedError) as error:
-            self._replace(seat, error)
+        except (errors.RayActorError, errors.ObjectLostError, errors.WorkerCrashedError) as error:
+            self._replace_actor(state, error)
             return
-        if seat.starting is reference or seat.starting == reference:
-            seat.starting = None
+        if state.starting is reference or state.starting == reference:
+            state.starting = None
             return
-        task = seat.tasks.pop(reference)
+        task = state.tasks.pop(reference)
         task.done, task.value = True, value
 
-    def _replace(self, seat: Seat, error: Exception) -> None:
-        """Another actor for a dead one; the tasks that it had are first in the queue again."""
-        self._ray.kill(seat.actor)
+    def _replace_actor(self, state: ActorState, error: Exception) -> None:
+        """Start another actor for a dead one and put its tasks back at the head of the queue."""
+        self._ray.kill(state.actor)
         first = True
-        for task in reversed(seat.tasks.values()):
+        for task in reversed(state.tasks.values()):
             self._queue.appendleft(task)
-        for task in seat.tasks.values():
+        for task in state.tasks.values():
             if not first:
-                task.tries -= 1  # it waited behind the one that ran
-            elif task.tries >= TRIES:
+                task.tries -= 1  # it was only queued behind the task that ran
+            elif task.tries >= MAX_TRIES:
                 raise StylearError(
-                    f"a unit of work took its Ray worker with it {TRIES} times:"
+                    f"the Ray worker of a unit of work died {MAX_TRIES} times:"
                     f" {str(error).splitlines()[0]}",
-                    hint="often memory ran out; give the nodes more, or use smaller shards; run the"
-                    " same command again to continue, finished shards are kept",
+                    hint="nodes often run out of memory: use larger ones, or smaller shards; then run the"
+                    " same command again, finished shards are kept",
                 ) from error
             first = False
-        seat.tasks.clear()
-        self.seats[self.seats.index(seat)] = self._hire()
+        state.tasks.clear()
+        self.actors[self.actors.index(state)] = self._start_actor()
 
-    def _check(self) -> None:
-        """Raise StylearError when no actor has run for long."""
-        if any(seat.starting is None for seat in self.seats):
+    def _require_running(self) -> None:
+        """Raise StylearError if no actor has been running for START_TIMEOUT_S."""
+        if any(state.starting is None for state in self.actors):
             self._alive_at = time.monotonic()
-        elif time.monotonic() - self._alive_at > START_S:
+        elif time.monotonic() - self._alive_at > START_TIMEOUT_S:
             raise StylearError(
-                f"no Ray worker started within {START_S:.0f} s",
+                f"no Ray worker started within {START_TIMEOUT_S:.0f} s",
                 hint="`ray status` shows whether the cluster has free CPUs and GPUs",
             )
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Any]:
-    """Ray, connected: to `address`, to the cluster that RAY_ADDRESS names, or to a new one here."""
+def connect_ray(address: str | None) -> Iterator[Any]:
+    """Connect to the cluster at `address` or RAY_ADDRESS, or start one on this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -287,12 +288,12 @@ def connected(address: str | None) -> Iterator[Any]:
         yield ray
         return
     try:
-        _knock(address or os.environ.get("RAY_ADDRESS"))
+        check_address(address or os.environ.get("RAY_ADDRESS"))
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
         raise StylearError(
             f"{address or 'ray'}: no Ray cluster answers: {str(error).splitlines()[0]}",
-            hint="`ray status` tells the address of a cluster that runs",
+            hint="`ray status` shows the address of a running cluster",
         ) from error
     try:
         yield ray
@@ -300,8 +301,8 @@ def connected(address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
-    """Raise OSError when nothing listens at host:port; Ray itself would wait for minutes."""
+def check_address(address: str | None) -> None:
+    """Raise OSError if nothing listens at host:port; Ray itself would wait for minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), CONNECT_S).close()
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()

@@ -21,7 +21,7 @@ from stylear.curate.corpus.parquet import read_batches, read_table
 from stylear.curate.explain.looks import Look, find_similar
 from stylear.curate.fetch.refused import Refused, plain_url
 from stylear.curate.recipe import load_recipe
-from stylear.curate.stage import MADE_BY
+from stylear.curate.stage import STAGE_OF_KIND
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def committed_tables(corpus: Path, columns: list[str]) -> Iterator[tuple[ShardKi
     """(kind, unit, columns) of every committed shard, one in memory at a time."""
     ledger = Ledger(corpus)
     for kind in KINDS:
-        for unit in ledger.units(MADE_BY[kind]):
+        for unit in ledger.units(STAGE_OF_KIND[kind]):
             if unit != ALL:
                 table = read_table(corpus / kind / f"{unit}.parquet", columns)
                 yield kind, unit, table.combine_chunks()

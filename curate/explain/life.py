@@ -14,7 +14,7 @@ from stylear.curate.corpus.parquet import read_table
 from stylear.curate.explain.find import Found, Place, committed_tables, read_place, select_rows
 from stylear.curate.explain.rules import Rule, fetch_rule, filter_rule, mix_rule, rounded
 from stylear.curate.score import read_metadata
-from stylear.curate.stage import MADE_BY
+from stylear.curate.stage import STAGE_OF_KIND
 
 KEPT, DROPPED, NOT_RUN, NOT_REACHED = "kept", "dropped", "not run yet", "not reached"
 EMBEDDINGS = ".embeddings"
@@ -118,7 +118,7 @@ class Reader:
         preferences: Sequence[Life],
     ) -> list[Life]:
         """What each stage did with the pair, and by which rule; `not run yet` where it has not."""
-        maker = MADE_BY[place.kind]
+        maker = STAGE_OF_KIND[place.kind]
         if not row["kept"]:
             reason = str(row["reason"])
             settings = self.settings.get("fetch", {})

@@ -20,7 +20,7 @@ from stylear.curate.filter.gather import phash_name
 from stylear.curate.filter.groups import COLOUR_DISTANCE
 from stylear.curate.recipe import load_recipe
 from stylear.curate.score import COLOUR
-from stylear.curate.stage import MADE_BY
+from stylear.curate.stage import STAGE_OF_KIND
 from stylear.errors import SourceError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def read_looks(corpus: Path) -> Iterator[tuple[ShardKind, str, list[Look | None]
     ledger, name = Ledger(corpus), phash_name(load_recipe(corpus / RECIPE))
     hashed = set(ledger.units(f"score.{name}"))
     for kind in KINDS:
-        for unit in ledger.units(MADE_BY[kind]):
+        for unit in ledger.units(STAGE_OF_KIND[kind]):
             if unit == ALL:
                 continue
             if f"{kind}-{unit}" in hashed:

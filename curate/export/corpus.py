@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stylear.curate.audit.auditor import read_manifest
+from stylear.curate.audit.files import read_manifest
 from stylear.curate.corpus import shards
 from stylear.curate.corpus.layout import RECIPE
 from stylear.curate.corpus.object_store import in_store

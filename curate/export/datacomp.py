@@ -35,7 +35,7 @@ class DatacompExport(Export):
             for part in self.shard_uids(split):
                 array.add(np.array([uid for uid in part if uid is not None], DTYPE))
                 without += part.count(None)
-            found[split] = np.unique(array.done())
+            found[split] = np.unique(array.finish())
         if not any(map(len, found.values())):
             raise CorpusError(
                 f"{self.corpus.path}: expected pairs with a DataComp uid, found none",

@@ -26,7 +26,7 @@ def fetch_raw(recipe: Recipe, work: Path) -> Iterator[Pair]:
 
 def read_raw(
     recipe: Recipe,
-    work: Path,
+    work: Path | None,
     only: Container[str] | None = None,
     *,
     allow_empty: bool = False,
@@ -35,9 +35,9 @@ def read_raw(
 
     Every row, file and sample is a pair; what cannot be used is dropped with a reason. Keys are
     unique: what came before is dropped with duplicate-row. The same sources give the same pairs;
-    downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded:
-    they come without an image. Raises SourceError and RecipeError, and SourceEmpty for a source without a
-    pair, unless `allow_empty`: then that is said and the next one read.
+    downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded,
+    without `work` none is: such pairs come without an image. Raises SourceError and RecipeError, and
+    SourceEmpty for a source without a pair, unless `allow_empty`: then that is said and the next one read.
     """
     from stylear.curate.fetch.ingest import STAGE
 
@@ -84,25 +84,25 @@ def source_name(source: Any) -> str:
 
 
 def open_source(
-    source: Any, work: Path, recipe: Recipe, only: Container[str] | None = None
+    source: Any, work: Path | None, recipe: Recipe, only: Container[str] | None = None
 ) -> Iterator[Pair]:
     """The pairs of one source with the bytes as they came."""
-    from stylear.curate.fetch.folder import folder_pairs
-    from stylear.curate.fetch.mini import mini_pairs
-    from stylear.curate.fetch.parquet_images import parquet_pairs
-    from stylear.curate.fetch.shards import shard_pairs
-    from stylear.curate.fetch.urls import url_pairs
+    from stylear.curate.fetch.folder import read_folder
+    from stylear.curate.fetch.mini import read_mini
+    from stylear.curate.fetch.parquet_images import read_parquet_images
+    from stylear.curate.fetch.shards import read_tars
+    from stylear.curate.fetch.urls import read_urls
 
     match source.type:
         case "mini":
-            return mini_pairs(source, recipe.seed)
+            return read_mini(source, recipe.seed)
         case "folder":
-            return folder_pairs(source, recipe.seed)
+            return read_folder(source, recipe.seed, recipe.base)
         case "parquet":
-            return parquet_pairs(source, recipe.seed)
+            return read_parquet_images(source, recipe.seed)
         case "shards":
-            return shard_pairs(source, recipe.seed)
+            return read_tars(source, recipe.seed)
         case "urls":
-            return url_pairs(source, work, recipe.image.max_pixels, only, recipe.seed)
+            return read_urls(source, work, recipe.image.max_pixels, only, recipe.seed)
         case other:
             raise AssertionError(f"a source of type {other!r} passed the recipe")

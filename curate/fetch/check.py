@@ -1,4 +1,4 @@
-"""Checks of sources: whether each can be read and has what it needs, found out without fetching anything."""
+"""Checks of sources without fetching them: can each be read, and does it have what it needs?"""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from stylear.curate.fetch.lists import (
     find_lists,
     read_list,
 )
-from stylear.curate.fetch.mini import mini_pairs
+from stylear.curate.fetch.mini import read_mini
 from stylear.curate.fetch.parquet_images import read_rows
-from stylear.curate.fetch.shards import shard_pairs, tar_paths
+from stylear.curate.fetch.shards import read_tars, tar_paths
 from stylear.curate.fetch.subset import Subset
 from stylear.curate.fetch.urls import column_names, list_format
 from stylear.errors import SourceEmpty
@@ -33,14 +33,14 @@ SMALL_BYTES = 16_000_000  # lists up to this size are read to count their rows (
 
 @dataclass(frozen=True, slots=True)
 class SourceSize:
-    """What a source holds, as far as that is known without reading all of it."""
+    """The size of a source, as far as it is known without reading all of it."""
 
     pairs: int | None
     bytes: int | None = None  # of its images
 
 
 def check_source(source: Any, recipe: Recipe) -> SourceSize:
-    """How much a source holds. Raises what fetching it would raise: SourceError, SourceEmpty, RecipeError."""
+    """The size of a source. Raises the same errors as fetching it: SourceError, SourceEmpty, RecipeError."""
     match source.type:
         case "urls":
             found = check_urls(source)
@@ -51,7 +51,7 @@ def check_source(source: Any, recipe: Recipe) -> SourceSize:
         case "shards":
             found = check_shards(source)
         case _:
-            found = SourceSize(sum(1 for _ in mini_pairs(source, recipe.seed)))
+            found = SourceSize(sum(1 for _ in read_mini(source, recipe.seed)))
     if getattr(source, "uids", None) is not None:
         Subset(source.uids)
         found = SourceSize(None, found.bytes)  # only some of the rows
@@ -63,7 +63,7 @@ def check_source(source: Any, recipe: Recipe) -> SourceSize:
 
 
 def check_urls(source: UrlsSource) -> SourceSize:
-    """The rows of a list of URLs; every part must have the columns."""
+    """Count the rows of a list of URLs, each part of which must have the columns."""
     paths = find_lists(source.path)
     urls = column_names(source.url_column, URL_COLUMNS)
     rows = [count_list(path, source, urls, "url", can_be_empty=len(paths) > 1) for path in paths]
@@ -71,7 +71,7 @@ def check_urls(source: UrlsSource) -> SourceSize:
 
 
 def check_folder(source: FolderSource) -> SourceSize:
-    """The pictures of a folder; its lists of captions must have the columns."""
+    """Count the images of a folder, whose caption lists must have the columns."""
     images = find_images(source.path)
     lists = [] if source.captions == EMBEDDED else choose_lists(source.path, source)
     for path in lists:
@@ -81,7 +81,7 @@ def check_folder(source: FolderSource) -> SourceSize:
 
 
 def check_parquet(source: ParquetSource) -> SourceSize:
-    """The rows of Parquet files with pictures; every part must have the columns."""
+    """Count the rows of Parquet files with images, each of which must have the columns."""
     paths = find_lists(source.path)
     for path in paths:
         next(read_rows(path, source), None)
@@ -89,13 +89,13 @@ def check_parquet(source: ParquetSource) -> SourceSize:
 
 
 def check_shards(source: ShardsSource) -> SourceSize:
-    """The size of tars, whose first sample must be readable; how many there are is not known."""
+    """Add up the sizes of tars, whose first sample must be readable; their samples are not counted."""
     paths = tar_paths(source.path)
     for path in paths:
         if source.on_bad_shard == "stop" and not path.is_file():
-            next(shard_pairs(source.model_copy(update={"path": str(path)})))
+            next(read_tars(source.model_copy(update={"path": str(path)})))
     first = source.model_copy(update={"uids": None})
-    found = next(shard_pairs(first), None)
+    found = next(read_tars(first), None)
     return SourceSize(0 if found is None else None, sum(map(file_bytes, paths)))
 
 
@@ -107,7 +107,7 @@ def count_list(
     *,
     can_be_empty: bool = False,
 ) -> int | None:
-    """The rows of a list whose columns were checked; None for a large one, which is not read to its end."""
+    """Check the columns of a list and count its rows; None for a large one, which is not read to its end."""
     rows = read_list(
         path,
         names,
@@ -123,13 +123,13 @@ def count_list(
 
 
 def total(counts: list[int | None]) -> int | None:
-    """The sum; None when one of them is not known."""
+    """The sum; None if one of the counts is unknown."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
 
 def file_bytes(path: Path) -> int:
-    """The size of a file; 0 where there is none."""
+    """The size of a file; 0 if there is none."""
     try:
         return path.stat().st_size
     except OSError:

@@ -1,4 +1,4 @@
-"""Connections: to checked addresses only, within a deadline, used again while a server allows it."""
+"""HTTP connections to checked addresses only, each with a deadline, kept alive for further requests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-NAMES_KEPT_S = 60.0  # a checked answer of the name server is used again for so long
+NAMES_KEPT_S = 60.0  # how long checked addresses of a host are cached
 MAX_NAMES = 10_000
 MAX_IDLE = 128  # connections kept open for the next request
 IDLE_S = 5.0  # many servers close after five seconds
 
 
-def embedded(address: IPAddress) -> IPAddress:
-    """The IPv4 address inside an IPv6 address that only wraps one; else the address itself."""
+def unwrap_ipv4(address: IPAddress) -> IPAddress:
+    """The IPv4 address that an IPv6 address wraps, or else the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -46,7 +46,7 @@ def is_allowed(text: str, networks: Sequence[IPNetwork] = ()) -> bool:
         literal: IPAddress = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return False
-    address = embedded(literal)
+    address = unwrap_ipv4(literal)
     for network in networks:
         if (address.version == network.version and address in network) or (
             literal.version == network.version and literal in network
@@ -56,8 +56,8 @@ def is_allowed(text: str, networks: Sequence[IPNetwork] = ()) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or local)
 
 
-class Names:
-    """Addresses of hosts, every one of them checked; a name is asked for once a minute at most."""
+class Resolver:
+    """Resolves hosts to checked addresses; each name is looked up at most once a minute."""
 
     def __init__(self, networks: Sequence[IPNetwork]) -> None:
         self._networks, self._lock = networks, threading.Lock()
@@ -85,14 +85,14 @@ class Names:
         return addresses
 
 
-class Deadline(io.RawIOBase):
-    """A connected socket whose every wait ends at `timeout_s` and at `until`, whichever is first."""
+class DeadlineSocket(io.RawIOBase):
+    """A connected socket whose waits end after `timeout_s` or at `until`, whichever comes first."""
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock, self._timeout_s, self.until = sock, timeout_s, 0.0
-        self._wait_s = 0.0  # as the socket has it; to set it is a system call
+        self._wait_s = 0.0  # the socket's timeout; setting it costs a system call
 
-    def _arm(self) -> None:
+    def _set_timeout(self) -> None:
         left = self.until - time.monotonic()
         if left <= 0:
             raise Refused("timeout", "no end before the deadline")
@@ -105,19 +105,19 @@ class Deadline(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._arm()
+        self._set_timeout()
         return self._sock.recv_into(buffer)
 
     def sendall(self, data: bytes) -> None:
-        self._arm()
+        self._set_timeout()
         self._sock.sendall(data)
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        """What http.client reads an answer from; closing it leaves the socket open."""
+        """The stream from which http.client reads a response; closing it leaves the socket open."""
         return _Reader(self, 1 << 14)
 
     def close(self) -> None:
-        """Nothing: http.client closes before it has read a last answer."""
+        """Do nothing: http.client closes the socket before it has read the last response."""
 
     def end(self) -> None:
         self._sock.close()
@@ -125,47 +125,47 @@ class Deadline(io.RawIOBase):
 
 class _Reader(io.BufferedReader):
     def close(self) -> None:
-        """The connection goes on living."""
+        """Do nothing: the connection stays open."""
 
 
 class Connection(http.client.HTTPConnection):
     """One connection to a checked address; for https the certificate must be that of the host."""
 
     def __init__(
-        self, place: tuple[str, str, int], names: Names, timeout_s: float, tls: ssl.SSLContext
+        self, place: tuple[str, str, int], names: Resolver, timeout_s: float, tls: ssl.SSLContext
     ) -> None:
         self.place, self.used, self.idle_since = place, False, 0.0
         self._names, self._timeout_s, self._tls_context = names, timeout_s, tls
         self.default_port = 443 if place[0] == "https" else 80
         super().__init__(place[1], place[2])
-        self.wire: Deadline | None = None
+        self.wire: DeadlineSocket | None = None
 
     def open(self, until: float) -> None:
-        """Connect unless connected; `until` bounds everything up to the next call. Raises OSError."""
+        """Connect if not connected; everything up to the next call must end by `until`. Raises OSError."""
         if self.wire is None:
             scheme, host, port = self.place
-            sock = self._connected(self._names.addresses(host, port), port, until)
+            sock = self._connect(self._names.addresses(host, port), port, until)
             if scheme == "https":
-                sock = self._secure(sock, host)
-            self.wire = Deadline(sock, self._timeout_s)
+                sock = self._wrap_tls(sock, host)
+            self.wire = DeadlineSocket(sock, self._timeout_s)
             self.sock = self.wire
         self.wire.until = until
 
     def end(self) -> None:
-        """Close; another `open` connects anew."""
+        """Close the connection; `open` connects again."""
         self.close()
         if self.wire is not None:
             self.wire.end()
         self.wire, self.used = None, False
 
-    def _secure(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
+    def _wrap_tls(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
         try:
             return self._tls_context.wrap_socket(sock, server_hostname=host)
         except BaseException:
             sock.close()
             raise
 
-    def _connected(self, addresses: list[str], port: int, until: float) -> socket.socket:
+    def _connect(self, addresses: list[str], port: int, until: float) -> socket.socket:
         for left, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
             wait_s = min(self._timeout_s, until - time.monotonic())
             if wait_s <= 0:
@@ -181,17 +181,17 @@ class Connection(http.client.HTTPConnection):
         raise Refused("timeout", "no connection before the deadline")
 
 
-class Connections:
-    """Idle connections by place, and new ones; safe to share among threads."""
+class ConnectionPool:
+    """Keeps idle connections and opens new ones; safe to share among threads."""
 
-    def __init__(self, names: Names, timeout_s: float) -> None:
+    def __init__(self, names: Resolver, timeout_s: float) -> None:
         self._new = functools.partial(
             Connection, names=names, timeout_s=timeout_s, tls=ssl.create_default_context()
         )
         self._lock, self._idle = threading.Lock(), OrderedDict[int, Connection]()
 
     def take(self, place: tuple[str, str, int]) -> Connection:
-        """A connection to (scheme, host, port): an idle one where there is one."""
+        """Take an idle connection to (scheme, host, port), or open one."""
         with self._lock:
             oldest = time.monotonic() - IDLE_S
             for number, connection in reversed(self._idle.items()):
@@ -204,7 +204,7 @@ class Connections:
         return self._new(place)
 
     def keep(self, connection: Connection) -> None:
-        """Put back a connection whose answer was read to its end."""
+        """Return a connection whose response was read to its end."""
         connection.used, connection.idle_since = True, time.monotonic()
         with self._lock:
             self._idle[id(connection)] = connection
@@ -213,7 +213,7 @@ class Connections:
             surplus.end()
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close all idle connections."""
         with self._lock:
             idle, self._idle = list(self._idle.values()), OrderedDict()
         for connection in idle:

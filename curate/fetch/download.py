@@ -1,76 +1,35 @@
-"""Downloads: blocks of URLs fetched by the downloading process, kept on disk, read back in order."""
+"""Downloads: worker processes fetch blocks of URLs to the disk; the blocks are read back in order."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import queue
-import re
 import shutil
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from stylear.curate.fetch.blocks import Block, Damaged, Download, classify_error
 from stylear.curate.fetch.guard import Limits
-from stylear.curate.fetch.worker import IMAGES, ROWS
 from stylear.errors import SourceError
-from stylear.pair import Scalar, digest
+from stylear.pair import digest
 
 VERSION = 2  # raise when the same URLs and limits should be downloaded again
 LOG = "downloads.log"
 TEMPORARY = "tmp"  # of the downloading processes
-FETCHED_AT = "_fetched_at"  # a detail that fetch takes out again: it differs in every run
-
-# What urllib and img2dataset say -> the reason a pair is dropped for; the first match wins.
-REASONS = (
-    (r"X-Robots-Tag", "opted-out"),
-    (r"HTTP Error 30\d", "too-many-redirects"),
-    (r"timed out|TimeoutError", "timeout"),
-    (r"Connection refused", "connection-refused"),
-    (r"reset by peer|without response|IncompleteRead|Broken pipe|EOF occurred", "connection-lost"),
-    (r"CERTIFICATE|SSL|TLS", "tls-failed"),
-    (r"unreachable|No route", "unreachable"),
-    (r"Name or service|name resolution|getaddrinfo", "unknown-host"),
-)
-
-
-def reason_of(error: str | None) -> str:
-    """The kebab-case reason for an error message of img2dataset."""
-    text = error or ""
-    if refused := re.search(r"refused\[([a-z-]+)\]", text):
-        return refused[1]
-    for pattern, reason in REASONS:
-        if re.search(pattern, text):
-            return reason
-    status = re.search(r"HTTP Error (\d{3})", text)
-    return f"http-{status[1]}" if status else "download-failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """What came of one URL: its bytes, or why there are none, and what the server said."""
-
-    data: bytes
-    reason: str | None = None
-    sha256: str | None = None  # of the data
-    evidence: Mapping[str, Scalar] = field(default_factory=dict)
-
-
-class Damaged(Exception):
-    """A block on the disk is not what was downloaded."""
 
 
 class Downloads:
-    """Finished blocks under `folder`, and the processes that make the missing ones (started when needed).
+    """The finished blocks below `folder`, and the worker processes that download missing ones.
 
-    `advance` is called with the number of URLs that were tried, as the processes report it.
+    Workers start on first use. `advance` is called with the number of URLs that they report as tried.
     """
 
     def __init__(
@@ -108,12 +67,12 @@ class Downloads:
         self.stop()
 
     def stop(self) -> None:
-        """End the processes; what they have not finished is not kept."""
+        """Stop the workers; unfinished blocks are discarded."""
         for worker in self._workers:
             worker.stop()
 
     def place(self, urls: list[str]) -> Path:
-        """Where the block of these URLs lies; other limits give other downloads."""
+        """The folder of the block of these URLs; it differs for other limits."""
         outcome = asdict(self.limits)
         for name in ("contact", "host_requests_per_s"):
             outcome.pop(name)
@@ -121,7 +80,7 @@ class Downloads:
         return self.folder / digest("block", VERSION, json.dumps(outcome, sort_keys=True), *urls)
 
     def request(self, urls: list[str]) -> None:
-        """Ask for a block unless it is there."""
+        """Request a block from a worker unless it is finished."""
         directory = self.place(urls)
         if urls and not directory.is_dir():
             worker = self._workers[self._count % len(self._workers)]
@@ -130,10 +89,9 @@ class Downloads:
             worker.request(directory, urls)
 
     def results(self, urls: list[str]) -> Iterator[Download]:
-        """The downloads of a block that was requested, in the order of `urls`; waits for it.
+        """Wait for a requested block and yield its downloads in the order of `urls`.
 
-        A block that is damaged is discarded and downloaded again. Raises SourceError when it is
-        damaged again.
+        A damaged block is discarded and downloaded again. Raises SourceError if it is damaged again.
         """
         if not urls:
             return
@@ -156,34 +114,36 @@ class Downloads:
                 self.request(urls)
 
     def outcomes(self, urls: list[str]) -> Counter[str | None]:
-        """How many downloads of a requested block failed for which reason (None: did not); waits for it."""
+        """Wait for a requested block and count its downloads by reason (None: succeeded)."""
         if not urls:
             return Counter()
         self._wait(self.place(urls))
         try:
             with Block(self.place(urls)) as block:
-                return Counter(reason_of(e["error"]) if e["error"] else None for e in block.rows)
+                return Counter(
+                    classify_error(e["error"]) if e["error"] else None for e in block.rows
+                )
         except (Damaged, KeyError, TypeError):
             return Counter()  # `results` downloads it again
 
     def take_reported(self, urls: list[str]) -> int:
-        """How many URLs of a finished block `advance` has counted; asked once."""
+        """Return, once, how many URLs of a finished block were reported to `advance`."""
         with self._lock:
             return self._reported.pop(str(self.place(urls)), 0)
 
     def count(self, rows: int) -> None:
-        """Advance by rows that no process reports."""
+        """Advance by rows that no worker reports."""
         with self._lock:
             self._advance(rows)
 
     def _report(self, directory: str, count: int) -> None:
-        """Count what a process says; each has a thread of its own that reads its answers."""
+        """Count what a worker reports; called from the thread that reads its replies."""
         with self._lock:
             self._reported[directory] += count
             self._advance(count)
 
     def discard(self, urls: list[str]) -> None:
-        """Forget a block, so that another run asks its servers again."""
+        """Delete a block, so that the next run downloads it again."""
         shutil.rmtree(self.place(urls), ignore_errors=True)
 
     def _wait(self, directory: Path) -> None:
@@ -193,7 +153,7 @@ class Downloads:
 
 
 class Worker:
-    """One downloading process."""
+    """One worker process and the pipe to it."""
 
     def __init__(
         self,
@@ -211,13 +171,13 @@ class Worker:
         self._log: Any = None
 
     def request(self, directory: Path, urls: list[str]) -> None:
-        """Ask for a block. Raises SourceError when the process is gone."""
+        """Request a block. Raises SourceError if the process has ended."""
         if self._process is None:
             self._process = self._start()
         self._write({"directory": str(directory), "urls": urls})
 
     def wait(self, directory: Path) -> None:
-        """Until the block is finished. Raises SourceError when the downloading process gives up."""
+        """Wait until the block is finished. Raises SourceError if the worker fails."""
         while not directory.is_dir():
             reply = self._replies.get()
             if reply is None:
@@ -231,7 +191,7 @@ class Worker:
                 )
 
     def stop(self) -> None:
-        """End the process: all that was wanted is on disk, or is not wanted any more."""
+        """Kill the process: everything that is wanted is on the disk."""
         if self._process is not None:
             self._process.kill()
             if self._reader is not None:
@@ -243,7 +203,7 @@ class Worker:
             self._log.close()
 
     def _start(self) -> subprocess.Popen[str]:
-        """The downloading process, with its settings sent."""
+        """Start the process and send it its settings."""
         self._log = (self._folder / LOG).open("a", encoding="utf-8")
         # img2dataset's import of wandb leaves folders in the temporary directory: this one is removed
         temporary = self._folder / TEMPORARY
@@ -277,7 +237,7 @@ class Worker:
         return self._process
 
     def _read_replies(self) -> None:
-        """Pass on what the process says until it ends: its progress at once, the rest to `wait`."""
+        """Read the replies of the process until it ends: report progress, queue the rest for `wait`."""
         assert self._process is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -298,7 +258,7 @@ class Worker:
             raise self._ended() from None
 
     def _ended(self) -> SourceError:
-        """The error for a downloading process that is no more."""
+        """The error for a worker process that ended early."""
         lines = (self._folder / LOG).read_text("utf-8", "replace").strip().splitlines()
         return SourceError(
             f"the downloading process ended early: {lines[-1][:300] if lines else 'no message'}",
@@ -306,46 +266,6 @@ class Worker:
         )
 
 
-class Block:
-    """One finished block of downloads. Raises Damaged when it is not what was downloaded."""
-
-    def __init__(self, directory: Path) -> None:
-        try:
-            self.rows = json.loads((directory / ROWS).read_text("utf-8"))
-            self._images = (directory / IMAGES).open("rb")
-        except (OSError, ValueError) as error:
-            raise Damaged(str(error)) from error
-
-    def __enter__(self) -> Block:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._images.close()
-
-    def read(self, row: int) -> Download:
-        """What came of the URL in this row."""
-        try:
-            entry = self.rows[row]
-            evidence = evidence_of(entry)
-            if entry["error"] is not None:
-                return Download(b"", reason_of(entry["error"]), None, evidence)
-            self._images.seek(entry["start"])
-            data = self._images.read(entry["bytes"])
-            sha256 = entry["sha256"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise Damaged(f"row {row}") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise Damaged(f"the bytes of row {row} differ from their hash")
-        return Download(data, None, sha256, evidence)
-
-
-def evidence_of(entry: Mapping[str, Any]) -> dict[str, Scalar]:
-    """What the guard noted about a download, under the names that a pair's details give it."""
-    names = {"final_url": "final_url", "status": "http_status", "content_type": "content_type"}
-    names |= {"directives": "opt_out_headers", "fetched_at": FETCHED_AT}
-    return {name: entry[key] for key, name in names.items() if entry.get(key) is not None}
-
-
 def _python_path() -> str:
-    """The module search path of this process, so that the child finds the same packages."""
+    """The module search path of this process, for the child to find the same packages."""
     return os.pathsep.join(entry for entry in sys.path if entry)

@@ -1,4 +1,4 @@
-"""Folders: images on disk, their captions in a list or beside them."""
+"""The folder source: images on disk, with captions in a list or beside them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from stylear.curate.fetch.lists import (
     read_list,
 )
 from stylear.curate.fetch.urls import column_names, list_format
+from stylear.curate.recipe.base import name_path
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
@@ -40,7 +41,7 @@ REPEATS = re.compile(r"(\d+)_.+")  # folders of sd-scripts: 10_name
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One pair to be: the image, its caption as it came, further columns, and a reason to drop it."""
+    """A future pair: its image, raw caption, further columns, and a rejection reason, if any."""
 
     name: str
     caption: object
@@ -48,7 +49,7 @@ class Item:
     reason: str | None = None
 
 
-def folder_pairs(source: FolderSource, seed: int = 0) -> Iterator[Pair]:
+def read_folder(source: FolderSource, seed: int = 0, base: Path | None = None) -> Iterator[Pair]:
     """A pair for every row of the caption lists, then for every image that they do not name.
 
     Without a list (`captions` unset and no captions.csv, metadata.csv, metadata.jsonl or
@@ -76,7 +77,7 @@ def folder_pairs(source: FolderSource, seed: int = 0) -> Iterator[Pair]:
             follow_links=source.follow_links,
         )
         items = (Item(image.name, *read_beside(files, image.name)) for image in images)
-    yield from make_pairs(folder, items, source, seed)
+    yield from make_pairs(folder.resolve(), name_path(folder, base), items, source, seed)
 
 
 def read_beside(files: CaptionFiles, name: str) -> tuple[object, dict[str, object], str | None]:
@@ -86,17 +87,16 @@ def read_beside(files: CaptionFiles, name: str) -> tuple[object, dict[str, objec
 
 
 def make_pairs(
-    folder: Path, items: Iterator[Item], source: FolderSource, seed: int
+    root: Path, folder_name: str, items: Iterator[Item], source: FolderSource, seed: int
 ) -> Iterator[Pair]:
     """The pairs of the items, in order, with the bytes of their images."""
-    root = folder.resolve()
     used: dict[str, str] = {}  # image -> content of its first caption
     count = 0
     for item in items:
         for raw in choose_captions(item.caption, source.captions_per_image, seed, item.name):
             if source.limit is not None and count >= source.limit:
                 return
-            yield make_pair(root, folder.name, item, raw, source, used, count)
+            yield make_pair(root, folder_name, item, raw, source, used, count)
             count += 1
 
 
@@ -131,7 +131,7 @@ def make_pair(
     )  # no absolute path in a corpus
     origin = Origin(
         kind="raw",
-        source=f"folder:{plain_source(f'{folder_name}/{shown}')}",
+        source=f"folder:{plain_source((PurePosixPath(folder_name) / shown).as_posix())}",
         content=content,
         source_sha256=sha256,
         details={**clean_details(item.columns), **notes},
@@ -224,7 +224,7 @@ def read_image(
 
 
 def warn_repeats(folder: Path, images: list[FolderFile]) -> None:
-    """Say that folders such as `10_name` are read once: their number is no repeat here."""
+    """Warn that the repeat count in folder names such as `10_name` is not applied."""
     names = {image.name.split("/")[0] for image in images if "/" in image.name}
     repeated = sorted(name for name in names if REPEATS.fullmatch(name))
     if repeated:
@@ -235,7 +235,7 @@ def warn_repeats(folder: Path, images: list[FolderFile]) -> None:
 
 
 def warn_links(folder: Path, images: list[FolderFile], source: FolderSource) -> None:
-    """Say how many images are dropped because links lead to them."""
+    """Warn how many images are dropped because they lie behind links."""
     count = sum(image.is_linked for image in images)
     if count and not source.follow_links:
         say(

@@ -1,4 +1,4 @@
-"""Files of a folder: which are pictures, which lie behind links, and which caption lies beside which."""
+"""Finds the images of a folder and the caption files beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stylear.curate.corpus.layout import LEDGER, RECIPE
 from stylear.curate.fetch.captions import caption_in
 from stylear.curate.fetch.lists.text import decode_bytes
 from stylear.curate.fetch.sniff import NEEDED, sniff_format
@@ -29,17 +30,17 @@ UNREADABLE = "caption-not-utf8"
 
 @dataclass(frozen=True, slots=True)
 class FolderFile:
-    """A picture below a folder, by its relative POSIX path."""
+    """An image below a folder, by its relative POSIX path."""
 
     name: str
-    is_linked: bool  # its bytes lie outside the folder, behind a link
+    is_linked: bool  # a link leads to its bytes outside the folder
 
 
 def find_images(folder: Path) -> list[FolderFile]:
-    """The pictures below `folder`, by name. Raises SourceError when there is none.
+    """The images below `folder`, by name. Raises SourceEmpty if there is none.
 
-    A picture is known by its ending or, without a usual one, by its first bytes. Hidden files and folders,
-    and what a Mac leaves in archives, are none. Files behind links to outside are listed and marked.
+    An image is recognised by its ending or, without a usual one, by its first bytes. Hidden files and
+    folders, and what macOS adds to archives, are skipped. Files behind links to outside are marked.
     """
     if not folder.is_dir():
         raise SourceError(
@@ -56,25 +57,32 @@ def find_images(folder: Path) -> list[FolderFile]:
 
 
 def walk_images(folder: Path) -> Iterator[FolderFile]:
-    """The pictures below `folder` in no order; each folder is entered once, however it is linked."""
+    """The images below `folder`, unsorted."""
     root = folder.resolve()
+    for path in walk_files(folder):
+        if is_picture(path):
+            linked = not path.resolve().is_relative_to(root)
+            yield FolderFile(path.relative_to(folder).as_posix(), linked)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """The files below `folder`, except hidden ones and those of a corpus that was written there.
+
+    Each folder is visited once, whatever links lead to it.
+    """
     entered: set[Path] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = Path(place).resolve()
-        if real in entered:
+        if real in entered or (Path(place, LEDGER).is_dir() and Path(place, RECIPE).is_file()):
             folders.clear()
             continue
         entered.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in JUNK_FOLDERS)
-        for name in sorted(files):
-            path = Path(place, name)
-            if not name.startswith(".") and is_picture(path):
-                linked = not path.resolve().is_relative_to(root)
-                yield FolderFile(path.relative_to(folder).as_posix(), linked)
+        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a picture: by its ending, else by its first bytes."""
+    """Whether a file is an image, by its ending or else by its first bytes."""
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return True
@@ -88,7 +96,7 @@ def is_picture(path: Path) -> bool:
 
 
 class CaptionFiles:
-    """Finds the caption beside an image, in one of several endings; names are compared in NFC."""
+    """Finds the caption file beside an image by several endings; names are compared in NFC."""
 
     def __init__(
         self, root: Path, endings: Sequence[str], encoding: str | None, *, follow_links: bool
@@ -98,7 +106,7 @@ class CaptionFiles:
         self._folders: dict[Path, dict[str, str]] = {}
 
     def read(self, name: str) -> tuple[object, str | None]:
-        """The caption beside an image (text, or a list of texts), and why it cannot be read, if so."""
+        """The caption beside an image, a text or a list, and the reason if it cannot be read."""
         image = self.root / name
         names = self._names(image.parent)
         for stem in (image.stem, image.name):
@@ -114,7 +122,7 @@ class CaptionFiles:
         return None, None
 
     def _is_inside(self, path: Path) -> bool:
-        """Whether a file is one, and may be read."""
+        """Whether a file exists and may be read."""
         try:
             return path.is_file() and (
                 self.follow_links or path.resolve().is_relative_to(self.root)
@@ -131,7 +139,7 @@ class CaptionFiles:
 
 
 def parse_caption(text: str) -> object:
-    """The caption in the JSON beside an image; None when there is none."""
+    """The caption in the JSON beside an image; None if it has none."""
     try:
         return caption_in(json.loads(text))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Names that lists give pictures, matched with the pictures that a folder has."""
+"""Matches the image names in a list with the images of a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 class ImageIndex:
-    """Finds the picture that a list means. Other tools write other slashes, case, folders and endings."""
+    """Finds the image that a list names, tolerating other slashes, case, folders and endings."""
 
     def __init__(self, images: Iterable[str]) -> None:
         self.images = list(images)
@@ -30,7 +30,7 @@ class ImageIndex:
                     self._tails.setdefault(stem, set()).add(image)
 
     def find(self, name: str, base: str = "") -> tuple[str, str | None]:
-        """(image, None) for the picture that `name` means; (name, reason) when it means none or several.
+        """(image, None) if `name` means one image, else (name, reason).
 
         `base` is the folder of the list, to which its names are relative. Reasons: missing-file,
         ambiguous-file. A name that leaves the folder is given back as it is: whoever reads it refuses it.
@@ -59,7 +59,7 @@ class ImageIndex:
         return plain, None if plain.startswith("/") else "missing-file"
 
     def nearest(self, name: str) -> str | None:
-        """The picture whose name is most like a name that means none."""
+        """The image whose name is most similar to a name that was not found."""
         last = fold(name.replace("\\", "/")).rpartition("/")[2]
         by_name = {fold(image).rpartition("/")[2]: image for image in self.images}
         close = difflib.get_close_matches(last, list(by_name)[:10_000], 1, cutoff=0.8)

@@ -1,4 +1,4 @@
-"""The guard: the one opener through which URLs are downloaded, and what it refuses.
+"""The guard: the only opener that downloads URLs, with the limits that it enforces.
 
 img2dataset downloads with `urllib.request.urlopen`, so `install_opener(GuardedOpener(...))` in its
 process lets the guard see every request. Only http and https exist here (no file, ftp or data, no
@@ -25,8 +25,8 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import stylear
 from stylear.curate.fetch import optout, sniff
-from stylear.curate.fetch.connections import Connection, Connections, Names
-from stylear.curate.fetch.pace import Pace, retry_after_s
+from stylear.curate.fetch.connections import Connection, ConnectionPool, Resolver
+from stylear.curate.fetch.pace import RateLimiter, retry_after_s
 from stylear.curate.fetch.refused import Refused, plain_url
 from stylear.curate.fetch.robots import MAX_BYTES as ROBOTS_BYTES
 from stylear.curate.fetch.robots import RobotsCache
@@ -49,7 +49,7 @@ REASONS: tuple[tuple[type[OSError], str], ...] = (  # what connections raise; th
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a download may cost and where it may go."""
+    """The limits of a download: time, size and hosts."""
 
     timeout_s: float = 10.0  # one wait for the other side (base: img2dataset)
     deadline_s: float = 60.0  # one download from connect to last byte, redirects included (ours)
@@ -62,14 +62,14 @@ class Limits:
 
     @property
     def user_agent(self) -> str:
-        """Who is asking; servers can tell us from a browser."""
+        """The user agent, which differs from any browser's."""
         contact = f" (+{self.contact})" if self.contact else ""
         return f"stylear/{stylear.__version__}{contact}"
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What an auditor asks about a download: where it ended and what the server said."""
+    """The evidence of a download: its final URL and the server's response."""
 
     final_url: str | None = None  # when redirects led elsewhere
     status: int | None = None
@@ -79,8 +79,8 @@ class Evidence:
 
 
 @dataclass(slots=True)
-class Answer:
-    """What urlopen gives: headers and a body that is already read."""
+class Response:
+    """The result of urlopen: headers and a body that has been read."""
 
     url: str
     status: int
@@ -93,7 +93,7 @@ class Answer:
     def close(self) -> None:
         self.body.close()
 
-    def __enter__(self) -> Answer:
+    def __enter__(self) -> Response:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,19 +101,19 @@ class Answer:
 
 
 class GuardedOpener:
-    """Opens http and https URLs within `limits`; `evidence` has what the last answer to each said."""
+    """Opens http and https URLs within `limits`; `evidence` holds the last response to each."""
 
     def __init__(self, limits: Limits) -> None:
         networks = [ipaddress.ip_network(text) for text in limits.allow_networks]
         self.limits = limits
-        self.pace = Pace(limits.host_requests_per_s)
+        self.pace = RateLimiter(limits.host_requests_per_s)
         self.evidence: dict[str, Evidence] = {}
-        self._connections = Connections(Names(networks), limits.timeout_s)
-        self._robots = RobotsCache(self._robots_text) if limits.robots else None
+        self._connections = ConnectionPool(Resolver(networks), limits.timeout_s)
+        self._robots = RobotsCache(self._fetch_robots_txt) if limits.robots else None
         self._lock = threading.Lock()
 
-    def open(self, fullurl: Any, data: None = None, timeout: Any = None) -> Answer:
-        """The image behind a URL, within bounds. Raises Refused and HTTPError."""
+    def open(self, fullurl: Any, data: None = None, timeout: Any = None) -> Response:
+        """Open the image behind a URL, within the limits. Raises Refused and HTTPError."""
         asked = fullurl if isinstance(fullurl, str) else str(fullurl.full_url)
         evidence = Evidence(fetched_at=time.time())
         with self._lock:
@@ -127,11 +127,11 @@ class GuardedOpener:
             raise Refused(name, str(error)) from error
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close all idle connections."""
         self._connections.close()
 
-    def _follow(self, url: str, evidence: Evidence | None) -> Answer:
-        """The answer behind at most five redirects. `evidence` None: for robots.txt itself."""
+    def _follow(self, url: str, evidence: Evidence | None) -> Response:
+        """Follow at most five redirects to a response; `evidence` is None for robots.txt itself."""
         until = time.monotonic() + self.limits.deadline_s
         start, patient = url, True
         hops = 0
@@ -145,7 +145,7 @@ class GuardedOpener:
             if waited_s is None:
                 raise Refused("retry-later", host)
             until += waited_s
-            answer, target = self._exchange(url, until, evidence)
+            answer, target = self._request(url, until, evidence)
             if evidence is not None:
                 evidence.status = answer.status
                 evidence.final_url = url if url != start else None
@@ -157,7 +157,7 @@ class GuardedOpener:
             if answer.status in LATER:
                 wait_s = retry_after_s(answer.headers["Retry-After"])
                 if wait_s is not None:
-                    self.pace.rest(host, wait_s)
+                    self.pace.back_off(host, wait_s)
                     if patient and wait_s <= PATIENCE_S:
                         patient = False
                         continue
@@ -166,22 +166,22 @@ class GuardedOpener:
                 raise HTTPError(url, answer.status, phrase, answer.headers, None)
             return answer
 
-    def _exchange(
+    def _request(
         self, url: str, until: float, evidence: Evidence | None
-    ) -> tuple[Answer, str | None]:
-        """One request and its answer, and where it redirects to; only a good answer has its body."""
+    ) -> tuple[Response, str | None]:
+        """Make one request: its response, with the body if it succeeded, and the redirect target."""
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         connection = self._connections.take((parts.scheme, parts.hostname or "", port))
         whole = False
         try:
-            response = self._ask(connection, url, until)
-            answer = Answer(url, response.status, response.headers)
+            response = self._send(connection, url, until)
+            answer = Response(url, response.status, response.headers)
             target = None
             if response.status in MOVED and response.headers["Location"]:
                 target = response.headers["Location"].encode("latin-1").decode("utf-8", "replace")
             elif 200 <= response.status < 300:
-                answer.body = io.BytesIO(self._body(response, evidence))
+                answer.body = io.BytesIO(self._read_body(response, evidence))
             whole = _is_read(response)
             return answer, target
         except http.client.IncompleteRead as error:
@@ -196,8 +196,8 @@ class GuardedOpener:
             else:
                 connection.end()
 
-    def _ask(self, connection: Connection, url: str, until: float) -> http.client.HTTPResponse:
-        """The head of the answer; once more over a new connection when a kept one was closed."""
+    def _send(self, connection: Connection, url: str, until: float) -> http.client.HTTPResponse:
+        """Send a request and read the response head; retry if an idle connection was closed."""
         parts = urlsplit(url)
         path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
         while True:
@@ -210,8 +210,8 @@ class GuardedOpener:
                     raise
                 connection.end()
 
-    def _body(self, response: http.client.HTTPResponse, evidence: Evidence | None) -> bytes:
-        """The body of a good answer, as far as headers, bytes and pixels allow."""
+    def _read_body(self, response: http.client.HTTPResponse, evidence: Evidence | None) -> bytes:
+        """Read the body of a successful response within the limits on bytes and pixels."""
         limit = ROBOTS_BYTES if evidence is None else self.limits.max_bytes
         if evidence is not None:
             evidence.content_type = (response.headers["Content-Type"] or "")[:100] or None
@@ -221,7 +221,7 @@ class GuardedOpener:
         expected = response.length
         if expected is not None and expected > limit and evidence is not None:
             raise Refused("too-large", str(expected))
-        check = None if evidence is None else sniff.Check(self.limits.max_pixels)
+        check = None if evidence is None else sniff.BodyCheck(self.limits.max_pixels)
         body = bytearray()
         while chunk := response.read1(CHUNK):
             body += chunk
@@ -230,15 +230,15 @@ class GuardedOpener:
                     break  # what is there is enough of a robots.txt
                 raise Refused("too-large", f"more than {limit}")
             if check is not None:
-                check.look(body)
+                check.check(body)
         if expected is not None and len(body) < min(expected, limit):
             raise Refused("cut-off", f"{len(body)} of {expected} bytes")
         if check is not None:
-            check.look(body, whole=True)
+            check.check(body, whole=True)
         return bytes(body)
 
-    def _robots_text(self, url: str) -> str | None:
-        """A robots.txt; None when there is none. Raises OSError when the site cannot say."""
+    def _fetch_robots_txt(self, url: str) -> str | None:
+        """The text of a robots.txt; None if there is none. Raises OSError if the site cannot say."""
         try:
             with self._follow(url, None) as answer:
                 return answer.read().decode("utf-8-sig", "replace")
@@ -249,7 +249,7 @@ class GuardedOpener:
 
 
 def _is_read(response: http.client.HTTPResponse) -> bool:
-    """Whether the connection can be used again; a short rest (an error page) is read for that."""
+    """Whether the connection can be reused; a short unread rest (an error page) is read first."""
     if response.will_close:
         return False
     if response.length and response.length > SHORT:

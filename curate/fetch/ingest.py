@@ -1,4 +1,4 @@
-"""Ingest: the bytes of any image become a stored image of the recipe's size, or a reason why not."""
+"""Ingest: turn the bytes of any image into a stored image of the recipe's size, or drop it with a reason."""
 
 from __future__ import annotations
 
@@ -40,22 +40,23 @@ FORMATS = (
 MAX_PROFILE_BYTES = 4_000_000
 END_OF_JPEG = b"\xff\xd9"
 ORIENTATION = 0x0112  # the EXIF tag
+INGESTED = ("source_width", "source_height", "source_format", "truncated")  # details added here
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 
 class Refusal(Exception):
-    """The bytes are not stored; `reason` is the kebab-case name of why."""
+    """An image that is not stored; `reason` is a kebab-case rejection reason."""
 
     def __init__(self, reason: str, found: str = "") -> None:
         super().__init__(f"{reason}: {found}")
         self.reason = reason
 
 
-class _Quiet:
-    """While any thread decodes, Pillow's grumbling is not shown to the user.
+class _SilencedWarnings:
+    """Silences Pillow's warnings while any thread decodes.
 
-    Warning filters belong to the process, so the first thread in sets them and the last one out
-    restores them; `warnings.catch_warnings` in each thread would leave them changed.
+    Warning filters belong to the process: the first thread to enter sets them, the last to leave restores
+    them. `warnings.catch_warnings` in each thread would leave them changed.
     """
 
     def __init__(self) -> None:
@@ -77,12 +78,12 @@ class _Quiet:
                 self._outside.__exit__(None, None, None)
 
 
-_QUIET = _Quiet()
+_SILENCED = _SilencedWarnings()
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An image as it is kept, and what is known about the one it was made of."""
+    """A stored image, and details of its source."""
 
     data: bytes
     details: Mapping[str, Scalar]
@@ -107,7 +108,7 @@ def ingest(pair: Pair, settings: ImageSettings) -> Pair:
 
 
 def store(data: bytes, settings: ImageSettings) -> Stored:
-    """The image in `data` as the recipe wants it stored: upright, sRGB, opaque, square, one frame.
+    """Convert an image as the recipe asks: upright, sRGB, opaque, square, one frame.
 
     Raises Refusal: empty, not-an-image, unsupported-format (a picture of another kind),
     too-many-pixels, too-small, corrupt-image, unsupported-pixels.
@@ -116,14 +117,14 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
         raise Refusal("empty")
     plain = sniff.plain_jpeg(data)
     if plain is not None:
-        details = _checked(*plain, "jpeg", settings)
-        pixels = _plain_pixels(data, *plain, settings)
+        details = _check_header(*plain, "jpeg", settings)
+        pixels = _decode_plain_jpeg(data, *plain, settings)
         if pixels is not None:
-            return _stored(data, pixels, details, settings)
-    with _QUIET, _open(data) as image:
-        details = _checked(image.width, image.height, str(image.format).lower(), settings)
+            return _encode_stored(data, pixels, details, settings)
+    with _SILENCED, _open(data) as image:
+        details = _check_header(image.width, image.height, str(image.format).lower(), settings)
         if settings.fit == "source":
-            return _stored(data, None, details, settings)
+            return _encode_stored(data, None, details, settings)
         # a JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the work; twice the size is left to resample
         image.draft(None, (2 * settings.size, 2 * settings.size))
         try:
@@ -133,11 +134,13 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
                 raise
             picture = _decode_truncated(data, refusal, settings)
             details["truncated"] = True
-    return _stored(data, np.asarray(flatten(picture, settings.background)), details, settings)
+    return _encode_stored(
+        data, np.asarray(flatten(picture, settings.background)), details, settings
+    )
 
 
-def _checked(width: int, height: int, kind: str, settings: ImageSettings) -> dict[str, Scalar]:
-    """What is known from the header. Raises Refusal: too-many-pixels, too-small."""
+def _check_header(width: int, height: int, kind: str, settings: ImageSettings) -> dict[str, Scalar]:
+    """The details in the header. Raises Refusal: too-many-pixels, too-small."""
     if width * height > settings.max_pixels:
         raise Refusal("too-many-pixels", f"{width}x{height}")
     if min(width, height) < settings.min_side:
@@ -145,17 +148,19 @@ def _checked(width: int, height: int, kind: str, settings: ImageSettings) -> dic
     return {"source_width": width, "source_height": height, "source_format": kind}
 
 
-def _plain_pixels(data: bytes, width: int, height: int, settings: ImageSettings) -> Pixels | None:
-    """Of a JPEG without orientation, profile or extra; None: let Pillow say what is wrong with it."""
+def _decode_plain_jpeg(
+    data: bytes, width: int, height: int, settings: ImageSettings
+) -> Pixels | None:
+    """Decode a JPEG without orientation or profile; None leaves it to Pillow, which names the fault."""
     if settings.fit == "source":
         return None
     return decode_jpeg(data, shrink_of(width, height, settings.size))
 
 
-def _stored(
+def _encode_stored(
     data: bytes, pixels: Pixels | None, details: dict[str, Scalar], settings: ImageSettings
 ) -> Stored:
-    """Pixels as they are kept; without pixels the bytes as they came. Raises Refusal."""
+    """Encode pixels for storage, or keep the source bytes if there are none. Raises Refusal."""
     if pixels is not None:
         fitted = fit(pixels, settings)
         return Stored(encode_pixels(fitted, settings.format, settings.quality), details)
@@ -165,7 +170,7 @@ def _stored(
 
 
 def _open(data: bytes) -> Image.Image:
-    """The image with only its header read. Text in a PNG is not looked at, however much there is."""
+    """Open an image and read its header only. Text chunks of a PNG are skipped."""
     Image.init()  # Pillow knows webp, tiff and avif only after this; it does its work once
     kind = sniff.sniff_format(data[: sniff.NEEDED])
     if kind == "heic" and not _register_heif():
@@ -184,7 +189,7 @@ def _open(data: bytes) -> Image.Image:
 
 @functools.cache
 def _register_heif() -> bool:
-    """Teach Pillow to read HEIC where the optional package is installed."""
+    """Register the HEIC reader with Pillow if the optional package is installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -194,7 +199,7 @@ def _register_heif() -> bool:
 
 
 def _decode_truncated(data: bytes, refusal: Refusal, settings: ImageSettings) -> Image.Image:
-    """What there is of a JPEG or PNG whose end is missing. Raises the refusal when that is nothing."""
+    """Decode the part of a JPEG or PNG that is left. Raises the refusal if there is none."""
     kind = sniff.sniff_format(data[: sniff.NEEDED])
     completed = (
         data + END_OF_JPEG if kind == "jpg" else complete_png(data) if kind == "png" else None
@@ -207,7 +212,7 @@ def _decode_truncated(data: bytes, refusal: Refusal, settings: ImageSettings) ->
 
 
 def _decode(image: Image.Image) -> Image.Image:
-    """The first frame, upright as its EXIF says, in sRGB."""
+    """Decode the first frame, upright by its EXIF, in sRGB."""
     try:
         image.seek(0)
         image.load()
@@ -221,11 +226,11 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """RGB or RGBA in sRGB, 8 bits a channel, whatever the mode, depth and colour profile were."""
+    """Convert any mode, depth and colour profile to 8-bit RGB or RGBA in sRGB."""
     profile = image.info.get("icc_profile")
     alpha = None
     if image.mode in SIXTEEN_BIT:
-        image = _eight_bit(image)
+        image = _to_eight_bit(image)
     elif image.mode in ("F", "LAB"):
         raise Refusal("unsupported-pixels", f"mode {image.mode}")  # no agreed white
     elif image.has_transparency_data:
@@ -234,22 +239,22 @@ def to_srgb(image: Image.Image) -> Image.Image:
         image = image.convert("L") if image.mode in ("LA", "La") else whole.convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
-    image = _through_profile(image, profile)
+    image = _apply_profile(image, profile)
     if alpha is not None:
         image.putalpha(alpha)
     return image
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey."""
+def _to_eight_bit(image: Image.Image) -> Image.Image:
+    """Convert 16-bit grey to 8 bits."""
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() > 65535:
         raise Refusal("unsupported-pixels", f"grey levels {levels.min()}..{levels.max()}")
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 
 
-def _through_profile(image: Image.Image, profile: Any) -> Image.Image:
-    """RGB in sRGB; a profile that is unreadable or of another mode is as good as none."""
+def _apply_profile(image: Image.Image, profile: Any) -> Image.Image:
+    """Convert to sRGB by a colour profile; an unreadable one or one of another mode is ignored."""
     if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -259,18 +264,18 @@ def _through_profile(image: Image.Image, profile: Any) -> Image.Image:
             converted = None
         if converted is not None:
             return converted
-    return _rgb(image)
+    return _to_rgb(image)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """RGB; a picture that is so already is not copied."""
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB; an RGB image is not copied."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
-    """RGB; what is transparent shows `background`."""
+    """Convert to RGB; transparent parts show `background`."""
     if image.mode != "RGBA":
-        return _rgb(image)
+        return _to_rgb(image)
     canvas = Image.new("RGBA", image.size, background)
     canvas.alpha_composite(image)
     return canvas.convert("RGB")

@@ -1,4 +1,4 @@
-"""The embedded corpus as a source: the drawings that ship inside the package."""
+"""The mini source: the embedded drawings that ship with the package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import stylear
 from stylear.curate.fetch.samples import Members, Sample, read_samples
-from stylear.curate.fetch.shards import sample_pairs
+from stylear.curate.fetch.shards import make_pairs
 from stylear.curate.fetch.tar_reader import TarReader
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import Pair, content_id, digest
@@ -21,7 +21,7 @@ CORPUS = Path(stylear.__file__).parent / "mini" / "corpus"
 MAX_BYTES = 1_000_000
 
 
-def mini_pairs(source: MiniSource, seed: int) -> Iterator[Pair]:
+def read_mini(source: MiniSource, seed: int) -> Iterator[Pair]:
     """The chosen drawings in shard order; `limit` draws whole concepts with the seed.
 
     Raises RecipeError for a category or vendor that does not exist, SourceError when the package
@@ -48,7 +48,7 @@ def read_drawings() -> Iterator[Pair]:
 
 def mini_pair(sample: Sample) -> Pair:
     """The pair of one embedded sample; both drawings of a concept show one content."""
-    pair = sample_pairs(sample, "mini", None, 0)[0]
+    pair = make_pairs(sample, "mini", None, 0)[0]
     origin = replace(pair.origin, source=f"mini:{sample.key}", content=content_id(pair.caption))
     return replace(pair, key=digest("mini", sample.key), origin=origin)
 

@@ -11,8 +11,8 @@ MAX_PAUSE_S = 3600.0  # a Retry-After beyond that is taken for this
 MAX_HOSTS = 10_000  # remembered at once; those that may be asked anyway are forgotten first
 
 
-class Pace:
-    """At most `requests_per_s` to a host on average (bursts of a second's worth), none while it rests."""
+class RateLimiter:
+    """Limits requests to a host: `requests_per_s` on average, and none while it backs off."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Pace:
         self._resting: dict[str, float] = {}  # until when it asked to be left alone
 
     def wait(self, host: str, patience_s: float) -> float | None:
-        """Wait for this host's turn; the seconds waited, or None when it would take too long."""
+        """Wait for the host's next slot; the seconds waited, or None if that would take too long."""
         with self._lock:
             now = self._clock()
             delay_s = self._resting.get(host, now) - now
@@ -42,8 +42,8 @@ class Pace:
             self._sleep(delay_s)
         return max(0.0, delay_s)
 
-    def rest(self, host: str, seconds: float) -> None:
-        """Leave a host alone for a while."""
+    def back_off(self, host: str, seconds: float) -> None:
+        """Send no request to a host for some seconds."""
         with self._lock:
             now = self._clock()
             until = now + min(seconds, MAX_PAUSE_S)
@@ -58,7 +58,7 @@ class Pace:
 
 
 def retry_after_s(value: str | None, now: float | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for (a number or a date); None when it says nothing."""
+    """The seconds that a Retry-After header asks for, a number or a date; None without one."""
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])

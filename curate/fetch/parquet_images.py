@@ -1,4 +1,4 @@
-"""Parquet files with the pictures inside, as Hugging Face data sets write them."""
+"""The parquet source: files that contain the images, as Hugging Face data sets do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png", "webp")
 BATCH_ROWS = 64  # pictures of a batch are in memory together
 
 
-def parquet_pairs(source: ParquetSource, seed: int = 0) -> Iterator[Pair]:
+def read_parquet_images(source: ParquetSource, seed: int = 0) -> Iterator[Pair]:
     """A pair for every row and caption, in the order of the files. Keys are unique.
 
     Dropped: missing-image, too-large, no-caption, caption-not-text, caption-not-utf8,

@@ -1,4 +1,4 @@
-"""Pixels: what happens between a decoded picture and the bytes that are stored: fit, resize, encode.
+"""Pixels: fit, resize and encode decoded images.
 
 Axes: H height, W width, the last one red, green, blue; 8 bits each.
 """
@@ -18,7 +18,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (H, W, 3)
 
 
 def decode_jpeg(data: bytes, shrink: int) -> Pixels | None:
-    """A JPEG as it lies in its file, at 1/`shrink` (1, 2, 4 or 8) of its size; None when it is damaged.
+    """Decode a JPEG at 1/`shrink` (1, 2, 4 or 8) of its size, as stored; None if it is damaged.
 
     The same pixels as Pillow's, without its detour over four bytes a pixel.
     """
@@ -36,19 +36,19 @@ def decode_jpeg(data: bytes, shrink: int) -> Pixels | None:
 
 
 def shrink_of(width: int, height: int, size: int) -> int:
-    """By how much a JPEG can be decoded smaller and still leave twice `size` to resample."""
+    """The largest shrink of a JPEG that leaves at least twice `size` to resample."""
     left = min(width, height) // (2 * size)
     return max(step for step in (1, 2, 4, 8) if step <= max(1, left))
 
 
 def prepare() -> None:
-    """Import what the first image needs, while the first downloads come."""
+    """Import what the first image needs while the first downloads are running."""
     import cv2  # noqa: F401
     import torch  # noqa: F401
 
 
 def fit(pixels: Pixels, settings: ImageSettings) -> Pixels:
-    """A square of `size` pixels: the centre (`crop`), or everything on the background (`pad`)."""
+    """Fit an image into a square: crop its centre, or pad it with the background."""
     size, (height, width) = settings.size, pixels.shape[:2]
     if settings.fit == "crop":
         side = min(width, height)
@@ -63,7 +63,7 @@ def fit(pixels: Pixels, settings: ImageSettings) -> Pixels:
 
 
 def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Pixels at another (height, width): bicubic, over all pixels that a new one covers.
+    """Resize to (height, width): bicubic, over all pixels that a new one covers.
 
     PyTorch's kernel for bytes: the same filter as Pillow's to a rounding, at a quarter of its time.
     """

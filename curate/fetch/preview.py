@@ -1,4 +1,4 @@
-"""Preview: what a fetch would ask for, found out without asking."""
+"""Preview a fetch: what it would download, without downloading anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from stylear.curate.fetch.folder_files import find_images
 from stylear.curate.fetch.lists import count_rows, find_lists
 from stylear.curate.fetch.shards import tar_paths
-from stylear.curate.fetch.urls import plans
+from stylear.curate.fetch.urls import plan_rows
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe, UrlsSource
@@ -33,9 +33,9 @@ def _row(source: Any, seed: int) -> dict[str, Any]:
         case "shards":
             row["bytes"] = sum(p.stat().st_size for p in tar_paths(source.path) if p.is_file())
         case "mini":
-            from stylear.curate.fetch.mini import mini_pairs
+            from stylear.curate.fetch.mini import read_mini
 
-            row["pairs"] = sum(1 for _ in mini_pairs(source, seed))
+            row["pairs"] = sum(1 for _ in read_mini(source, seed))
     return row
 
 
@@ -43,7 +43,7 @@ def _urls(source: UrlsSource, seed: int) -> dict[str, Any]:
     """Rows, downloads, hosts, and rows that would be refused unasked, by reason."""
     hosts: Counter[str] = Counter()
     refused: Counter[str] = Counter()
-    for plan in plans(source, seed):
+    for plan in plan_rows(source, seed):
         if plan.url is not None:
             hosts[urlsplit(plan.url).netloc] += 1
         else:

@@ -1,4 +1,4 @@
-"""Refused: a request that is not made or not finished, and the URLs for which none ever is."""
+"""Refused requests, and the URLs that are never requested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SAFE = "%/:=&?~#+!$,;'@()*[]"  # characters of a URL that are left as they are
 
 
 class Refused(URLError):
-    """A request that is not made or not finished; `name` is the reason that the pair will carry."""
+    """A request that was not made or not finished; `name` is the pair's rejection reason."""
 
     def __init__(self, name: str, found: str = "") -> None:
         super().__init__(f"refused[{name}] {found}".rstrip())
@@ -19,7 +19,7 @@ class Refused(URLError):
 
 
 def plain_url(url: str) -> str:
-    """`url` ready to be requested: percent-encoded ASCII, host in IDNA.
+    """Normalise a URL for a request: percent-encoded ASCII, host in IDNA.
 
     Raises Refused: not-http for another scheme; bad-url for control characters, credentials, a bad
     port or host, or more than 4000 characters.

@@ -1,82 +1,114 @@
-"""Mending raw shards from the sources: only what is lost is fetched, and only the same bytes are taken."""
+"""Repairing raw shards from the sources: only what is lost is fetched, and only the same bytes are taken."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from stylear.curate.corpus.ledger import Entry
-from stylear.curate.corpus.repair import SalvagedShard, replace_shard, salvage_shard
+from stylear.curate.corpus import parquet
+from stylear.curate.corpus.ledger import ALL, Entry
+from stylear.curate.corpus.repair import SalvagedShard, is_intact, replace_shard, salvage_shard
 from stylear.curate.corpus.storage import work_folder
 from stylear.curate.fetch import ingest, read_raw
-from stylear.curate.fetch.times import untimed
-from stylear.curate.stage import Build, split_into_chunks
+from stylear.curate.fetch.growth import arrange_sources
+from stylear.curate.fetch.times import strip_times
+from stylear.curate.stage import Build
 from stylear.errors import CorpusError, SourceError
 from stylear.pair import Pair, digest
 
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
 
-def from_sources(build: Build, entries: Collection[Entry]) -> None:
+STAGE = "fetch"
+
+
+def repair_from_sources(build: Build, damaged: Collection[Entry]) -> None:
     """Write damaged shards again, what is lost of them read anew from the sources.
 
     Raises CorpusError naming the first pair that can't be had again; its shard stays as it is.
     """
-    damaged = {int(entry.unit): entry for entry in entries}
+    recipe = read_leniently(arrange_sources(build.recipe, build.ledger))
     try:
-        keys = {
-            index: [pair.key for pair in pairs] for index, pairs in _units(build, damaged, only=())
+        keys = find_keys(build, recipe, damaged)
+        salvaged = {entry.unit: salvage_shard(build.corpus, entry) for entry in damaged}
+        lost = {
+            key: unit
+            for unit, left in salvaged.items()
+            for key in keys[unit]
+            if left.pair(key) is None
         }
-        for index, entry in damaged.items():
-            if digest(*keys.get(index, ())) != entry.note.get("keys"):
-                raise _lost(build, entry, "its sources give other pairs now")
-        remains = {index: salvage_shard(build.corpus, entry) for index, entry in damaged.items()}
-        lost = {k for i, left in remains.items() for k in keys[i] if left.pair(k) is None}
-        failed: list[CorpusError] = []
-        for index, pairs in _units(build, damaged, only=lost):
-            missing: dict[str, Pair] = {}
-            found = _filled(build, pairs, remains[index], missing)
-            if not replace_shard(build.corpus, damaged[index], found):
-                failed.append(_lost(build, damaged[index], _told(remains[index], missing)))
+        fetched: dict[str, dict[str, Pair]] = {unit: {} for unit in salvaged}
+        for pair in strip_times(
+            read_raw(recipe, work_folder(build.corpus), lost.keys(), allow_empty=True), {}
+        ):
+            if pair.key in lost:
+                unit = lost[pair.key]
+                fetched[unit][pair.key] = ingest.ingest(pair, recipe.image)
     except SourceError as error:
-        raise _lost(build, next(iter(entries)), error.message) from error
+        raise repair_error(build, next(iter(damaged)), error.message) from error
+    failed: list[CorpusError] = []
+    for entry in damaged:
+        left, new = salvaged[entry.unit], fetched[entry.unit]
+        pairs = [left.pair(key) or new.get(key) for key in keys[entry.unit]]
+        whole = [pair for pair in pairs if pair is not None]
+        if len(whole) < len(pairs) or not replace_shard(build.corpus, entry, whole):
+            wanted = [key for key in keys[entry.unit] if left.pair(key) is None]
+            failed.append(repair_error(build, entry, describe_difference(left, wanted, new)))
     if failed:
         raise failed[0]
 
 
-def _units(
-    build: Build, wanted: Mapping[int, Entry], only: Collection[str]
-) -> Iterator[tuple[int, Iterator[Pair]]]:
-    """The pairs of some shards, in order, as the sources give them; only some of them downloaded."""
-    pairs = untimed(read_raw(build.recipe, work_folder(build.corpus), only, allow_empty=True), {})
-    for index, chunk in enumerate(split_into_chunks(pairs, build.recipe.mix.shard_pairs)):
-        if index in wanted:
-            yield index, chunk
-        for _ in chunk:
-            pass
-        if index >= max(wanted):
-            return
+def read_leniently(recipe: Recipe) -> Recipe:
+    """The recipe whose lists may fail to download: each pair that is wanted has an outcome of its own."""
+    raw = tuple(
+        source.model_copy(update={"min_success": 0.0}) if source.type == "urls" else source
+        for source in recipe.raw
+    )
+    return recipe.model_copy(update={"raw": raw})
 
 
-def _filled(
-    build: Build, pairs: Iterator[Pair], remains: SalvagedShard, missing: dict[str, Pair]
-) -> Iterator[Pair]:
-    """What is left of each pair, or else what its source gives; the latter are noted in `missing`."""
-    for pair in pairs:
-        kept = remains.pair(pair.key)
-        if kept is None:
-            kept = missing[pair.key] = ingest.ingest(pair, build.recipe.image)
-        yield kept
+def find_keys(build: Build, recipe: Recipe, damaged: Collection[Entry]) -> dict[str, Sequence[str]]:
+    """The keys of damaged shards, in order: from their tables, or else what the sources have and no table.
+
+    Raises CorpusError when the sources give other keys than the shard had.
+    """
+    tables: dict[str, Sequence[str]] = {}
+    for entry in build.ledger.entries(STAGE):
+        name = f"raw/{entry.unit}.parquet"
+        if entry.unit != ALL and is_intact(build.corpus / name, entry.files[name]):
+            table = parquet.read_table(build.corpus / name, ["key"])
+            tables[entry.unit] = table["key"].to_pylist()
+    unknown = [entry for entry in damaged if entry.unit not in tables]
+    if unknown:
+        known = {key for keys in tables.values() for key in keys}
+        rest = (
+            pair.key for pair in read_raw(recipe, None, allow_empty=True) if pair.key not in known
+        )
+        for entry in unknown:
+            tables[entry.unit] = [key for key, _ in zip(rest, range(entry.rows_in), strict=False)]
+            if digest(*tables[entry.unit]) != entry.note.get("keys"):
+                raise repair_error(build, entry, "its sources give other pairs now")
+    return {entry.unit: tables[entry.unit] for entry in damaged}
 
 
-def _told(remains: SalvagedShard, missing: Mapping[str, Pair]) -> str:
+def describe_difference(left: SalvagedShard, wanted: Sequence[str], new: Mapping[str, Pair]) -> str:
     """Which pair does not come back as it was, and why."""
-    for key, pair in missing.items():
-        row = remains.rows.get(key)
-        came = pair.verdict.reason or "other bytes"
-        if row is None or row["kept"] != pair.kept or not remains.same_image(key, pair.image):
-            return f"its source no longer gives {key} ({pair.origin.source}: {came})"
+    for key in wanted:
+        row, pair = left.rows.get(key), new.get(key)
+        source = pair.origin.source if pair is not None else row["source"] if row else "unknown"
+        reason = "no such row" if pair is None else pair.verdict.reason or "other bytes"
+        if (
+            pair is None
+            or row is None
+            or row["kept"] != pair.kept
+            or not left.same_image(key, pair.image)
+        ):
+            return f"its source no longer gives {key} ({source}: {reason})"
     return "its sources give other bytes now"
 
 
-def _lost(build: Build, entry: Entry, why: str) -> CorpusError:
+def repair_error(build: Build, entry: Entry, why: str) -> CorpusError:
+    """The error for a shard that cannot be repaired."""
     return CorpusError(
         f"{build.corpus / 'raw' / entry.unit}: damaged, and {why}",
         hint="put its files back from a copy; or fetch everything anew, without what is lost, with"

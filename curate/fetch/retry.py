@@ -1,8 +1,8 @@
-"""Refill: ask again for the downloads that failed, and put what comes into the shards that lack it.
+"""Retry: download again what failed, and rewrite the shards that it belongs to.
 
-A raw shard that is not the one of its ledger entry can be mended by nobody once its URLs are gone, so it must
-not be replaced by halves. The new shard is first written beside the corpus, with a ledger entry of its own;
-from that entry on it takes the old one's place, in this run or in the next.
+A raw shard cannot be repaired once its URLs are gone, so it must never be replaced halfway. The new shard
+is first written beside the corpus with a ledger entry of its own; from then on it replaces the old one, in
+this run or in the next.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.corpus.storage import remove_path, work_folder
 from stylear.curate.fetch import ingest
-from stylear.curate.fetch.step import STAGE, fetch_inputs, finish, state_of
-from stylear.curate.fetch.times import untimed, write_times
-from stylear.curate.fetch.urls import downloaded, plans
+from stylear.curate.fetch.step import STAGE, finish, hash_inputs
+from stylear.curate.fetch.times import strip_times, write_times
+from stylear.curate.fetch.urls import download_rows, plan_rows
 from stylear.curate.stage import Build, committed_shards, paths_in_corpus
 from stylear.errors import UsageError
 from stylear.pair import Pair
@@ -31,17 +31,17 @@ from stylear.pair import Pair
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-STATUSES = ("429", "5xx", "timeout")  # what is often better at another time
+STATUSES = ("429", "5xx", "timeout")  # failures that are often transient
 
 
 @dataclass(slots=True)
-class Refilled:
-    """What came of asking again: by old reason, how many were asked for and how many are there now."""
+class RetryResult:
+    """The outcome of a retry by old reason: how many were retried and how many succeeded."""
 
     asked: Counter[str] = field(default_factory=Counter)
     filled: Counter[str] = field(default_factory=Counter)
     units: list[str] = field(default_factory=list)  # shards that changed
-    followed: list[str] = field(default_factory=list)  # stages that were there, to be redone
+    followed: list[str] = field(default_factory=list)  # finished stages that must be redone
 
     def rows(self) -> list[dict[str, Any]]:
         """For a table."""
@@ -51,26 +51,30 @@ class Refilled:
         ]
 
 
-def refill(
+def retry_downloads(
     build: Build,
     statuses: Sequence[str],
     followed: Sequence[str],
     before_change: Callable[[str], None],
-) -> Refilled:
-    """Ask again for every URL that failed with one of `statuses`; rewrite the shards that change.
+) -> RetryResult:
+    """Retry every URL that failed with one of `statuses` and rewrite the shards that change.
 
-    A row that fails again has its latest reason. `followed` are the stages that use these shards, and
-    `before_change` is called with each shard before it is rewritten. What a killed run left half done is
-    done first. Raises CorpusError when fetch is not finished, SettingsChanged when the lists changed
-    since, UsageError for a status that no row has.
+    A row that fails again gets its latest reason. `followed` are the stages that use these shards, and
+    `before_change` is called with each shard before it is rewritten. A killed retry is finished first.
+    Raises CorpusError if fetch is not finished, UsageError if the sources changed since and for a status
+    that no row has.
     """
-    result = take_over(build, before_change)
+    result = resume_retry(build, before_change)
     result.followed = [s for s in STAGES if s in {*result.followed, *followed}]
-    made = fetch_inputs(build.recipe)
-    made = StageInputs(made.settings, made.code_version, [state_of(s) for s in build.recipe.raw])
+    made = hash_inputs(build)
     entries = {entry.unit: entry for entry in committed_shards(build, STAGE)}
-    build.ledger.is_current(STAGE, ALL, made)  # raises when settings or sources are others
-    wanted, found = failed(build, entries, statuses)
+    finished = build.ledger.entry(STAGE, ALL)
+    if finished is None or finished.fingerprint != made.fingerprint:
+        raise UsageError(
+            f"{build.corpus}: the sources or their settings have changed since they were fetched",
+            hint="run `stylear curate run RECIPE --out CORPUS` first; it fetches what is new",
+        )
+    wanted, found = find_failed(build, entries, statuses)
     if result.units and not wanted:
         return result
     if not wanted:
@@ -78,53 +82,54 @@ def refill(
             f"--status {','.join(statuses)}: no download failed that way",
             hint=f"downloads failed with: {', '.join(sorted(found)) or 'nothing'}",
         )
-    remove_path(work_folder(build.corpus))  # what failed there would fail again
-    for unit, group in groupby(_asked_again(build, wanted), key=lambda item: item[0]):
+    remove_path(work_folder(build.corpus))  # failures there would be reused
+    for unit, group in groupby(download_again(build, wanted), key=lambda item: item[0]):
         times: dict[str, float] = {}
-        pairs = untimed((pair for _, pair in group), times)
+        pairs = strip_times((pair for _, pair in group), times)
         new = {pair.key: ingest.ingest(pair, build.recipe.image) for pair in pairs}
         for key, pair in new.items():
             reason = wanted[key][1]
             result.asked[reason] += 1
             result.filled[reason] += pair.kept
         if any(pair.verdict.reason != wanted[key][1] for key, pair in new.items()):
-            write_times(build.corpus, unit, {**_times(build, unit), **times})
-            entry = _prepare(build, entries[unit], made, new, result.followed)
-            _replace(build, entry, before_change)
+            write_times(build.corpus, unit, {**read_times(build, unit), **times})
+            entry = write_beside(build, entries[unit], new, result.followed)
+            replace_shard(build, entry, before_change)
             result.units += [] if unit in result.units else [unit]
     finish(build, made, len(result.units))
     remove_path(work_folder(build.corpus))
     return result
 
 
-def take_over(build: Build, before_change: Callable[[str], None]) -> Refilled:
-    """Put the shards that were finished beside the corpus in their places; which, and what followed.
+def resume_retry(build: Build, before_change: Callable[[str], None]) -> RetryResult:
+    """Replace the shards that a killed retry had finished beside the corpus.
 
-    They stay there, to be known by the next run, until all that followed was redone (`forget`).
+    They stay there for the next run to find until all stages that followed are redone (`finish_retry`).
     """
-    result = Refilled()
+    result = RetryResult()
     entries = Ledger(build.corpus / REFILL).entries(STAGE)
     for entry in entries:
-        _replace(build, entry, before_change)
+        replace_shard(build, entry, before_change)
         result.units.append(entry.unit)
         result.followed = list(entry.note["followed"])
-    if entries:
-        finish(build, _made(entries[0]), len(entries))
+    finished = build.ledger.entry(STAGE, ALL)
+    if entries and finished is not None:
+        finish(build, entry_inputs(finished), len(entries))
     return result
 
 
-def forget(corpus: Path, redone: Collection[str]) -> None:
-    """Remove what lies beside the corpus once all the stages that followed are among those redone."""
+def finish_retry(corpus: Path, redone: Collection[str]) -> None:
+    """Remove the shards beside the corpus once all stages that followed are among those redone."""
     entries = Ledger(corpus / REFILL).entries(STAGE)
     if all(set(entry.note["followed"]) <= set(redone) for entry in entries):
         remove_path(corpus / REFILL)
 
 
-def failed(
+def find_failed(
     build: Build, entries: dict[str, Entry], statuses: Sequence[str]
 ) -> tuple[dict[str, tuple[str, str]], set[str]]:
-    """{key: (unit, reason)} of rows that failed in one of the ways, and every way that rows failed."""
-    pattern = "|".join(_pattern(status) for status in statuses)
+    """{key: (unit, reason)} of rows that failed with one of `statuses`, and all reasons found."""
+    pattern = "|".join(status_pattern(status) for status in statuses)
     wanted: dict[str, tuple[str, str]] = {}
     found: set[str] = set()
     for unit in entries:
@@ -138,40 +143,44 @@ def failed(
     return wanted, found
 
 
-def _pattern(status: str) -> str:
-    """The reasons that a status means: 429 is http-429, 5xx is http-500 and so on, others themselves."""
+def status_pattern(status: str) -> str:
+    """The pattern of reasons for a status: http-429 for 429, http-5.. for 5xx, others as they are."""
     if re.fullmatch(r"[1-5](\d\d|xx)", status):
         return "http-" + status.replace("xx", r"\d\d")
     return re.escape(status)
 
 
-def _asked_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Pair]]:
-    """(unit, pair) of every wanted row, in the order of the shards."""
+def download_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Pair]]:
+    """Download every wanted row and yield (unit, pair) in the order of the shards."""
     recipe: Recipe = build.recipe
     for source in recipe.raw:
         if source.type == "urls":
             again = source.model_copy(update={"min_success": 0.0})
             rows = (
-                p for p in plans(source, recipe.seed) if p.url is not None and p.pair.key in wanted
+                p
+                for p in plan_rows(source, recipe.seed)
+                if p.url is not None and p.pair.key in wanted
             )
-            for pair in downloaded(rows, again, work_folder(build.corpus), recipe.image.max_pixels):
+            for pair in download_rows(
+                rows, again, work_folder(build.corpus), recipe.image.max_pixels
+            ):
                 yield wanted[pair.key][0], pair
 
 
-def _prepare(
-    build: Build, entry: Entry, made: StageInputs, new: dict[str, Pair], followed: Sequence[str]
+def write_beside(
+    build: Build, entry: Entry, new: dict[str, Pair], followed: Sequence[str]
 ) -> Entry:
-    """One shard with its new pairs in their old places, beside the corpus."""
+    """Write a shard with its new pairs in the places of the old ones, beside the corpus."""
     old = shards.read_shard(build.corpus / "raw" / f"{entry.unit}.tar")
     pairs = (new.get(pair.key, pair) for pair in old)
     beside = Ledger(build.corpus / REFILL)
     info = shards.write_shard(beside.corpus / "raw", int(entry.unit), pairs)
     note = {"shard": entry.note, "followed": list(followed)}
-    return _commit(beside, entry.unit, made, info, note)
+    return commit_shard(beside, entry.unit, entry_inputs(entry), info, note)
 
 
-def _replace(build: Build, entry: Entry, before_change: Callable[[str], None]) -> None:
-    """The shard of an entry beside the corpus in the place of the old one, unless it is there."""
+def replace_shard(build: Build, entry: Entry, before_change: Callable[[str], None]) -> None:
+    """Replace a shard by the one beside the corpus, unless that is done."""
     old = build.ledger.entry(STAGE, entry.unit)
     if old is not None and old.files == entry.files:
         return
@@ -179,10 +188,10 @@ def _replace(build: Build, entry: Entry, before_change: Callable[[str], None]) -
     pairs = shards.read_shard(build.corpus / REFILL / "raw" / f"{entry.unit}.tar")
     expected = {Path(name).name: str(info["sha256"]) for name, info in entry.files.items()}
     info = shards.write_shard(build.corpus / "raw", int(entry.unit), pairs, expected=expected)
-    _commit(build.ledger, entry.unit, _made(entry), info, entry.note["shard"])
+    commit_shard(build.ledger, entry.unit, entry_inputs(entry), info, entry.note["shard"])
 
 
-def _commit(
+def commit_shard(
     ledger: Ledger, unit: str, made: StageInputs, info: ShardInfo, note: Mapping[str, Any]
 ) -> Entry:
     return ledger.commit(
@@ -197,11 +206,11 @@ def _commit(
     )
 
 
-def _made(entry: Entry) -> StageInputs:
+def entry_inputs(entry: Entry) -> StageInputs:
     return StageInputs(entry.settings, entry.code_version, entry.inputs, entry.weights)
 
 
-def _times(build: Build, unit: str) -> dict[str, float]:
+def read_times(build: Build, unit: str) -> dict[str, float]:
     path = build.corpus / FETCHED / f"{unit}.parquet"
     if not path.is_file():
         return {}

@@ -16,12 +16,12 @@ MAX_HOSTS = 20_000  # kept in the cache
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """(allowed, path pattern) of the group that holds for us."""
+    """The rules that apply to us: (allowed, path pattern)."""
 
     lines: tuple[tuple[bool, str], ...] = ()
 
-    def allow(self, path: str) -> bool:
-        """Whether we may ask for a path (with its query). The longest pattern decides; allow at a tie."""
+    def is_allowed(self, path: str) -> bool:
+        """Whether a path with its query may be requested: the longest pattern decides, allow wins ties."""
         found = [(len(rule), allowed) for allowed, rule in self.lines if _matches(rule, path)]
         return max(found, default=(0, True))[1]
 
@@ -31,7 +31,7 @@ OF_ADDRESS = ("not-public-address", "unknown-host")  # true of the site's other 
 
 
 def parse(text: str, agent: str = AGENT) -> Rules:
-    """The rules for `agent`: those of the groups that name it, else those for everyone."""
+    """Parse the rules for `agent`: those of groups that name it, or else those for everyone."""
     named: list[tuple[bool, str]] = []
     everyone: list[tuple[bool, str]] = []
     agents: list[str] = []
@@ -71,7 +71,7 @@ def _matches(rule: str, path: str) -> bool:
 
 
 class RobotsCache:
-    """The rules of each site, asked for once. `read` gives the text; None for a site without rules."""
+    """Caches the rules of each site. `read` fetches the text, None for a site without rules."""
 
     def __init__(self, read: Callable[[str], str | None]) -> None:
         self._read, self._lock = read, threading.Lock()
@@ -86,7 +86,7 @@ class RobotsCache:
         if isinstance(rules, str):
             return rules
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return None if rules.allow(path) else "robots-disallowed"
+        return None if rules.is_allowed(path) else "robots-disallowed"
 
     def _find_rules(self, site: str) -> Rules | str:
         """The rules of a site, or the reason why there are none to obey."""
@@ -98,7 +98,7 @@ class RobotsCache:
             with self._lock:
                 if site in self._rules:
                     return self._rules[site]
-            rules = self._ask(site)
+            rules = self._fetch_rules(site)
             with self._lock:
                 if len(self._rules) >= MAX_HOSTS:
                     self._rules.pop(next(iter(self._rules)))
@@ -106,7 +106,7 @@ class RobotsCache:
                 self._asking.pop(site, None)
         return rules
 
-    def _ask(self, site: str) -> Rules | str:
+    def _fetch_rules(self, site: str) -> Rules | str:
         try:
             text = self._read(f"{site}/robots.txt")
         except Refused as refused:

@@ -1,4 +1,4 @@
-"""Samples: the members of a tar that share a key, and which of them are picture, caption and record.
+"""Samples: the members of a tar that share a key, and which of them are image, caption and record.
 
 A member `folder/key.ending` belongs to the sample `folder/key`. WebDataset cuts names at the first dot, so
 that `a.caption.txt` is the member `caption.txt` of `a`, and `22.05.jpg` the member `05.jpg` of `22`.
@@ -41,7 +41,7 @@ JUNK_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """How names of members are split, and what they are. Endings that are None are known by themselves."""
+    """The rules that split member names into key and ending and give each member its role."""
 
     image: str | None = None
     text: str | None = None
@@ -88,7 +88,7 @@ class Members:
 
 @dataclass(slots=True)
 class Sample:
-    """What one key has; `refused` names why it cannot be used. Of an image that is too large: None."""
+    """The members of one key; `refused` is the reason why they cannot be used."""
 
     key: str
     rules: Members = field(default_factory=Members)
@@ -99,7 +99,7 @@ class Sample:
     refused: str | None = None
 
     def find_image(self) -> tuple[bytes, str | None]:
-        """The picture, or why there is none: no-image, ambiguous-image, too-large."""
+        """The image, or the reason why there is none: no-image, ambiguous-image, too-large."""
         plain = next((e for e in self.images if e in (*IMAGE_ENDINGS, self.rules.image)), None)
         if plain is None and len(self.images) > 1:
             return b"", "ambiguous-image"
@@ -109,13 +109,13 @@ class Sample:
         return (b"", "too-large") if data is None else (data, None)
 
     def read_record(self) -> tuple[Mapping[str, Any], str | None]:
-        """The JSON member, and bad-json when there is one that is none."""
+        """The JSON member, and bad-json if it cannot be parsed."""
         data = self.records.get("json") or next(iter(self.records.values()), b"{}")
         found = parse_json(data)
         return (found, None) if isinstance(found, dict) else ({}, "bad-json")
 
     def find_caption(self, record: Mapping[str, Any]) -> tuple[object, str | None]:
-        """The caption as it came: a text or a list of them; or why it cannot be read."""
+        """The raw caption, a text or a list of texts, or the reason why it cannot be read."""
         ending = self._text_ending()
         if ending is None:
             return caption_in(record), None
@@ -127,7 +127,7 @@ class Sample:
         return (None, "caption-not-utf8") if text is None else (text, None)
 
     def _text_ending(self) -> str | None:
-        """Which text is the caption; an ending that no text has when that cannot be told."""
+        """The ending of the text that is the caption; one that no text has if that is ambiguous."""
         for ending in (self.rules.text, *TEXT_ENDINGS, *FIRST_TEXTS):
             if ending in self.texts:
                 return ending
@@ -137,7 +137,7 @@ class Sample:
 
 
 def parse_json(data: bytes) -> object:
-    """JSON of a stranger, in any Unicode encoding; None for what is none."""
+    """Parse untrusted JSON in any Unicode encoding; None if it is invalid."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -145,7 +145,7 @@ def parse_json(data: bytes) -> object:
 
 
 def decode_text(data: bytes, encoding: str | None) -> str | None:
-    """A text member as text; of a longer one the last, cut character is left out."""
+    """Decode a text member; a cut last character is left out."""
     if len(data) < MAX_TEXT_BYTES:
         return decode_bytes(data, encoding)
     cut = (decode_bytes(data[: len(data) - n], encoding) for n in range(4))
@@ -171,7 +171,7 @@ def read_samples(tar: TarReader, max_bytes: int, rules: Members) -> Iterator[Sam
 def add_member(
     sample: Sample, ending: str, member: tarfile.TarInfo, tar: TarReader, max_bytes: int
 ) -> None:
-    """Put one member into its sample, or say why not."""
+    """Add one member to its sample, or record why it is refused."""
     if len(sample.endings) < MAX_ENDINGS:
         sample.endings.append(ending)
     target = (
@@ -203,7 +203,7 @@ def add_member(
 
 
 def is_junk(name: str) -> bool:
-    """Whether a member is no one's data: what a Mac or Windows leaves in archives, and `__` of WebDataset."""
+    """Whether a member is junk: what macOS or Windows adds to archives, and WebDataset's `__` files."""
     path = PurePosixPath(name)
     return (
         path.name.startswith(("__", "._"))
@@ -227,7 +227,7 @@ def is_safe_name(name: str) -> bool:
 
 
 def find_separated_keys(path: Path, max_bytes: int, rules: Members) -> Collection[str]:
-    """The keys whose members lie apart in a tar, with those of other samples between them."""
+    """The keys whose members are not adjacent in a tar."""
     runs: Counter[str] = Counter()
     last = None
     with (

@@ -1,4 +1,4 @@
-"""Shards: any WebDataset tars, img2dataset's and ours among them, read sample by sample."""
+"""The shards source: WebDataset tars of any origin, read sample by sample."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stylear.console import say
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.blocks import classify_error
 from stylear.curate.fetch.braces import expand_braces
 from stylear.curate.fetch.captions import caption_in, caption_reason, choose_captions
-from stylear.curate.fetch.download import reason_of
 from stylear.curate.fetch.embedded import read_prompt
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.samples import Members, Sample, find_separated_keys, read_samples
@@ -44,7 +44,7 @@ UNFIT = ("no-image", "ambiguous-image", "no-caption", "ambiguous-caption", "sepa
 MANY = 100  # samples after which not one usable means that the wrong members are looked for
 
 
-def shard_pairs(source: ShardsSource, seed: int = 0) -> Iterator[Pair]:
+def read_tars(source: ShardsSource, seed: int = 0) -> Iterator[Pair]:
     """A pair for every sample of the tars, by file name, and for every failed row of their tables.
 
     Dropped: hostile-member (a link out of the tar, a device, a name that leaves the folder),
@@ -67,10 +67,10 @@ def shard_pairs(source: ShardsSource, seed: int = 0) -> Iterator[Pair]:
 
 def read_pairs(source: ShardsSource, seed: int) -> Iterator[Pair]:
     """The pairs of all tars. Raises SourceError when there is none, or none with the members wanted."""
-    members = MembersSeen(source)
+    members = MemberCounts(source)
     count = 0
     for path in tar_paths(source.path):
-        for pair in checked_tar_pairs(path, source, seed, members):
+        for pair in read_tar(path, source, seed, members):
             count += 1
             yield pair
     if not count:
@@ -82,8 +82,8 @@ def read_pairs(source: ShardsSource, seed: int) -> Iterator[Pair]:
     members.warn()
 
 
-class MembersSeen:
-    """Counts the samples that lack a member, and the endings that their members have instead."""
+class MemberCounts:
+    """Counts samples that lack a member, and the endings of the members that they have."""
 
     def __init__(self, source: ShardsSource) -> None:
         self._source, self._samples = source, 0
@@ -91,7 +91,7 @@ class MembersSeen:
         self._endings: Counter[str] = Counter()
 
     def count(self, sample: Sample, reason: str | None) -> None:
-        """One more sample, and why it cannot be used, if so. Raises SourceError when none could."""
+        """Count a sample and its rejection reason, if any. Raises SourceError if none is usable."""
         self._samples += 1
         if reason in UNFIT:
             self._unfit[str(reason)] += 1
@@ -100,7 +100,7 @@ class MembersSeen:
         self.require_usable(last=False)
 
     def require_usable(self, *, last: bool) -> None:
-        """Raise SourceError when not one of many samples (`last`: of all) has what is looked for."""
+        """Raise SourceError if none of many samples (`last`: of all) has the members wanted."""
         unfit = self._unfit.total()
         if unfit and unfit == self._samples and (last or unfit == MANY):
             raise SourceError(
@@ -110,7 +110,7 @@ class MembersSeen:
             )
 
     def warn(self) -> None:
-        """Say how many samples lack a member, and which members there are."""
+        """Report how many samples lack a member, and which members there are."""
         if self._unfit:
             say(f"{self._source.path}: dropped samples: {self._describe()}; {self._advise()}")
 
@@ -132,7 +132,7 @@ class MembersSeen:
 
 
 def tar_paths(pattern: str) -> list[Path]:
-    """The tars that a path, folder or pattern names, sorted; braces give one each, in their order.
+    """The tars of a path, folder or pattern, sorted; braces expand in their order.
 
     Raises SourceError when there is none.
     """
@@ -159,26 +159,24 @@ def tar_paths(pattern: str) -> list[Path]:
 
 
 def glob_paths(name: str) -> list[Path]:
-    """What a pattern matches, sorted; a plain name is itself, whether there is such a file or not."""
+    """The matches of a pattern, sorted; a plain name is returned even if no such file exists."""
     if Path(name).is_file() or not glob.has_magic(name):
         return [Path(name)]
     return sorted(Path(found) for found in glob.glob(name, recursive=True))  # noqa: PTH207 (absolute pattern)
 
 
 def is_tar_name(name: str) -> bool:
-    """Whether a file of a folder is a tar; hidden ones and those of Macs are not."""
+    """Whether a file of a folder is a tar and not hidden."""
     return name.lower().endswith(TAR_ENDINGS) and not name.startswith(".")
 
 
 def table_path(tar: Path) -> Path:
-    """The table beside a tar: 00000.parquet beside 00000.tar or 00000.tar.gz."""
+    """The path of a tar's table: 00000.parquet for 00000.tar or 00000.tar.gz."""
     ending = next((e for e in TAR_ENDINGS if tar.name.lower().endswith(e)), "")
     return tar.with_name(f"{tar.name[: len(tar.name) - len(ending)]}.parquet")
 
 
-def checked_tar_pairs(
-    path: Path, source: ShardsSource, seed: int, members: MembersSeen
-) -> Iterator[Pair]:
+def read_tar(path: Path, source: ShardsSource, seed: int, members: MemberCounts) -> Iterator[Pair]:
     """The pairs of one tar, then the rows of its table that have no sample.
 
     With `on_bad_shard: skip` a damaged tar gives the pairs before the damage, then one dropped as
@@ -186,13 +184,13 @@ def checked_tar_pairs(
     """
     seen: set[str] = set()
     try:
-        for sample, pairs in tar_samples(path, source, seed):
+        for sample, pairs in read_tar_samples(path, source, seed):
             seen.add(sample.key.rpartition("/")[2])
             yield from pairs
             members.count(sample, pairs[0].verdict.reason)
-        for row in table_rows(table_path(path)):
+        for row in read_failed_rows(table_path(path)):
             if str(row["key"]) not in seen:
-                yield missing_pair(row, path.name)
+                yield make_missing_pair(row, path.name)
     except BadShard as error:
         if source.on_bad_shard == "stop":
             raise error.error from error
@@ -202,14 +200,16 @@ def checked_tar_pairs(
 
 
 class BadShard(Exception):
-    """A tar that cannot be read to its end."""
+    """A tar that cannot be read to the end."""
 
     def __init__(self, error: SourceError) -> None:
         super().__init__(error.message)
         self.error = error
 
 
-def tar_samples(path: Path, source: ShardsSource, seed: int) -> Iterator[tuple[Sample, list[Pair]]]:
+def read_tar_samples(
+    path: Path, source: ShardsSource, seed: int
+) -> Iterator[tuple[Sample, list[Pair]]]:
     """The samples of one tar with their pairs. Raises BadShard."""
     rules = Members.from_source(source)
     separated: Collection[str] | None = None
@@ -217,13 +217,13 @@ def tar_samples(path: Path, source: ShardsSource, seed: int) -> Iterator[tuple[S
     try:
         with TarReader(path, source.max_bytes) as tar:
             for sample in read_samples(tar, source.max_bytes, rules):
-                pairs = sample_pairs(sample, path.name, source, seed)
+                pairs = make_pairs(sample, path.name, source, seed)
                 if pairs[0].verdict.reason in UNFIT:  # whole tars never pay for the second look
                     if separated is None:
                         separated = find_separated_keys(path, source.max_bytes, rules)
                     if sample.key in separated:
                         sample.refused = "separated-members"
-                        pairs = sample_pairs(sample, path.name, source, seed)
+                        pairs = make_pairs(sample, path.name, source, seed)
                 count += 1
                 yield sample, pairs
     except SourceError as error:
@@ -236,7 +236,7 @@ def tar_samples(path: Path, source: ShardsSource, seed: int) -> Iterator[tuple[S
         say(f"{path}: holds no sample")
 
 
-def sample_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: int) -> list[Pair]:
+def make_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: int) -> list[Pair]:
     """The pairs of one sample: one, or one for each caption; details come from its record."""
     image, reason = sample.find_image()
     record, bad_record = sample.read_record()
@@ -255,7 +255,9 @@ def sample_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: 
     pairs: list[Pair] = []
     for number, text in enumerate(captions):
         caption, notes = clean_caption(text)
-        content = content or content_of(record, caption)  # all captions of an image are one content
+        content = content or read_content(
+            record, caption
+        )  # all captions of an image are one content
         why = reason
         if why is None and not caption:
             why = no_caption or bad_record or caption_reason(raw if text is None else text, caption)
@@ -264,7 +266,7 @@ def sample_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: 
             source=f"shard:{plain_source(f'{shard}#{sample.key}')}",
             content=content,
             source_sha256=sha256,
-            details={**record_details(record), **notes},
+            details={**read_details(record), **notes},
         )
         further = (number,) if number else ()
         key = digest("shard", shard, plain_source(sample.key), sha256, *further)
@@ -273,36 +275,36 @@ def sample_pairs(sample: Sample, shard: str, source: ShardsSource | None, seed: 
     return pairs
 
 
-def missing_pair(row: dict[str, Any], shard: str) -> Pair:
-    """The dropped pair of a table row whose image is not in the tar."""
+def make_missing_pair(row: dict[str, Any], shard: str) -> Pair:
+    """The dropped pair of a table row without a sample in the tar."""
     caption, notes = clean_caption(caption_in(row))
     key = str(row["key"])
     origin = Origin(
         kind="raw",
         source=f"shard:{plain_source(f'{shard}#{key}')}",
-        content=content_of(row, caption),
-        details={**record_details(row), **notes},
+        content=read_content(row, caption),
+        details={**read_details(row), **notes},
     )
     failed = row.get("status") == "failed_to_download"
-    reason = reason_of(row.get("error_message")) if failed else "dropped-before"
+    reason = classify_error(row.get("error_message")) if failed else "dropped-before"
     return Pair(digest("shard", shard, key, None), caption, b"", origin).drop(STAGE, reason)
 
 
 def is_own_record(record: Mapping[str, Any]) -> bool:
-    """Whether a record is one that this project wrote; only those decide what is kept and shown."""
+    """Whether this project wrote a record; only then its verdict and content are trusted."""
     return isinstance(record.get("content"), str) and "source_sha256" in record
 
 
-def content_of(record: Mapping[str, Any], caption: str) -> str:
-    """What the record says is shown when it is ours, else what the caption names."""
+def read_content(record: Mapping[str, Any], caption: str) -> str:
+    """The content id of a record of ours, or else of the caption."""
     content = record.get("content")
     if is_own_record(record) and isinstance(content, str) and 0 < len(content) <= 64:
         return plain_source(content)
     return content_id(caption)
 
 
-def record_details(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The other fields of a record; a pair of ours brings its own details along."""
+def read_details(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The other fields of a record, with the details of a record of ours."""
     own = record.get("details")
     try:
         inner = json.loads(own) if isinstance(own, str) else own
@@ -312,7 +314,7 @@ def record_details(record: Mapping[str, Any]) -> dict[str, Any]:
     return clean_details({**outer, **(inner if isinstance(inner, dict) else {})})
 
 
-def table_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_failed_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of the table beside a tar that say a sample failed (img2dataset) or was dropped (ours).
 
     A table of anyone else's is not looked at. Raises BadShard for one that cannot be read.

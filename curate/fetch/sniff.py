@@ -1,4 +1,4 @@
-"""Sniffing: what an image file says it is, from its first bytes, before anything decodes it."""
+"""Sniffing: the format and size of an image from its first bytes, before anything decodes it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OTHER_FORMATS = (  # pictures that no decoder here reads: first bytes -> kind
 
 
 def sniff_format(start: bytes) -> str | None:
-    """The kind of picture by the first 32 bytes, one of READ_FORMATS or another; None for anything else."""
+    """The image format by the first 32 bytes, readable or not; None for anything else."""
     for magic, kind in OTHER_FORMATS:
         if start.startswith(magic):
             return kind
@@ -73,44 +73,44 @@ def _sniff_ftyp(start: bytes) -> str | None:
     return "avif" if brands & AVIF_BRANDS else None
 
 
-def pixels_of(data: bytes | bytearray, format: str) -> tuple[int, int] | None:
-    """(width, height) that the header declares; None while it is not in `data` yet.
+def read_dimensions(data: bytes | bytearray, format: str) -> tuple[int, int] | None:
+    """(width, height) in the header; None while `data` does not hold it yet.
 
     TIFF keeps it anywhere, so it is None for TIFF; the decoder's own check is the only one there.
     """
     try:
         match format:
             case "png":
-                return _two(">II", data, 16)
+                return _read_two(">II", data, 16)
             case "gif":
-                return _two("<HH", data, 6)
+                return _read_two("<HH", data, 6)
             case "bmp":
-                return _bmp(data)
+                return _read_bmp(data)
             case "jpg":
-                return _jpeg(data)
+                return _read_jpeg(data)
             case "webp":
-                return _webp(data)
+                return _read_webp(data)
             case "avif" | "heic":
-                return _avif(data)
+                return _read_avif(data)
     except (struct.error, IndexError):  # the header goes on behind what is there
         return None
     return None
 
 
-def _two(layout: str, data: bytes | bytearray, at: int) -> tuple[int, int]:
+def _read_two(layout: str, data: bytes | bytearray, at: int) -> tuple[int, int]:
     width, height = struct.unpack_from(layout, data, at)
     return int(width), int(height)
 
 
-def _bmp(data: bytes | bytearray) -> tuple[int, int]:
+def _read_bmp(data: bytes | bytearray) -> tuple[int, int]:
     if data[14] == 12:
-        return _two("<HH", data, 18)
-    width, height = _two("<ii", data, 18)
+        return _read_two("<HH", data, 18)
+    width, height = _read_two("<ii", data, 18)
     return abs(width), abs(height)  # a negative height: rows from the top
 
 
-def _jpeg(data: bytes | bytearray) -> tuple[int, int] | None:
-    """Of the first frame; the segments before it are stepped over."""
+def _read_jpeg(data: bytes | bytearray) -> tuple[int, int] | None:
+    """The size of the first frame; segments before it are skipped."""
     at = 2
     while True:
         if data[at] != 0xFF:
@@ -119,7 +119,7 @@ def _jpeg(data: bytes | bytearray) -> tuple[int, int] | None:
         if marker == 0xFF:  # padding
             at += 1
         elif marker in JPEG_SIZES:
-            height, width = _two(">HH", data, at + 5)
+            height, width = _read_two(">HH", data, at + 5)
             return width, height
         elif marker in JPEG_ALONE:
             at += 2
@@ -141,7 +141,7 @@ def plain_jpeg(data: bytes) -> tuple[int, int] | None:
         while data[at] == 0xFF:
             marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
             if marker in PLAIN_FRAMES:
-                height, width = _two(">HH", data, at + 5)
+                height, width = _read_two(">HH", data, at + 5)
                 return (width, height) if (data[at + 4], data[at + 9]) == (8, 3) else None
             if marker not in PLAIN_SEGMENTS or length < 2:
                 return None
@@ -151,7 +151,7 @@ def plain_jpeg(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _webp(data: bytes | bytearray) -> tuple[int, int] | None:
+def _read_webp(data: bytes | bytearray) -> tuple[int, int] | None:
     chunk = data[12:16]
     if chunk == b"VP8X":
         width = int.from_bytes(data[24:27], "little") + 1
@@ -161,22 +161,22 @@ def _webp(data: bytes | bytearray) -> tuple[int, int] | None:
         (bits,) = struct.unpack_from("<I", data, 21)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if chunk == b"VP8 ":
-        width, height = _two("<HH", data, 26)
+        width, height = _read_two("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
 
 
-def _avif(data: bytes | bytearray) -> tuple[int, int] | None:
+def _read_avif(data: bytes | bytearray) -> tuple[int, int] | None:
     """The largest `ispe` property: the image itself, not its thumbnail."""
     sizes, at = [], data.find(b"ispe")
     while at >= 0:
-        sizes.append(_two(">II", data, at + 8))
+        sizes.append(_read_two(">II", data, at + 8))
         at = data.find(b"ispe", at + 4)
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
-class Check:
-    """Looks at a body as it comes.
+class BodyCheck:
+    """Checks a body while it is received.
 
     Raises Refused: empty, not-an-image, unsupported-format, too-many-pixels.
     """
@@ -184,8 +184,8 @@ class Check:
     def __init__(self, max_pixels: int) -> None:
         self._max_pixels, self._format, self._next = max_pixels, "", NEEDED
 
-    def look(self, body: bytearray, whole: bool = False) -> None:
-        """At what has come so far, each time that it has doubled; `whole`: nothing more will come."""
+    def check(self, body: bytearray, whole: bool = False) -> None:
+        """Check the bytes so far whenever they have doubled; `whole` means that they are all."""
         if len(body) < self._next and not (whole and self._next <= LAST_LOOK):
             return
         self._next = 2 * len(body) if len(body) < LAST_LOOK else sys.maxsize
@@ -198,7 +198,7 @@ class Check:
                 raise Refused(
                     "unsupported-format" if other else "not-an-image", repr(bytes(body[:8]))
                 )
-        size = pixels_of(body[:LAST_LOOK], self._format)
+        size = read_dimensions(body[:LAST_LOOK], self._format)
         if size is not None:
             self._next = sys.maxsize
             if size[0] * size[1] > self._max_pixels:

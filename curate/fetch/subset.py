@@ -1,4 +1,4 @@
-"""Subsets: the uids that a DataComp subset file names, as a choice of rows."""
+"""DataComp subsets: files of uids that select rows of a list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UID = re.compile(r"[0-9a-fA-F]{32}")
 
 
 class Subset:
-    """The uids of a .npy file of dtype `u8,u8` (high and low half), read where it lies.
+    """The uids of a memory-mapped .npy file of dtype `u8,u8` (high and low half).
 
     Raises SourceError when the file is missing or of another kind.
     """
@@ -57,7 +57,7 @@ class Subset:
         return inside
 
     def require_found(self, what: object) -> None:
-        """Raise SourceError when no row was in the subset."""
+        """Raise SourceEmpty if no row was in the subset."""
         if not self.found:
             raise SourceEmpty(
                 f"{what}: expected rows of the subset {self.path.name}, found none",
@@ -66,7 +66,7 @@ class Subset:
 
 
 def _is_sorted(high: np.ndarray, low: np.ndarray) -> bool:
-    """Whether (high, low) never falls; looked at in pieces, so that a large file stays on the disk."""
+    """Whether (high, low) is sorted; checked in pieces to keep a large file on the disk."""
     step = 1 << 20
     for start in range(0, max(0, len(high) - 1), step):
         a, b = high[start : start + step + 1], low[start : start + step + 1]

@@ -1,4 +1,4 @@
-"""Success: whether enough downloads succeed for going on to make sense."""
+"""Stops a run of which too few downloads succeed, for example without a network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from stylear.errors import SourceError
 
 WINDOW_BLOCKS = (
-    4  # the latest blocks, which are judged together: a list may have a stretch of dead hosts
+    4  # the latest blocks are judged together, as a list may have a stretch of dead hosts
 )
-HOPELESS = 100  # downloads after which not a single success is the end, whatever the window (ours)
+HOPELESS = 100  # downloads without a single success that end the run at once (ours)
 CHECK_NETWORK = "check the network and run the same command again (what failed is asked for again)"
 HINTS = {  # what to do about the commonest failure
     "not-public-address": "hosts in private networks are reached only when named, e.g."
@@ -25,24 +25,24 @@ HINTS = {  # what to do about the commonest failure
 Outcomes = Mapping[str | None, int]  # reason (None: downloaded) -> downloads
 
 
-class Success:
-    """Counts what blocks of downloads came to. A failing run is stopped and what failed is discarded."""
+class SuccessMonitor:
+    """Counts the outcomes of blocks; stops a failing run and discards what failed."""
 
     def __init__(self, name: str, min_success: float) -> None:
         self._name, self._min = name, min_success
         self._window: deque[tuple[Outcomes, Callable[[], None]]] = deque(maxlen=WINDOW_BLOCKS)
 
     def count(self, outcomes: Outcomes, discard: Callable[[], None], last: bool) -> None:
-        """One more block (`last`: of the list); `discard` forgets its downloads.
+        """Count a block (`last` of the list or not); `discard` deletes its downloads.
 
-        Raises SourceError when the run is failing.
+        Raises SourceError if too few downloads succeed.
         """
         if sum(outcomes.values()):
             self._window.append((outcomes, discard))
         total = self._total()
         hopeless = total.total() >= HOPELESS and not total[None]
         if last or hopeless or len(self._window) == WINDOW_BLOCKS:
-            self._judge(total)
+            self._require_enough(total)
 
     def _total(self) -> Counter[str | None]:
         total: Counter[str | None] = Counter()
@@ -50,7 +50,7 @@ class Success:
             total.update(outcomes)
         return total
 
-    def _judge(self, total: Counter[str | None]) -> None:
+    def _require_enough(self, total: Counter[str | None]) -> None:
         tried = total.total()
         if not tried or total[None] >= self._min * tried:
             return

@@ -1,4 +1,4 @@
-"""The members of a tar, plain or gzipped, also of several tars joined into one file. Nothing is written."""
+"""Reads the members of a tar, plain or gzipped, or of several concatenated tars; writes nothing."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TarReader:
         return data
 
     def find_link_target(self, link: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        """The file of this tar that a hard link names; None when there is none."""
+        """The member that a hard link names; None if there is none."""
         if self._targets is None:
             with TarReader(self.path, self.max_bytes) as other:
                 self._targets = {member.name: member for member in other if member.isreg()}
@@ -95,7 +95,7 @@ class TarReader:
         return target
 
     def _find_next_tar(self, offset: int) -> int | None:
-        """Where another tar begins behind the end block at `offset`; None at the end of the file.
+        """The offset of the next tar after the end block at `offset`; None at the end of the file.
 
         tarfile takes any damage between members for the end; the real end is a block of zeros. Sets
         `is_closed` when the file stops without one: nothing that was begun is missing then.
@@ -139,7 +139,7 @@ class TarReader:
 
 
 class _Bounded:
-    """A file that refuses long reads: tarfile reads a header's extension as long as it says it is."""
+    """A file that refuses long reads, as tarfile trusts the size in an extension header."""
 
     def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         self._file, self._most = file, max(max_bytes, MIN_READ)

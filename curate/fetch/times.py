@@ -1,4 +1,4 @@
-"""When each download was made: kept beside the corpus, as the one thing that differs in every run."""
+"""The times of downloads, stored beside the corpus because they differ in every run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.layout import FETCHED
-from stylear.curate.fetch.download import FETCHED_AT
+from stylear.curate.fetch.blocks import FETCHED_AT
 from stylear.pair import Pair
 
 
-def untimed(pairs: Iterable[Pair], times: dict[str, float]) -> Iterator[Pair]:
-    """Pairs without the time of their download, which goes into `times` by key.
+def strip_times(pairs: Iterable[Pair], times: dict[str, float]) -> Iterator[Pair]:
+    """Remove the time of its download from each pair and put it into `times` by key.
 
-    It is the one thing about a download that differs in every run, so it is no part of the shards.
+    Only this detail differs in every run, so it is no part of the shards.
     """
     for pair in pairs:
         if FETCHED_AT in pair.origin.details:

@@ -1,4 +1,4 @@
-"""URL lists: every row becomes a pair, downloaded through img2dataset behind the guard."""
+"""The urls source: every row of a list becomes a pair, downloaded through img2dataset behind the guard."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from stylear.console import Bar
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.fetch.blocks import Download
 from stylear.curate.fetch.captions import caption_reason, choose_captions
-from stylear.curate.fetch.download import Download, Downloads
+from stylear.curate.fetch.download import Downloads
 from stylear.curate.fetch.guard import Limits
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.lists import (
@@ -29,7 +30,7 @@ from stylear.curate.fetch.lists import (
 from stylear.curate.fetch.pixels import prepare
 from stylear.curate.fetch.refused import Refused, plain_url
 from stylear.curate.fetch.subset import Subset
-from stylear.curate.fetch.success import Success
+from stylear.curate.fetch.success import SuccessMonitor
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
@@ -38,58 +39,60 @@ if TYPE_CHECKING:
     from stylear.curate.recipe.sources import ListSettings
 
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
-BLOCK_ROWS = 500  # rows downloaded, kept and repeated together (ours)
-BLOCKS_AHEAD = 4  # asked for before the first is read, so that downloading never waits for decoding
+BLOCK_ROWS = 500  # rows of a block, which is downloaded and retried as one (ours)
+BLOCKS_AHEAD = 4  # requested before the first is read, so downloads do not wait for decoding
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """The pair of a row, the URL to download for it (None: dropped already), and the hash to expect."""
+class PlannedRow:
+    """The pair of a row, the URL to download (None if it is dropped already), and the expected hash."""
 
     pair: Pair
     url: str | None
     sha256: str | None = None
 
 
-def url_pairs(
+def read_urls(
     source: UrlsSource,
-    work: Path,
+    work: Path | None,
     max_pixels: int,
     only: Container[str] | None = None,
     seed: int = 0,
 ) -> Iterator[Pair]:
     """A pair for every row of the list, in list order, with the downloaded bytes as its image.
 
-    Finished downloads lie in `work` and are used again. With `only`, other keys are not
-    downloaded. Rows that are not downloaded either: no-caption,
+    Finished downloads lie in `work` and are used again; without it nothing is downloaded. With `only`,
+    other keys are not downloaded. Rows that are not downloaded either: no-caption,
     not-http, bad-url, duplicate-row (same URL and caption as an earlier row). Raises SourceError for
     a list that cannot be read, and when fewer downloads succeed than `min_success` asks for.
     """
     paths = find_lists(source.path)
-    planned = plans(source, seed)
-    if only is not None:  # a few that are wanted back, each with an outcome of its own
-        source = source.model_copy(update={"min_success": 0.0})
+    planned = plan_rows(source, seed)
+    if work is None:
+        yield from (plan.pair for plan in planned)
+        return
+    if only is not None:
         planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
-    with Bar(f"download {source.path.name}", total=_total(source, paths), unit="URLs") as bar:
-        yield from downloaded(planned, source, work, max_pixels, bar.advance)
+    with Bar(f"download {source.path.name}", total=count_total(source, paths), unit="URLs") as bar:
+        yield from download_rows(planned, source, work, max_pixels, bar.advance)
 
 
-def downloaded(
-    planned: Iterator[Planned],
+def download_rows(
+    planned: Iterator[PlannedRow],
     source: UrlsSource,
     work: Path,
     max_pixels: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Pair]:
-    """The pairs of planned rows, in order, with what was downloaded for them.
+    """Download the planned rows and yield their pairs in order.
 
-    `advance` counts every row once: when its download ends, wherever that is, else when it is read.
+    `advance` counts every row once: when its download ends, or else when it is read.
     """
-    waiting: deque[list[Planned]] = deque()
-    success = Success(str(source.path), source.min_success)
+    waiting: deque[list[PlannedRow]] = deque()
+    success = SuccessMonitor(str(source.path), source.min_success)
     with Downloads(
         work / "urls",
-        limits_of(source, max_pixels),
+        download_limits(source, max_pixels),
         source.threads,
         source.retries,
         source.processes,
@@ -98,42 +101,42 @@ def downloaded(
         ahead = BLOCKS_AHEAD * source.processes
         while True:
             while len(waiting) <= ahead and (block := list(islice(planned, BLOCK_ROWS))):
-                downloads.request(_urls(block))
+                downloads.request(list_urls(block))
                 waiting.append(block)
             if not waiting:
                 break
             block = waiting.popleft()
-            urls = _urls(block)
+            urls = list_urls(block)
             prepare()  # while the downloading process starts
-            _judge(success, downloads, urls, waiting)
+            require_success(success, downloads, urls, waiting)
             results = downloads.results(urls)
             counted = downloads.take_reported(urls)
             for plan in block:
-                yield plan.pair if plan.url is None else _with(plan, next(results))
+                yield plan.pair if plan.url is None else apply_download(plan, next(results))
                 if plan.url is not None and counted:
                     counted -= 1
                 else:
                     downloads.count(1)
 
 
-def _judge(
-    success: Success, downloads: Downloads, urls: list[str], waiting: deque[list[Planned]]
+def require_success(
+    success: SuccessMonitor, downloads: Downloads, urls: list[str], waiting: deque[list[PlannedRow]]
 ) -> None:
-    """Raise SourceError when too few downloads succeed, before any of this block becomes a pair.
+    """Raise SourceError if too few downloads succeed, before any of this block becomes a pair.
 
-    What was asked for meanwhile is forgotten too: it failed for the same reason.
+    Blocks requested meanwhile are discarded too, as they fail for the same reason.
     """
     try:
         success.count(downloads.outcomes(urls), lambda: downloads.discard(urls), not waiting)
     except SourceError:
         downloads.stop()
         for block in waiting:
-            downloads.discard(_urls(block))
+            downloads.discard(list_urls(block))
         raise
 
 
-def limits_of(source: UrlsSource, max_pixels: int) -> Limits:
-    """The limits that a source sets."""
+def download_limits(source: UrlsSource, max_pixels: int) -> Limits:
+    """The download limits of a source."""
     return Limits(
         timeout_s=source.timeout_s,
         deadline_s=source.deadline_s,
@@ -146,15 +149,15 @@ def limits_of(source: UrlsSource, max_pixels: int) -> Limits:
     )
 
 
-def plans(source: UrlsSource, seed: int = 0) -> Iterator[Planned]:
-    """What each row of the list asks for. Keys are unique: a repeated row has its place in its key.
+def plan_rows(source: UrlsSource, seed: int = 0) -> Iterator[PlannedRow]:
+    """Plan each row of the list. Keys are unique: that of a repeated row includes its number.
 
     A row with several captions gives a pair for each with `captions_per_image: all`.
     """
     seen: Counter[bytes] = Counter()
-    for row, raw in islice(_captioned_rows(source, seed), source.limit):
+    for row, raw in islice(read_captioned_rows(source, seed), source.limit):
         if row.reason is not None:
-            yield Planned(_broken_row(source, row), None)
+            yield PlannedRow(drop_broken_row(source, row), None)
             continue
         url = decode_entities(row.place) if isinstance(row.place, str) else ""
         text = raw if isinstance(raw, str) else None
@@ -180,27 +183,27 @@ def plans(source: UrlsSource, seed: int = 0) -> Iterator[Planned]:
         )
         pair = Pair(key, caption, b"", origin)
         if reason is not None:
-            yield Planned(pair.drop(STAGE, reason), None)
+            yield PlannedRow(pair.drop(STAGE, reason), None)
         else:
-            yield Planned(pair, plain, _expected(source, row))
+            yield PlannedRow(pair, plain, read_expected_hash(source, row))
 
 
 def decode_entities(url: str) -> str:
-    """A URL as it was before an HTML page held it: `&amp;` is `&`. Entities without `;` are parameters."""
+    """Decode the HTML entities of a URL (`&amp;`); those without `;` are parameters and stay."""
     return ENTITY.sub(lambda match: unescape(match[0]), url)
 
 
-def _captioned_rows(source: UrlsSource, seed: int) -> Iterator[tuple[Row, object]]:
-    """Every row with each caption that is taken of it."""
-    for row in _rows(source, find_lists(source.path)):
+def read_captioned_rows(source: UrlsSource, seed: int) -> Iterator[tuple[Row, object]]:
+    """Every row with each of its chosen captions."""
+    for row in read_rows(source, find_lists(source.path)):
         for caption in choose_captions(
             row.caption, source.captions_per_image, seed, str(row.place)
         ):
             yield row, caption
 
 
-def _broken_row(source: UrlsSource, row: Row) -> Pair:
-    """The pair of a row that could not be read, dropped with its reason; it knows its line."""
+def drop_broken_row(source: UrlsSource, row: Row) -> Pair:
+    """The dropped pair of a row that could not be read, with its line and reason."""
     name, reason = source.path.name, row.reason or "malformed-row"
     origin = Origin(
         kind="raw",
@@ -212,18 +215,18 @@ def _broken_row(source: UrlsSource, row: Row) -> Pair:
 
 
 def list_format(source: ListSettings) -> ListFormat:
-    """How a source says that its list is to be read."""
+    """The list format that a source asks for."""
     return ListFormat(source.encoding, source.delimiter, source.quoting, source.columns)
 
 
 def column_names(given: str | tuple[str, ...] | None, usual: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns to look for: those of the recipe, else the usual ones."""
+    """The columns to look for: those of the recipe, or else the usual ones."""
     if given is None:
         return usual
     return (given,) if isinstance(given, str) else given
 
 
-def _rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
+def read_rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
     urls = column_names(source.url_column, URL_COLUMNS)
     captions = column_names(source.caption_column, CAPTION_COLUMNS)
     fall_back = isinstance(source.caption_column, tuple) or isinstance(source.url_column, tuple)
@@ -247,8 +250,8 @@ def _rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:
     subset.require_found(source.path)
 
 
-def _expected(source: UrlsSource, row: Row) -> str | None:
-    """The hash that the list gives for the bytes. Raises SourceError when the column is not there."""
+def read_expected_hash(source: UrlsSource, row: Row) -> str | None:
+    """The hash in the list that the bytes must have. Raises SourceError if the column is missing."""
     if source.sha256_column is None:
         return None
     if source.sha256_column not in row.columns:
@@ -259,12 +262,12 @@ def _expected(source: UrlsSource, row: Row) -> str | None:
     return str(row.columns[source.sha256_column]).strip().lower()
 
 
-def _urls(block: list[Planned]) -> list[str]:
+def list_urls(block: list[PlannedRow]) -> list[str]:
     return [plan.url for plan in block if plan.url is not None]
 
 
-def _total(source: UrlsSource, paths: list[Path]) -> int | None:
-    """How many rows there will be, where the lists tell."""
+def count_total(source: UrlsSource, paths: list[Path]) -> int | None:
+    """The number of rows, if the lists tell it without being read."""
     counts = [count_rows(path) for path in paths]
     known = sum(count for count in counts if count is not None)
     if None in counts or source.uids is not None:
@@ -272,8 +275,8 @@ def _total(source: UrlsSource, paths: list[Path]) -> int | None:
     return known if source.limit is None else min(known, source.limit)
 
 
-def _with(plan: Planned, download: Download) -> Pair:
-    """The pair with what was downloaded for it."""
+def apply_download(plan: PlannedRow, download: Download) -> Pair:
+    """The pair with its downloaded bytes and evidence."""
     evidence = {
         name: plain_source(value) if isinstance(value, str) else value
         for name, value in download.evidence.items()

@@ -1,14 +1,13 @@
-"""The downloading process: img2dataset behind the guard, one block of URLs at a time.
+"""The worker process of downloads: img2dataset behind the guard, a block of URLs at a time.
 
     python -m stylear.curate.fetch.worker        (started by `fetch.download`; speaks JSON lines)
 
 stdin: one line of settings, then one line a block: {"directory": ..., "urls": [...]}. stdout: one line
 a finished block: {"done": directory} or {"failed": directory, "error": ...}, and before it, twice a second,
-how many more of its URLs were tried: {"progress": directory, "count": ...}. It is a process of its own
-because img2dataset prints, patches and reads globals, and because the opener of urllib is one of them.
-A block is downloaded into a folder of another name that is renamed when everything is written, so a
-folder with the final name is whole; every image has its hash beside it. When stdin ends, the parent
-is gone and so is this process.
+how many more of its URLs were tried: {"progress": directory, "count": ...}. It is a separate process
+because img2dataset prints and changes globals, the opener of urllib among them. A block is downloaded into a
+temporary folder that is renamed once everything is written, so a folder with the final name is complete; the
+hash of every image is stored with it. The process exits when stdin ends, that is when its parent does.
 """
 
 from __future__ import annotations
@@ -39,11 +38,10 @@ _serial = itertools.count()
 
 
 def main() -> None:
-    """Download the blocks that stdin asks for until it ends."""
-
+    """Download the blocks requested on stdin until it ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever img2dataset prints goes to the log
-    # Ctrl-C is for the parent, which ends this process
+    # the parent handles Ctrl-C and ends this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = json.loads(sys.stdin.readline())
     limits = Limits(**{**settings["limits"], "allow_networks": tuple(settings["allow_networks"])})
@@ -52,18 +50,18 @@ def main() -> None:
     lock = threading.Lock()
     with ThreadPoolExecutor(BLOCKS_AT_ONCE) as pool:
         for line in sys.stdin:
-            pool.submit(answer, json.loads(line), opener, settings, answers, lock)
+            pool.submit(run_block, json.loads(line), opener, settings, answers, lock)
         os._exit(0)
 
 
-def answer(
+def run_block(
     block: dict[str, Any],
     opener: GuardedOpener,
     settings: dict[str, Any],
     answers: TextIO,
     lock: threading.Lock,
 ) -> None:
-    """Download one block and say so."""
+    """Download one block and report the outcome."""
     directory = Path(block["directory"])
     progress = Progress(str(directory), answers, lock)
     try:
@@ -74,27 +72,27 @@ def answer(
         reply: dict[str, Any] = {"done": str(directory)}
     except OSError as error:
         reply = {"failed": str(directory), "error": str(error), "errno": error.errno}
-    except Exception as error:  # told to the parent, which stops with it
+    except Exception as error:  # reported to the parent, which raises it
         reply = {"failed": str(directory), "error": f"{type(error).__name__}: {error}"}
     with lock:
         print(json.dumps(reply), file=answers, flush=True)
 
 
 class Progress:
-    """Counts the URLs of a block that were tried, and tells the parent now and then."""
+    """Counts the tried URLs of a block and reports them to the parent at intervals."""
 
     def __init__(self, directory: str, answers: TextIO, lock: threading.Lock) -> None:
         self._directory, self._answers, self._lock = directory, answers, lock
         self._count, self._sent_at = 0, time.monotonic()
 
     def advance(self) -> None:
-        """One more URL was tried."""
+        """Count one tried URL."""
         self._count += 1
         if time.monotonic() - self._sent_at >= PROGRESS_S:
             self.send()
 
     def send(self) -> None:
-        """Tell what was not told yet."""
+        """Report what has not been reported yet."""
         message = {"progress": self._directory, "count": self._count}
         with self._lock:
             print(json.dumps(message), file=self._answers, flush=True)
@@ -117,7 +115,9 @@ def download_block(
     part = directory.with_name(f"{directory.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    asked = [f"{url}#{next(_serial)}" for url in urls]  # tells the evidence of equal URLs apart
+    asked = [
+        f"{url}#{next(_serial)}" for url in urls
+    ]  # so that equal URLs have evidence of their own
     table = pa.table({"row": list(range(len(urls))), "url": asked})
     listing = part / "urls.feather"
     with pa.ipc.new_file(str(listing), table.schema) as writer:
@@ -150,7 +150,7 @@ def download_block(
 
 
 class BlockWriter:
-    """What img2dataset hands its samples to: bytes into one file, a row each into another."""
+    """The sample writer for img2dataset: image bytes go into one file, rows into another."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class BlockWriter:
         self._images = (self._folder / IMAGES).open("wb", buffering=1 << 20)
 
     def write(self, image: bytes | None, key: str, caption: None, meta: dict[str, Any]) -> None:
-        """One sample."""
+        """Write one sample."""
         row = {"row": meta["row"], "error": meta["error_message"]}
         if image is not None:
             self._images.write(image)
@@ -181,7 +181,7 @@ class BlockWriter:
         self._progress.advance()
 
     def close(self) -> None:
-        """Everything is there."""
+        """Finish the files of the block."""
         self._images.close()
         text = json.dumps(sorted(self._rows, key=lambda row: int(row["row"])))
         (self._folder / ROWS).write_text(text, "utf-8")

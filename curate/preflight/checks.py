@@ -1,4 +1,4 @@
-"""Checks: the output folder, every source, reference, prompt file, model and device, and the disk."""
+"""Checks of everything that a run needs: output folder, sources, references, prompts, models, disk."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Check:
 def check_recipe(
     build: Build, stages: Collection[str] = STAGES, redo: str | None = None
 ) -> list[Check]:
-    """Every check for what the stages still have to do; nothing is written or downloaded.
+    """Run all checks for the work that is left; nothing is written or downloaded.
 
-    `redo`: the first stage that is made again from nothing. A stage that is finished needs no inputs.
+    `redo` is the first stage to rebuild from scratch. A finished stage needs no inputs.
     """
     todo = unfinished_stages(build, stages, redo)
     found = [attempt("--out", lambda: check_output(build.corpus))]
@@ -79,7 +79,7 @@ def require_checks(checks: Sequence[Check]) -> None:
 
 
 def unfinished_stages(build: Build, stages: Collection[str], redo: str | None) -> list[str]:
-    """Those of the stages that still have work, by the ledger."""
+    """The stages that still have work to do, according to the ledger."""
     again = STAGES[STAGES.index(redo) :] if redo in STAGES else ()
     return [
         stage
@@ -89,7 +89,7 @@ def unfinished_stages(build: Build, stages: Collection[str], redo: str | None) -
 
 
 def attempt(key: str, check: Callable[[], Check]) -> Check:
-    """The check, or one that failed with the error that it raised."""
+    """The result of a check, or a failed check with the error that it raised."""
     try:
         return check()
     except StylearError as error:
@@ -100,13 +100,13 @@ def attempt(key: str, check: Callable[[], Check]) -> Check:
 
 
 def check_output(corpus: Path) -> Check:
-    """The place of the corpus. Raises UsageError when something else lies there."""
+    """The output folder. Raises UsageError if it holds something else."""
     require_output_folder(corpus)
     return Check("--out", "a corpus" if (corpus / LEDGER).is_dir() else "new")
 
 
 def require_output_folder(corpus: Path) -> None:
-    """Raise UsageError when `corpus` is a file, or a folder that holds something else."""
+    """Raise UsageError if `corpus` is a file, or a folder that holds something else."""
     if corpus.is_file():
         raise UsageError(
             f"{corpus}: expected a folder for the corpus, found a file",
@@ -122,14 +122,14 @@ def require_output_folder(corpus: Path) -> None:
 
 
 def check_sources(build: Build) -> Iterator[Check]:
-    """One check for each source."""
+    """One check per source."""
     for number, source in enumerate(build.recipe.raw):
         key = f"raw.{number} ({source.type})"
         yield attempt(key, partial(describe_source, key, source, build))
 
 
 def describe_source(key: str, source: Any, build: Build) -> Check:
-    """What a source holds. Raises what fetching it would raise."""
+    """How much a source holds. Raises the same errors as fetching it."""
     try:
         size = check_source(source, build.recipe)
     except SourceEmpty as error:
@@ -147,7 +147,7 @@ def describe_source(key: str, source: Any, build: Build) -> Check:
 
 
 def check_references(recipe: Recipe) -> Iterator[Check]:
-    """One check for each source of references, and one for all of them together."""
+    """One check per source of references, and one for all of them together."""
     failed = False
     for number, source in enumerate(recipe.references):
         key = f"references.{number} ({source.type})"
@@ -159,7 +159,7 @@ def check_references(recipe: Recipe) -> Iterator[Check]:
 
 
 def count_references(key: str, number: int, source: Any) -> Check:
-    """How many images a source of references has; each is read. Raises RecipeError and SourceError."""
+    """Read and count the images of a source of references. Raises RecipeError and SourceError."""
     paths = reference_paths(number, source)
     for path in paths:
         read_reference(path)
@@ -167,7 +167,7 @@ def count_references(key: str, number: int, source: Any) -> Check:
 
 
 def describe_references(recipe: Recipe) -> Check:
-    """The references together, and as the scorers need them. Raises RecipeError and SourceError."""
+    """All references together, as the scorers need them. Raises RecipeError and SourceError."""
     references = load_references(recipe)
     for spec in recipe.score:
         if spec.type == "leakage":  # it needs to know what each reference shows
@@ -180,7 +180,7 @@ def describe_references(recipe: Recipe) -> Check:
 
 
 def check_prompts(recipe: Recipe) -> list[Check]:
-    """The files of prompts and words."""
+    """The prompt file, or the templates and their word files."""
     spec = recipe.synthesize
     if spec.prompts is None and not spec.templates:
         return []
@@ -197,7 +197,7 @@ def describe_prompts(key: str, recipe: Recipe) -> Check:
 
 
 def check_models(build: Build, stages: Collection[str]) -> Iterator[Check]:
-    """Every model that the stages read, and every device that the recipe names."""
+    """One check per model that the stages load, and per device that the recipe names."""
     for model in required_models(build.recipe, stages):
         yield attempt(model.key, partial(describe_model, model))
     if build.engine.name == LOCAL.name:  # on a cluster the workers' machines decide
@@ -206,12 +206,12 @@ def check_models(build: Build, stages: Collection[str]) -> Iterator[Check]:
 
 
 def describe_model(model: RequiredModel) -> Check:
-    """Where a model lies. Raises WeightsError when it is missing or incomplete."""
+    """The path of a model. Raises WeightsError if it is missing or incomplete."""
     return Check(model.key, check_model_files(model))
 
 
 def required_devices(recipe: Recipe, stages: Collection[str]) -> list[tuple[str, str]]:
-    """Key and name of the devices that the recipe names; a CPU is always there."""
+    """The keys and names of the devices that the recipe names, except the CPU."""
     found = [
         (f"score.{spec.name}.device", spec.device)
         for spec in recipe.score
@@ -224,16 +224,16 @@ def required_devices(recipe: Recipe, stages: Collection[str]) -> list[tuple[str,
 
 
 def check_device(key: str, device: str) -> Check:
-    """A device of this machine. Raises UsageError when it has none of that name."""
+    """A device of this machine. Raises UsageError if it does not exist."""
     from stylear.device import pick_device
 
     return Check(key, pick_device(device, key))
 
 
 def check_disk(corpus: Path, needed_bytes: int | None) -> Check:
-    """The free space at the output, against what a corpus needs at least.
+    """Compare the free disk space at the output with what the corpus needs at least.
 
-    Raises StorageError when that is more than there is.
+    Raises StorageError if the space is too small.
     """
     if in_store(corpus):
         return Check("disk", "an object store; its free space is not known")

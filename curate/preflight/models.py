@@ -1,4 +1,4 @@
-"""Models that a recipe names: whether each is there, and whether all of its files are."""
+"""The models that a recipe names: whether each exists and is complete."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 from stylear.curate.recipe.synthesizers import backend_settings
 from stylear.errors import WeightsError
-from stylear.weights.files import read_json
+from stylear.weights.files import read_json, read_weight_map
+from stylear.weights.formats import recognise_format, require_weights
 from stylear.weights.names import resolve
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
 ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-POINTER = b"version https://git-lfs"  # what git-lfs leaves where a file was not downloaded
+NOT_ARRIVED = (
+    "empty",
+    "zeros",
+    "git-lfs pointer",
+    "html",
+)  # what is found where a download is missing
 
 
 @dataclass(frozen=True, slots=True)
 class RequiredModel:
-    """A model that a stage reads: its keys in the recipe, and its name or path."""
+    """A model that a stage loads: its keys in the recipe, and its name or path."""
 
     key: str  # several are joined by commas
     name: str
 
 
 def required_models(recipe: Recipe, stages: Collection[str]) -> list[RequiredModel]:
-    """The models that the stages read, in the order of the recipe, each once."""
+    """The models that the stages load, each once, in the order of the recipe."""
     keys: dict[str, list[str]] = {}
     for model in named_models(recipe, stages):
         keys.setdefault(model.name, []).append(model.key)
@@ -59,12 +65,13 @@ def scorer_models(spec: Any) -> Iterator[RequiredModel]:
 
 
 def check_model_files(model: RequiredModel) -> str:
-    """Where a model lies. Raises WeightsError when it is missing or one of its files is."""
+    """The path of a model. Raises WeightsError if it or one of its files is missing."""
     try:
         path = find_model(model.name)
-        weights = [path] if path.is_file() else list_weights(path)
-        for file in weights:
-            check_weights_file(file)
+        if path.is_file():
+            require_weights(path)
+        else:
+            check_directory(path)
     except WeightsError as error:
         raise WeightsError(f"{model.key}: {error.message}", hint=error.hint) from error
     return str(path)
@@ -79,31 +86,29 @@ def find_model(name: str) -> Path:
     return resolve(name)
 
 
-def list_weights(folder: Path) -> list[Path]:
-    """The files with weights below a model's directory. Raises WeightsError when a named one is missing."""
-    found = [
+def check_directory(folder: Path) -> None:
+    """Raise WeightsError if a model's directory lacks a file, or has one that was not downloaded."""
+    files = [
         path for path in sorted(folder.rglob("*")) if path.suffix in ENDINGS and path.is_file()
     ]
-    if not found:
+    if not files:
         raise WeightsError(
             f"{folder}: expected files with weights ({', '.join(ENDINGS)}), found none",
             hint="check that the path is a complete model directory",
         )
     for index in sorted(folder.rglob("*.index.json")):
-        named = read_json(index).get("weight_map")
-        for part in sorted(set(named.values())) if isinstance(named, dict) else ():
-            if not (index.parent / str(part)).is_file():
-                raise WeightsError(
-                    f"{index.parent / str(part)}: {index.name} names this file, found nothing",
-                    hint="copy the missing file into the model's directory",
-                )
+        read_weight_map(index)
     if (folder / "model_index.json").is_file():
         require_components(folder)
-    return found
+    for file in files:
+        if (found := recognise_format(file)).kind in NOT_ARRIVED:
+            raise WeightsError(
+                f"{file}: expected weights, found {found.description}", hint=found.remedy
+            )
 
 
 def require_components(folder: Path) -> None:
-    """Raise WeightsError when a pipeline's directory lacks one of its parts."""
+    """Raise WeightsError if a pipeline's directory lacks one of its parts."""
     for name, value in read_json(folder / "model_index.json").items():
         named = isinstance(value, list) and len(value) == 2 and None not in value
         if named and not (folder / name).is_dir():
@@ -111,16 +116,3 @@ def require_components(folder: Path) -> None:
                 f"{folder / name}: model_index.json names this part, found nothing",
                 hint="copy the missing part into the pipeline's directory",
             )
-
-
-def check_weights_file(path: Path) -> None:
-    """Raise WeightsError for a file that holds no weights: empty, or a pointer of git-lfs."""
-    with path.open("rb") as file:
-        start = file.read(len(POINTER))
-    if not start:
-        raise WeightsError(f"{path}: expected weights, found an empty file", hint="copy it again")
-    if start == POINTER:
-        raise WeightsError(
-            f"{path}: expected weights, found a pointer of git-lfs",
-            hint="run `git lfs pull` where the model was cloned, or download the file itself",
-        )

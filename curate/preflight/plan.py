@@ -1,4 +1,4 @@
-"""The plan of a run: what each stage would do, how much, how large and how long, as far as that is known."""
+"""The plan of a run: for each stage the number of pairs, their size, the time, and what would be done."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.corpus.layout import CHEAP, STAGES
+from stylear.curate.corpus.layout import CHEAP, PLAN_STAGE, STAGES
 from stylear.curate.corpus.ledger import ALL, Entry, StageInputs, stage_family
 from stylear.curate.preflight.checks import Check, human_bytes
 from stylear.curate.preflight.rates import find_rate
@@ -24,12 +24,12 @@ SAMPLE_BYTES = 4096  # headers, caption, JSON and table row of a sample (ours)
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """What a run would do in one stage; None where it is not known."""
+    """What a run would do in one stage; None if a number is not known."""
 
     stage: str
-    committed: int  # units that are there
-    pairs: int | None  # that the stage handles in all
-    new_pairs: int | None  # that are still to be made
+    committed: int  # units of earlier runs
+    pairs: int | None  # that the stage handles in total
+    new_pairs: int | None  # that are still missing
     bytes: int | None  # that they add to the corpus
     seconds: float | None
     rate_from: str | None
@@ -60,7 +60,7 @@ def plan_stages(
     made: Mapping[str, StageInputs],
     redo: str | None = None,
 ) -> list[StagePlan]:
-    """One row for each stage. `made` has how each expensive stage with output would be made now."""
+    """One plan per stage. `made` has the present inputs of each expensive stage that has output."""
     again = STAGES[STAGES.index(redo) :] if redo in STAGES else ()
     changed = find_changes(build, made)
     counts = estimate_pairs(build, checks, again)
@@ -73,7 +73,7 @@ def plan_stages(
 def plan_stage(
     build: Build, stage: str, pairs: int | None, changed: SettingsChanged | None, *, again: bool
 ) -> StagePlan:
-    """The row of one stage."""
+    """The plan of one stage."""
     units = committed_units(build, stage)
     done = 0 if again else sum(entry.rows_in for entry in units)
     if stage == "score" and units:  # an entry for each scorer and shard
@@ -111,30 +111,33 @@ def describe_next(
     *,
     again: bool,
 ) -> str:
-    """What a run would do with what is there of a stage."""
+    """What a run would do with the existing output of a stage."""
     if again or not units:
-        return "make"
+        return "build"
     if changed is not None:
         return f"stop: {changed.message}"
     if stage in CHEAP:
         return "redo if its settings or inputs changed"
-    return "keep" if left == 0 else "continue"
+    if left == 0:
+        return "keep; what is new in the sources is added" if stage == "fetch" else "keep"
+    return "continue"
 
 
 def committed_units(build: Build, stage: str) -> list[Entry]:
-    """The committed units of a stage; of a stage that does a whole corpus at once, that one."""
+    """The committed units of a stage; a stage without shards has one unit."""
     names = [name for name in build.ledger.stages() if stage_family(name) == stage]
+    names = [name for name in names if name != PLAN_STAGE]
     entries = [entry for name in names for entry in build.ledger.entries(name)]
     return [entry for entry in entries if entry.unit != ALL] or entries
 
 
 def is_finished(build: Build, stage: str) -> bool:
-    """Whether a stage has all of its units."""
+    """Whether a stage has been finished."""
     return build.ledger.entry(stage, ALL) is not None
 
 
 def find_changes(build: Build, made: Mapping[str, StageInputs]) -> dict[str, SettingsChanged]:
-    """The stages whose output was made by other settings, with the error that says which."""
+    """The stages whose output was made with other settings, with the error that a run would raise."""
     found: dict[str, SettingsChanged] = {}
     for stage, inputs in made.items():
         try:
@@ -147,7 +150,7 @@ def find_changes(build: Build, made: Mapping[str, StageInputs]) -> dict[str, Set
 def estimate_pairs(
     build: Build, checks: Sequence[Check], again: Sequence[str] = ()
 ) -> dict[str, int | None]:
-    """How many pairs each stage handles: exact where a stage is committed, else from its inputs."""
+    """The number of pairs of each stage: exact if it is finished, else estimated from its inputs."""
     recipe = build.recipe
     fetched = build.ledger.entry("fetch", ALL) if "fetch" not in again else None
     raw = fetched.rows_in if fetched is not None else sum_pairs(checks)
@@ -163,14 +166,14 @@ def estimate_pairs(
 
 
 def sum_pairs(checks: Sequence[Check]) -> int | None:
-    """The pairs of all sources; None when one of them is not known."""
+    """The total of all sources; None if one of them is unknown."""
     sources = [check for check in checks if check.key.startswith("raw.")]
     known = [check.pairs for check in sources if check.pairs is not None]
     return sum(known) if sources and len(known) == len(sources) else None
 
 
 def estimate_images(recipe: Recipe, contents: int | None, checks: Sequence[Check]) -> int | None:
-    """How many images the recipe asks for at most; None when its contents or references are not known."""
+    """The maximum number of images to synthesize; None if contents or references are unknown."""
     if not recipe.references:
         return 0
     spec = recipe.synthesize
@@ -180,7 +183,7 @@ def estimate_images(recipe: Recipe, contents: int | None, checks: Sequence[Check
         contents = spec.contents if contents is None else min(contents, spec.contents)
     try:
         references = load_references(recipe)
-    except StylearError:  # one of the problems that the checks name
+    except StylearError:  # the checks report it
         return None
     if contents is None:
         return None
@@ -193,7 +196,7 @@ def estimate_images(recipe: Recipe, contents: int | None, checks: Sequence[Check
 
 
 def estimate_bytes(build: Build, stage: str, pairs: int | None) -> int | None:
-    """How many bytes so many more pairs of a stage add to the corpus; for mix and pairs at most."""
+    """The bytes that this many more pairs of a stage add to the corpus; for mix and pairs at most."""
     if pairs is None:
         return None
     image = image_bytes(build)
@@ -209,7 +212,7 @@ def estimate_bytes(build: Build, stage: str, pairs: int | None) -> int | None:
 
 
 def image_bytes(build: Build) -> float:
-    """Bytes of a stored image: as fetched so far, else what photos of that size and format take."""
+    """Average bytes of a stored image: of those fetched so far, else typical ones for its size and format."""
     committed = [entry for entry in build.ledger.entries("fetch") if entry.unit != ALL]
     kept = sum(entry.kept for entry in committed)
     if kept:
@@ -220,7 +223,7 @@ def image_bytes(build: Build) -> float:
 
 
 def needed_bytes(plans: Sequence[StagePlan]) -> int | None:
-    """What a run writes at least: the images of raw/ and stylized/; None when that is not known."""
+    """The minimum that a run writes, the images of raw/ and stylized/; None if it is unknown."""
     sizes = [plan.bytes for plan in plans if plan.stage in ("fetch", "synthesize")]
     known = [size for size in sizes if size is not None]
     return sum(known) if known else None

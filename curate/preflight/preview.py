@@ -1,4 +1,4 @@
-"""What a run would do: checks and plan together, for a dry run and for the start of a real one."""
+"""Checks and plan together, for a dry run and before a real one."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from stylear.errors import StylearError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run needs, and what it would do."""
+    """The checks and the plan of a run."""
 
     checks: tuple[Check, ...]
     stages: tuple[StagePlan, ...]
 
     @property
     def problems(self) -> list[StylearError]:
-        """Why the run would stop before it began; empty when it can begin."""
+        """The errors of failed checks; empty if the run can start."""
         return [check.error for check in self.checks if check.error is not None]
 
     def tables(self) -> list[list[dict[str, Any]]]:
-        """The checks and the plan, for a reader."""
+        """The checks and the plan as two tables."""
         return [[check.row() for check in self.checks], [plan.row() for plan in self.stages]]
 
     def summary(self) -> dict[str, Any]:
@@ -60,13 +60,13 @@ def preview_run(
     engine: Engine = LOCAL,
     allow_empty: bool = False,
 ) -> Preview:
-    """Check everything that `run` would need, and plan what it would do; nothing is changed.
+    """Check everything that a run needs, and plan what it would do; nothing is changed.
 
-    Raises UsageError for a stage that does not exist and for an output folder that holds something else.
+    Raises UsageError for an unknown stage and for an output folder that holds something else.
     """
     require_output_folder(corpus)
     require_stage(redo)
-    build = Build(corpus, recipe, workers, engine, allow_empty)
+    build = Build(corpus, recipe, workers, engine, allow_empty).with_snapshot()
     checks = check_recipe(build, STAGES, redo)
     try:
         made = expensive_inputs(recipe, build.ledger)
@@ -78,11 +78,12 @@ def preview_run(
 
 
 def check_inputs(build: Build, stages: Sequence[str], redo: str | None) -> list[Check]:
-    """Check everything that the stages will need before they begin.
+    """Check everything that the stages need before they start.
 
-    Raises the error of what is missing, or SeveralErrors with all of them.
+    Raises the error of the failed check, or SeveralErrors if there are several.
     """
     require_stage(redo)
+    build = build.with_snapshot()
     checks = check_recipe(build, stages, redo)
     plans = plan_stages(build, checks, {}, redo)
     needed = needed_bytes([plan for plan in plans if plan.stage in stages])
@@ -93,22 +94,22 @@ def check_inputs(build: Build, stages: Sequence[str], redo: str | None) -> list[
 
 
 def require_stage(redo: str | None) -> None:
-    """Raise UsageError for a --redo that names no stage."""
+    """Raise UsageError if --redo does not name a stage."""
     if redo is not None and redo not in STAGES:
         raise UsageError(
             f"--redo: expected one of {', '.join(STAGES)}, found {redo!r}",
-            hint="give the first stage that is to be made again",
+            hint="give the first stage to rebuild",
         )
 
 
 def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
-    """How each expensive stage that has output would be made now."""
+    """The present inputs of each expensive stage that has output."""
     found: dict[str, StageInputs] = {}
     stages = ledger.stages()
     if "fetch" in stages:
         from stylear.curate.fetch import step as fetch
 
-        found["fetch"] = fetch.fetch_inputs(recipe)
+        found["fetch"] = fetch.fetch_inputs(recipe, ledger)
     if "synthesize" in stages and recipe.references:
         from stylear.curate.synthesize import step as synthesize
 

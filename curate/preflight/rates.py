@@ -1,6 +1,6 @@
-"""Rates: how many pairs a second each stage manages, measured by earlier runs on this machine.
+"""Rates of the stages in pairs per second, as measured by earlier runs on this machine.
 
-They lie in the user's cache, since a corpus must have the same bytes however fast it was built.
+They are kept in the user's cache, because the bytes of a corpus must not depend on how fast it was built.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIN_S = 1.0  # what took less time was mostly starting up (ours)
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Pairs a second, and who measured it."""
+    """A rate, and where it was measured."""
 
     pairs_per_s: float
     measured_by: str
@@ -43,7 +43,7 @@ def rates_path() -> Path:
 
 
 def find_rate(stage: str, build: Build) -> Rate | None:
-    """The rate of a stage with these settings; None when nobody has measured it."""
+    """The rate of a stage with these settings; None if it was never measured."""
     found = read_rates().get(rate_key(stage, build))
     if found is not None:
         return Rate(found, HERE)
@@ -51,7 +51,7 @@ def find_rate(stage: str, build: Build) -> Rate | None:
 
 
 def record_rate(stage: str, build: Build, pairs: int, seconds: float) -> None:
-    """Remember how fast a stage was. A cache that cannot be written is left as it is."""
+    """Store the rate of a stage. A cache that cannot be written is ignored."""
     if pairs < 1 or seconds < MIN_S:
         return
     rates = read_rates() | {rate_key(stage, build): pairs / seconds}
@@ -63,7 +63,7 @@ def record_rate(stage: str, build: Build, pairs: int, seconds: float) -> None:
 
 
 def read_rates() -> dict[str, float]:
-    """The rates by key; none where the file is missing or damaged."""
+    """The rates by key; empty if the file is missing or damaged."""
     try:
         found = json.loads(rates_path().read_text("utf-8"))
         return {str(key): float(rate) for key, rate in found.items() if float(rate) > 0}
@@ -72,23 +72,23 @@ def read_rates() -> dict[str, float]:
 
 
 def rate_key(stage: str, build: Build) -> str:
-    """What decides how fast a stage is: its settings, the size of images, the engine and its workers."""
+    """What the rate of a stage depends on: its settings, the image size, the engine and its workers."""
     recipe = build.recipe
     parts = [stage, f"{recipe.image.size}px", f"{build.engine.name} {build.workers or 'all'}"]
     return " | ".join([*parts, *stage_settings(stage, recipe)])
 
 
 def stage_settings(stage: str, recipe: Recipe) -> list[str]:
-    """The settings that decide how fast a stage is, as short texts without any path."""
+    """The settings that affect the rate of a stage, as short texts without paths."""
     match stage:
         case "fetch":
             return sorted({source.type for source in recipe.raw})
         case "synthesize":
             values = recipe.synthesize.settings
             names = ("size", "steps", "levels", "device", "dtype", "batch_size", "offload")
-            told = [f"{name} {values[name]}" for name in names if name in values]
+            named = [f"{name} {values[name]}" for name in names if name in values]
             models = [Path(str(values[n])).name for n in ("model", "lora") if values.get(n)]
-            return [recipe.synthesize.backend, *told, *models]
+            return [recipe.synthesize.backend, *named, *models]
         case "score":
             return sorted(
                 f"{spec.type} {Path(str(getattr(spec, 'model', ''))).name}".strip()

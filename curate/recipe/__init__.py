@@ -1,7 +1,13 @@
 """The recipe: the YAML that says what corpus to build, checked, with every default spelled out."""
 
 from stylear.curate.recipe.load import check_recipe, load_recipe
-from stylear.curate.recipe.recipe import SCHEMA, Recipe, dump_recipe, recipe_schema, with_downloads
+from stylear.curate.recipe.recipe import (
+    SCHEMA,
+    Recipe,
+    dump_recipe,
+    override_downloads,
+    recipe_schema,
+)
 from stylear.curate.recipe.rules import FilterSettings, Threshold
 from stylear.curate.recipe.scores import ClipImageScore, ClipTextScore, PhashScore, TextureScore
 from stylear.curate.recipe.sources import (
@@ -29,6 +35,6 @@ __all__ = [
     "check_recipe",
     "dump_recipe",
     "load_recipe",
+    "override_downloads",
     "recipe_schema",
-    "with_downloads",
 ]

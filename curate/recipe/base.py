@@ -1,4 +1,4 @@
-"""What every part of a recipe is: checked, frozen, unknown keys refused, its paths replaceable."""
+"""The base of all parts of a recipe: frozen, checked, unknown keys refused, paths rewritable."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
 class PathRule(Protocol):
-    """How `Settings.map_paths` rewrites what names files."""
+    """How `Settings.map_paths` rewrites paths and names of models."""
 
-    def path(self, path: Path | str) -> Path:
+    def map_path(self, path: Path | str) -> Path:
         """Rewrite a value that is a path."""
         ...
 
-    def name(self, name: str) -> str:
-        """Rewrite a value that is a path or the name of a model."""
+    def map_name(self, name: str) -> str:
+        """Rewrite a value that is either a path or the name of a model."""
         ...
 
 
@@ -30,45 +30,57 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     def map_paths(self, rule: PathRule) -> Self:
-        """The same settings with every path rewritten by `rule`; override where there are paths."""
+        """The same settings with every path rewritten by `rule`; parts with paths override this."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class AbsolutePaths:
-    """Relative paths start at `base`. A model's name is a path where a file of that name exists."""
+    """Makes relative paths absolute below `base`. A model's name is a path if such a file exists."""
 
     base: Path
 
-    def path(self, path: Path | str) -> Path:
+    def map_path(self, path: Path | str) -> Path:
         path, base = Path(path).expanduser(), self.base
         while path.parts[:1] == ("..",):  # links are kept as they are, so `resolve` is not used
             path, base = Path(*path.parts[1:]), base.parent
         return base / path
 
-    def name(self, name: str) -> str:
-        return str(self.path(name)) if (self.base / name).exists() else name
+    def map_name(self, name: str) -> str:
+        return str(self.map_path(name)) if (self.base / name).exists() else name
 
 
 @dataclass(frozen=True, slots=True)
 class RelativePaths:
-    """Absolute paths as seen from `base`: the inverse of `AbsolutePaths`."""
+    """Makes absolute paths relative to `base`: the inverse of `AbsolutePaths`."""
 
     base: Path
 
-    def path(self, path: Path | str) -> Path:
+    def map_path(self, path: Path | str) -> Path:
         return Path(os.path.relpath(path, self.base)) if Path(path).is_absolute() else Path(path)
 
-    def name(self, name: str) -> str:
-        return self.path(name).as_posix() if Path(name).is_absolute() else name
+    def map_name(self, name: str) -> str:
+        return self.map_path(name).as_posix() if Path(name).is_absolute() else name
+
+
+def name_path(path: Path | str, base: Path | None) -> str:
+    """The last part of a path: what stays the same when files move.
+
+    The folder of the recipe itself (`base`) and those above it are `.`: their names are the user's affair.
+    """
+    if base is not None and Path(path) in (base, *base.parents):
+        return "."
+    return Path(path).name
 
 
 @dataclass(frozen=True, slots=True)
 class PathNames:
-    """Only the last part of each path: what stays the same when files move."""
+    """Keeps only the last part of each path, which stays the same when files are moved."""
 
-    def path(self, path: Path | str) -> Path:
-        return Path(Path(path).name)
+    base: Path | None = None
 
-    def name(self, name: str) -> str:
+    def map_path(self, path: Path | str) -> Path:
+        return Path(name_path(path, self.base))
+
+    def map_name(self, name: str) -> str:
         return Path(name).name if Path(name).is_absolute() else name

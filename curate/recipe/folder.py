@@ -1,8 +1,8 @@
-"""Where the relative paths of a recipe start: its own folder, or for a corpus's copy the original's folder.
+"""The base folder of a recipe's relative paths: its own folder, or the original's for a corpus's copy.
 
-A corpus holds its recipe with relative paths, so that the same inputs give the same bytes anywhere. A note
-beside it says where they start, twice: as seen from the corpus, for a corpus that is moved together with its
-inputs, and as an absolute path, for one that is moved alone.
+A corpus stores its recipe with relative paths, so that the same inputs give the same bytes anywhere. A note
+beside it records their base folder twice: relative to the corpus, for a corpus that is moved together with
+its inputs, and as an absolute path, for one that is moved alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stylear.curate.recipe.recipe import Recipe
 
 
 def possible_bases(path: Path) -> list[Path]:
-    """The folders where the paths of the recipe at `path` may start, the likeliest first."""
+    """The possible base folders of the recipe at `path`, most likely first."""
     own = Path.cwd() if in_store(path) else path.resolve().parent
     note = path.parent / RECIPE_FOLDER
     if path.name != RECIPE or not note.is_file():
@@ -34,7 +34,7 @@ def possible_bases(path: Path) -> list[Path]:
 
 
 def write_recipe_folder(corpus: Path, recipe: Recipe) -> None:
-    """Note beside a corpus's recipe where its relative paths start."""
+    """Write the note with the base folder beside a corpus's recipe."""
     if recipe.base is None:
         return
     relative = None if in_store(corpus) else os.path.relpath(recipe.base, corpus.resolve())
@@ -45,7 +45,7 @@ def write_recipe_folder(corpus: Path, recipe: Recipe) -> None:
 
 
 def missing_paths(recipe: Recipe) -> list[Path]:
-    """The files and folders that a recipe names and that do not exist."""
+    """The files and folders that a recipe names but that do not exist."""
     rule = MissingPaths()
     recipe.map_paths(rule)
     return rule.missing
@@ -53,19 +53,19 @@ def missing_paths(recipe: Recipe) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class MissingPaths:
-    """A rule that changes nothing and collects the paths that do not exist."""
+    """A path rule that changes nothing and collects the paths that do not exist."""
 
     missing: list[Path] = field(default_factory=list)
 
-    def path(self, path: Path | str) -> Path:
+    def map_path(self, path: Path | str) -> Path:
         path = place = Path(path)
-        while has_magic(str(place)) or "{" in place.name:  # a pattern: its folder must exist
+        while has_magic(str(place)) or "{" in place.name:  # of a pattern the folder must exist
             place = place.parent
         if not place.exists():
             self.missing.append(path)
         return path
 
-    def name(self, name: str) -> str:
+    def map_name(self, name: str) -> str:
         if Path(name).is_absolute():
-            self.path(name)
+            self.map_path(name)
         return name

@@ -1,4 +1,4 @@
-"""Reading a recipe: every error names file, line and key, what was expected and what was found."""
+"""Loading recipes: every error names the file, line and key, what was expected and what was found."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stylear.errors import RecipeError
 
 
 def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read and check a recipe; relative paths in it start at its own folder (`possible_bases`).
+    """Load and check a recipe; its relative paths start at its own folder (`possible_bases`).
 
     `overrides` maps dotted keys ("mix.val_fraction", "raw.0.limit") to values. Raises RecipeError
     naming file, line and key, what was expected and what was found.
@@ -29,22 +29,26 @@ def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
     try:
         text = path.read_text("utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = {} if node is None else _lines(node, path)
+        lines = {} if node is None else _line_numbers(node, path)
         data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise RecipeError(
-            f"{path}: expected a recipe (YAML), found: {reason}", hint="check the path"
+            f"{path}: expected a recipe (YAML), found: {reason}",
+            hint="check the path; embedded recipes are demo, house-style and paper",
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
         what = getattr(error, "problem", None) or str(error)
-        raise RecipeError(f"{where}: not valid YAML: {what}") from error
+        raise RecipeError(
+            f"{where}: expected valid YAML, found: {what}",
+            hint="check the indentation and the quotes",
+        ) from error
     if not isinstance(data, dict):
-        raise RecipeError(f"{path}: expected keys such as name and raw, found {_found(data)}")
+        raise RecipeError(f"{path}: expected keys such as name and raw, found {_shorten(data)}")
     for key, value in (overrides or {}).items():
-        _override(data, key, value)
+        _set_key(data, key, value)
     try:
         recipes = [check_recipe(data, base) for base in possible_bases(path)]
         return min(recipes, key=lambda recipe: len(missing_paths(recipe)))
@@ -55,7 +59,7 @@ def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
 
 
 class _KeyProblem(RecipeError):
-    """A RecipeError that still knows its key."""
+    """A RecipeError that knows its key, so that the line can be added."""
 
     def __init__(self, key: str, message: str, hint: str | None) -> None:
         super().__init__(f"{key}: {message}" if key else message, hint=hint)
@@ -63,23 +67,23 @@ class _KeyProblem(RecipeError):
 
 
 def check_recipe(data: Mapping[str, Any], base: Path) -> Recipe:
-    """The recipe in `data`, its relative paths made absolute below `base`. Raises RecipeError."""
+    """The recipe in `data`, with relative paths made absolute below `base`. Raises RecipeError."""
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise _problem(error, data) from error
+        raise _describe_error(error, data) from error
     except RecipeError as error:
         key = error.message.partition(":")[0]
         raise _KeyProblem(key, error.message.removeprefix(f"{key}: "), error.hint) from error
     return recipe.with_base(base)
 
 
-def _problem(error: ValidationError, data: Mapping[str, Any]) -> _KeyProblem:
-    """The first validation error in words."""
+def _describe_error(error: ValidationError, data: Mapping[str, Any]) -> _KeyProblem:
+    """The error that describes the first validation error."""
     found_errors = error.errors(include_url=False)
     first = next((e for e in found_errors if e["type"] == "extra_forbidden"), found_errors[0])
-    key, model = _place(first["loc"], data)
-    kind, found = first["type"], _found(first["input"])
+    key, model = _locate(first["loc"], data)
+    kind, found = first["type"], _shorten(first["input"])
     if kind == "extra_forbidden":
         name = key.rpartition(".")[2]
         known = sorted(model.model_fields) if model is not None else []
@@ -91,17 +95,17 @@ def _problem(error: ValidationError, data: Mapping[str, Any]) -> _KeyProblem:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = first.get("ctx", {})
         given = context.get("tag", "nothing")
-        expected = ", ".join(_tag(member) for member in _MEMBERS[key.partition(".")[0]])
+        expected = ", ".join(_type_name(member) for member in _MEMBERS[key.partition(".")[0]])
         hint = f"{given} is now called {RENAMED[given]}" if given in RENAMED else None
         return _KeyProblem(f"{key}.type", f"expected one of {expected}, found {given}", hint)
-    message = _PLAIN.get(kind, first["msg"].removeprefix("Value error, "))
+    message = _EXPECTATIONS.get(kind, first["msg"].removeprefix("Value error, "))
     if kind == "value_error" and not key:
         return _KeyProblem(message.partition(":")[0], message.partition(": ")[2], None)
     message = message.replace("Input should be", "expected")
     return _KeyProblem(key, f"{message[0].lower()}{message[1:]}, found {found}", None)
 
 
-_PLAIN = {
+_EXPECTATIONS = {
     "model_type": "expected keys and values",
     "dict_type": "expected keys and values",
     "tuple_type": "expected a list",
@@ -114,19 +118,21 @@ _PLAIN = {
 }
 
 
-def _place(loc: tuple[int | str, ...], data: Any) -> tuple[str, type[BaseModel] | None]:
-    """The dotted key of a pydantic location (which also names union members), and the model it is in."""
+def _locate(loc: tuple[int | str, ...], data: Any) -> tuple[str, type[BaseModel] | None]:
+    """The dotted key of a pydantic location, and its model; locations also contain union members."""
     parts: list[str] = []
     model: type[BaseModel] | None = Recipe
     for i, part in enumerate(loc):
         last = i == len(loc) - 1
         if isinstance(part, str) and not last and isinstance(data, Mapping) and part not in data:
-            members = [m for m in _MEMBERS.get(parts[0], ()) if m.__name__ and _tag(m) == part]
+            members = [
+                m for m in _MEMBERS.get(parts[0], ()) if m.__name__ and _type_name(m) == part
+            ]
             model = members[0] if members else model
             continue
         parts.append(str(part))
         if not last and isinstance(part, str) and model is not None and part in model.model_fields:
-            inner = _model_in(model.model_fields[part].annotation)
+            inner = _find_model(model.model_fields[part].annotation)
             model = inner if inner is not None else model
         try:
             data = data[part]
@@ -142,32 +148,32 @@ _MEMBERS: dict[str, tuple[type[BaseModel], ...]] = {
 }
 
 
-def _tag(model: type[BaseModel]) -> str:
+def _type_name(model: type[BaseModel]) -> str:
     return str(get_args(model.model_fields["type"].annotation)[0])
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _find_model(annotation: Any) -> type[BaseModel] | None:
     """The settings class in an annotation such as `X | None` or `tuple[X, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in get_args(annotation):
-        if (found := _model_in(argument)) is not None:
+        if (found := _find_model(argument)) is not None:
             return found
     return None
 
 
-def _found(value: Any) -> str:
-    """A value in words, short."""
+def _shorten(value: Any) -> str:
+    """A value as an error shows it, at most 60 characters."""
     if value is None:
         return "nothing"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _override(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key; the index after a list's last one appends.
+def _set_key(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key; the index after the last one of a list appends.
 
-    Raises RecipeError when a part of the key is in no mapping or list.
+    Raises RecipeError if a part of the key exists in no mapping or list.
     """
     *way, last = key.split(".")
     place: Any = data
@@ -179,23 +185,29 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
         else:
             place[int(last) if isinstance(place, list) else last] = value
     except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise RecipeError(f"{key}: the recipe has no such place to set") from error
+        raise RecipeError(
+            f"{key}: expected a key of the recipe such as mix.val_fraction or raw.0.limit, found none",
+            hint="a list is indexed from 0; `stylear curate init` writes a recipe with every key",
+        ) from error
 
 
-def _lines(node: yaml.Node, path: Path, prefix: str = "") -> dict[str, int]:
-    """Line of every dotted key. Raises RecipeError for a key that stands twice."""
+def _line_numbers(node: yaml.Node, path: Path, prefix: str = "") -> dict[str, int]:
+    """The line of every dotted key. Raises RecipeError for a duplicate key."""
     found: dict[str, int] = {}
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
             if name in seen:
-                raise RecipeError(f"{path}:{line}: {prefix}{name}: the key stands twice")
+                raise RecipeError(
+                    f"{path}:{line}: {prefix}{name}: expected each key once, found it twice",
+                    hint="remove one of the two",
+                )
             seen.add(name)
             found[f"{prefix}{name}"] = line
-            found |= _lines(value, path, f"{prefix}{name}.")
+            found |= _line_numbers(value, path, f"{prefix}{name}.")
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             found[f"{prefix}{i}"] = value.start_mark.line + 1
-            found |= _lines(value, path, f"{prefix}{i}.")
+            found |= _line_numbers(value, path, f"{prefix}{i}.")
     return found

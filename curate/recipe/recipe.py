@@ -1,4 +1,4 @@
-"""A whole recipe: its parts, and that they fit together."""
+"""The whole recipe, and the checks across its parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMA = Path(stylear.__file__).parent / "manifests" / "recipe.schema.json"
 
 
 class Recipe(Settings):
-    """A whole recipe. Paths are absolute once loaded."""
+    """A whole recipe. Its paths are absolute once it is loaded."""
 
     _base: Path | None = PrivateAttr(None)
 
@@ -40,7 +40,7 @@ class Recipe(Settings):
     pairs: PairsSettings = PairsSettings()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Recipe:
+    def _check_cross_references(self) -> Recipe:
         names = [score.name for score in self.score]
         for name in names:
             if names.count(name) > 1:
@@ -49,7 +49,7 @@ class Recipe(Settings):
         asked += [n for n in (self.filter.text_score, self.filter.style_score) if n is not None]
         for name in asked:
             if name not in names:
-                raise ValueError(f"filter: no scorer is called {name!r}{_close(name, names)}")
+                raise ValueError(f"filter: no scorer is called {name!r}{_suggest(name, names)}")
         if self.image.fit == "source" and (self.references or self.score):
             raise ValueError(
                 "image.fit: source stores undecoded images of any size, expected no"
@@ -61,7 +61,7 @@ class Recipe(Settings):
 
     @property
     def base(self) -> Path | None:
-        """The folder where relative paths start; None for a recipe that was made in memory."""
+        """The base folder of relative paths; None for a recipe that was built in memory."""
         return self._base
 
     def map_paths(self, rule: PathRule) -> Self:
@@ -74,18 +74,18 @@ class Recipe(Settings):
         return self.model_copy(update=update)
 
     def with_base(self, base: Path) -> Self:
-        """The same recipe with absolute paths, relative ones starting at `base`."""
+        """The same recipe with its relative paths made absolute below `base`."""
         recipe = self.map_paths(AbsolutePaths(base))
         recipe._base = base
         return recipe
 
 
-def with_downloads(
+def override_downloads(
     recipe: Recipe, min_success: float | None = None, allow_networks: Sequence[str] = ()
 ) -> Recipe:
-    """The recipe with another `min_success` and more networks allowed, for every URL list in it.
+    """The recipe with another `min_success` and more allowed networks, for each of its URL lists.
 
-    Raises UsageError for what is no network.
+    Raises UsageError for an invalid network.
     """
     for network in allow_networks:
         try:
@@ -106,7 +106,7 @@ def with_downloads(
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML with every default spelled out, its paths relative to `recipe.base`.
+    """The recipe as YAML with all defaults filled in and paths relative to `recipe.base`.
 
     Loading it with that base gives the same recipe.
     """
@@ -118,13 +118,13 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def recipe_schema() -> str:
-    """The JSON schema of recipes, as text; `manifests/recipe.schema.json` holds it."""
+    """The JSON schema of recipes as text, the content of `manifests/recipe.schema.json`."""
     schema = Recipe.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def _close(name: str, known: list[str]) -> str:
+def _suggest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, 1)
     if close:
         return f"; did you mean {close[0]}?"

@@ -1,4 +1,4 @@
-"""What compares numbers and decides: filter, mix and preference pairs."""
+"""Settings of filter, mix and preference pairs, which only compare numbers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from stylear.curate.recipe.base import Settings
 
 
 class Threshold(Settings):
-    """Pairs outside are dropped; a percentile is taken over the stylized pairs that have the score."""
+    """Pairs outside are dropped; a percentile is computed over the stylized pairs that have the score."""
 
     score: str
-    min: float | None = Field(None, description="Lowest value kept.")
-    max: float | None = Field(None, description="Highest value kept.")
+    min: float | None = Field(None, description="Lowest value that is kept.")
+    max: float | None = Field(None, description="Highest value that is kept.")
     percentile: float | None = Field(
-        None, gt=0, lt=100, description="Drop this share (per cent) with the lowest values."
+        None, gt=0, lt=100, description="Drop this percentage, the lowest values."
     )
     within: Literal["style"] | None = Field(
-        None, description="Take the percentile in each style apart; null: of all stylized pairs."
+        None,
+        description="Compute the percentile in each style separately; null: over all stylized pairs.",
     )
 
     @model_validator(mode="after")
-    def _something(self) -> Threshold:
+    def _check_bounds(self) -> Threshold:
         if self.min is None and self.max is None and self.percentile is None:
             raise ValueError("expected min, max or percentile")
         if self.within is not None and self.percentile is None:
@@ -32,42 +33,47 @@ class Threshold(Settings):
 
 
 class Duplicates(Settings):
-    """Which images count as the same; of each group of copies the best pair stays."""
+    """Which images count as duplicates; of each group the best pair is kept."""
 
-    exact: bool = Field(True, description="The same stored bytes.")
+    exact: bool = Field(True, description="Drop pairs whose stored images have the same bytes.")
     phash_distance: int | None = Field(
         4,
         ge=0,
         le=32,
-        description="Perceptual hashes at most so many bits apart; null: off (ours).",
+        description="Drop pairs whose perceptual hashes differ in at most this many bits; null: off (ours).",
     )
 
 
 class FilterSettings(Settings):
-    """Rules that compare numbers; changing them touches no image."""
+    """The rules of the filter; changing them changes no image."""
 
     thresholds: tuple[Threshold, ...] = ()
     votes: tuple[Threshold, ...] = Field(
-        (), description="Thresholds of which not each, but enough must keep a pair."
+        (), description="Thresholds of which a pair must pass enough, not all."
     )
     at_least: int | None = Field(
-        None, ge=1, description="Votes that keep a pair; null: more than half of them."
+        None, ge=1, description="How many votes keep a pair; null: more than half."
     )
-    best_of: int | None = Field(1, ge=1, description="Candidates kept of a group; null: all.")
-    text_score: str | None = Field(None, description="Ranks candidates; default: first clip-text.")
+    best_of: int | None = Field(1, ge=1, description="Candidates kept in each group; null: all.")
+    text_score: str | None = Field(
+        None, description="The text score that ranks candidates; default: the first clip-text."
+    )
     style_score: str | None = Field(
-        None, description="Ranks candidates; default: first csd, else texture, else clip-image."
+        None,
+        description="The style score that ranks candidates; default: the first csd, texture or clip-image.",
     )
     duplicates: Duplicates = Duplicates()
     per_content: int | None = Field(
-        None, ge=1, description="Pairs kept of a content, raw and stylized apart; null: all."
+        None,
+        ge=1,
+        description="Maximum number of pairs per content, raw and stylized separately; null: no limit.",
     )
     per_style: int | None = Field(
-        None, ge=1, description="Stylized pairs kept of a style; null: all."
+        None, ge=1, description="Maximum number of stylized pairs per style; null: no limit."
     )
 
     @model_validator(mode="after")
-    def _can_be_won(self) -> FilterSettings:
+    def _check_votes(self) -> FilterSettings:
         if self.at_least is not None and self.at_least > len(self.votes):
             raise ValueError(
                 f"at_least: expected at most the {len(self.votes)} votes that there are"
@@ -76,25 +82,29 @@ class FilterSettings(Settings):
 
     @property
     def votes_needed(self) -> int:
-        """How many votes keep a pair."""
+        """How many votes a pair needs."""
         return len(self.votes) // 2 + 1 if self.at_least is None else self.at_least
 
 
 class MixSettings(Settings):
-    """Training shards."""
+    """The training shards."""
 
     raw_per_stylized: float = Field(
-        3.0, ge=0, description="Raw pairs for each stylized one (paper)."
+        3.0, ge=0, description="Number of raw pairs for each stylized one (paper)."
     )
     on_shortfall: Literal["warn", "fail", "scale"] = Field(
         "warn",
-        description="With too few raw pairs for the ratio: say so, stop, or take fewer stylized pairs.",
+        description="If there are too few raw pairs for the ratio: warn, fail, or take fewer stylized pairs.",
     )
-    val_fraction: float = Field(0.1, ge=0, lt=1, description="Share of contents and of references.")
-    shard_pairs: int = Field(1000, ge=1, le=100_000, description="Pairs in a shard (ours).")
+    val_fraction: float = Field(
+        0.1, ge=0, lt=1, description="Share of contents and of references in the validation split."
+    )
+    shard_pairs: int = Field(1000, ge=1, le=100_000, description="Pairs per shard (ours).")
 
 
 class PairsSettings(Settings):
-    """Preference pairs: best against worst candidate."""
+    """Preference pairs: the best against the worst candidate."""
 
-    margin: float = Field(0.02, ge=0, description="Smallest difference of harmonic means (ours).")
+    margin: float = Field(
+        0.02, ge=0, description="Minimum difference of the two harmonic means (ours)."
+    )

@@ -1,4 +1,4 @@
-"""The scorers: which columns of numbers stand beside the pairs."""
+"""Settings of the scorers, each of which adds columns of numbers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from pydantic import AfterValidator, Field
 from stylear.curate.recipe.base import NAME, PathRule, Settings
 
 
-def _free(name: str) -> str:
-    """A name that no score table has already."""
-    if name in TAKEN:
-        raise ValueError(f"expected another name than the columns {' and '.join(TAKEN)}")
+def _check_name(name: str) -> str:
+    """The name, unless a score table already has a column of that name."""
+    if name in RESERVED:
+        raise ValueError(
+            f"expected a name other than {' and '.join(RESERVED)}, which are columns already"
+        )
     return name
 
 
-TAKEN = ("key", "colour")
-Name = Annotated[str, Field(pattern=NAME), AfterValidator(_free)]
+RESERVED = ("key", "colour")
+Name = Annotated[str, Field(pattern=NAME), AfterValidator(_check_name)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-RENAMED = {"clip-style": "clip-image"}  # old type -> what it is called now
+RENAMED = {"clip-style": "clip-image"}  # former type -> present type
 
 
 class ClipTextScore(Settings):
@@ -29,21 +31,21 @@ class ClipTextScore(Settings):
     type: Literal["clip-text"]
     model: str = Field(
         "mini-clip",
-        description="Which CLIP: a mini model, a directory in open_clip's layout, or ARCH/CHECKPOINT.",
+        description="The CLIP model: a mini model, a directory in open_clip's layout, or ARCH/CHECKPOINT.",
     )
     batch_size: int = Field(
-        64, ge=1, description="Images in one batch; decides the last digit of a score."
+        64, ge=1, description="Images per batch; it affects the last digit of a score."
     )
-    device: str = Field("auto", description="torch device; auto: cuda where there is one.")
+    device: str = Field("auto", description="torch device; auto: cuda if available.")
     dtype: Dtype = Field(
         "auto", description="Precision; auto: float32 on a CPU, bfloat16 on a GPU (ours)."
     )
 
     def map_paths(self, rule: PathRule) -> Self:
         arch, _, checkpoint = self.model.partition("/")
-        model = rule.name(self.model)
+        model = rule.map_name(self.model)
         if model == self.model and arch and checkpoint:  # ARCH/CHECKPOINT
-            model = f"{arch}/{rule.name(checkpoint)}"
+            model = f"{arch}/{rule.map_name(checkpoint)}"
         return self.model_copy(update={"model": model})
 
 
@@ -54,38 +56,38 @@ class ClipImageScore(ClipTextScore):
 
 
 class TextureScore(Settings):
-    """A weight-free statistic of texture and colour, compared with the style reference."""
+    """Similarity of texture and colour to the style reference, without a model."""
 
     name: Name
     type: Literal["texture"]
 
 
 class PhashScore(Settings):
-    """A 64-bit perceptual hash; always computed, named or not."""
+    """A 64-bit perceptual hash; computed even if the recipe does not name it."""
 
     name: Name = "phash"
     type: Literal["phash"]
 
 
 class AestheticScore(ClipTextScore):
-    """How people would rate the picture, guessed by a linear head over CLIP."""
+    """Predicted aesthetic rating, by a linear head on CLIP."""
 
     type: Literal["aesthetic"]  # type: ignore[assignment]
     model: str = Field(description="The CLIP that the head was trained on.")
     head: str = Field(description="A linear head, such as sa_0_4_vit_l_14_linear.pth.")
 
     def map_paths(self, rule: PathRule) -> Self:
-        return super().map_paths(rule).model_copy(update={"head": rule.name(self.head)})
+        return super().map_paths(rule).model_copy(update={"head": rule.map_name(self.head)})
 
 
 class LeakageScore(ClipTextScore):
-    """Cosine of the image and the content of its style reference; higher is more leaked."""
+    """Cosine of the image and the content of its style reference; higher means more leakage."""
 
     type: Literal["leakage"]  # type: ignore[assignment]
     segment: str | None = Field(
         None,
         pattern=r"^(grabcut|sam:.+)$",
-        description="null: the scene that the reference's caption tells; else its subject, cut out"
+        description="null: the content is the scene in the reference's caption; else its subject, cut out"
         " by grabcut or sam:CHECKPOINT.",
     )
 
@@ -94,31 +96,31 @@ class LeakageScore(ClipTextScore):
         kind, _, checkpoint = (self.segment or "").partition(":")
         if kind != "sam":
             return changed
-        return changed.model_copy(update={"segment": f"sam:{rule.name(checkpoint)}"})
+        return changed.model_copy(update={"segment": f"sam:{rule.map_name(checkpoint)}"})
 
 
 class NearestScore(ClipTextScore):
-    """Cosine of the image and the most similar other one of its kind; higher is more of the same."""
+    """Cosine of the image and its nearest neighbour of the same kind; higher means less diverse."""
 
     type: Literal["nearest"]  # type: ignore[assignment]
 
 
 class CsdScore(ClipTextScore):
-    """Cosine of the style of the image and of its style reference."""
+    """Cosine of the styles of the image and of its style reference."""
 
     type: Literal["csd"]  # type: ignore[assignment]
     model: str = Field(description="A CSD checkpoint as published.")
 
 
 class DinoScore(ClipTextScore):
-    """Cosine of the image and its style reference by DINOv2."""
+    """Cosine of the image and its style reference, by DINOv2."""
 
     type: Literal["dino"]  # type: ignore[assignment]
     model: str = Field(description="Directory of a DINOv2 model of transformers.")
 
 
 class CasScore(DinoScore):
-    """How far the content moved from the parent's, by DINOv2; lower is better aligned."""
+    """Distance of the content from the parent's, by DINOv2; lower is better aligned."""
 
     type: Literal["cas"]  # type: ignore[assignment]
 

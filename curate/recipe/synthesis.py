@@ -1,4 +1,4 @@
-"""Style references, and what is synthesised from them."""
+"""Settings of style references and of synthesis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stylear.curate.recipe.base import PathRule, Settings
 from stylear.curate.recipe.synthesizers import backend_settings, map_model_paths
-from stylear.curate.recipe.templates import parse_all
+from stylear.curate.recipe.templates import parse_templates
 from stylear.errors import RecipeError
 
 
@@ -17,17 +17,19 @@ class MiniReferences(Settings):
     """Embedded style references."""
 
     type: Literal["mini"]
-    names: list[str] | None = Field(None, description="Style names; default: all not held out.")
+    names: list[str] | None = Field(
+        None, description="Names of styles; default: all that are not held out."
+    )
 
 
 class FolderReferences(Settings):
-    """A folder of style images; a file's stem is its id, `<style>--<n>` groups several of one style."""
+    """A folder of style images. The file stem is the id; `<style>--<n>` groups images of one style."""
 
     type: Literal["folder"]
     path: Path
 
     def map_paths(self, rule: PathRule) -> Self:
-        return self.model_copy(update={"path": rule.path(self.path)})
+        return self.model_copy(update={"path": rule.map_path(self.path)})
 
 
 REFERENCES = (MiniReferences, FolderReferences)
@@ -35,7 +37,7 @@ References = Annotated[MiniReferences | FolderReferences, Field(discriminator="t
 
 
 class SynthesizeSettings(Settings):
-    """What is synthesised: contents x references x candidates."""
+    """Synthesis: contents x references x candidates."""
 
     backend: Literal[
         "patch",
@@ -48,41 +50,48 @@ class SynthesizeSettings(Settings):
         "pipeline",
     ] = "patch"
     contents: int | None = Field(
-        None, ge=1, description="Raw pairs or prompts in use, at most; default: all."
+        None, ge=1, description="Maximum number of raw pairs or prompts to use; default: all."
     )
     references_per_content: int = Field(
-        1, ge=1, description="References that a content meets before the next one comes."
+        1, ge=1, description="Number of references that each content is combined with."
     )
     shard_pairs: int = Field(
-        64, ge=1, le=100_000, description="Images in a shard: what a kill can cost (ours)."
+        64,
+        ge=1,
+        le=100_000,
+        description="Images per shard; a killed run repeats at most the shard in progress (ours).",
     )
-    candidates: int = Field(2, ge=1, le=64, description="Images of one (content, reference).")
-    prompts: Path | None = Field(None, description="Prompts, one a line, for backends that draw.")
+    candidates: int = Field(
+        2, ge=1, le=64, description="Number of images of each (content, reference)."
+    )
+    prompts: Path | None = Field(
+        None, description="File of prompts, one per line, for backends that draw prompts."
+    )
     templates: tuple[str, ...] = Field(
-        (), description='Prompts with placeholders, e.g. "{animal} on {place}"; instead of prompts.'
+        (), description='Prompts with placeholders, e.g. "{animal} on {place}", instead of a file.'
     )
     words: dict[str, Path | tuple[str, ...]] = Field(
         default_factory=dict,
-        description="Words of each placeholder: a list, or a file with one a line.",
+        description="Words of each placeholder: a list, or a file with one per line.",
     )
     destyle: bool = Field(
-        False, description="Take words of style out of prompts, as StyleShot does with captions."
+        False, description="Remove words of style from prompts, as StyleShot does with captions."
     )
     per_style: int | None = Field(
-        None, ge=1, description="Contents that each style meets (paper: 200); default: any number."
+        None, ge=1, description="Number of contents per style (paper: 200); default: as it comes."
     )
     per_style_min: int = Field(
-        0, ge=0, description="Stop when a style meets fewer contents than this."
+        0, ge=0, description="Stop if a style gets fewer contents than this."
     )
     styles: dict[str, Annotated[int, Field(ge=0)]] = Field(
         default_factory=dict,
-        description="In place of per_style for single styles; 0 leaves a style out.",
+        description="Overrides of per_style for single styles; 0 leaves a style out.",
     )
-    settings: dict[str, Any] = Field(default_factory=dict, description="The backend's own.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the backend.")
 
     @field_validator("words", mode="before")
     @classmethod
-    def _words(cls, given: Any) -> Any:
+    def _check_words(cls, given: Any) -> Any:
         for name, words in given.items() if isinstance(given, dict) else ():
             listed = isinstance(words, list | tuple) and all(isinstance(w, str) for w in words)
             if not isinstance(words, str | Path) and not (words and listed):
@@ -97,7 +106,7 @@ class SynthesizeSettings(Settings):
         resolved = backend_settings(self.backend, self.settings).model_dump(mode="json")
         self.settings.clear()
         self.settings.update(resolved)
-        parse_all(self.templates, self.words)
+        parse_templates(self.templates, self.words)
         if self.templates and self.prompts is not None:
             raise RecipeError(
                 "synthesize.templates: expected prompts or templates, found both",
@@ -107,11 +116,11 @@ class SynthesizeSettings(Settings):
 
     def map_paths(self, rule: PathRule) -> Self:
         words = {
-            name: rule.path(given) if isinstance(given, Path) else given
+            name: rule.map_path(given) if isinstance(given, Path) else given
             for name, given in self.words.items()
         }
         update = {
-            "prompts": None if self.prompts is None else rule.path(self.prompts),
+            "prompts": None if self.prompts is None else rule.map_path(self.prompts),
             "words": words,
             "settings": map_model_paths(self.backend, self.settings, rule),
         }

@@ -24,22 +24,22 @@ BRACED = re.compile(r"\{([^{}]*)\}")
 
 
 class Template(NamedTuple):
-    """A prompt with placeholders: the text around them, and the name in each gap."""
+    """A prompt with placeholders: the texts around them, and their names."""
 
     around: tuple[str, ...]
     names: tuple[str, ...]
 
     @property
     def distinct(self) -> tuple[str, ...]:
-        """The names, each once: a placeholder that stands twice has the same word twice."""
+        """The distinct names; a repeated placeholder gets the same word each time."""
         return tuple(dict.fromkeys(self.names))
 
     def size(self, words: Words) -> int:
-        """How many combinations there are."""
+        """The number of combinations."""
         return prod(len(words[name]) for name in self.distinct)
 
     def fill(self, number: int, words: Words) -> str:
-        """The combination of a number below `size`."""
+        """The prompt of the combination with this number, which is below `size`."""
         chosen: dict[str, str] = {}
         for name in self.distinct:
             number, place = divmod(number, len(words[name]))
@@ -49,7 +49,7 @@ class Template(NamedTuple):
 
 
 def parse_template(text: str, key: str, known: Sequence[str]) -> Template:
-    """The template in a text. Raises RecipeError, naming `key`, for anything in braces but a known name."""
+    """Parse a template. Raises RecipeError, naming `key`, for anything in braces but a known name."""
     pieces = BRACED.split(text)
     around, names = tuple(pieces[::2]), tuple(pieces[1::2])
     hint = f"words are given for: {', '.join(known) or 'nothing'}; add a list to synthesize.words"
@@ -72,12 +72,15 @@ def parse_template(text: str, key: str, known: Sequence[str]) -> Template:
             hint="write placeholders as {name}; other braces have no place in a prompt",
         )
     if not clean_text("".join(around), MAX_CAPTION) and not names:
-        raise RecipeError(f"{key}: expected a prompt, found an empty text")
+        raise RecipeError(
+            f"{key}: expected a prompt, found an empty text",
+            hint="write the prompt, or remove the entry",
+        )
     return Template(around, names)
 
 
-def parse_all(templates: Sequence[str], words: Mapping[str, object]) -> list[Template]:
-    """All templates of a recipe. Raises RecipeError, also for a list of words that none of them uses."""
+def parse_templates(templates: Sequence[str], words: Mapping[str, object]) -> list[Template]:
+    """Parse all templates of a recipe. Raises RecipeError, also for a word list that none of them uses."""
     known = sorted(words)
     found = [
         parse_template(text, f"synthesize.templates.{i}", known) for i, text in enumerate(templates)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 460, 48, 12, 12, 26
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 460, 58, 12, 12, 26
 PLOT_HEIGHT, LABEL_HEIGHT = 126, 15
 BINS = 30
 SERIES = 4

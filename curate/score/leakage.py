@@ -97,7 +97,8 @@ class LeakageScorer(ClipScorer):
                     f"{self.spec.name}: the captions of {', '.join(long)} are longer than the model's"
                     " context and were truncated"
                 )
-            self._contents = dict(zip(names, self.embed_texts(scenes), strict=True))
+            embedded = (self.embed_texts([scene])[0] for scene in scenes)  # alone: see Context
+            self._contents = dict(zip(names, embedded, strict=True))
         else:
             subjects = cut_out_subjects(references, self.spec.segment, self.spec.device)
             found = [

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_chec
 
 from stylear.curate.corpus.layout import KINDS, ShardKind
 from stylear.curate.score.table import make_table
-from stylear.errors import CorpusError
 from stylear.pair import Pair, digest
 
 if TYPE_CHECKING:
@@ -152,35 +151,34 @@ class Context:
         return found
 
     def reference_rows(self, feature: Feature) -> Mapping[str, Any]:
-        """A feature of every style reference of the recipe, by id; measured once, in order of id."""
-        if feature.name not in self._measured:
+        """A feature of every style reference of the recipe, by id."""
+        return {name: self._measure(name, feature) for name in sorted(self.references)}
+
+    def reference_row(self, pair: Pair, feature: Feature) -> Any:
+        """A feature of a pair's style reference. Raises CorpusError if the recipe lacks it."""
+        return self._measure(self.reference(pair).id, feature)
+
+    def _measure(self, name: str, feature: Feature) -> Any:
+        """Measure a feature of one reference, once and alone, so that others do not change its numbers."""
+        known = self._measured.setdefault(feature.name, {})
+        if name not in known:
             from stylear.curate.score.batch_size import BatchHalver
             from stylear.curate.score.decode import concatenate_rows
             from stylear.encoders.clip import to_rgb
 
-            halver, size = (
-                self.get_or_open(("halver", feature.name), BatchHalver),
-                feature.batch_size,
-            )
-            names, parts = sorted(self.references), []
-            for start in range(0, len(names), size):
-                images = [self.references[name].image for name in names[start : start + size]]
-                parts += halver(feature.measure, [feature.prepare(to_rgb(one)) for one in images])
-            self._measured[feature.name] = dict(zip(names, concatenate_rows(parts), strict=True))
-        return self._measured[feature.name]
-
-    def reference_row(self, pair: Pair, feature: Feature) -> Any:
-        """A feature of a pair's style reference. Raises CorpusError if the recipe lacks it."""
-        return self.reference_rows(feature)[self.reference(pair).id]
+            halver = self.get_or_open(("halver", feature.name), BatchHalver)
+            image = to_rgb(self.references[name].image)
+            rows = concatenate_rows(halver(feature.measure, [feature.prepare(image)]))
+            [known[name]] = rows
+        return known[name]
 
     def reference(self, pair: Pair) -> StyleReference:
         """A pair's style reference. Raises CorpusError if the recipe lacks it."""
         name = pair.origin.reference
         if name is None or name not in self.references:
-            raise CorpusError(
-                f"pair {pair.key}: its style reference {name!r} is not in the recipe",
-                hint="put the reference back, or `stylear curate run RECIPE --out CORPUS --redo synthesize`",
-            )
+            from stylear.curate.references import missing_reference_error
+
+            raise missing_reference_error(f"pair {pair.key}", name)
         return self.references[name]
 
     def parent(self, pair: Pair) -> Pair | None:

@@ -5,7 +5,7 @@ A shard is read once for all scorers that lack it; each scorer's table has its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from stylear.curate.corpus.ledger import Entry, StageInputs
 from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.engine import LOCAL
 from stylear.curate.engine.progress import WorkProgress
-from stylear.curate.references import StyleReference, load_references
+from stylear.curate.references import StyleReference, load_references, missing_reference_error
 from stylear.curate.score.passes import (
     STAGE,
     ledger_stage,
@@ -131,18 +131,16 @@ def plan_work(
     from stylear.curate.score.device import resolve_device
     from stylear.curate.score.open import find_scorer_class
 
-    styles = {
-        spec.name: [
-            find_scorer_class(spec.type).reference_fingerprint(spec, one) for one in references
-        ]
-        for spec in specs
-    }
+    known = {one.id: one for one in references}
     ready = [(resolve_device(spec), scorer_fingerprint(spec)) for spec in specs]
     found = []
     for kind, entry in pair_shards(build):
         missing = []
+        used = find_references(build.corpus, entry, known) if kind == "stylized" else []
         for spec, fingerprint in ready:
-            inputs = [*file_digests(entry), *(styles[spec.name] if kind == "stylized" else ())]
+            scorer = find_scorer_class(spec.type)
+            styles = [scorer.reference_fingerprint(spec, one) for one in used]
+            inputs = [*file_digests(entry), *styles]
             made = score_inputs(spec, fingerprint, inputs)
             if not build.ledger.is_current(ledger_stage(spec), f"{kind}-{entry.unit}", made):
                 out = score_path(build.corpus, spec.name, kind, int(entry.unit))
@@ -151,6 +149,18 @@ def plan_work(
             tar = build.corpus / kind / f"{entry.unit}.tar"
             found.append(ShardWork(kind, tar, entry.rows_in, tuple(missing)))
     return found
+
+
+def find_references(
+    corpus: Path, entry: Entry, known: Mapping[str, StyleReference]
+) -> list[StyleReference]:
+    """The style references of a stylized shard, by id. Raises CorpusError for one that the recipe lacks."""
+    path = corpus / "stylized" / f"{entry.unit}.parquet"
+    names = parquet.read_table(path, ["reference"])["reference"].unique().to_pylist()
+    for name in names:
+        if name not in known:
+            raise missing_reference_error(str(path), name)
+    return [known[name] for name in sorted(names)]
 
 
 def group_shards(works: Sequence[ShardWork], pairs: int) -> Iterator[Unit]:

@@ -41,7 +41,7 @@ def canonical_settings(recipe: Recipe) -> str:
     import json
 
     settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
-    return json.dumps(settings.deciding(), sort_keys=True, separators=(",", ":"))
+    return json.dumps(settings.result_settings(), sort_keys=True, separators=(",", ":"))
 
 
 def open_synthesizer(recipe: Recipe, references: Sequence[StyleReference]) -> Synthesizer:

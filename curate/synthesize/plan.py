@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING, overload
 
@@ -20,10 +22,18 @@ from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.quotas import Quotas
 from stylear.curate.synthesize.prompts.sources import Content, read_prompts
 from stylear.errors import RecipeError
-from stylear.pair import Scalar
+from stylear.pair import Scalar, digest
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierGroups:
+    """The candidate groups that a corpus has already, which a plan for its growth adds to."""
+
+    groups: Sequence[tuple[str, str]] = ()  # name of the content, id of the reference
+    references: Collection[str] = ()  # ids of the references that were known, used or not
 
 
 class Plan(Sequence[Job]):
@@ -39,13 +49,22 @@ class Plan(Sequence[Job]):
         self._contents, self._references = contents, references
         self.skipped = skipped  # prompts by the reason they were skipped for
         self._backend, self._settings = recipe.synthesize.backend, canonical_settings(recipe)
-        self._candidates = recipe.synthesize.candidates
+        self._seed, self._candidates = recipe.seed, recipe.synthesize.candidates
         self._rows, self._styles = array("q"), array("l")  # of each group of candidates
 
     def add(self, row: int, style: int) -> None:
         """Plan the candidates of one content in the style of one reference."""
         self._rows.append(row)
         self._styles.append(style)
+
+    def content(self, row: int) -> Content:
+        """A content of the plan by its index."""
+        return self._contents[row]
+
+    def draw_order(self, row: int, style: int) -> str:
+        """What the seed says about a content and a reference; the lowest are drawn first."""
+        content = self._contents[row]
+        return digest(self._seed, content.key, content.caption, self._references[style].id)
 
     def group_indices(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The indices of the content and of the reference of each candidate group."""
@@ -100,8 +119,21 @@ def prompt_metadata(row: Content) -> Mapping[str, Scalar]:
     return found if row.key is not None else {**found, "original_prompt": row.original}
 
 
-def plan_jobs(raw: Iterable[Content], references: Sequence[StyleReference], recipe: Recipe) -> Plan:
+def name_content(row: Content) -> str:
+    """What tells a content from others: the key of its raw pair, or else its prompt."""
+    return row.key if row.key is not None else f"prompt {row.caption}"
+
+
+def plan_jobs(
+    raw: Iterable[Content],
+    references: Sequence[StyleReference],
+    recipe: Recipe,
+    earlier: EarlierGroups = EarlierGroups(),
+) -> Plan:
     """The jobs of a recipe; the same rows, references and seed give the same jobs.
+
+    With `earlier` groups only further ones are planned: contents that were never drawn are drawn as in any
+    plan, then each new reference gets as many of the old contents as the old references have on average.
 
     Contents come in seeded order, distinct ones first; each is drawn in the least used styles of its own
     split. A style with a quota gets at most that many contents; with `per_style` contents are visited
@@ -125,10 +157,20 @@ def plan_jobs(raw: Iterable[Content], references: Sequence[StyleReference], reci
         rows = islice(rows, spec.contents)
     contents = Contents(rows, seed, split, skipped)
     jobs = Plan(contents, references, recipe, skipped)
-    chosen = contents.choose(spec.contents)
+    met = count_earlier(earlier, references, quotas)
+    drawn, chosen = choose_contents(contents, spec.contents, met)
+    again = spec.per_style is not None
+    if again:
+        chosen = [*drawn, *chosen]
     places = [by_split[split(contents[row].content)] for row in chosen]
-    assign_references(jobs, contents, chosen, places, quotas, again=spec.per_style is not None)
-    if not jobs:
+    assign_references(jobs, contents, chosen, places, quotas, met, again=again)
+    if not again:
+        for near in by_split.values():
+            new = [place for place in near if references[place].id not in earlier.references]
+            if 0 < len(new) < len(near):
+                shared = [row for row in drawn if by_split[split(contents[row].content)] is near]
+                draw_with_new_references(jobs, shared, near, new, quotas, met)
+    if not jobs and not earlier.groups:
         raise RecipeError(
             f"synthesize: no reference shares a split with a content ({len(references)} references,"
             f" val_fraction {fraction})",
@@ -144,6 +186,7 @@ def assign_references(
     chosen: Sequence[int],
     places: Sequence[Sequence[int]],
     quotas: Quotas,
+    earlier: Mapping[str, int],
     *,
     again: bool,
 ) -> None:
@@ -151,7 +194,9 @@ def assign_references(
 
     `again`: keep visiting the contents until every style has its quota or has met all contents it can.
     """
-    met = [0] * len(chosen) if again else []  # a bit for each reference
+    met = []  # a bit for each reference
+    if again:
+        met = [earlier.get(name_content(contents[row]), 0) if earlier else 0 for row in chosen]
     planned = -1
     while len(jobs) > planned:
         planned = len(jobs)
@@ -166,3 +211,47 @@ def assign_references(
                         met[number] |= 1 << place
         if not again:
             break
+
+
+def count_earlier(
+    earlier: EarlierGroups, references: Sequence[StyleReference], quotas: Quotas
+) -> dict[str, int]:
+    """Count the uses of earlier groups; for each content a bit for each reference that it was drawn with."""
+    places = {reference.id: place for place, reference in enumerate(references)}
+    met: dict[str, int] = {}
+    for name, reference in earlier.groups:
+        quotas.count_use(places[reference])
+        met[name] = met.get(name, 0) | 1 << places[reference]
+    return met
+
+
+def choose_contents(
+    contents: Contents, quota: int | None, met: Mapping[str, int]
+) -> tuple[list[int], list[int]]:
+    """The contents that were drawn before, and those to draw now, each in seeded order."""
+    if not met:
+        return [], contents.choose(quota)
+    drawn, chosen = list[int](), list[int]()
+    for row in contents.choose(None):
+        (drawn if name_content(contents[row]) in met else chosen).append(row)
+    return drawn, chosen if quota is None else chosen[: max(0, quota - len(met))]
+
+
+def draw_with_new_references(
+    jobs: Plan,
+    rows: Sequence[int],
+    near: Sequence[int],
+    new: Sequence[int],
+    quotas: Quotas,
+    met: Mapping[str, int],
+) -> None:
+    """Draw old contents with new references until these are used as often as old ones on average."""
+    old = [place for place in near if place not in new]
+    wanted = -(-sum(quotas.uses(place) for place in old) // len(old))
+    for place in new:
+        free = [row for row in rows if not met[name_content(jobs.content(row))] >> place & 1]
+        count = max(0, wanted - quotas.uses(place))
+        for row in nsmallest(count, free, key=lambda row: jobs.draw_order(row, place)):
+            if quotas.is_open(place):
+                quotas.count_use(place)
+                jobs.add(row, place)

@@ -14,7 +14,8 @@ from stylear.curate.references import StyleReference, load_references
 from stylear.curate.synthesize.plan import Plan, plan_jobs
 from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.sources import Content
-from stylear.curate.synthesize.step import pairs_per_shard, read_kept_contents
+from stylear.curate.synthesize.raw_contents import read_kept_contents
+from stylear.curate.synthesize.step import pairs_per_shard
 from stylear.errors import WeightsError
 from stylear.weights.names import resolve
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stylear.console import Bar, say
-from stylear.curate.corpus import parquet, shards
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.layout import MANIFEST
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.repair import repair_shard
@@ -23,14 +24,13 @@ from stylear.curate.stage import (
     Build,
     StageResult,
     commit_stage,
-    committed_shards,
     omit_keys,
     paths_in_corpus,
 )
 from stylear.curate.synthesize import Job, open_synthesizer
+from stylear.curate.synthesize.generations import Generation, extend_plan
 from stylear.curate.synthesize.job import VERSIONS
-from stylear.curate.synthesize.plan import plan_jobs
-from stylear.curate.synthesize.prompts.sources import Content
+from stylear.curate.synthesize.raw_contents import has_contents
 from stylear.errors import CorpusError, SettingsChanged, WeightsError
 from stylear.pair import digest
 
@@ -58,6 +58,27 @@ class Unit:
         return cls(folder, index, jobs, [parents.image(job.parent) for job in jobs])
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """A shard of the plan, by the place of its jobs in a generation."""
+
+    index: int
+    generation: Sequence[Job]
+    part: slice
+    inputs: StageInputs
+
+    def __len__(self) -> int:
+        return int(self.part.stop - self.part.start)
+
+    @property
+    def unit(self) -> str:
+        return shards.shard_name(self.index)
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        return self.generation[self.part]
+
+
 def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
     """What decides the stylized shards, except their contents.
 
@@ -76,7 +97,7 @@ def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
     return StageInputs(
         settings={
             "synthesize": values,
-            "synthesize.settings": settings.deciding(),
+            "synthesize.settings": settings.result_settings(),
             "image": {n: getattr(recipe.image, n) for n in ("size", "format", "quality")},
             "seed": recipe.seed,
             "mix.val_fraction": recipe.mix.val_fraction,
@@ -84,7 +105,23 @@ def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
         },
         code_version=f"1.{VERSIONS.get(spec.backend, 1)}.{shards.VERSION}",
         weights=weights,
+        growable={"synthesize": extends_synthesis},
     )
+
+
+def extends_synthesis(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the new settings ask for all images of the old ones, and perhaps for more."""
+    names = ("contents", "per_style", "styles")
+    if omit_keys(old, *names) != omit_keys(new, *names):
+        return False
+    if (old["per_style"] is None) != (new["per_style"] is None):
+        return False
+    styles = all(new["styles"].get(name, -1) >= count for name, count in old["styles"].items())
+    numbers = (old["per_style"] or 0) <= (new["per_style"] or 0)
+    contents = new["contents"] is None or (
+        old["contents"] is not None and old["contents"] <= new["contents"]
+    )
+    return styles and numbers and contents
 
 
 def pairs_per_shard(recipe: Recipe) -> int:
@@ -132,53 +169,72 @@ def run(build: Build) -> StageResult:
         if not ledger.is_current(STAGE, ALL, stage_inputs):
             commit_stage(ledger, STAGE, stage_inputs, result)
         return result
-    jobs = plan_jobs(read_kept_contents(build), references, recipe)
-    for reason, count in sorted(jobs.skipped.items()):
-        say(f"synthesize: {count} prompts skipped: {reason}")
-    size = pairs_per_shard(recipe)
-    units = [slice(i, min(i + size, len(jobs))) for i in range(0, len(jobs), size)]
-    repaired = 0
-    for entry in _shard_entries(build):
-        if not ledger.has_intact_files(entry) and repair_shard(build.corpus, entry):
-            ledger.damaged -= set(entry.files)
-            repaired += 1
-    inputs = [replace(stage_inputs, inputs=_hash_jobs(jobs[unit])) for unit in units]
-    todo = [
-        i for i, how in enumerate(inputs) if not ledger.is_current(STAGE, shards.shard_name(i), how)
-    ]
-    extra = [e for e in _shard_entries(build) if int(e.unit) >= len(units)]
-    if extra:
-        raise SettingsChanged(
-            f"{folder}: has {len(_shard_entries(build))} shards, the plan has {len(units)}",
-            hint="draw them again with "
-            "`stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out",
-        )
+    repaired = repair_shards(build)
+    planned = list_shards(build, extend_plan(build, references, stage_inputs), stage_inputs)
+    todo = [shard for shard in planned if not ledger.is_current(STAGE, shard.unit, shard.inputs)]
+    if todo:
+        (build.corpus / MANIFEST).unlink(missing_ok=True)
     draws_prompts = recipe.synthesize.backend not in NEEDS_CONTENT
     parents = None if draws_prompts else ParentImages(build.corpus)
-    work = (Unit.from_jobs(folder, i, jobs[units[i]], parents) for i in todo)
-    new = sum(units[i].stop - units[i].start for i in todo)
-    with Bar("synthesize", total=len(jobs), unit="images") as bar:
-        bar.skip(len(jobs) - new)
+    work = (Unit.from_jobs(folder, shard.index, shard.jobs, parents) for shard in todo)
+    total, new = sum(map(len, planned)), sum(map(len, todo))
+    with Bar("synthesize", total=total, unit="images") as bar:
+        bar.skip(total - new)
         progress = WorkProgress(bar, new)
         opened = partial(open_worker, recipe, references)
         results = build.map_units(
             opened, work, len(todo), gpu=draws_prompts, on_progress=progress.report
         )
-        for i, info in zip(todo, results, strict=True):
+        for shard, info in zip(todo, results, strict=True):
             ledger.commit(
                 STAGE,
-                shards.shard_name(i),
-                inputs[i],
-                rows_in=units[i].stop - units[i].start,
+                shard.unit,
+                shard.inputs,
+                rows_in=len(shard),
                 kept=info.kept,
                 dropped=info.dropped,
                 files=paths_in_corpus(build.corpus, folder, info.files),
             )
             progress.finish(info.rows)
     result = StageResult.from_entries(STAGE, _shard_entries(build), len(todo) + repaired)
-    if todo or not ledger.is_current(STAGE, ALL, stage_inputs):
+    finished = ledger.entry(STAGE, ALL)
+    if todo or finished is None or finished.fingerprint != stage_inputs.fingerprint:
         commit_stage(ledger, STAGE, stage_inputs, result)
     return result
+
+
+def repair_shards(build: Build) -> int:
+    """Rebuild damaged shards from what is left of them; the number of those that could be."""
+    repaired = 0
+    for entry in _shard_entries(build):
+        if not build.ledger.has_intact_files(entry) and repair_shard(build.corpus, entry):
+            build.ledger.damaged -= set(entry.files)
+            repaired += 1
+    return repaired
+
+
+def list_shards(
+    build: Build, generations: Sequence[Generation], stage_inputs: StageInputs
+) -> list[PlannedShard]:
+    """The shards of all generations, those of a later one behind those of the earlier ones.
+
+    Raises SettingsChanged if the corpus has more shards than that.
+    """
+    size, found = pairs_per_shard(build.recipe), list[PlannedShard]()
+    for generation in generations:
+        jobs = generation.jobs
+        for start in range(0, len(jobs), size):
+            part = slice(start, min(start + size, len(jobs)))
+            hashed = _hash_jobs(jobs[part])
+            inputs = replace(stage_inputs, settings=generation.settings, inputs=hashed)
+            found.append(PlannedShard(len(found), jobs, part, inputs))
+    if len(entries := _shard_entries(build)) > len(found):
+        raise SettingsChanged(
+            f"{build.corpus / 'stylized'}: has {len(entries)} shards, the plan has {len(found)}",
+            hint="draw them again with "
+            "`stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out",
+        )
+    return found
 
 
 def open_worker(
@@ -198,36 +254,6 @@ def open_worker(
         return shards.write_shard(unit.folder, unit.index, pairs)
 
     return run
-
-
-def has_contents(build: Build) -> bool:
-    """Whether there is anything to plan from: prompts of the recipe, or pairs that fetch was given.
-
-    Raises CorpusError when fetch is not finished.
-    """
-    spec = build.recipe.synthesize
-    if spec.prompts is not None or spec.templates:
-        return True
-    return any(entry.rows_in for entry in committed_shards(build, "fetch"))
-
-
-def read_kept_contents(build: Build) -> Iterator[Content]:
-    """The contents of the kept raw pairs. Raises CorpusError if there are none."""
-    entries = committed_shards(build, "fetch")
-    if not sum(entry.kept for entry in entries):
-        reasons = StageResult.from_entries("fetch", entries, 0).dropped
-        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-        raise CorpusError(
-            f"{build.corpus}: none of the raw pairs was kept ({counts})",
-            hint="check the sources of the recipe, then "
-            "`stylear curate run RECIPE --out CORPUS --redo fetch`",
-        )
-    names = ["key", "caption", "content", "kept"]
-    for entry in entries:
-        table = parquet.read_table(build.corpus / "raw" / f"{entry.unit}.parquet", names)
-        for row in table.to_pylist():
-            if row["kept"]:
-                yield Content(row["key"], row["caption"], row["content"])
 
 
 def _shard_entries(build: Build) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""`stylear`: the root of the command line, one file a command. Heavy imports happen inside commands."""
+"""`stylear`: the root command, with one file for each command. Heavy imports happen inside commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ for command in (generate.generate, evaluate.evaluate, demo.demo, doctor.doctor):
 
 
 def print_version(wanted: bool) -> None:
-    """Print the version and stop, when --version is given."""
+    """Print the version and exit if --version was given."""
     if wanted:
         print(f"stylear {__version__}")
         raise typer.Exit()
@@ -33,14 +33,16 @@ def print_version(wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Build a style corpus you can defend; train a style-aligned image model on it."""
 
 
 def mount() -> typer.Typer:
-    """The app with the `curate` and `train` groups mounted."""
+    """The app, with the groups `curate` and `train`."""
     from stylear.curate.cli import app as curate_app
     from stylear.train.cli import app as train_app
 
@@ -50,5 +52,5 @@ def mount() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """The entry point of the console script."""
     run_app(mount())

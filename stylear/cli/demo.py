@@ -10,10 +10,15 @@ import typer
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of everything the demo makes; resumable.")
+        Path,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Output folder; an interrupted demo continues."
+        ),
     ] = Path("demo-output"),
 ) -> None:
-    """The whole story offline: corpus, audit, training, pictures; ends with a page to open.
+    """Run the whole workflow offline, from corpus to images.
+
+    It builds a small corpus, audits it, trains on it and draws images, and ends with a page to open.
 
     Example: stylear demo --out demo-output
     """

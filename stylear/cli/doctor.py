@@ -1,4 +1,4 @@
-"""`stylear doctor`: what this machine has, and what is missing for which job."""
+"""`stylear doctor`: what this machine has, and what is missing."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ OPTIONAL = {
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Check this machine: versions, GPU, disk, memory, models, and what is missing.
+    """Check this machine: versions, GPU, disk, models.
 
-    Exits with 1 when something that every job needs is missing.
+    Missing parts are listed with the command that installs them. The exit code is 1 if something is
+    missing that every command needs.
 
     Example: stylear doctor
     """
@@ -48,7 +49,7 @@ def row(what: str, found: str, status: str = "ok", remedy: str | None = None) ->
 
 
 def check_python() -> list[dict[str, Any]]:
-    """The toolkit's version and the interpreter's."""
+    """The versions of the toolkit and of Python."""
     return [
         row("stylear", f"{__version__} in {Path(sys.prefix)}"),
         row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
@@ -56,7 +57,7 @@ def check_python() -> list[dict[str, Any]]:
 
 
 def check_packages() -> list[dict[str, Any]]:
-    """Versions of the packages that decide results, and the optional ones."""
+    """The versions of required and optional packages."""
     rows = []
     for name in PACKAGES:
         found = installed_version(name)
@@ -76,7 +77,7 @@ def check_packages() -> list[dict[str, Any]]:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed package; None where there is none."""
+    """The version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -84,7 +85,7 @@ def installed_version(package: str) -> str | None:
 
 
 def check_hardware() -> list[dict[str, Any]]:
-    """GPUs, cores, memory and the disk of the working directory."""
+    """Cores, memory, free disk space in the working directory, and GPUs."""
     import os
 
     rows = [row("cores", str(len(os.sched_getaffinity(0))))]
@@ -122,7 +123,7 @@ def check_gpus() -> list[dict[str, Any]]:
 
 
 def check_models() -> list[dict[str, Any]]:
-    """The shipped models against their hashes, and the models directory."""
+    """The shipped models, verified, and the downloaded ones."""
     from stylear.errors import WeightsError
     from stylear.weights.catalog import verify
     from stylear.weights.store import models_dir, read_lock

@@ -1,4 +1,4 @@
-"""`stylear evaluate`: models measured on styles x prompts x seeds."""
+"""`stylear evaluate`: metrics of models over styles, prompts and seeds."""
 
 from __future__ import annotations
 
@@ -28,30 +28,42 @@ from stylear.errors import UsageError
 def evaluate(
     model: Annotated[
         list[str],
-        typer.Option("--model", help="A run, model directory or mini model; may be repeated."),
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="A run, model directory or mini model; can be repeated.",
+        ),
     ],
     styles: Annotated[
         list[str],
         typer.Option(
-            "--styles", help="A folder of pictures, a picture, an embedded style, or mini."
+            "--styles",
+            metavar="STYLES",
+            help="An image, a folder of images, an embedded style, or mini for all embedded styles.",
         ),
     ],
     prompt: PromptOption = [],  # noqa: B006
     prompts: PromptsOption = None,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Only styles that no model was trained on.")
+        bool, typer.Option("--held-out", help="Use only styles that no model was trained on.")
     ] = False,
-    seeds: Annotated[int, typer.Option(help="Pictures of each style and prompt.", min=1)] = 2,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Images of each style and prompt.", min=1)
+    ] = 2,
     seed: SeedOption = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write pictures, scores and a grid here.")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Write the images, scores and a grid here."),
     ] = None,
-    clip: Annotated[str, typer.Option(help="The CLIP that judges.")] = "mini-clip",
+    clip: Annotated[
+        str, typer.Option(metavar="MODEL", help="CLIP model of the metrics.")
+    ] = "mini-clip",
     csd: Annotated[
-        Path | None, typer.Option(help="A CSD checkpoint, for the style column csd.")
+        Path | None, typer.Option(metavar="FILE", help="CSD checkpoint; adds the column csd.")
     ] = None,
     dino: Annotated[
-        Path | None, typer.Option(help="A DINOv2 model directory, for the column dino.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="DINOv2 model directory; adds the column dino."),
     ] = None,
     guidance: GuidanceOption = 4.0,
     top_k: TopKOption = 2000,
@@ -63,12 +75,13 @@ def evaluate(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure models on styles x prompts x seeds, with 95% intervals.
+    """Evaluate models over styles, prompts and seeds.
 
-    clip_t: picture and prompt. clip_i: picture and reference (content counts too, so never alone).
-    csd: style, by a model made for that. dino: picture and reference, what they show above all.
-    texture: style without content. harmonic: of clip_t and texture. leakage: how much nearer the
-    picture is to its reference's content than to other contents; 0 is none.
+    Columns are means with 95% intervals. clip_t: image and prompt. clip_i: image and reference, which
+    rewards copied content too, so never read it alone. csd: image and reference by a model of style.
+    dino: image and reference, mostly their content. texture: style without content. harmonic: harmonic
+    mean of clip_t and texture. leakage: how much closer the image is to its reference's content than to
+    other contents; 0 means no leakage.
 
     Example: stylear evaluate --model mini-ar --model RUN --styles mini --held-out --prompt 'a cat'
     """
@@ -96,7 +109,7 @@ def evaluate(
     style_judge = None if csd is None else CsdEncoder.open(csd, device=place)
     dino_judge = None if dino is None else DinoEncoder.open(dino, device=place)
     total = len(model) * len(references) * len(texts) * seeds
-    with Bar("evaluate", total=total, unit="pictures") as bar:
+    with Bar("evaluate", total=total, unit="images") as bar:
         found = measure(
             (open_model(name, device=device, dtype=dtype) for name in model),
             references,

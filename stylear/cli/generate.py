@@ -1,4 +1,4 @@
-"""`stylear generate`: prompts in the style of reference pictures."""
+"""`stylear generate`: images of prompts in the style of references."""
 
 from __future__ import annotations
 
@@ -27,27 +27,35 @@ from stylear.console import Bar, JsonOption, SeedOption, emit_json, emit_table, 
 
 def generate(
     model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", help="The directory to write pictures to.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Output folder.")],
     style: Annotated[
         list[str],
-        typer.Option("--style", help="A picture, a folder of them, or an embedded style's name."),
+        typer.Option(
+            "--style",
+            metavar="STYLE",
+            help="A style: an image, a folder of images, or an embedded style's name.",
+        ),
     ] = [],  # noqa: B006 - typer wants a list as the default of a repeated option
     prompt: PromptOption = [],  # noqa: B006
     prompts: PromptsOption = None,
     segment: Annotated[
         str | None,
         typer.Option(
-            help="Take the subject out of the style: mask.png, grabcut, or sam:sam-vit-b."
+            metavar="METHOD",
+            help="Mask the subject of the reference: mask.png, grabcut, or sam:sam-vit-b.",
         ),
     ] = None,
-    count: Annotated[int, typer.Option(help="Pictures of each style and prompt.", min=1)] = 1,
+    count: Annotated[
+        int, typer.Option(metavar="N", help="Images of each style and prompt.", min=1)
+    ] = 1,
     seed: SeedOption = 0,
     guidance: GuidanceOption = 4.0,
     top_k: TopKOption = 2000,
     temperature: TemperatureOption = 1.0,
     noise: NoiseOption = 0.3,
     size: Annotated[
-        int | None, typer.Option(help="Side of the picture in pixels; the model's own if left out.")
+        int | None,
+        typer.Option(metavar="PIXELS", help="Side of the images; by default the model's own."),
     ] = None,
     batch_size: BatchOption = 32,
     device: DeviceOption = "auto",
@@ -55,10 +63,10 @@ def generate(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw prompts in the style of reference pictures.
+    """Generate images of prompts in the style of references.
 
-    Every style is combined with every prompt; --count draws seeds --seed, --seed + 1, and so on.
-    A picture depends on its own style, prompt and seed alone.
+    Every style is combined with every prompt. --count N uses the seeds --seed to --seed + N - 1. An
+    image depends only on its own style, prompt and seed, not on the others of its batch.
 
     Example: stylear generate --model mini-stylear --style mosaic --prompt "a cat" --out new
     """
@@ -78,7 +86,7 @@ def generate(
         warnings.append(message)
         say_warning(message)
 
-    with Bar("generate", total=total, unit="pictures") as bar:
+    with Bar("generate", total=total, unit="images") as bar:
         lines = write_gallery(
             opened,
             references,

@@ -1,4 +1,4 @@
-"""`stylear models`: what a model's name can mean, fetched and verified."""
+"""`stylear models`: list, download and verify models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from stylear.console import DryRunOption, JsonOption, emit_json, emit_table, say
 
 app = typer.Typer(
-    help="The models that ship with the package, and published ones to fetch by name.",
+    help="List, download and verify models.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -17,11 +17,11 @@ app = typer.Typer(
 
 @app.command("list")
 def list_models(json: JsonOption = False) -> None:
-    """List the models that a name can mean: what for, size, licence, where.
+    """List all models by name: purpose, size, licence, location.
 
-    shipped: in the package. fetched: in the models directory, $STYLEAR_MODELS or stylear/models in
-    your cache. partial: a fetch was interrupted. missing: `stylear models fetch` brings it.
-    A size with ~ is rough. --json has more: what needs a model, its source, files and terms.
+    shipped: part of the package. fetched: in the models directory, which is $STYLEAR_MODELS or
+    stylear/models in your cache. partial: the download was interrupted. missing: `stylear models fetch`
+    downloads it. Sizes with ~ are approximate. --json adds the users, source, files and terms of each.
 
     Example: stylear models list
     """
@@ -39,19 +39,21 @@ def list_models(json: JsonOption = False) -> None:
 
 @app.command("fetch")
 def fetch_models(
-    name: Annotated[list[str], typer.Argument(help="Names of registered models.")],
+    name: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Names of registered models.")
+    ],
     update: Annotated[
         bool,
-        typer.Option("--update", help="Take what is there now, though weights.lock has another."),
+        typer.Option("--update", help="Accept files that differ from weights.lock."),
     ] = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Download registered models; every file is checked before it gets its name.
+    """Download registered models and verify their files.
 
-    A killed fetch goes on where it was. weights.lock in the models directory records each file
-    with its sha256, and a later fetch must find the same. Models whose terms must be accepted
-    need HF_TOKEN. HF_ENDPOINT names a mirror of the hub.
+    An interrupted download continues where it stopped. weights.lock in the models directory records the
+    sha256 of each file, which later downloads must match. Gated models need HF_TOKEN; HF_ENDPOINT names
+    a mirror of the hub.
 
     Example: stylear models fetch sam-vit-b clip-vit-l-14-laion2b
     """
@@ -83,11 +85,11 @@ def fetch_models(
 def verify_models(
     write: Annotated[
         bool,
-        typer.Option("--write", help="Record the shipped files as they are; after training anew."),
+        typer.Option("--write", help="Record the hashes of the shipped files as they are now."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Re-hash the shipped models and all that was fetched against what is recorded.
+    """Verify the hashes of shipped and downloaded models.
 
     Example: stylear models verify
     """

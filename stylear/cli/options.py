@@ -1,4 +1,4 @@
-"""Options that `generate` and `evaluate` share, and what they read."""
+"""Options of `generate` and `evaluate`, and reading their prompts and references."""
 
 from __future__ import annotations
 
@@ -13,31 +13,63 @@ if TYPE_CHECKING:
     from stylear.sampling.references import Reference
 
 ModelOption = Annotated[
-    str, typer.Option("--model", help="A training run, a model directory, or a mini model's name.")
+    str,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A training run, a model directory, or the name of a mini model.",
+    ),
 ]
-PromptOption = Annotated[list[str], typer.Option("--prompt", help="A prompt; may be repeated.")]
+PromptOption = Annotated[
+    list[str],
+    typer.Option("--prompt", metavar="TEXT", help="A prompt; can be repeated."),
+]
 PromptsOption = Annotated[
-    Path | None, typer.Option("--prompts", help="A text file with one prompt a line.")
+    Path | None,
+    typer.Option("--prompts", metavar="FILE", help="A text file with one prompt per line."),
 ]
 GuidanceOption = Annotated[
-    float, typer.Option("--guidance", help="Strength of the prompt and the style; 1 is none.")
+    float,
+    typer.Option(
+        "--guidance",
+        metavar="SCALE",
+        help="Guidance scale of prompt and style; 1 turns guidance off.",
+    ),
 ]
-TopKOption = Annotated[int, typer.Option("--top-k", help="How many image codes may be drawn.")]
+TopKOption = Annotated[
+    int, typer.Option("--top-k", metavar="K", help="Sample from the K most likely image codes.")
+]
 TemperatureOption = Annotated[
     float,
-    typer.Option("--temperature", help="Below 1 safer, above 1 wilder; 0 takes the likeliest."),
+    typer.Option(
+        "--temperature", metavar="T", help="Sampling temperature; 0 takes the most likely code."
+    ),
 ]
 NoiseOption = Annotated[
     float,
-    typer.Option("--noise", help="Noise on the style tokens; less copies the reference more."),
+    typer.Option(
+        "--noise",
+        metavar="SIGMA",
+        help="Noise on the style tokens; lower values copy more of the reference.",
+    ),
 ]
-BatchOption = Annotated[int, typer.Option("--batch-size", help="Pictures drawn together.", min=1)]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what lies in --out.")]
+BatchOption = Annotated[
+    int,
+    typer.Option("--batch-size", metavar="N", help="Images generated in one batch.", min=1),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 ..."),
+]
+DtypeOption = Annotated[
+    str,
+    typer.Option("--dtype", metavar="DTYPE", help="auto, float32, bfloat16 or float16."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the contents of --out.")]
 
 
 def read_prompts(given: list[str], file: Path | None) -> list[str]:
+    """The prompts of the command line and of a file, each once. Raises UsageError if there are none."""
     from stylear.sampling.references import load_prompts
 
     texts = [*given, *(load_prompts(file) if file is not None else [])]
@@ -50,6 +82,7 @@ def read_prompts(given: list[str], file: Path | None) -> list[str]:
 
 
 def read_references(sources: list[str]) -> list[Reference]:
+    """The style references. Raises UsageError if two have the same name."""
     from stylear.sampling.references import load_styles
 
     found = [reference for source in sources for reference in load_styles(source)]

@@ -46,7 +46,7 @@ def test_a_recipe_that_is_there_is_kept(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("name: precious\n")
     words = (recipe, "--photos", tmp_path / "photos", "--styles", tmp_path / "styles")
-    with pytest.raises(UsageError, match="already there"):
+    with pytest.raises(UsageError, match="expected no file, found one"):
         init(*words)
     assert recipe.read_text() == "name: precious\n"
     init(*words, "--force")

@@ -22,7 +22,8 @@ ROOMS = (
     "curate", "curate.corpus", "curate.recipe", "curate.references", "curate.engine", "curate.stage",
     "curate.fetch", "curate.synthesize", "curate.score", "curate.filter", "curate.mix",
     "curate.pairs", "curate.audit", "curate.report", "curate.query",
-    "curate.explain", "curate.export", "curate.preflight", "curate.run", "curate.api", "curate.cli",
+    "curate.explain", "curate.diff", "curate.export", "curate.preflight", "curate.run", "curate.api",
+    "curate.cli",
     "train", "stylear.demo", "stylear.cli", "stylear.__main__",
 )  # fmt: skip
 READ_SIDE = "stylear.curate.corpus"  # what the trainer may use of the data side

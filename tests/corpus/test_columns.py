@@ -53,7 +53,7 @@ def test_first_of_is_the_place_of_the_first_equal_row() -> None:
 def test_an_index_finds_the_first_place_of_each_text() -> None:
     index = Index(np.array([b"c", b"a", b"c", b"b"]))
     assert index.find(np.array([b"a", b"c", b"d", b"", b"cc"])).tolist() == [1, 0, -1, -1, -1]
-    assert index.repeated().tolist() == [2]
+    assert index.find_repeated().tolist() == [2]
     assert Index(np.zeros(0, "S1")).find(np.array([b"a"])).tolist() == [-1]
 
 

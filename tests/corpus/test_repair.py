@@ -127,7 +127,7 @@ def test_a_stage_alone_refuses_damaged_tables_of_the_stages_before_it(
     flip(built / "raw" / "00000.parquet", 0.5)
     with pytest.raises(CorpusError, match=r"raw/00000\.parquet") as caught:
         runner.run_stages(["filter"], recipe, built, workers=1)
-    assert "it mends this" in (caught.value.hint or "")
+    assert "which rebuild it" in (caught.value.hint or "")
 
 
 def test_a_changed_number_in_the_ledger_is_noticed(built: Path) -> None:

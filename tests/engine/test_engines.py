@@ -86,7 +86,7 @@ def test_errors_of_units_arrive_whole_and_retries_are_bounded(told: dict[str, An
     assert told["fails"]["raises"] == ["CorpusError", "a bad number", "take another"]
     kind, message, hint = told["fails"]["dies"]
     assert kind == "StylearError"
-    assert message.startswith("a unit of work took its Ray worker with it 3 times")
+    assert message.startswith("the Ray worker of a unit of work died 3 times")
     assert "run the same command again" in hint
     assert told["fails"]["tries"] == 3
 

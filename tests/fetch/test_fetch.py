@@ -16,7 +16,8 @@ from PIL import Image
 
 from stylear.curate.corpus.captions import MAX_CAPTION, clean_caption, clean_details, plain_source
 from stylear.curate.fetch import fetch_raw, mini
-from stylear.curate.fetch.download import reason_of
+from stylear.curate.fetch.blocks import classify_error
+from stylear.curate.fetch.growth import source_settings
 from stylear.curate.recipe import check_recipe
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import Pair, content_id
@@ -155,6 +156,23 @@ def test_a_folder_gives_the_same_pairs_wherever_it_lies(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+def test_the_folder_of_the_recipe_itself_gives_the_same_pairs_wherever_it_lies(
+    tmp_path: Path,
+) -> None:
+    found, settings = [], []
+    for place in ("here", "there"):
+        (tmp_path / place / "below").mkdir(parents=True)
+        (tmp_path / place / "below" / "a.png").write_bytes(picture())
+        (tmp_path / place / "below" / "a.txt").write_text("an apple", "utf-8")
+        source = {"type": "folder", "path": "."}
+        found.append(fetch(tmp_path / place, source))
+        recipe = check_recipe({"name": "test", "raw": [source]}, tmp_path / place)
+        settings.append(source_settings(recipe.raw[0], recipe.base))
+    assert found[0] == found[1]
+    assert found[0][0].origin.source == "folder:below/a.png"
+    assert settings[0] == settings[1]
+
+
 def test_links_that_leave_the_folder_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(picture())
     folder = tmp_path / "photos"
@@ -175,7 +193,7 @@ def test_folder_mistakes_name_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"empty: expected images"):
         fetch(tmp_path, {"type": "folder", "path": "empty"})
     (tmp_path / "empty" / "a.png").write_bytes(picture())
-    with pytest.raises(SourceError, match=r"captions.csv: expected a list"):
+    with pytest.raises(SourceError, match=r"captions.csv: expected the list of captions"):
         fetch(tmp_path, {"type": "folder", "path": "empty", "captions": "captions.csv"})
     write_csv(tmp_path / "empty" / "captions.csv", [["a.png", "x"]], ["pic", "words"])
     with pytest.raises(SourceError, match=r"image column called 'image'.*found 'pic', 'words'"):
@@ -273,4 +291,4 @@ def test_sources_follow_each_other_and_no_key_comes_twice(drawings: Path) -> Non
     ],
 )
 def test_errors_of_others_have_names_of_ours(message: str | None, reason: str) -> None:
-    assert reason_of(message) == reason
+    assert classify_error(message) == reason

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import random
 import socket
 import tarfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builders.hostile_inputs import fetch, link, picture, plain, write_tar
 from builders.hostile_server import bomb, hostile_server
-from PIL import Image
 
 from stylear.curate.corpus.shards import read_shard, write_shard
-from stylear.curate.fetch import fetch_raw, read_raw
 from stylear.curate.fetch.guard import GuardedOpener, Limits
-from stylear.curate.fetch.ingest import Refusal, ingest, store
 from stylear.curate.fetch.loopback import NETWORK
 from stylear.curate.fetch.refused import Refused
-from stylear.curate.recipe import ImageSettings, check_recipe
 from stylear.errors import SourceError
-from stylear.pair import Pair
 
 # what a list asks for -> what its pair is dropped for (None: kept); BASE is the server
 PROBES: dict[str, str | None] = {
@@ -72,15 +65,6 @@ PROBES: dict[str, str | None] = {
     "http://example.org\\@10.0.0.1/": "bad-url",
     "http://example.org/\r\nHost: other": "bad-url",
 }
-
-
-def recipe(folder: Path, *raw: dict[str, Any], **image: Any) -> Any:
-    settings = {"size": 16, "min_side": 1, **image}
-    return check_recipe({"name": "hostile", "image": settings, "raw": list(raw)}, folder)
-
-
-def fetch(folder: Path, *raw: dict[str, Any], **image: Any) -> list[Pair]:
-    return list(fetch_raw(recipe(folder, *raw, **image), folder / "work"))
 
 
 def test_every_probe_of_a_list_ends_as_it_must(tmp_path: Path) -> None:
@@ -138,35 +122,6 @@ def test_a_bomb_is_refused_by_its_header_wherever_it_lies(tmp_path: Path) -> Non
     )
     assert [pair.verdict.reason for pair in found] == ["too-many-pixels"] * 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
-
-
-Member = tuple[tarfile.TarInfo, bytes]
-
-
-def plain(name: str, data: bytes, **header: Any) -> Member:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    for key, value in header.items():
-        setattr(member, key, value)
-    return member, data
-
-
-def write_tar(path: Path, members: list[Member]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for member, data in members:
-            tar.addfile(member, io.BytesIO(data))
-
-
-def picture(seed: int = 0, format: str = "PNG", size: int = 24) -> bytes:
-    rng = random.Random(seed)
-    image = Image.frombytes("RGB", (size, size), rng.randbytes(3 * size * size))
-    out = io.BytesIO()
-    image.save(out, format)
-    return out.getvalue()
-
-
-def link(name: str, kind: bytes, target: str = "") -> Member:
-    return plain(name, b"", type=kind, linkname=target)
 
 
 def test_members_that_are_no_plain_files_are_refused(tmp_path: Path) -> None:
@@ -299,93 +254,3 @@ def test_an_endless_line_in_a_small_gz_is_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv.gz").stat().st_size < 100_000
     with pytest.raises(SourceError, match=rf"lines of less than {lists.MAX_LINE:,}"):
         fetch(tmp_path, {"type": "urls", "path": "a.csv.gz"})
-
-
-# mutations
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """`data` with up to eight bytes changed, a piece cut out, doubled, or overwritten."""
-    found = bytearray(data)
-    match rng.randrange(5):
-        case 0:
-            del found[rng.randrange(len(found)) :]
-        case 1:
-            start = rng.randrange(len(found))
-            del found[start : start + rng.randrange(1, 40)]
-        case 2:
-            start = rng.randrange(len(found))
-            found[start:start] = found[start : start + rng.randrange(1, 40)]
-        case 3:
-            start = rng.randrange(len(found))
-            piece = found[start : start + rng.randrange(1, 24)]
-            found[start : start + len(piece)] = rng.choice((b"\0", b"\xff")) * len(piece)
-        case _:
-            for _ in range(rng.randrange(1, 9)):
-                found[rng.randrange(len(found))] = rng.randrange(256)
-    return bytes(found)
-
-
-REASONS = {
-    "empty",
-    "not-an-image",
-    "too-many-pixels",
-    "too-small",
-    "corrupt-image",
-    "unsupported-pixels",
-}
-
-
-def test_eight_thousand_mutated_images_are_stored_or_refused() -> None:
-    rng = random.Random(8)
-    settings = ImageSettings(size=16, min_side=1)
-    formats = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-    bases = [picture(n, format) for n, format in enumerate(formats)]
-    outcomes: Counter[str] = Counter()
-    for n in range(8000):
-        try:
-            stored = store(mutated(bases[n % len(bases)], rng), settings)
-        except Refusal as refusal:
-            outcomes[refusal.reason] += 1
-        else:
-            outcomes["stored"] += 1
-            assert stored.data.startswith(b"\x89PNG")
-    assert outcomes.total() == 8000
-    assert set(outcomes) <= REASONS | {"stored"}
-    assert outcomes["stored"] > 1000
-    assert outcomes["corrupt-image"] > 500
-
-
-def test_two_thousand_mutated_tars_lose_nothing(tmp_path: Path) -> None:
-    """Each is an error that names the tar, or a pair for every key in it, kept or dropped with a reason."""
-    rng = random.Random(2)
-    path = tmp_path / "x.tar"
-    members = [
-        member
-        for n in range(3)
-        for member in (
-            plain(f"{n}.png", picture(n, size=8)),
-            plain(f"{n}.txt", b"a thing"),
-            plain(f"{n}.json", b'{"licence": "cc0"}'),
-        )
-    ]
-    write_tar(path, members)
-    whole = path.read_bytes()[: 512 * 20]  # without most of the padding, where nothing would happen
-    plan = recipe(tmp_path, {"type": "shards", "path": "x.tar"})
-    outcomes: Counter[str] = Counter()
-    for _ in range(2000):
-        path.write_bytes(mutated(whole, rng))
-        try:
-            pairs = list(read_raw(plan, tmp_path / "work"))
-        except SourceError as error:
-            outcomes["refused" if "x.tar" in str(error) else "unnamed"] += 1
-            continue
-        done = [ingest(pair, plan.image) for pair in pairs]
-        assert [pair.key for pair in done] == [pair.key for pair in pairs]
-        assert len({pair.key for pair in done}) == len(done)
-        assert all(pair.kept == bool(pair.image) for pair in done)
-        assert all(pair.kept or pair.verdict.reason for pair in done)
-        outcomes["kept" if all(pair.kept for pair in done) else "dropped"] += 1
-    assert outcomes.total() == 2000
-    assert set(outcomes) == {"refused", "kept", "dropped"}
-    assert min(outcomes.values()) > 30

@@ -10,14 +10,14 @@ import pytest
 
 from stylear.curate.corpus.records import image_extension
 from stylear.curate.fetch import mini
-from stylear.curate.fetch.mini import mini_pairs
+from stylear.curate.fetch.mini import read_mini
 from stylear.curate.recipe import MiniSource
 from stylear.errors import RecipeError, SourceError
 from stylear.pair import Pair, content_id
 
 
 def pairs(seed: int = 0, **changes: Any) -> list[Pair]:
-    return list(mini_pairs(MiniSource.model_validate({"type": "mini", **changes}), seed))
+    return list(read_mini(MiniSource.model_validate({"type": "mini", **changes}), seed))
 
 
 ALL = pairs()

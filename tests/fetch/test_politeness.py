@@ -11,10 +11,10 @@ from builders.hostile_server import hostile_server
 from stylear.curate.fetch.guard import GuardedOpener, Limits
 from stylear.curate.fetch.loopback import NETWORK
 from stylear.curate.fetch.optout import opted_out
-from stylear.curate.fetch.pace import Pace, retry_after_s
+from stylear.curate.fetch.pace import RateLimiter, retry_after_s
 from stylear.curate.fetch.refused import Refused
 from stylear.curate.fetch.robots import EVERYTHING, RobotsCache, Rules, parse
-from stylear.curate.fetch.success import Success
+from stylear.curate.fetch.success import SuccessMonitor
 from stylear.errors import SourceError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -128,20 +128,20 @@ Disallow: /*/deep/*/end
     ],
 )
 def test_robots_txt_is_read_by_the_standard(path: str, allowed: bool) -> None:
-    assert parse(ROBOTS).allow(path) is allowed
+    assert parse(ROBOTS).is_allowed(path) is allowed
 
 
 def test_groups_for_everyone_hold_where_none_names_us() -> None:
-    assert not parse("User-agent: *\nDisallow: /x").allow("/x")
-    assert parse("User-agent: other\nDisallow: /").allow("/x")
-    assert parse("User-agent: stylear\nDisallow:\n\nUser-agent: *\nDisallow: /").allow("/x")
+    assert not parse("User-agent: *\nDisallow: /x").is_allowed("/x")
+    assert parse("User-agent: other\nDisallow: /").is_allowed("/x")
+    assert parse("User-agent: stylear\nDisallow:\n\nUser-agent: *\nDisallow: /").is_allowed("/x")
     assert parse("<html>not found</html>") == EVERYTHING
-    assert not Rules(((False, "/"),)).allow("/x")
+    assert not Rules(((False, "/"),)).is_allowed("/x")
 
 
 def test_a_hostile_rule_takes_no_time() -> None:
     rule = "/" + "*a" * 2000
-    assert parse(f"User-agent: *\nDisallow: {rule}b").allow("/" + "a" * 4000)
+    assert parse(f"User-agent: *\nDisallow: {rule}b").is_allowed("/" + "a" * 4000)
 
 
 def test_robots_txt_is_asked_for_once_a_site_and_only_on_request() -> None:
@@ -175,7 +175,7 @@ def test_loopback_is_refused_by_its_address_with_robots_on() -> None:
     guard = GuardedOpener(Limits(robots=True))
     assert outcome(guard, "http://127.0.0.1:9/a.png") == "not-public-address"
     guard.close()
-    success = Success("list", 0.5)
+    success = SuccessMonitor("list", 0.5)
     with pytest.raises(SourceError, match="not-public-address 3") as refused:
         success.count({"not-public-address": 3}, lambda: None, last=True)
     assert "--allow-network 127.0.0.0/8" in str(refused.value.hint)
@@ -223,7 +223,7 @@ class Clock:
 
 def test_a_host_is_asked_at_its_rate_and_others_meanwhile() -> None:
     clock = Clock()
-    pace = Pace(4, lambda: clock.now, clock.sleep)
+    pace = RateLimiter(4, lambda: clock.now, clock.sleep)
     waits = [pace.wait("a", 30) for _ in range(8)]
     assert waits == [
         0,
@@ -237,21 +237,21 @@ def test_a_host_is_asked_at_its_rate_and_others_meanwhile() -> None:
     ]  # a burst of a second's worth, then the rate
     assert [pace.wait("b", 30) for _ in range(4)] == [0, 0, 0, 0]
     assert pace.wait("a", 0.1) is None  # would take longer than the patience
-    assert [Pace(None).wait("a", 0) for _ in range(99)] == [0] * 99
-    slow = Pace(0.5, lambda: clock.now, clock.sleep)
+    assert [RateLimiter(None).wait("a", 0) for _ in range(99)] == [0] * 99
+    slow = RateLimiter(0.5, lambda: clock.now, clock.sleep)
     assert [slow.wait("c", 30) for _ in range(3)] == [0, 2, 2]
 
 
 def test_a_host_that_asks_for_rest_gets_it() -> None:
     clock = Clock()
-    pace = Pace(None, lambda: clock.now, clock.sleep)
-    pace.rest("a", 7)
-    pace.rest("a", 3)  # does not shorten it
+    pace = RateLimiter(None, lambda: clock.now, clock.sleep)
+    pace.back_off("a", 7)
+    pace.back_off("a", 3)  # does not shorten it
     assert pace.wait("b", 30) == 0
     assert pace.wait("a", 5) is None
     assert pace.wait("a", 30) == 7
     assert pace.wait("a", 30) == 0
-    pace.rest("a", 1e12)
+    pace.back_off("a", 1e12)
     assert pace.wait("a", 3600) == 3600  # at most an hour
 
 
@@ -267,7 +267,7 @@ def test_the_guard_waits_when_it_is_asked_to_and_only_then() -> None:
     with hostile_server() as (base, server):
         guard = opener()
         clock = Clock()
-        guard.pace = Pace(None, lambda: clock.now, clock.sleep)
+        guard.pace = RateLimiter(None, lambda: clock.now, clock.sleep)
         assert outcome(guard, f"{base}/later/20") == "opened"
         assert clock.slept == [0, 20]
         assert outcome(guard, f"{base}/later/900") == "http-429"  # too long: the next runs may try

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from PIL import Image
+from builders.picture_site import Site, running, write_list
 from typer.testing import CliRunner
 
 from stylear.curate import run as runner
@@ -26,45 +22,12 @@ from stylear.curate.cli import app
 from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.corpus.shards import iter_pairs
 from stylear.curate.fetch import urls
-from stylear.curate.fetch.loopback import NETWORK, FileHandler
-from stylear.curate.fetch.success import Success
+from stylear.curate.fetch.loopback import NETWORK
+from stylear.curate.fetch.success import SuccessMonitor
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.errors import SourceError, StylearError, UsageError
 
 pytestmark = pytest.mark.alone
-
-
-class Site:
-    """Ten pictures; `failing` maps a path to the status it has now, `asked` has every request."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        for n in range(10):
-            Image.new("RGB", (24, 24), (n * 20, 30, 99)).save(folder / f"{n}.png")
-        self.asked: list[str] = []
-        self.failing: dict[str, int] = {}
-        site = self
-
-        class Handler(FileHandler):
-            def do_GET(self) -> None:
-                site.asked.append(self.path)
-                status = site.failing.get(self.path)
-                self.send_error(status) if status else super().do_GET()
-
-        Handler.folder = folder
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-
-@contextmanager
-def running(root: Path) -> Iterator[Site]:
-    found = Site(root / "site")
-    thread = Thread(target=found.server.serve_forever, args=(0.02,))
-    thread.start()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
-    thread.join()
 
 
 @pytest.fixture
@@ -79,9 +42,7 @@ def recipe(tmp_path: Path, site: Site) -> Recipe:
 
 
 def write_recipe(root: Path, site: Site) -> Recipe:
-    with (root / "list.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = [(f"{site.base}/{n}.png", f"thing number {n}") for n in range(10)]
-        csv.writer(file).writerows([("url", "caption"), *rows, ("file:///etc/passwd", "a file")])
+    write_list(root, site, range(10), [("file:///etc/passwd", "a file")])
     source = {"type": "urls", "path": "list.csv", "allow_networks": [NETWORK], "threads": 2}
     values = {
         "name": "test",
@@ -217,9 +178,9 @@ def test_a_retry_that_is_killed_and_run_again_ends_in_a_whole_corpus(
     _, recipe, root = half
     corpus = tmp_path / "corpus"
     shutil.copytree(root / "corpus", corpus)
-    child = [sys.executable, str(Path(__file__).parents[1] / "builders" / "retry_child.py")]
+    child = [sys.executable, str(Path(__file__).parents[1] / "builders" / "killed_child.py")]
     killed = subprocess.run(
-        [*child, str(root / "recipe.yaml"), str(corpus), point],
+        [*child, "retry", str(root / "recipe.yaml"), str(corpus), point],
         capture_output=True,
         text=True,
         check=False,
@@ -279,7 +240,7 @@ def test_a_corpus_without_a_pair_is_no_success(tmp_path: Path, site: Site, recip
 
 def judged(blocks: list[dict[str | None, int]], share: float) -> tuple[int, list[int]]:
     """(blocks counted before the end, blocks discarded)."""
-    success, discarded = Success("list", share), list[int]()
+    success, discarded = SuccessMonitor("list", share), list[int]()
 
     def discard(number: int) -> Callable[[], None]:
         return lambda: discarded.append(number)

@@ -10,7 +10,7 @@ from builders.hostile_server import PICTURE, png
 from PIL import Image
 
 from stylear.curate.fetch.refused import Refused
-from stylear.curate.fetch.sniff import LAST_LOOK, Check, format_of, pixels_of, plain_jpeg
+from stylear.curate.fetch.sniff import LAST_LOOK, BodyCheck, format_of, plain_jpeg, read_dimensions
 
 NAMES = {
     "PNG": "png",
@@ -34,7 +34,7 @@ def picture(format: str, mode: str = "RGB", **options: object) -> bytes:
 def test_every_format_is_known_by_its_first_bytes_and_tells_its_size(format: str) -> None:
     data = picture(format)
     assert format_of(data[:32]) == NAMES[format]
-    assert pixels_of(data, NAMES[format]) == (None if format == "TIFF" else (70, 50))
+    assert read_dimensions(data, NAMES[format]) == (None if format == "TIFF" else (70, 50))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_every_format_is_known_by_its_first_bytes_and_tells_its_size(format: str
 def test_variants_of_a_format_tell_their_size_too(
     format: str, mode: str, options: dict[str, object]
 ) -> None:
-    assert pixels_of(picture(format, mode, **options), NAMES[format]) == (70, 50)
+    assert read_dimensions(picture(format, mode, **options), NAMES[format]) == (70, 50)
 
 
 @pytest.mark.parametrize(
@@ -75,19 +75,19 @@ def test_a_header_that_is_not_there_yet_has_no_size() -> None:
     for format, name in NAMES.items():
         data = picture(format)
         for length in range(12, 24):
-            size = pixels_of(data[:length], name)
+            size = read_dimensions(data[:length], name)
             assert size in (None, (70, 50)), (format, length)
-    assert pixels_of(picture("JPEG")[:100], "jpg") is None
+    assert read_dimensions(picture("JPEG")[:100], "jpg") is None
 
 
 def refusal(body: bytes, step: int = 1000, max_pixels: int = 10_000) -> str | None:
     """What a body that comes in steps is refused for."""
-    check, came = Check(max_pixels), bytearray()
+    check, came = BodyCheck(max_pixels), bytearray()
     try:
         for start in range(0, len(body), step):
             came += body[start : start + step]
-            check.look(came)
-        check.look(came, whole=True)
+            check.check(came)
+        check.check(came, whole=True)
     except Refused as refused:
         return refused.name
     return None
@@ -100,9 +100,9 @@ def test_a_body_is_judged_as_soon_as_its_header_is_there() -> None:
     assert refusal(b"<html>" * 99) == "not-an-image"
     assert refusal(png(100, 100)) is None
     assert refusal(png(100, 101), step=7) == "too-many-pixels"
-    check = Check(10_000)
+    check = BodyCheck(10_000)
     with pytest.raises(Refused, match="too-many-pixels"):
-        check.look(bytearray(png(30_000, 30_000)[:40]))
+        check.check(bytearray(png(30_000, 30_000)[:40]))
 
 
 def test_a_header_without_an_end_is_looked_at_a_bounded_number_of_times(
@@ -111,13 +111,13 @@ def test_a_header_without_an_end_is_looked_at_a_bounded_number_of_times(
     from stylear.curate.fetch import sniff
 
     looks: list[int] = []
-    genuine = sniff.pixels_of
+    genuine = sniff.read_dimensions
 
     def counted(data: bytes, format: str) -> tuple[int, int] | None:
         looks.append(len(data))
         return genuine(data, format)
 
-    monkeypatch.setattr(sniff, "pixels_of", counted)
+    monkeypatch.setattr(sniff, "read_dimensions", counted)
     body = b"\xff\xd8" + b"\xff\xe1\x00\x02" * (LAST_LOOK // 2)  # nothing but tiny segments
     assert refusal(body, step=1 << 16) is None
     assert looks == [1 << 16, 1 << 17, 1 << 18, 1 << 19, LAST_LOOK]

@@ -187,7 +187,7 @@ def lose_part(place: Path) -> str:
 def lose_shard(place: Path) -> str:
     index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
     (place / "unet" / "model.safetensors.index.json").write_text(json.dumps(index))
-    return "model-2.safetensors: model.safetensors.index.json names this file, found nothing"
+    return "model.safetensors.index.json: expected 2 shards beside it, missing model-2.safetensors"
 
 
 def lose_weights(place: Path) -> str:
@@ -197,13 +197,13 @@ def lose_weights(place: Path) -> str:
 
 def empty_weights(place: Path) -> str:
     (place / "unet" / "model.safetensors").write_bytes(b"")
-    return "expected weights, found an empty file"
+    return "model.safetensors: expected weights, found an empty file"
 
 
 def leave_pointer(place: Path) -> str:
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     (place / "unet" / "model.safetensors").write_text(text)
-    return "found a pointer of git-lfs"
+    return "found a git-lfs pointer"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_dry_run_changes_nothing_and_counts_what_would_be_made(
     new = tmp_path / "new"
     assert column(recipe, new, "pairs") == [24, 24, 48, 48, 48, 12]
     assert column(recipe, new, "new_pairs") == [24, 24, 48, 48, 48, 12]
-    assert column(recipe, new, "next") == ["make"] * 6
+    assert column(recipe, new, "next") == ["build"] * 6
     assert not new.exists()
     assert column(recipe, home / "corpus", "committed") == [3, 4, 14, 1, 1, 1]
     assert column(recipe, home / "corpus", "new_pairs")[:3] == [0, 0, 0]
@@ -56,7 +56,7 @@ def test_a_stage_that_would_stop_or_be_made_again_says_so(home: Path) -> None:
     changed = make_recipe(home, settings(image={"size": 24}))
     assert "image.size: 32 -> 24" in plans(changed, home / "corpus")["fetch"]["next"]
     assert column(make_recipe(home), home / "corpus", "next", redo="score") == [
-        "keep", "keep", "make", "make", "make", "make",
+        "keep", "keep", "build", "build", "build", "build",
     ]  # fmt: skip
     redone = column(make_recipe(home), home / "corpus", "new_pairs", redo="synthesize")
     assert redone[:3] == [0, 24, 48]

@@ -67,7 +67,7 @@ def test_overrides_change_dotted_keys(tmp_path: Path) -> None:
     changes = {"mix.val_fraction": 0.3, "raw.0.limit": 5, "image.size": 32}
     recipe = load_recipe(write(tmp_path, SMALL), changes)
     assert (recipe.mix.val_fraction, recipe.raw[0].limit, recipe.image.size) == (0.3, 5, 32)
-    with pytest.raises(RecipeError, match=r"raw\.7\.limit: the recipe has no such place"):
+    with pytest.raises(RecipeError, match=r"raw\.7\.limit: expected a key of the recipe"):
         load_recipe(write(tmp_path, SMALL), {"raw.7.limit": 5})
     with pytest.raises(RecipeError, match=r"mix\.val: unknown key"):
         load_recipe(write(tmp_path, SMALL), {"mix.val": 5})
@@ -126,7 +126,7 @@ MISTAKES = [
     ),
     (
         SMALL + "raw: [{type: urls, path: a, allow_networks: [home]}]\n",
-        r":3: raw: the key stands twice",
+        r":3: raw: expected each key once, found it twice",
         "",
     ),
     (
@@ -156,10 +156,10 @@ MISTAKES = [
     ),
     ("- 3\n", r"expected keys such as name and raw, found \[3\]", ""),
     ("", r"expected keys such as name and raw, found nothing", ""),
-    ("name: [\n", r":2: not valid YAML", ""),
+    ("name: [\n", r":2: expected valid YAML", ""),
     (
         "name: !!python/object:os.system x\n",
-        r":1: not valid YAML: could not determine a constructor",
+        r":1: expected valid YAML, found: could not determine a constructor",
         "",
     ),
 ]

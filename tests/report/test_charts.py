@@ -9,7 +9,7 @@ import pytest
 
 from stylear.curate.report.charts import Limit, histogram_svg, line_chart_svg
 
-STEP = (460 - 48 - 12) / 30  # the plot without its margins, in 30 bins
+STEP = 13.0  # the plot without its margins, in 30 bins
 
 
 def bars(svg: str) -> list[tuple[str, float, float, float]]:
@@ -25,9 +25,9 @@ def words(svg: str) -> list[str]:
 def test_a_histogram_stacks_kept_and_dropped() -> None:
     svg = histogram_svg("a < b", [0.0, 0.0, 1.0], [0.0])
     assert bars(svg) == [
-        ("kept", 48.0, 54.0, 84.0),
-        ("dropped", 48.0, 12.0, 42.0),
-        ("kept", pytest.approx(48 + 29 * STEP, abs=0.05), 96.0, 42.0),
+        ("kept", 58.0, 54.0, 84.0),
+        ("dropped", 58.0, 12.0, 42.0),
+        ("kept", pytest.approx(58 + 29 * STEP, abs=0.05), 96.0, 42.0),
     ]
     assert "<figcaption>a &lt; b</figcaption>" in svg
     assert 'aria-label="a &lt; b: 3 kept and 1 dropped, from 0 to 1"' in svg
@@ -37,7 +37,7 @@ def test_a_histogram_stacks_kept_and_dropped() -> None:
 def test_a_limit_is_a_line_at_its_value_with_its_label_above_the_bars() -> None:
     svg = histogram_svg("s", [0.0, 1.0], [], [Limit(0.75, "max 0.75"), Limit(0.25, "min 0.25")])
     lines = re.findall(r'<line class="limit" x1="(.*?)" y1="(.*?)" x2="(.*?)" y2="(.*?)"/>', svg)
-    assert lines == [("148.0", "12.0", "148.0", "168"), ("348.0", "27.0", "348.0", "168")]
+    assert lines == [("155.5", "12.0", "155.5", "168"), ("350.5", "27.0", "350.5", "168")]
     assert words(svg)[:2] == ["min 0.25", "max 0.75"]
     tops = [float(y) for y, word in re.findall(r'y="([\d.]+)"[^>]*>(m[^<]*)</text>', svg)]
     assert max(tops) < min(y for _, _, y, _ in bars(svg))
@@ -48,7 +48,7 @@ def test_a_limit_beyond_every_score_is_still_in_the_drawing() -> None:
     svg = histogram_svg("s", [], [0.1, 0.2], [Limit(0.5, "min 0.5")])
     assert '<line class="limit" x1="448.0"' in svg
     assert words(svg)[-1] == "0.5"
-    assert [x for _, x, _, _ in bars(svg)] == [48.0, pytest.approx(48 + 7 * STEP, abs=0.05)]
+    assert [x for _, x, _, _ in bars(svg)] == [58.0, pytest.approx(58 + 7 * STEP, abs=0.05)]
 
 
 def test_a_histogram_of_one_value_or_of_none_is_drawn() -> None:
@@ -61,7 +61,7 @@ def test_a_histogram_of_one_value_or_of_none_is_drawn() -> None:
 
 def test_a_line_chart_goes_through_its_points() -> None:
     svg = line_chart_svg("loss", {"sft <1>": [(0, 4.0), (10, 2.0)], "none": []})
-    assert 'points="48.0,12.0 448.0,138.0"' in svg
+    assert 'points="58.0,12.0 448.0,138.0"' in svg
     assert words(svg) == ["4", "2", "0", "step", "10"]
     assert "no values" in line_chart_svg("loss", {})
 

@@ -95,7 +95,7 @@ def test_scores_that_are_no_number_are_counted_apart(finished: Path, tmp_path: P
 def test_an_unfinished_corpus_is_one_error(finished: Path, tmp_path: Path) -> None:
     corpus = Path(shutil.copytree(finished, tmp_path / "corpus"))
     (corpus / "verdicts.parquet").unlink()
-    with pytest.raises(CorpusError, match=r"verdicts\.parquet: expected a readable parquet file"):
+    with pytest.raises(CorpusError, match=r"verdicts\.parquet: expected this table, found nothing"):
         write_report(corpus)
 
 

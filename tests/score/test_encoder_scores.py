@@ -19,7 +19,7 @@ from builders.tiny_dino import write_tiny_dino
 from PIL import ImageDraw
 
 from stylear.curate import run as runner
-from stylear.curate.audit.auditor import compare_scores
+from stylear.curate.audit.scores import check_scores
 from stylear.curate.corpus.layout import KINDS, score_path
 from stylear.curate.corpus.ledger import Ledger, StageInputs
 from stylear.curate.corpus.object_store import corpus_path
@@ -393,7 +393,7 @@ def test_a_registered_model_that_is_not_there_is_reported_with_its_command(
 
 
 def test_every_column_is_of_one_measurement(home: Path) -> None:
-    assert list(compare_scores(home / "corpus", recipe_of(home, SCORES))) == []
+    assert list(check_scores(home / "corpus", recipe_of(home, SCORES))) == []
 
 
 def test_filters_compare_the_new_columns_and_the_audit_passes(home: Path, tmp_path: Path) -> None:

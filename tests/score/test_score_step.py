@@ -12,7 +12,7 @@ from builders.pictures_folder import make_folders, tree
 from builders.scored_corpus import recipe_of, scoring
 from builders.tiny_clip import write_tiny_clip
 
-from stylear.curate.audit.auditor import compare_scores
+from stylear.curate.audit.scores import check_scores
 from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.layout import score_path
 from stylear.curate.corpus.ledger import Ledger
@@ -142,7 +142,7 @@ def test_other_weights_in_the_same_place_stop_and_are_redone_when_asked(
         scoring(home, built, scores)
     assert scoring(home, built, scores, redo="score") == 7 * 2
     assert column(built, "text") != old
-    assert list(compare_scores(built, recipe_of(home, scores))) == []
+    assert list(check_scores(built, recipe_of(home, scores))) == []
 
 
 def column(corpus: Path, scorer: str) -> list[float]:
@@ -157,7 +157,7 @@ def test_the_audit_finds_a_column_of_two_models(home: Path, built: Path, tmp_pat
     scoring(home, other, [{**TEXT, "model": str(model)}], redo="score")
     strange = score_path(other, "text", "raw", 1)
     shutil.copy(strange, score_path(built, "text", "raw", 1))
-    found = list(compare_scores(built, recipe_of(home, [TEXT, LOOK, TEXTURE])))
+    found = list(check_scores(built, recipe_of(home, [TEXT, LOOK, TEXTURE])))
     assert [(one.kind, one.where) for one in found] == [
         ("score", f"scores/text/raw-00001.parquet {name}")
         for name in ("fingerprint", "model", "weights_sha256")

@@ -11,7 +11,7 @@ import pytest
 from stylear.curate.recipe.synthesizers.pipeline_call import (
     check_call,
     check_class,
-    fill,
+    fill_placeholders,
     pipeline_classes,
 )
 
@@ -72,15 +72,15 @@ def test_a_class_almost_right_is_suggested() -> None:
         ({"_x": 1}, "_x: expected the name"),
         ({"a__b": 1}, "a__b: expected the name"),
         ({"extra": {"__class__": 1}}, "extra: expected plain keys, found '__class__'"),
-        ({"prompt_2": "{prompt.__class__}"}, r"no place is called \{prompt.__class__\}"),
-        ({"prompt_2": "{0}"}, r"no place is called \{0\}"),
+        ({"prompt_2": "{prompt.__class__}"}, r"no placeholder is called \{prompt.__class__\}"),
+        ({"prompt_2": "{0}"}, r"no placeholder is called \{0\}"),
         ({"prompt_2": "{content}"}, r"there are \{prompt\} \{style\}"),
-        ({"prompt_2": "{prompt"}, "a brace without its other one"),
-        ({"prompt_2": "like {reference}"}, "is a picture and stands alone"),
+        ({"prompt_2": "{prompt"}, "unbalanced brace"),
+        ({"prompt_2": "like {reference}"}, "is an image, so it must be the whole value"),
         ({"mask_image": "/etc/passwd"}, "expected no path and no URL"),
         ({"image": "http://somewhere/x.png"}, "expected no path and no URL"),
-        ({"image": "cat.png"}, r"the only picture is \{reference\}"),
-        ({"input_images": ["cat.png"]}, r"input_images.0: the only picture"),
+        ({"image": "cat.png"}, r"the only image is \{reference\}"),
+        ({"input_images": ["cat.png"]}, r"input_images.0: the only image"),
         ({"negative_prompt": "../x"}, "expected no path"),
         ({"extra": {"file": "~/x"}}, "extra.file: expected no path"),
         ({"extra": [b"x"]}, "extra.0: expected text, numbers or lists, found bytes"),
@@ -114,7 +114,7 @@ def test_places_are_filled_once_and_nothing_is_evaluated() -> None:
         "height": "{size}",
         "more": {"seed": "{seed}", "scale": 0.5, "flag": True, "none": None},
     }
-    assert fill(call, places) == {
+    assert fill_placeholders(call, places) == {
         "prompt": "a {style} {seed.__class__}, ink 64",
         "image": [picture],
         "height": 64,

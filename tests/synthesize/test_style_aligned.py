@@ -247,7 +247,7 @@ def test_half_precision_is_drawn_with_on_request(folder: Path, dtype: str) -> No
         ({"sampler": "LCMScheduler"}, "style-aligned samples with DDIM"),
         ({"sampler_options": {"eta": 1}}, "style-aligned samples with DDIM"),
         ({"inversion_skip": 50}, r"inversion_skip: expected less than steps \(50\)"),
-        ({"reference_prompt": "{style.__class__}"}, r"the only place is \{style\}"),
+        ({"reference_prompt": "{style.__class__}"}, r"the only placeholder is \{style\}"),
         ({"shared_layers": 2}, r"settings\.shared_layers"),
         ({"ip_adapter": "x"}, r"settings\.ip_adapter"),
     ],

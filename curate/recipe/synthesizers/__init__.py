@@ -1,4 +1,4 @@
-"""What each synthesiser can be told: the `synthesize.settings` of a recipe. Imports no torch."""
+"""The settings of each synthesiser, `synthesize.settings` in a recipe. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from stylear.curate.recipe.synthesizers.flux_redux import FluxReduxSettings
 from stylear.curate.recipe.synthesizers.pipeline import PipelineSettings
 from stylear.curate.recipe.synthesizers.style_aligned import StyleAlignedSettings
 from stylear.curate.recipe.synthesizers.texture import (
+    ContentImageSettings,
     PatchSettings,
-    PictureSettings,
     RenderSettings,
     StatisticsSettings,
 )
@@ -30,12 +30,12 @@ __all__ = [
     "BACKENDS",
     "NEEDS_CONTENT",
     "BackendSettings",
+    "ContentImageSettings",
     "DiffusionSettings",
     "FluxReduxSettings",
     "InstantStyleSettings",
     "IpAdapterSettings",
     "PatchSettings",
-    "PictureSettings",
     "PipelineSettings",
     "RenderSettings",
     "SdxlSettings",
@@ -57,11 +57,11 @@ BACKENDS: dict[str, type[BackendSettings]] = {
 }
 NEEDS_CONTENT = frozenset(
     {"patch", "statistics", "render"}
-)  # these stylise a picture; others draw a prompt
+)  # these stylise an image; the others draw a prompt
 
 
 def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings:
-    """The checked settings of `backend`, defaults filled in. Raises RecipeError naming the key."""
+    """The checked settings of `backend` with defaults. Raises RecipeError that names the key."""
     if backend not in BACKENDS:
         known = ", ".join(BACKENDS)
         raise RecipeError(
@@ -83,9 +83,9 @@ def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings
 
 
 def map_model_paths(backend: str, values: Mapping[str, Any], rule: PathRule) -> dict[str, Any]:
-    """The settings with the paths of model files rewritten by `rule`; names of models stay."""
+    """The settings with the paths of model files rewritten by `rule`."""
     changed = dict(values)
     for key in BACKENDS[backend].paths:
         if isinstance(value := changed.get(key), str):
-            changed[key] = rule.name(value)
+            changed[key] = rule.map_name(value)
     return changed

@@ -1,4 +1,4 @@
-"""Settings that every synthesiser has, and which of them decide an image."""
+"""The settings that all synthesisers have, and which of them affect the images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class BackendSettings(BaseModel):
-    """Settings that every synthesiser has; unknown keys are errors."""
+    """The settings that all synthesisers have; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     paths: ClassVar[tuple[str, ...]] = ()  # settings that name model files
-    speed: ClassVar[frozenset[str]] = frozenset({"batch_size"})  # settings that change no image
+    speed: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size"}
+    )  # settings that do not affect the images
 
-    batch_size: int = Field(16, ge=1, description="Images in one batch; changes no image.")
+    batch_size: int = Field(16, ge=1, description="Images per batch; does not affect the images.")
 
-    def deciding(self) -> dict[str, Any]:
-        """What decides an image: no speed settings, and of model files the name, not the place."""
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that affect the images: none about speed, and only the names of model files."""
         values = self.model_dump(mode="json", exclude=set(self.speed))
         return values | {k: Path(values[k]).name for k in self.paths if values[k] is not None}

@@ -1,4 +1,4 @@
-"""Settings of `pipeline`: a class of diffusers, and its call as data."""
+"""Settings of `pipeline`: a pipeline class of diffusers, and its call as data."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from stylear.curate.recipe.synthesizers.diffusion import DiffusionSettings
-from stylear.curate.recipe.synthesizers.pipeline_call import check_call, check_class, varies
+from stylear.curate.recipe.synthesizers.pipeline_call import check_call, check_class, is_per_image
 
 
 class PipelineSettings(DiffusionSettings):
-    """Any pipeline of diffusers, told what `call` says."""
+    """Any pipeline of diffusers, called with the arguments in `call`."""
 
-    batch_size: int = Field(1, ge=1, description="Images in one call; 1 suits every pipeline.")
-    pipeline: str = Field(description="Its class, e.g. FluxKontextPipeline.")
+    batch_size: int = Field(1, ge=1, description="Images per call; 1 works with every pipeline.")
+    pipeline: str = Field(description="Class of the pipeline, e.g. FluxKontextPipeline.")
     call: dict[str, Any] = Field(
-        description="Its arguments; {prompt}, {style}, {reference}, {size}, {seed} are filled in."
+        description="Arguments of the call; {prompt}, {style}, {reference}, {size} and {seed} are filled in."
     )
 
     @field_validator("pipeline")
     @classmethod
-    def _exported(cls, name: str) -> str:
+    def _check_pipeline(cls, name: str) -> str:
         return check_class(name)
 
     @model_validator(mode="after")
-    def _possible(self) -> PipelineSettings:
+    def _check_call(self) -> PipelineSettings:
         check_call(self.call)
         if self.batch_size > 1:
             for name, value in self.call.items():
-                if varies(value) and not isinstance(value, str):
-                    raise ValueError(f"call.{name}: only a text can differ by image in one batch")
+                if is_per_image(value) and not isinstance(value, str):
+                    raise ValueError(
+                        f"call.{name}: only texts can differ between the images of a batch"
+                    )
         return self

@@ -1,7 +1,7 @@
-"""The call of a diffusers pipeline as a recipe writes it: data with places that each image fills.
+"""The call of a diffusers pipeline in a recipe: data with placeholders that are filled for each image.
 
-`{prompt}`, `{style}`, `{reference}`, `{size}` and `{seed}` are all a text can stand for; nothing of
-it is evaluated, formatted by Python or taken for a file. Imports no torch.
+The placeholders are `{prompt}`, `{style}`, `{reference}`, `{size}` and `{seed}`. Nothing is evaluated,
+formatted by Python or taken for a file. Imports no torch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PLACES = ("prompt", "style", "reference", "size", "seed")
-PLACE = re.compile(r"\{([^{}]*)\}")
-# what the synthesiser itself says, so that seeds, lineage and counts stay true
-OURS = frozenset(
+PLACEHOLDERS = ("prompt", "style", "reference", "size", "seed")
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+# set by the synthesiser, so that seeds, lineage and counts are right
+RESERVED = frozenset(
     {"generator", "latents", "output_type", "return_dict", "num_images_per_prompt", "num_images"}
 )
 LOCATION = re.compile(r"^\s*(/|~|\\|[A-Za-z]:[\\/])|://|(^|[\\/])\.\.([\\/]|$)")
@@ -24,9 +24,9 @@ LOCATION = re.compile(r"^\s*(/|~|\\|[A-Za-z]:[\\/])|://|(^|[\\/])\.\.([\\/]|$)")
 
 @cache
 def pipeline_classes() -> frozenset[str]:
-    """The pipelines that the installed diffusers exports, read from its text: nothing is imported.
+    """The pipeline classes of the installed diffusers, read from its source without importing it.
 
-    Left out are classes that choose another class by what a directory says (DiffusionPipeline,
+    Without the classes that choose another one by the content of a directory (DiffusionPipeline,
     AutoPipeline..., modular ones) and those of other runtimes.
     """
     from importlib.util import find_spec
@@ -41,7 +41,7 @@ def pipeline_classes() -> frozenset[str]:
 
 
 def check_class(name: str) -> str:
-    """The name, when it is one of `pipeline_classes`. Raises ValueError with what is near."""
+    """The name if it is one of `pipeline_classes`. Raises ValueError with similar names otherwise."""
     if name not in pipeline_classes():
         near = get_close_matches(name, pipeline_classes(), 3)
         raise ValueError(
@@ -53,33 +53,33 @@ def check_class(name: str) -> str:
 
 
 def check_call(call: Mapping[str, Any]) -> None:
-    """Raises ValueError for a call that could not be made safely or would lose an image's lineage."""
+    """Raise ValueError for a call that is unsafe or would lose the lineage of an image."""
     for name in call:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or "__" in name:
             raise ValueError(f"call.{name}: expected the name of an argument")
-        if name in OURS or name.startswith("callback"):
+        if name in RESERVED or name.startswith("callback"):
             raise ValueError(f"call.{name}: is set by the synthesiser, remove it")
     used = set[str]()
     for name, value in call.items():
-        _check(f"call.{name}", value, used)
+        _check_value(f"call.{name}", value, used)
     if "prompt" not in used:
-        raise ValueError("call: no argument holds {prompt}, so every image would be of the same")
+        raise ValueError("call: no argument holds {prompt}, so all images would show the same")
     if not used & {"style", "reference"}:
         raise ValueError(
-            "call: no argument holds {reference} or {style}, so no image would be in a style"
+            "call: no argument holds {reference} or {style}, so no image would have a style"
         )
 
 
-def _check(where: str, value: Any, used: set[str]) -> None:
-    """One value of a call; the places in it are added to `used`."""
+def _check_value(where: str, value: Any, used: set[str]) -> None:
+    """Check one value of a call; its placeholders are added to `used`."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             if not isinstance(key, str) or key.startswith("_"):
                 raise ValueError(f"{where}: expected plain keys, found {key!r}")
-            _check(f"{where}.{key}", part, used)
+            _check_value(f"{where}.{key}", part, used)
     elif isinstance(value, (list, tuple)):
         for number, part in enumerate(value):
-            _check(f"{where}.{number}", part, used)
+            _check_value(f"{where}.{number}", part, used)
     elif isinstance(value, str):
         _check_text(where, value, used)
     elif value is not None and not isinstance(value, (bool, int, float)):
@@ -87,40 +87,40 @@ def _check(where: str, value: Any, used: set[str]) -> None:
 
 
 def _check_text(where: str, text: str, used: set[str]) -> None:
-    for name in PLACE.findall(text):
-        if name not in PLACES:
-            known = " ".join(f"{{{place}}}" for place in PLACES)
-            raise ValueError(f"{where}: no place is called {{{name}}}; there are {known}")
+    for name in PLACEHOLDER.findall(text):
+        if name not in PLACEHOLDERS:
+            known = " ".join(f"{{{place}}}" for place in PLACEHOLDERS)
+            raise ValueError(f"{where}: no placeholder is called {{{name}}}; there are {known}")
         if name == "reference" and text != "{reference}":
-            raise ValueError(f"{where}: {{reference}} is a picture and stands alone")
+            raise ValueError(f"{where}: {{reference}} is an image, so it must be the whole value")
         used.add(name)
-    rest = PLACE.sub("", text)
+    rest = PLACEHOLDER.sub("", text)
     if "{" in rest or "}" in rest:
-        raise ValueError(f"{where}: a brace without its other one in {text!r}")
+        raise ValueError(f"{where}: unbalanced brace in {text!r}")
     if LOCATION.search(text):
         raise ValueError(f"{where}: expected no path and no URL, found {text!r}")
     if "image" in where.split(".")[1] and text != "{reference}":
-        raise ValueError(f"{where}: the only picture is {{reference}}, found {text!r}")
+        raise ValueError(f"{where}: the only image is {{reference}}, found {text!r}")
 
 
-def varies(value: Any) -> bool:
+def is_per_image(value: Any) -> bool:
     """Whether a value of a call differs between the images of one reference."""
     if isinstance(value, Mapping):
-        return any(varies(part) for part in value.values())
+        return any(is_per_image(part) for part in value.values())
     if isinstance(value, (list, tuple)):
-        return any(varies(part) for part in value)
-    return isinstance(value, str) and not {"prompt", "seed"}.isdisjoint(PLACE.findall(value))
+        return any(is_per_image(part) for part in value)
+    return isinstance(value, str) and not {"prompt", "seed"}.isdisjoint(PLACEHOLDER.findall(value))
 
 
-def fill(value: Any, places: Mapping[str, Any]) -> Any:
-    """A value of a call with its places filled; a text that is one place alone becomes its value."""
+def fill_placeholders(value: Any, places: Mapping[str, Any]) -> Any:
+    """A value of a call with its placeholders filled; a lone placeholder becomes its value."""
     if isinstance(value, Mapping):
-        return {key: fill(part, places) for key, part in value.items()}
+        return {key: fill_placeholders(part, places) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [fill(part, places) for part in value]
+        return [fill_placeholders(part, places) for part in value]
     if isinstance(value, str):
-        alone = PLACE.fullmatch(value)
+        alone = PLACEHOLDER.fullmatch(value)
         if alone:
             return places[alone[1]]
-        return PLACE.sub(lambda found: str(places[found[1]]), value)
+        return PLACEHOLDER.sub(lambda found: str(places[found[1]]), value)
     return value

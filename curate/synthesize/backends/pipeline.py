@@ -14,7 +14,7 @@ import diffusers
 from diffusers import DiffusionPipeline
 from PIL import Image, ImageOps
 
-from stylear.curate.recipe.synthesizers.pipeline_call import fill, varies
+from stylear.curate.recipe.synthesizers.pipeline_call import fill_placeholders, is_per_image
 from stylear.curate.synthesize.diffusers.load import open_pipeline, silence_libraries
 from stylear.curate.synthesize.diffusers.lru_cache import LruCache
 from stylear.curate.synthesize.diffusers.synthesizer import (
@@ -48,7 +48,9 @@ class PipelineSynthesizer(DiffusionSynthesizer):
 
     def job_metadata(self, job: Job) -> dict[str, Scalar]:
         """The largest token count of any text encoder, and the smallest limit that truncates the prompt."""
-        prompt = fill(self.settings.call.get("prompt", "{prompt}"), self._placeholders(job))
+        prompt = fill_placeholders(
+            self.settings.call.get("prompt", "{prompt}"), self._placeholders(job)
+        )
         tokens, cuts = 0, list[int]()
         for tokenizer in (getattr(self.pipeline, name, None) for name in TOKENIZERS):
             if tokenizer is not None and isinstance(prompt, str):
@@ -63,12 +65,12 @@ class PipelineSynthesizer(DiffusionSynthesizer):
     def draw(self, batch: Sequence[Job]) -> list[DrawnImage]:
         generators = self.generators(batch)
         if len(batch) == 1:
-            call = fill(self.settings.call, self._placeholders(batch[0]))
+            call = fill_placeholders(self.settings.call, self._placeholders(batch[0]))
             return self._call_pipeline(1, generator=generators[0], **self._add_size(call))
         call = {
-            name: [fill(value, self._placeholders(job)) for job in batch]
-            if varies(value)
-            else fill(value, self._placeholders(batch[0]))
+            name: [fill_placeholders(value, self._placeholders(job)) for job in batch]
+            if is_per_image(value)
+            else fill_placeholders(value, self._placeholders(batch[0]))
             for name, value in self.settings.call.items()
         }
         return self._call_pipeline(len(batch), generator=generators, **self._add_size(call))

@@ -22,7 +22,7 @@ def pipeline_metadata(
 ) -> dict[str, Scalar]:
     """The settings that decide an image, weights hashes, scheduler, library versions and device."""
     sampler = pipeline.scheduler
-    decisive = {name: to_scalar(value) for name, value in settings.deciding().items()}
+    decisive = {name: to_scalar(value) for name, value in settings.result_settings().items()}
     return {
         **decisive,
         "pipeline": type(pipeline).__name__,

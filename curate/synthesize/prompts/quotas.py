@@ -49,6 +49,10 @@ class Quotas:
         limit = self.style_limit(self._styles[reference])
         return limit is None or self.met[self._styles[reference]] < limit
 
+    def uses(self, reference: int) -> int:
+        """How many contents were drawn with a reference so far."""
+        return self._uses[reference]
+
     def count_use(self, reference: int) -> None:
         """Count one use of a reference and of its style."""
         self._uses[reference] += 1

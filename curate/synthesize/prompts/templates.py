@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylear.curate.corpus.captions import MAX_CAPTION, clean_text
-from stylear.curate.recipe.templates import Template, Words, parse_all
+from stylear.curate.recipe.templates import Template, Words, parse_templates
 from stylear.curate.synthesize.prompts.lines import read_lines
 from stylear.errors import RecipeError
 
@@ -49,7 +49,7 @@ def fill_templates(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
 def read_templates(spec: SynthesizeSettings) -> tuple[Words, list[Template]]:
     """The lists of words and the templates of a recipe."""
     words = {name: read_words(name, given) for name, given in spec.words.items()}
-    return words, parse_all(spec.templates, words)
+    return words, parse_templates(spec.templates, words)
 
 
 def count_combinations(spec: SynthesizeSettings) -> int:

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylear.curate.recipe.synthesizers import PictureSettings
+from stylear.curate.recipe.synthesizers import ContentImageSettings
 
 LUMA = (0.299, 0.587, 0.114)
 
 
-def prepare_content(content: Tensor, reference: Tensor, settings: PictureSettings) -> Tensor:
+def prepare_content(content: Tensor, reference: Tensor, settings: ContentImageSettings) -> Tensor:
     """The content with the reference's background tone and with its outlines marked.
 
     A plain light background is inverted for a dark reference (blueprint, chalk). Outlines, and whatever

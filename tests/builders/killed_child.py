@@ -1,6 +1,6 @@
-"""A retry that is killed when it is about to give a file its final name.
+"""A run or a retry that is killed when it is about to give a file its final name.
 
-python retry_child.py RECIPE CORPUS NAME
+python killed_child.py run|retry RECIPE CORPUS NAME
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from stylear.curate.recipe import load_recipe
 
 
 def main() -> None:
-    recipe, corpus, name = load_recipe(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    command, recipe = sys.argv[1], load_recipe(sys.argv[2])
+    corpus, name = Path(sys.argv[3]), sys.argv[4]
 
     def watch(event: str, args: tuple[Any, ...]) -> None:
         if event == "os.rename" and Path(os.fsdecode(args[1])) == corpus / name:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-    runner.retry(recipe, corpus, ["429", "5xx"])
+    if command == "retry":
+        runner.retry(recipe, corpus, ["429", "5xx"], workers=1)
+    else:
+        runner.run(recipe, corpus, workers=1)  # else a worker gives shards their names
 
 
 if __name__ == "__main__":

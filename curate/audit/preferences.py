@@ -1,0 +1,35 @@
+"""Preference pairs: the chosen side is in train, and both sides are candidates of one group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stylear.curate.audit.difference import Difference
+from stylear.curate.audit.tables import PREFERENCES, Tables
+from stylear.curate.corpus.columns import Index, to_bytes, to_objects
+
+
+def check_preferences(tables: Tables) -> Iterator[Difference]:
+    """Preference pairs with a chosen side outside train, sides of two groups, or no higher score."""
+    table, groups = tables.preferences, tables.verdicts["group"]
+    train, verdicts = Index(tables.splits["train"]["key"]), Index(tables.verdicts["key"])
+    in_train = train.find(to_bytes(table["chosen"])) >= 0
+    sides = [verdicts.find(to_bytes(table[side])) for side in ("chosen", "rejected")]
+    for place, columns in enumerate(
+        zip(*(to_objects(table[name]) for name in PREFERENCES), strict=True)
+    ):
+        row = dict(zip(PREFERENCES, columns, strict=True))
+        where = f"preferences {row['key']}"
+        if not in_train[place]:
+            yield Difference("split", where, "a chosen pair of train", f"{row['chosen']}")
+        chosen, rejected = (
+            groups[int(side[place])].as_py() if side[place] >= 0 else None for side in sides
+        )
+        if chosen is None or chosen != rejected:
+            yield Difference(
+                "lineage", where, "candidates of one group", f"{chosen} and {rejected}"
+            )
+        if not row["chosen_score"] > row["rejected_score"]:
+            yield Difference(
+                "verdict", where, "a higher chosen score", f"a margin of {row['margin']}"
+            )

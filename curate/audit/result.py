@@ -1,0 +1,118 @@
+"""The result of an audit: one line a check, every difference, and the warnings of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stylear.curate.audit.difference import Difference
+from stylear.errors import AuditFailed
+
+SHOWN = 3  # differences in the error's message
+CLAIMS = {  # each check, and what is true of the corpus when it passes
+    "files": "every file has the size and the sha256 in manifest.json, and there is no other file",
+    "tables": "the recipe, the ledger and every table can be read",
+    "stages": "at every stage, pairs in = pairs kept + pairs dropped",
+    "pairs": "every pair has one verdict, a reason if it was dropped, and its place in the mix",
+    "splits": "no content, style reference or picture is in both train and val",
+    "ratio": "there are as many raw pairs as the recipe asks for, or all that were kept",
+    "preferences": "both sides are candidates of one prompt; the chosen one is in train and scores higher",
+    "scores": "each score was measured by one model with the same weights and preprocessing",
+    "shards": "every tar of pairs holds exactly the images of its table",
+    "indexes": "every wids.json lists the shards that are there, with their sizes and hashes",
+    "manifest": "the counts, the ratio and the splits in manifest.json are those of the tables",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check: how much it examined, and how many differences it found."""
+
+    check: str
+    examined: str  # 64 files, 301 pairs, ...
+    differences: int
+
+    @property
+    def result(self) -> str:
+        return "failed" if self.differences else "passed"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What was examined, and every difference."""
+
+    corpus: Path
+    files: int
+    bytes: int
+    pairs: int  # in raw/ and stylized/, dropped ones too
+    samples: int  # in train/ and val/
+    manifest_sha256: str
+    checks: tuple[CheckResult, ...]  # those that were run
+    differences: tuple[Difference, ...]
+    warnings: tuple[
+        str, ...
+    ] = ()  # what the corpus lacks of what its recipe asks; its files are sound
+
+    @property
+    def passed(self) -> bool:
+        return not self.differences
+
+    def require(self) -> AuditResult:
+        """The result itself. Raises AuditFailed if anything differs."""
+        if self.passed:
+            return self
+        first = "; ".join(str(difference) for difference in self.differences[:SHOWN])
+        more = len(self.differences) - SHOWN
+        raise AuditFailed(
+            f"{self.corpus}: {first}{f'; and {more} more' if more > 0 else ''}",
+            hint="list every difference with `stylear curate audit CORPUS --json`; rebuild damaged files with"
+            " `stylear curate run RECIPE --out CORPUS`, everything after a stage with `--redo STAGE`",
+        )
+
+    def check_rows(self) -> list[dict[str, Any]]:
+        """For a table: every check with its result and with what it proves."""
+        run = {check.check: check for check in self.checks}
+        return [
+            {
+                "check": name,
+                "result": run[name].result if name in run else "not run",
+                "examined": run[name].examined if name in run else None,
+                "claim": claim,
+            }
+            for name, claim in CLAIMS.items()
+        ]
+
+    def difference_rows(self) -> list[dict[str, Any]]:
+        """For a table: every difference; none for an audit that passed."""
+        return [asdict(difference) for difference in self.differences]
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "corpus": str(self.corpus),
+            "passed": self.passed,
+            "manifest_sha256": self.manifest_sha256,
+            "files": self.files,
+            "bytes": self.bytes,
+            "pairs": self.pairs,
+            "samples": self.samples,
+            "warnings": list(self.warnings),
+            "checks": self.check_rows(),
+            "differences": self.difference_rows(),
+        }
+
+
+class Findings:
+    """Collects what the checks find, in the order in which they run."""
+
+    def __init__(self) -> None:
+        self.checks: list[CheckResult] = []
+        self.differences: list[Difference] = []
+
+    def record(self, check: str, examined: str, differences: Iterable[Difference]) -> None:
+        """Run a check to its end and keep what it finds."""
+        found = list(differences)
+        self.checks.append(CheckResult(check, examined, len(found)))
+        self.differences += found

@@ -1,0 +1,59 @@
+"""Splits: nothing is in both train and val, and raw to stylized is as the recipe asks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stylear.curate.audit.difference import Difference
+from stylear.curate.audit.tables import Tables, equals
+from stylear.curate.corpus.columns import NONE, Index, Texts, to_bytes, to_objects
+from stylear.curate.corpus.layout import KINDS
+from stylear.curate.corpus.split import split_of
+from stylear.curate.mix.mixing import SPLITS
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
+
+
+def check_splits(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
+    """Contents, references and pictures in both splits; contents and references not in that of their hash."""
+    names = ("content", "reference", "picture")
+    present: dict[str, dict[str, Texts]] = {}
+    for split in SPLITS:
+        samples = tables.splits[split]
+        found = {name: np.unique(to_bytes(samples[name])) for name in ("content", "reference")}
+        found["picture"] = np.unique(samples["picture"][equals(samples["kind"], "raw")])
+        present[split] = {name: column[column != NONE] for name, column in found.items()}
+    for name in names:
+        for value in np.intersect1d(present["train"][name], present["val"][name]):
+            yield Difference("split", f"{name} {value.decode()}", "one split", "train and val")
+    for split in SPLITS:
+        for name in ("content", "reference"):
+            for value in present[split][name]:
+                right = split_of(value.decode(), recipe.seed, recipe.mix.val_fraction)
+                if right != split:
+                    yield Difference("split", f"{name} {value.decode()}", right, split)
+
+
+def check_ratio(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
+    """More raw pairs than asked, or fewer although some were left out for the ratio."""
+    mix = tables.mix
+    out = Index(tables.pairs["key"]).find(mix["key"][equals(mix["reason"], "ratio")])
+    left_out = Counter(
+        split_of(content, recipe.seed, recipe.mix.val_fraction)
+        for content in to_objects(tables.pairs["content"].take(out[out >= 0]))
+    )
+    for split in SPLITS:
+        kind = tables.splits[split]["kind"]
+        raw, stylized = (int(equals(kind, name).sum()) for name in KINDS)
+        wanted = math.floor(recipe.mix.raw_per_stylized * stylized + 0.5)
+        if stylized and raw > wanted:
+            yield Difference("ratio", split, f"at most {wanted} raw pairs", f"{raw}")
+        elif left_out[split] and raw < wanted:
+            found = f"{raw}, and {left_out[split]} left out for the ratio"
+            yield Difference("ratio", split, f"{wanted} raw pairs", found)

@@ -1,0 +1,198 @@
+"""Growth: which rows of the sources a corpus has already, which are new, and which are gone or changed.
+
+A finished corpus grows: new photos, rows and sources become raw shards behind those that are there, which
+keep their bytes. A row that is gone or has changed stops the run, because the shards would then tell of
+something that the sources no longer hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import accumulate, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylear.curate.corpus import parquet
+from stylear.curate.corpus.ledger import ALL, Entry, Ledger, canonical_json
+from stylear.curate.fetch import read_raw
+from stylear.curate.fetch.blocks import EVIDENCE
+from stylear.curate.fetch.ingest import INGESTED
+from stylear.curate.recipe.base import PathNames
+from stylear.curate.stage import omit_keys
+from stylear.errors import SettingsChanged
+from stylear.pair import Pair
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
+
+STAGE = "fetch"
+SPEED = (  # settings of a source that change no pair
+    "threads",
+    "processes",
+    "retries",
+    "timeout_s",
+    "deadline_s",
+    "contact",
+    "host_requests_per_s",
+    "min_success",
+)
+LIMIT = "limit"  # the setting of a source that may be raised while a corpus grows
+ADDED = frozenset(
+    {*EVIDENCE.values(), *INGESTED}
+)  # details that no source gives: they come with the image
+COLUMNS = ["key", "caption", "source", "content", "source_sha256", "details", "reason"]
+SHOWN = 3  # rows named in an error
+
+
+def source_settings(source: Any, base: Path | None) -> dict[str, Any]:
+    """What decides the pairs of a source, but for where it lies."""
+    return omit_keys(source.map_paths(PathNames(base)).model_dump(mode="json"), *SPEED)
+
+
+def extends_source(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a source of the new settings gives all pairs of the old ones, as far as settings tell."""
+    if omit_keys(old, LIMIT) != omit_keys(new, LIMIT):
+        return False
+    limits = old.get(LIMIT), new.get(LIMIT)
+    return limits[1] is None or (limits[0] is not None and limits[0] <= limits[1])
+
+
+def extends_sources(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every old source is among the new ones."""
+    left = list(new)
+    for source in old:
+        found = next((one for one in left if extends_source(source, one)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return True
+
+
+def arrange_sources(recipe: Recipe, ledger: Ledger) -> Recipe:
+    """The recipe with the sources that the corpus has in the order in which they were fetched.
+
+    New sources follow them, so that it does not matter where in the recipe they were added.
+    """
+    left: list[Any] = list(recipe.raw)
+    arranged = []
+    for old in recorded_sources(ledger):
+        found = next(
+            (one for one in left if extends_source(old, source_settings(one, recipe.base))), None
+        )
+        if found is not None:
+            left.remove(found)
+            arranged.append(found)
+    return recipe.model_copy(update={"raw": (*arranged, *left)})
+
+
+def recorded_sources(ledger: Ledger) -> list[dict[str, Any]]:
+    """The settings of the sources that a corpus was last fetched from; none for an empty corpus."""
+    units = [unit for unit in ledger.units(STAGE) if unit != ALL]
+    latest = [ledger.entry(STAGE, unit) for unit in (ALL, *units[-1:])]  # a unit may be of a growth
+    found = [list(entry.settings["raw"]) for entry in latest if entry is not None]
+    return max(found, key=len, default=[])
+
+
+def finished_shards(entries: Sequence[Entry], finished: Entry | None) -> Sequence[Entry]:
+    """The shards, of all in order, that were there when fetch last ended."""
+    if finished is None:
+        return ()
+    ends = accumulate(entry.rows_in for entry in entries)
+    return entries[: len(list(takewhile(lambda end: end <= finished.rows_in, ends)))]
+
+
+class CommittedRows:
+    """The rows that a corpus has, as two digests each."""
+
+    def __init__(self, corpus: Path, entries: Iterable[Entry]) -> None:
+        self._corpus, self._entries = corpus, list(entries)
+        self._rows: dict[bytes, bytes] = {}  # by key: of what the source says, of the image
+        self._reasons: dict[bytes, str] = {}
+        for row in self._read_rows():
+            key, details = bytes.fromhex(row["key"]), json.loads(row["details"])
+            token = row_token(row["caption"], row["source"], row["content"], details)
+            self._rows[key] = token + image_token(row["source_sha256"])
+            if row["reason"] is not None:
+                self._reasons[key] = row["reason"]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and bytes.fromhex(key) in self._rows
+
+    def has_changed(self, pair: Pair) -> bool:
+        """Whether a row of the sources differs from the one of the same key that the corpus has."""
+        origin, key = pair.origin, bytes.fromhex(pair.key)
+        token = row_token(pair.caption, origin.source, origin.content, origin.details)
+        image = image_token(origin.source_sha256)  # empty where nothing was downloaded
+        if not self._rows[key].startswith(token) or not self._rows[key].endswith(image):
+            return True
+        return not pair.kept and pair.verdict.reason != self._reasons.get(key)
+
+    def require_unchanged(self, recipe: Recipe, *, allow_empty: bool = False) -> int:
+        """How many rows of the sources are new; nothing is downloaded to find out.
+
+        Raises SettingsChanged naming rows that the sources no longer have, or have otherwise.
+        """
+        new, missing, changed = 0, set(self._rows), list[str]()
+        for pair in read_raw(recipe, None, allow_empty=allow_empty):
+            if pair.key not in self:
+                new += 1
+                continue
+            missing.discard(bytes.fromhex(pair.key))
+            if self.has_changed(pair):
+                changed.append(pair.origin.source)
+        if changed or missing:
+            raise self._differs(recipe, missing, changed)
+        return new
+
+    def _read_rows(self) -> Iterator[dict[str, Any]]:
+        for entry in self._entries:
+            table = parquet.read_table(self._corpus / "raw" / f"{entry.unit}.parquet", COLUMNS)
+            yield from table.to_pylist()
+
+    def _differs(
+        self, recipe: Recipe, missing: Collection[bytes], changed: list[str]
+    ) -> SettingsChanged:
+        """The error that names the rows; one that is there under another key counts as changed."""
+        lost = [r["source"] for r in self._read_rows() if bytes.fromhex(r["key"]) in missing]
+        there = {pair.origin.source for pair in read_raw(recipe, None, allow_empty=True)}
+        replaced = dict.fromkeys([*changed, *(name for name in lost if name in there)])
+        gone = dict.fromkeys(name for name in lost if name not in there)
+        parts = [
+            f"{len(names)} {word} ({', '.join(list(names)[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
+            for names, word in ((gone, "gone"), (replaced, "changed"))
+            if names
+        ]
+        return SettingsChanged(
+            f"{self._corpus}: of the {len(self)} rows that were fetched, {' and '.join(parts)}",
+            hint="put them back as they were; or fetch everything anew with"
+            " `stylear curate run RECIPE --out CORPUS --redo fetch`; or give another --out to keep both."
+            " Nothing was changed",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewKeys(Container[str]):
+    """All keys but those of some rows: what is to be downloaded."""
+
+    rows: CommittedRows
+
+    def __contains__(self, key: object) -> bool:
+        return key not in self.rows
+
+
+def row_token(caption: str, source: str, content: str, details: Mapping[str, Any]) -> bytes:
+    """16 bytes that are equal when a source says the same of a row."""
+    given = {name: value for name, value in details.items() if name not in ADDED}
+    text = canonical_json([caption, source, content, given])
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def image_token(sha256: str | None) -> bytes:
+    """The first 16 bytes of the hash of an image; none without one."""
+    return b"" if sha256 is None else bytes.fromhex(sha256[:32])

@@ -1,0 +1,109 @@
+"""The state of a source: one digest of every file that it reads, so that any change is noticed.
+
+Hashing all photos of a large folder takes minutes, so the hash of each file is noted beside the corpus with
+the file's size and times. A file is read again only when one of these differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from stylear.curate.corpus.layout import SOURCE_HASHES
+from stylear.curate.corpus.storage import write_text
+from stylear.curate.fetch.folder_files import walk_files
+from stylear.curate.fetch.lists import find_lists
+from stylear.curate.fetch.shards import table_path, tar_paths
+from stylear.errors import SourceEmpty
+
+CHUNK = 1 << 20
+
+
+class FileHashes:
+    """SHA-256 of files, remembered from run to run."""
+
+    def __init__(self, corpus: Path, base: Path | None) -> None:
+        self._note, self._base = corpus / SOURCE_HASHES, base
+        self._known = self._read()
+        self._seen: dict[str, list[Any]] = {}
+
+    def hash_all(self, paths: list[Path], threads: int) -> list[str]:
+        """The hash of each file, in order."""
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self.hash, paths))
+
+    def hash(self, path: Path) -> str:
+        """The hash of one file, from the note when its size and times are the same."""
+        name = str(path) if self._base is None else os.path.relpath(path, self._base)
+        stat = path.stat()
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        known = self._known.get(name)
+        if known is None or known[:3] != state:
+            known = [*state, hash_file(path)]
+        self._seen[name] = known
+        return str(known[3])
+
+    def save(self) -> None:
+        """Write the note, unless it says the same already. Files that are gone are left out."""
+        if self._seen != self._known:
+            write_text(self._note, json.dumps(dict(sorted(self._seen.items()))) + "\n")
+            self._known = self._seen
+
+    def _read(self) -> dict[str, list[Any]]:
+        """The note of the last run; a damaged one is as good as none."""
+        try:
+            found = json.loads(self._note.read_text("utf-8"))
+            return {name: [*map(int, values[:3]), str(values[3])] for name, values in found.items()}
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            return {}
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            total.update(data)
+    return total.hexdigest()
+
+
+def hash_source(source: Any, hashes: FileHashes, threads: int = 1) -> str:
+    """A digest of all that a source reads: names and contents. Raises SourceError when it is missing."""
+    try:
+        files = sorted(source_files(source), key=lambda item: (item[1], str(item[0])))
+    except SourceEmpty:  # whether that is allowed is decided where it is read
+        files = []
+    contents = hashes.hash_all([path for path, _ in files], threads)
+    total = hashlib.sha256()
+    for (_, name), content in zip(files, contents, strict=True):
+        total.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def source_files(source: Any) -> Iterator[tuple[Path, str]]:
+    """The files that a source reads, with names that stay the same when the source moves."""
+    match source.type:
+        case "mini":
+            from stylear.curate.fetch.mini import CORPUS
+
+            yield from ((path, path.name) for path in CORPUS.glob("*.tar"))
+        case "folder":
+            yield from (
+                (path, path.relative_to(source.path).as_posix())
+                for path in walk_files(source.path)
+                if path.is_file()
+            )
+        case "shards":
+            tars = tar_paths(source.path)
+            for path in (*tars, *map(table_path, tars)):
+                if path.is_file():
+                    yield path, path.name
+        case _:
+            yield from ((path, path.name) for path in find_lists(source.path))
+    if getattr(source, "uids", None) is not None and source.uids.is_file():
+        yield source.uids, source.uids.name

@@ -1,0 +1,239 @@
+"""Generations of the plan: each growth of a corpus adds one, and earlier ones stay as they were drawn.
+
+A generation is a table of candidate groups, `plan/NNNNN.parquet`, committed before its first image is drawn.
+So a killed run goes on with the plan that it began, and new contents or references change no earlier job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from stylear.console import say
+from stylear.curate.corpus import parquet, shards
+from stylear.curate.corpus.layout import MANIFEST, PLAN, PLAN_STAGE
+from stylear.curate.corpus.ledger import Entry, StageInputs
+from stylear.curate.references import StyleReference
+from stylear.curate.stage import Build, committed_shards, file_digests
+from stylear.curate.synthesize import canonical_settings
+from stylear.curate.synthesize.job import Job
+from stylear.curate.synthesize.plan import (
+    EarlierGroups,
+    Plan,
+    name_content,
+    plan_jobs,
+    prompt_metadata,
+)
+from stylear.curate.synthesize.prompts.sources import Content
+from stylear.curate.synthesize.raw_contents import read_kept_contents
+from stylear.errors import CorpusError, SettingsChanged
+from stylear.pair import digest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from stylear.curate.recipe import Recipe
+
+COLUMNS = (*Content._fields, "reference", "reference_sha256")
+REDO = (
+    "plan and draw everything anew with"
+    " `stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out"
+)
+
+
+class PlannedJobs(Sequence[Job]):
+    """The jobs of a table of candidate groups, created on access."""
+
+    def __init__(self, groups: pa.Table, recipe: Recipe) -> None:
+        self.groups = groups
+        self._backend, self._settings = recipe.synthesize.backend, canonical_settings(recipe)
+        self._candidates = recipe.synthesize.candidates
+
+    def __len__(self) -> int:
+        return self._candidates * int(self.groups.num_rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Job: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Job]: ...
+    def __getitem__(self, at: int | slice) -> Job | list[Job]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(len(self))[at]]
+        group, candidate = divmod(range(len(self))[at], self._candidates)
+        row = {name: self.groups[name][group].as_py() for name in COLUMNS}
+        content = Content(*(row[name] for name in Content._fields))
+        return Job(
+            backend=self._backend,
+            prompt=content.caption,
+            reference=row["reference"],
+            reference_sha256=row["reference_sha256"],
+            content=content.content,
+            parent=content.key,
+            candidate=candidate,
+            settings=self._settings,
+            prompt_metadata=prompt_metadata(content),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The jobs that one growth of the corpus added, and the settings that they were planned with."""
+
+    entry: Entry
+    jobs: PlannedJobs
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.entry.settings
+
+    @property
+    def references(self) -> Mapping[str, str]:
+        """The hash of each reference that was known, by id."""
+        found: Mapping[str, str] = self.entry.note["references"]
+        return found
+
+
+def extend_plan(
+    build: Build, references: Sequence[StyleReference], stage_inputs: StageInputs
+) -> list[Generation]:
+    """All generations; a new one is committed if contents, references or settings have changed.
+
+    Raises SettingsChanged if a reference that images were drawn with is gone or has changed, and whatever
+    planning raises.
+    """
+    found = read_generations(build)
+    require_references(build, found, references)
+    inputs = plan_inputs(build, references, stage_inputs)
+    if found and found[-1].entry.fingerprint == inputs.fingerprint:
+        return found
+    groups = [
+        (name_content(Content(*row[:-2])), row[-2])
+        for generation in found
+        for row in zip(*(generation.jobs.groups[n].to_pylist() for n in COLUMNS), strict=True)
+    ]
+    known = {name for generation in found for name in generation.references}
+    jobs = plan_jobs(
+        read_kept_contents(build), references, build.recipe, EarlierGroups(groups, known)
+    )
+    for reason, count in sorted(jobs.skipped.items()):
+        say(f"synthesize: {count} prompts skipped: {reason}")
+    if found:
+        say(
+            f"synthesize: {sum(len(one.jobs) for one in found)} images planned, {len(jobs)} are new"
+        )
+    return [*found, commit_generation(build, len(found), jobs, references, inputs)]
+
+
+def commit_generation(
+    build: Build,
+    number: int,
+    jobs: Plan,
+    references: Sequence[StyleReference],
+    inputs: StageInputs,
+) -> Generation:
+    """Write the groups of a plan as a generation; one without any has no table."""
+    unit, files, table = shards.shard_name(number), {}, groups_table(jobs)
+    (build.corpus / MANIFEST).unlink(missing_ok=True)
+    if table.num_rows:
+        path = build.corpus / PLAN / f"{unit}.parquet"
+        files = {path.relative_to(build.corpus).as_posix(): parquet.write_table(path, table)}
+    entry = build.ledger.commit(
+        PLAN_STAGE,
+        unit,
+        inputs,
+        rows_in=table.num_rows,
+        kept=table.num_rows,
+        dropped={},
+        files=files,
+        note={"references": {one.id: one.sha256 for one in references}},
+    )
+    return Generation(entry, PlannedJobs(encode_table(table), build.recipe))
+
+
+def read_generations(build: Build) -> list[Generation]:
+    """The committed generations; a damaged last one is removed, to be planned again.
+
+    Raises CorpusError if a generation is lost from which later ones were planned.
+    """
+    ledger, found = build.ledger, list[Generation]()
+    entries = ledger.entries(PLAN_STAGE)
+    for number, entry in enumerate(entries):
+        if entry.unit != shards.shard_name(number) or not ledger.has_intact_files(entry):
+            if number + 1 < len(entries) or entry.unit != shards.shard_name(number):
+                raise CorpusError(
+                    f"{build.corpus / PLAN}: expected generation {number:05d} of the plan, found it missing"
+                    " or damaged",
+                    hint=f"put its file back from a copy; or {REDO}",
+                )
+            ledger.path(PLAN_STAGE, entry.unit).unlink()  # the last one is planned again
+            break
+        tables = [parquet.read_table(build.corpus / name, COLUMNS) for name in entry.files]
+        table = tables[0] if tables else empty_table()
+        found.append(Generation(entry, PlannedJobs(encode_table(table), build.recipe)))
+    return found
+
+
+def require_references(
+    build: Build, generations: Sequence[Generation], references: Sequence[StyleReference]
+) -> None:
+    """Raise SettingsChanged if a reference that is used is gone or has another picture."""
+    there = {one.id: one.sha256 for one in references}
+    used: dict[str, str] = {}
+    for generation in generations:
+        groups = generation.jobs.groups
+        used |= dict(zip(*(groups[n].to_pylist() for n in COLUMNS[-2:]), strict=True))
+    changed = [
+        f"{name} ({'changed' if name in there else 'gone'})"
+        for name, sha256 in sorted(used.items())
+        if there.get(name) != sha256
+    ]
+    if changed:
+        more = ", ..." if len(changed) > 3 else ""
+        raise SettingsChanged(
+            f"{build.corpus}: images were drawn with style references that are no longer the same:"
+            f" {', '.join(changed[:3])}{more}",
+            hint=f"put them back as they were; or {REDO}",
+        )
+
+
+def plan_inputs(
+    build: Build, references: Sequence[StyleReference], stage_inputs: StageInputs
+) -> StageInputs:
+    """What decides a plan beside the generations before it."""
+    spec = build.recipe.synthesize
+    prompts: list[Path] = [] if spec.prompts is None else [spec.prompts]
+    prompts += [given for given in spec.words.values() if isinstance(given, Path)]
+    if spec.prompts is not None or spec.templates:
+        contents = [parquet.file_sha256(path) for path in prompts]
+    else:
+        raw = committed_shards(build, "fetch")
+        contents = [digest(*(value for entry in raw for value in file_digests(entry)))]
+    known = digest(*(f"{one.id} {one.sha256}" for one in references))
+    return StageInputs(stage_inputs.settings, stage_inputs.code_version, [*contents, known])
+
+
+def groups_table(jobs: Plan) -> pa.Table:
+    """The candidate groups of a plan, one a row."""
+    import pyarrow as pa
+
+    rows = [(*content, one.id, one.sha256) for content, one in jobs.groups()]
+    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+    return pa.table(
+        {n: pa.array(column, pa.string()) for n, column in zip(COLUMNS, columns, strict=True)}
+    )
+
+
+def empty_table() -> pa.Table:
+    """A table of no groups."""
+    import pyarrow as pa
+
+    return pa.table({name: pa.array([], pa.string()) for name in COLUMNS})
+
+
+def encode_table(table: pa.Table) -> pa.Table:
+    """The table with each text once, for a plan of many groups of few contents and references."""
+    import pyarrow as pa
+
+    return pa.table({name: table[name].combine_chunks().dictionary_encode() for name in COLUMNS})
