@@ -111,6 +111,10 @@ def dpo(
         bool | None,
         typer.Option("--length-normalised/--summed", help="Log-probabilities per code or summed."),
     ] = None,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option("--pairs", help="Folder of `stylear train pairs`; can be repeated."),
+    ] = None,
     full: Full = None,
     lora_rank: Rank = None,
     precision: Precision = None,
@@ -135,6 +139,47 @@ def dpo(
     from stylear.train import dpo_trainer as trainer
 
     finished(trainer.run(settings), as_json)
+
+
+@app.command()
+def pairs(
+    config: Config = None,
+    corpus: Corpora = None,
+    model: Model = None,
+    out: Out = None,
+    prompts: Annotated[int | None, typer.Option("--prompts", help="Prompts to draw.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="Pictures of a prompt.")] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="Least lead of the best over the worst.")
+    ] = None,
+    judge: Annotated[str | None, typer.Option("--judge", help="CLIP model that scores.")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", help="Guidance.")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Codes that can be drawn.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="Temperature.")] = None,
+    device: Device = None,
+    encoded: Encoded = None,
+    seed: Seed = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make preference pairs of a model's own pictures: the best of several against the worst.
+
+    Example: stylear train pairs --corpus demo-output/corpus --model runs/sft --out runs/pairs --prompts 100
+    """
+    flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
+    from stylear.train.settings import PairsSettings, load_settings
+
+    settings = load_settings(PairsSettings, config, cleaned(flags))
+    if dry_run:
+        show(settings)
+        return
+    from stylear.train import pairs as maker
+
+    folder = maker.run(settings)
+    if as_json:
+        emit_json({"pairs": str(folder)})
+    else:
+        say(f"pairs: {folder}")
 
 
 @app.command()

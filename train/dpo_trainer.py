@@ -30,6 +30,7 @@ from stylear.train.data import EncodedSet, example_of, forward_logits, open_enco
 from stylear.train.encode import decode, pixels_of
 from stylear.train.losses import preference_loss, sequence_log_probs
 from stylear.train.optim import Optimisers
+from stylear.train.pairs import read_pairs
 from stylear.train.settings import DpoSettings
 from stylear.train.sft_trainer import (
     adapt,
@@ -48,7 +49,9 @@ EXTS = ("png", "jpg", "webp")
 class PreferenceSet:
     """Encoded preference pairs in memory: prompts, codes of both images, style features."""
 
-    def __init__(self, model: StyleModel, corpora: Sequence[Path], styles: EncodedSet) -> None:
+    def __init__(
+        self, model: StyleModel, samples: Sequence[dict[str, bytes]], styles: EncodedSet
+    ) -> None:
         self.model = model
         self.captions: list[str] = []
         chosen: list[Tensor] = []
@@ -56,7 +59,7 @@ class PreferenceSet:
         features: list[Tensor] = []
         first = {group: int(numbers[0]) for group, numbers in styles.groups.items()}
         self.without_style = 0
-        for sample in samples_of(corpora):
+        for sample in samples:
             record = json.loads(sample["json"])
             row = first.get(record["reference"])
             if row is None and styles.features is not None:
@@ -69,8 +72,8 @@ class PreferenceSet:
                 features.append(styles.features[row])
         if not self.captions:
             raise CorpusError(
-                f"{', '.join(str(c) for c in corpora)}: expected preference pairs with a kept picture of"
-                f" their reference to take the style from, found none ({self.without_style} without one)",
+                "preference pairs: expected some with a kept picture of their reference to take the style"
+                f" from, found none ({self.without_style} without one)",
                 hint="lower the thresholds of the filter, then `stylear curate run RECIPE --out CORPUS`",
             )
         self.codes = torch.stack([torch.stack(chosen), torch.stack(rejected)])  # (2, N, L)
@@ -123,7 +126,11 @@ def run(settings: DpoSettings) -> Path:
     """Train, or go on where a killed run stopped; the directory of the final model."""
     device = pick_device(settings.device)
     check_shards(settings.corpus)
-    samples_of(settings.corpus)
+    samples = (
+        [sample for folder in settings.pairs for sample in read_pairs(folder)]
+        if settings.pairs
+        else samples_of(settings.corpus)
+    )
     source = final_of(settings.model)
     base = load_model(source, device)
     here = checkpoint.open_run("dpo", settings, str(lineage(base).get("sha256", "")))
@@ -132,7 +139,7 @@ def run(settings: DpoSettings) -> Path:
         return here.final
     cache = settings.encoded or here.root / "encoded"
     data = PreferenceSet(
-        base, settings.corpus, open_encoded(base, settings.corpus, "train", cache, copies=1)
+        base, samples, open_encoded(base, settings.corpus, "train", cache, copies=1)
     )
     size = min(settings.batch_size, len(data))
     training = describe_preferences(settings, data)

@@ -92,9 +92,37 @@ class DpoSettings(Settings):
     kind: Literal["sigmoid", "ipo", "simpo"] = Field("sigmoid", description="Loss.")
     length_normalised: bool = Field(False, description="Log-probabilities per code (ours).")
     chosen_nll: float = Field(0.0, ge=0, description="Weight of the chosen image's NLL (ours).")
+    pairs: tuple[Path, ...] = Field(
+        (), description="Folders of `stylear train pairs`; default: the pairs of the corpora."
+    )
 
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
+class PairsSettings(BaseModel):
+    """On-policy preference pairs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: tuple[Corpus, ...] = Field(description="Corpora with the prompts and styles.")
+    model: str = Field(
+        description="Whose pictures to pair: a mini name, a model directory or a run."
+    )
+    out: Path = Field(description="Folder of the pairs; resumable.")
+    prompts: int = Field(200, ge=1, description="Prompts to draw, each in one style (ours).")
+    samples: int = Field(4, ge=2, description="Pictures of a prompt; best and worst are paired.")
+    margin: float = Field(0.05, ge=0, description="Least lead of the best over the worst.")
+    judge: str = Field("mini-clip", description="CLIP model that scores text and style.")
+    guidance: float = Field(4.0, ge=0, description="Classifier-free guidance (code).")
+    top_k: int = Field(2000, ge=1, description="Codes that can be drawn (code).")
+    temperature: float = Field(1.0, ge=0, description="Of the draws (code).")
+    sampling_batch: int = Field(64, ge=1, description="Pictures drawn at once.")
+    device: str = Field("auto", description="torch device; auto: cuda where there is one.")
+    seed: int = Field(0, description="Fixes prompts, styles and draws.")
+    encoded: Path | None = Field(
+        None, description="Cache of codes and features; default OUT/encoded."
+    )
+
+
+AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
 def load_settings(
