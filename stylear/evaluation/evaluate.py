@@ -27,6 +27,7 @@ from stylear.evaluation.metrics import (
     content_leakage,
     harmonic_mean,
     pair_cosine,
+    win_rate,
 )
 from stylear.sampling.context import describe_long_prompts, measure_prompt
 from stylear.sampling.generate import BATCH_SIZE, generate
@@ -110,6 +111,26 @@ class Evaluation:
             }
             for model in self.models
         ]
+
+    def subset(self, references: Iterable[str]) -> Evaluation:
+        """The same evaluation on some of its references, given by id."""
+        wanted = set(references)
+        return Evaluation(
+            [reference for reference in self.references if reference.id in wanted],
+            self.prompts,
+            self.settings,
+            [sample for sample in self.samples if sample.reference in wanted],
+        )
+
+    def win_rate(self, model: str, against: str, metric: str) -> Estimate | None:
+        """How often `model` scores higher than `against` on the same reference, prompt and seed."""
+        scores = {(s.model, s.reference, s.prompt, s.seed): s.scores[metric] for s in self.samples}
+        jobs = [(r, p, seed) for name, r, p, seed in scores if name == model]
+        return win_rate(
+            [scores[model, *job] for job in jobs],
+            [scores[against, *job] for job in jobs],
+            [(reference, prompt) for reference, prompt, _ in jobs],
+        )
 
     def summary(self) -> dict[str, Any]:
         """Settings, rows and warnings, as JSON takes them."""

@@ -81,3 +81,15 @@ def bootstrap(
     means = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(sums.sum() / sizes.sum()), float(low), float(high))
+
+
+def win_rate(
+    own: Sequence[float], other: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
+) -> Estimate | None:
+    """Share of picture pairs in which the own picture scores higher, ties half, with its 95% interval.
+
+    `own[i]` and `other[i]` are scores of the pictures that two models drew for the same reference,
+    prompt and seed. None without such pairs.
+    """
+    wins = [0.5 if a == b else float(a > b) for a, b in zip(own, other, strict=True)]
+    return bootstrap(wins, clusters, seed=seed)

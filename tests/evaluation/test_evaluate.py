@@ -19,7 +19,7 @@ from stylear.encoders.dino import DinoEncoder
 from stylear.encoders.style import CsdEncoder
 from stylear.errors import SourceError, UsageError
 from stylear.evaluation.evaluate import METRICS, Evaluation, evaluate, leakage_basis
-from stylear.evaluation.metrics import bootstrap, content_leakage, harmonic_mean
+from stylear.evaluation.metrics import bootstrap, content_leakage, harmonic_mean, win_rate
 from stylear.model.style_model import StyleModel
 from stylear.sampling.references import Reference, load_prompts, load_styles
 
@@ -74,6 +74,30 @@ def test_pictures_that_ignore_their_reference_leak_exactly_nothing() -> None:
     assert found.mean().item() == pytest.approx(0.0, abs=1e-6)
     copies = content_leakage(contents, torch.arange(5), contents, ~torch.eye(5, dtype=torch.bool))
     assert copies.mean().item() > 0.5
+
+
+def test_a_win_counts_one_and_a_tie_half() -> None:
+    found = win_rate([0.5, 0.2, 0.3, 0.9], [0.4, 0.2, 0.6, 0.1], ["a", "b", "c", "d"])
+    assert found is not None
+    assert found.mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert win_rate([], [], []) is None
+
+
+def test_a_model_beats_another_on_the_same_reference_prompt_and_seed(found: Evaluation) -> None:
+    first, second = found.models
+    wins, losses = (
+        found.win_rate(*names, "texture") for names in ((first, second), (second, first))
+    )
+    assert wins is not None
+    assert losses is not None
+    assert wins.mean + losses.mean == pytest.approx(1)
+
+
+def test_a_subset_has_the_samples_of_its_references_alone(found: Evaluation) -> None:
+    part = found.subset(["dots--2", "lines--1"])
+    assert [reference.id for reference in part.references] == ["dots--2", "lines--1"]
+    assert {sample.reference for sample in part.samples} == {"dots--2", "lines--1"}
+    assert len(part.samples) == len(found.samples) // 2
 
 
 def test_bootstrap_draws_whole_clusters() -> None:
