@@ -47,15 +47,7 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
     Raises RecipeError for an unknown mini style or an id used twice, SourceError for a folder that
     is missing or empty, for a file that is no image and for captions that cannot be read.
     """
-    paths: dict[str, Path] = {}
-    for number, source in enumerate(recipe.references):
-        for path in reference_paths(number, source):
-            if path.stem in paths and paths[path.stem] != path:
-                raise RecipeError(
-                    f"references: two files have the id {path.stem!r}: {paths[path.stem]}, {path}",
-                    hint="rename one of them; the id is the file name without its ending",
-                )
-            paths[path.stem] = path
+    paths = reference_files(recipe)
     fraction = recipe.mix.val_fraction
     notes = {folder: read_notes(folder) for folder in {path.parent for path in paths.values()}}
     return [
@@ -66,6 +58,24 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
         )
         for key, path in sorted(paths.items())
     ]
+
+
+def reference_files(recipe: Recipe) -> dict[str, Path]:
+    """The image files of all references by their ids; nothing is read.
+
+    Raises RecipeError for an unknown mini style or an id used twice, SourceError for a folder that is
+    missing or empty.
+    """
+    paths: dict[str, Path] = {}
+    for number, source in enumerate(recipe.references):
+        for path in reference_paths(number, source):
+            if path.stem in paths and paths[path.stem] != path:
+                raise RecipeError(
+                    f"references: two files have the id {path.stem!r}: {paths[path.stem]}, {path}",
+                    hint="rename one of them; the id is the file name without its ending",
+                )
+            paths[path.stem] = path
+    return paths
 
 
 def reference_paths(number: int, source: Any) -> list[Path]:

@@ -9,15 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stylear.curate.corpus.candidates import style_of
 from stylear.curate.corpus.layout import LEDGER, RECIPE, STAGES
 from stylear.curate.corpus.ledger import ALL
 from stylear.curate.corpus.object_store import in_store
 from stylear.curate.engine import LOCAL
 from stylear.curate.fetch.check import check_source
 from stylear.curate.preflight.models import RequiredModel, check_model_files, required_models
-from stylear.curate.references import load_references, read_reference, reference_paths
+from stylear.curate.references import (
+    load_references,
+    read_reference,
+    reference_files,
+    reference_paths,
+)
 from stylear.curate.stage import Build
 from stylear.errors import SeveralErrors, SourceEmpty, StorageError, StylearError, UsageError
+from stylear.sampling.scenes import read_notes
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
@@ -163,20 +170,21 @@ def count_references(key: str, number: int, source: Any) -> Check:
     paths = reference_paths(number, source)
     for path in paths:
         read_reference(path)
+    for folder in {path.parent for path in paths}:
+        read_notes(folder)
     return Check(key, f"{len(paths)} images")
 
 
 def describe_references(recipe: Recipe) -> Check:
     """All references together, as the scorers need them. Raises RecipeError and SourceError."""
-    references = load_references(recipe)
+    ids = reference_files(recipe)
     for spec in recipe.score:
         if spec.type == "leakage":  # it needs to know what each reference shows
             from stylear.curate.score.open import find_scorer_class
 
-            for reference in references:
+            for reference in load_references(recipe):
                 find_scorer_class(spec.type).reference_fingerprint(spec, reference)
-    styles = len({reference.style for reference in references})
-    return Check("references", f"{len(references)} images of {styles} styles")
+    return Check("references", f"{len(ids)} images of {len(set(map(style_of, ids)))} styles")
 
 
 def check_prompts(recipe: Recipe) -> list[Check]:

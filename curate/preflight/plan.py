@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from stylear.curate.corpus.candidates import style_of
 from stylear.curate.corpus.layout import CHEAP, PLAN_STAGE, STAGES
 from stylear.curate.corpus.ledger import ALL, Entry, StageInputs, stage_family
 from stylear.curate.preflight.checks import Check, human_bytes
 from stylear.curate.preflight.rates import find_rate
 from stylear.curate.recipe.synthesizers import NEEDS_CONTENT
-from stylear.curate.references import load_references
+from stylear.curate.references import reference_files
 from stylear.curate.stage import Build
 from stylear.errors import SettingsChanged, StylearError
 
@@ -182,14 +183,14 @@ def estimate_images(recipe: Recipe, contents: int | None, checks: Sequence[Check
     if spec.contents is not None:
         contents = spec.contents if contents is None else min(contents, spec.contents)
     try:
-        references = load_references(recipe)
+        references = reference_files(recipe)
     except StylearError:  # the checks report it
         return None
     if contents is None:
         return None
     groups = contents * min(spec.references_per_content, len(references))
     if spec.per_style is not None:
-        styles = {reference.style for reference in references}
+        styles = {style_of(reference) for reference in references}
         quota = sum(min(spec.styles.get(style, spec.per_style), contents) for style in styles)
         groups = min(quota, contents * len(references))
     return groups * spec.candidates
