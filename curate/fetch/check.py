@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import FolderSource, Recipe, ShardsSource, UrlsSource
     from stylear.curate.recipe.sources import ListSettings, ParquetSource
 
-SMALL_BYTES = 16_000_000  # lists up to this size are read to count their rows (ours)
+SMALL_BYTES = 16_000_000  # lists and tars up to this size are read to count their pairs (ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,21 @@ def check_parquet(source: ParquetSource) -> SourceSize:
 
 
 def check_shards(source: ShardsSource) -> SourceSize:
-    """Add up the sizes of tars, whose first sample must be readable; their samples are not counted."""
+    """Add up the sizes of tars; count the samples of small ones, and read the first sample of others.
+
+    What reading them says of single samples is left to the fetch, which says it again.
+    """
     paths = tar_paths(source.path)
-    for path in paths:
-        if source.on_bad_shard == "stop" and not path.is_file():
-            next(read_tars(source.model_copy(update={"path": str(path)})))
-    first = source.model_copy(update={"uids": None})
-    found = next(read_tars(first), None)
-    return SourceSize(0 if found is None else None, sum(map(file_bytes, paths)))
+    num_bytes = sum(map(file_bytes, paths))
+    everything = source.model_copy(update={"uids": None})
+    with redirect_stderr(StringIO()):
+        for path in paths:
+            if source.on_bad_shard == "stop" and not path.is_file():
+                next(read_tars(source.model_copy(update={"path": str(path)})))
+        if num_bytes <= SMALL_BYTES:
+            return SourceSize(sum(1 for _ in read_tars(everything)), num_bytes)
+        found = next(read_tars(everything), None)
+    return SourceSize(0 if found is None else None, num_bytes)
 
 
 def count_list(

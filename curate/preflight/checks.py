@@ -148,7 +148,7 @@ def describe_source(key: str, source: Any, build: Build) -> Check:
         ) from error
     except StylearError as error:
         raise type(error)(f"{key}: {error.message}", hint=error.hint) from error
-    pairs = "unknown number of pairs" if size.pairs is None else f"{size.pairs:,} pairs"
+    pairs = "unknown number of pairs" if size.pairs is None else count_noun(size.pairs, "pair")
     held = f", {human_bytes(size.bytes)}" if size.bytes else ""
     return Check(key, pairs + held, pairs=size.pairs, bytes=size.bytes)
 
@@ -172,7 +172,7 @@ def count_references(key: str, number: int, source: Any) -> Check:
         read_reference(path)
     for folder in {path.parent for path in paths}:
         read_notes(folder)
-    return Check(key, f"{len(paths)} images")
+    return Check(key, count_noun(len(paths), "image"))
 
 
 def describe_references(recipe: Recipe) -> Check:
@@ -184,7 +184,8 @@ def describe_references(recipe: Recipe) -> Check:
 
             for reference in load_references(recipe):
                 find_scorer_class(spec.type).reference_fingerprint(spec, reference)
-    return Check("references", f"{len(ids)} images of {len(set(map(style_of, ids)))} styles")
+    styles = len(set(map(style_of, ids)))
+    return Check("references", f"{count_noun(len(ids), 'image')} of {count_noun(styles, 'style')}")
 
 
 def check_prompts(recipe: Recipe) -> list[Check]:
@@ -201,7 +202,7 @@ def describe_prompts(key: str, recipe: Recipe) -> Check:
     from stylear.curate.synthesize.prompts.sources import count_prompts
 
     count = count_prompts(recipe)
-    return Check(key, f"{count:,} prompts", pairs=count)
+    return Check(key, count_noun(count, "prompt"), pairs=count)
 
 
 def check_models(build: Build, stages: Collection[str]) -> Iterator[Check]:
@@ -259,6 +260,11 @@ def check_disk(corpus: Path, needed_bytes: int | None) -> Check:
             " synthesize.contents",
         )
     return Check("disk", f"{human_bytes(free)} free, about {human_bytes(needed_bytes)} needed")
+
+
+def count_noun(count: int, noun: str) -> str:
+    """A number of things for a reader: 1 pair, 1,200 pairs."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def human_bytes(count: int) -> str:

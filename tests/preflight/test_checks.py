@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,7 +131,17 @@ def drawings(root: Path) -> dict[str, Any]:
     return {"type": "mini", "limit": 7}
 
 
-@pytest.mark.parametrize("make", [folder, list_of_urls, parquet, drawings])
+def tars(root: Path) -> dict[str, Any]:
+    with tarfile.open(root / "s.tar", "w") as tar:
+        for number in range(4):
+            for ending, data in (("png", encoded(number)), ("txt", b"a cat")):
+                info = tarfile.TarInfo(f"{number}.{ending}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return {"type": "shards", "path": "s.tar"}
+
+
+@pytest.mark.parametrize("make", [folder, list_of_urls, parquet, drawings, tars])
 def test_a_source_is_counted_as_fetch_counts_it(
     tmp_path: Path, make: Callable[[Path], dict[str, Any]]
 ) -> None:
