@@ -12,6 +12,7 @@ from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.ledger import Ledger, StageInputs, stage_family
 from stylear.curate.engine import LOCAL, Engine
 from stylear.curate.preflight.checks import (
+    UNUSABLE,
     Check,
     attempt,
     check_disk,
@@ -19,7 +20,7 @@ from stylear.curate.preflight.checks import (
     require_checks,
     require_output_folder,
 )
-from stylear.curate.preflight.plan import StagePlan, needed_bytes, plan_stages
+from stylear.curate.preflight.plan import StagePlan, find_changes, needed_bytes, plan_stages
 from stylear.curate.recipe import Recipe
 from stylear.curate.stage import Build
 from stylear.errors import StylearError, UsageError
@@ -73,6 +74,12 @@ def preview_run(
     except StylearError:  # a model or a reference is missing, which the checks name
         made = {}
     plans = plan_stages(build, checks, made, redo)
+    again = STAGES[STAGES.index(redo) :] if redo in STAGES else ()
+    checks += [
+        Check(f"settings of {stage}", UNUSABLE, error)
+        for stage, error in find_changes(build, made).items()
+        if stage not in again
+    ]
     checks.append(attempt("disk", partial(check_disk, corpus, needed_bytes(plans))))
     return Preview(tuple(checks), tuple(plans))
 

@@ -17,6 +17,7 @@ from stylear.curate.preflight.plan import human_time
 from stylear.curate.preflight.preview import preview_run
 from stylear.curate.recipe import Recipe
 from stylear.curate.stage import Build
+from stylear.errors import SettingsChanged
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,9 @@ def test_a_dry_run_changes_nothing_and_counts_what_would_be_made(
 def test_a_stage_that_would_stop_or_be_made_again_says_so(home: Path) -> None:
     changed = make_recipe(home, settings(image={"size": 24}))
     assert "image.size: 32 -> 24" in plans(changed, home / "corpus")["fetch"]["next"]
+    errors = preview_run(changed, home / "corpus").problems
+    assert [type(error) for error in errors] == [SettingsChanged, SettingsChanged]
+    assert preview_run(changed, home / "corpus", "fetch").problems == []
     assert column(make_recipe(home), home / "corpus", "next", redo="score") == [
         "keep", "keep", "build", "build", "build", "build",
     ]  # fmt: skip
