@@ -42,7 +42,7 @@ echo stylear
     ]
 
 
-def test_wrong_command_lines_are_told_from_right_ones() -> None:
+def test_wrong_command_lines_are_found() -> None:
     assert problem("stylear models verify --write") is None
     assert problem("stylear generate --model M --prompt 'a --fast dog' --out x | wc") is None
     assert problem("stylear models") is None

@@ -53,7 +53,7 @@ def test_a_dry_run_changes_nothing_and_counts_what_would_be_made(
     assert tree(home / "corpus") == before
 
 
-def test_a_stage_that_would_stop_or_be_made_again_says_so(home: Path) -> None:
+def test_a_stage_that_would_stop_or_be_rebuilt_says_so(home: Path) -> None:
     changed = make_recipe(home, settings(image={"size": 24}))
     assert "image.size: 32 -> 24" in plans(changed, home / "corpus")["fetch"]["next"]
     errors = preview_run(changed, home / "corpus").problems

@@ -32,7 +32,7 @@ def test_bad_pictures_are_dropped_with_a_reason_and_the_rest_stays(tmp_path: Pat
     assert {"not-an-image", "corrupt-image"} <= set(results[0].dropped)
 
 
-def test_nothing_kept_is_told_with_the_reasons(tmp_path: Path) -> None:
+def test_nothing_kept_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     make_folders(tmp_path, pictures=2)
     for path in (tmp_path / "photos").glob("*.png"):
         path.write_bytes(b"not a picture")

@@ -104,7 +104,7 @@ def test_killed_at_a_random_point_and_started_again(
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_full_disk_is_told_and_the_run_continues(
+def test_a_full_disk_is_an_error_and_the_next_run_continues(
     sources: Path, play: Play, whole: tuple[dict[str, bytes], int], number: int
 ) -> None:
     files, events = whole

@@ -57,7 +57,7 @@ def test_no_hashed_file_holds_an_absolute_path(home: Path) -> None:
     )
 
 
-def test_a_corpus_that_moved_with_its_inputs_goes_on(home: Path, tmp_path: Path) -> None:
+def test_a_corpus_that_moved_with_its_inputs_continues(home: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(home, tmp_path / "elsewhere"))
     recipe = load_recipe(moved / "corpus" / "recipe.yaml")
     assert recipe.base == moved / "recipes"
@@ -68,7 +68,9 @@ def test_a_corpus_that_moved_with_its_inputs_goes_on(home: Path, tmp_path: Path)
     assert audit(moved / "corpus").passed
 
 
-def test_a_corpus_that_moved_alone_finds_its_inputs_and_goes_on(home: Path, tmp_path: Path) -> None:
+def test_a_corpus_that_moved_alone_finds_its_inputs_and_continues(
+    home: Path, tmp_path: Path
+) -> None:
     moved = Path(shutil.copytree(home / "corpus", tmp_path / "a" / "corpus"))
     recipe = load_recipe(moved / "recipe.yaml")
     assert recipe.base == home / "recipes"

@@ -96,7 +96,7 @@ def test_stages_run_alone_make_the_same_corpus(home: Path, tmp_path: Path) -> No
 # --- what is redone, and what stops -----------------------------------------------------------
 
 
-def test_a_lost_shard_is_made_again(built: Path, home: Path) -> None:
+def test_a_lost_shard_is_rebuilt(built: Path, home: Path) -> None:
     expected = tree(built)
     for name in ("raw/00001.tar", "stylized/00002.parquet", "scores/texture/raw-00000.parquet"):
         (built / name).unlink()
