@@ -62,11 +62,11 @@ def check_recipe(
 ) -> list[Check]:
     """Run all checks for the work that is left; nothing is written or downloaded.
 
-    `redo` is the first stage to rebuild from scratch. A finished stage needs no inputs.
+    `redo` is the first stage to rebuild from scratch. Finished stages need no prompts and no models.
     """
     todo = unfinished_stages(build, stages, redo)
     found = [attempt("--out", lambda: check_output(build.corpus))]
-    if "fetch" in todo:
+    if "fetch" in stages:  # of a finished corpus too, which grows with its sources
         found += check_sources(build)
     if build.recipe.references and set(stages) & {"synthesize", "score", "mix"}:
         found += check_references(build.recipe)

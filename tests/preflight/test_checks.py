@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 from stylear.cli import mount
 from stylear.console import fail
 from stylear.curate import run as runner
+from stylear.curate.corpus.layout import STAGES
 from stylear.curate.fetch import read_raw
 from stylear.curate.fetch.check import check_source
 from stylear.curate.preflight import checks
-from stylear.curate.preflight.checks import check_recipe
+from stylear.curate.preflight.checks import check_recipe, unfinished_stages
 from stylear.curate.recipe import check_recipe as parse_recipe
 from stylear.curate.stage import Build
 from stylear.errors import (
@@ -150,13 +151,15 @@ def test_a_source_is_counted_as_fetch_counts_it(
     assert check_source(recipe.raw[0], recipe).pairs == len(pairs) > 0
 
 
-def test_finished_stages_need_no_inputs(tmp_path: Path) -> None:
+def test_only_stages_with_work_left_need_models(tmp_path: Path) -> None:
     make_folders(tmp_path, pictures=12)
     recipe = make_recipe(tmp_path)
-    runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)
+    runner.run_stages(["fetch", "synthesize"], recipe, tmp_path / "corpus", workers=1)
     build = Build(tmp_path / "corpus", recipe)
-    assert "raw.0 (folder)" not in [check.key for check in check_recipe(build)]
-    assert "raw.0 (folder)" in [check.key for check in check_recipe(build, redo="fetch")]
+    later = ["score", "filter", "mix", "pairs"]
+    assert unfinished_stages(build, STAGES, None) == later
+    assert unfinished_stages(build, STAGES, "synthesize") == ["synthesize", *later]
+    assert unfinished_stages(build, ["mix"], None) == ["mix"]
 
 
 def test_a_disk_that_is_too_small_stops_the_run_before_it_writes(

@@ -49,7 +49,7 @@ def test_a_dry_run_changes_nothing_and_counts_what_would_be_made(
     assert not new.exists()
     assert column(recipe, home / "corpus", "committed") == [3, 4, 14, 1, 1, 1]
     assert column(recipe, home / "corpus", "new_pairs")[:3] == [0, 0, 0]
-    assert column(recipe, home / "corpus", "next")[:3] == ["keep"] * 3
+    assert column(recipe, home / "corpus", "next")[:3] == ["keep, add what is new"] * 3
     assert tree(home / "corpus") == before
 
 
@@ -60,7 +60,7 @@ def test_a_stage_that_would_stop_or_be_rebuilt_says_so(home: Path) -> None:
     assert [type(error) for error in errors] == [SettingsChanged, SettingsChanged]
     assert preview_run(changed, home / "corpus", "fetch").problems == []
     assert column(make_recipe(home), home / "corpus", "next", redo="score") == [
-        "keep", "keep", "build", "build", "build", "build",
+        "keep, add what is new", "keep, add what is new", "build", "build", "build", "build",
     ]  # fmt: skip
     redone = column(make_recipe(home), home / "corpus", "new_pairs", redo="synthesize")
     assert redone[:3] == [0, 24, 48]
