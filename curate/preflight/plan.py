@@ -119,9 +119,7 @@ def describe_next(
         return f"stop: {changed.message}"
     if stage in CHEAP:
         return "redo if its settings or inputs changed"
-    if left == 0:
-        return "keep; what is new in the sources is added" if stage == "fetch" else "keep"
-    return "continue"
+    return "keep, add what is new" if left == 0 else "continue"
 
 
 def committed_units(build: Build, stage: str) -> list[Entry]:
