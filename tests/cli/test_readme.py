@@ -49,7 +49,7 @@ def run(home: Path, line: str) -> str:
 
 def test_the_commands_for_ones_own_pictures_work_as_printed(home: Path, lines: list[str]) -> None:
     curate = [line for line in lines if line.startswith("stylear curate")]
-    names = ["init", "run", "audit", "filter", "query", "export"]
+    names = ["init", "run", "run", "audit", "filter", "query", "export"]
     assert [shlex.split(line)[2] for line in curate] == names
     run(home, curate[0])
     recipe = (home / "house-style.yaml").read_text("utf-8")
