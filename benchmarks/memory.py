@@ -171,7 +171,7 @@ def make_splits(corpus: Path) -> None:
     from stylear.curate.corpus.layout import KINDS, MIX
     from stylear.curate.corpus.parquet import read_table, read_tables, write_table
     from stylear.curate.mix.verdicts import apply_verdicts
-    from stylear.curate.pairs.preferences import FOLDER, choose_pairs, read_train
+    from stylear.curate.pairs.preferences import FOLDER, choose_pairs, find_train_pairs
 
     mixed = read_table(corpus / MIX, ["key", "split"])
     for split in ("train", "val"):
@@ -183,7 +183,7 @@ def make_splits(corpus: Path) -> None:
                 write_table(corpus / split / f"{number:05d}.parquet", part)
                 number += 1
     pairs = apply_verdicts(corpus, read_pairs(corpus))
-    best, worst = choose_pairs(pairs, read_train(corpus, pairs), 0.02)
+    best, worst = choose_pairs(pairs, find_train_pairs(corpus, pairs), 0.02)
     columns = {"key": pairs.group.take(best), "chosen": pairs.key.take(best)}
     columns["rejected"] = pairs.key.take(worst)
     for name, value in (("chosen_score", 0.5), ("rejected_score", 0.25), ("margin", 0.25)):
@@ -228,12 +228,12 @@ def run_mix(corpus: Path) -> int:
     from stylear.curate.corpus.layout import MIX
     from stylear.curate.corpus.pair_reader import PairReader
     from stylear.curate.corpus.parquet import write_table
-    from stylear.curate.mix.mixing import place, shuffled
+    from stylear.curate.mix.mixing import assign_splits, shuffle_split
     from stylear.curate.mix.verdicts import apply_verdicts
 
-    table = place(apply_verdicts(corpus, read_pairs(corpus)), recipe())
+    table = assign_splits(apply_verdicts(corpus, read_pairs(corpus)), recipe())
     pictures = PairReader(corpus)
-    rows = sum(len(shuffled(table, split, 0)) for split in ("train", "val"))  # type: ignore[arg-type]
+    rows = sum(len(shuffle_split(table, split, 0)) for split in ("train", "val"))  # type: ignore[arg-type]
     write_table(corpus / MIX, table)
     assert pictures is not None
     return rows
@@ -242,10 +242,10 @@ def run_mix(corpus: Path) -> int:
 def run_pairs(corpus: Path) -> int:
     from stylear.curate.corpus.candidates import read_pairs
     from stylear.curate.mix.verdicts import apply_verdicts
-    from stylear.curate.pairs.preferences import choose_pairs, read_train
+    from stylear.curate.pairs.preferences import choose_pairs, find_train_pairs
 
     pairs = apply_verdicts(corpus, read_pairs(corpus))
-    return len(choose_pairs(pairs, read_train(corpus, pairs), 0.02)[0])
+    return len(choose_pairs(pairs, find_train_pairs(corpus, pairs), 0.02)[0])
 
 
 def run_report(corpus: Path) -> int:

@@ -21,8 +21,8 @@ from stylear.curate.audit.splits import check_ratio, check_splits
 from stylear.curate.audit.tables import Tables
 from stylear.curate.corpus.layout import KINDS, LEDGER, RECIPE, score_paths
 from stylear.curate.corpus.shards import shard_paths
+from stylear.curate.corpus.split import SPLITS
 from stylear.curate.corpus.storage import FileInfo
-from stylear.curate.mix.mixing import SPLITS
 
 
 def audit(corpus: Path) -> AuditResult:

@@ -22,8 +22,9 @@ from stylear.curate.corpus.layout import (
     WORK,
 )
 from stylear.curate.corpus.ledger import Ledger, stage_family
+from stylear.curate.corpus.split import SPLITS
 from stylear.curate.corpus.storage import TEMPORARY, FileInfo, list_files, write_text
-from stylear.curate.mix.shortfall import describe_shortfalls, split_counts
+from stylear.curate.mix.shortfall import count_split, describe_shortfalls
 from stylear.curate.recipe import load_recipe
 from stylear.errors import CorpusError
 
@@ -38,7 +39,6 @@ PACKAGES = (
     "img2dataset",
     "opencv-python-headless",
 )
-SPLITS = ("train", "val")
 
 
 def write_manifest(corpus: Path) -> Path:
@@ -85,7 +85,7 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
             f"{corpus}: {missing[0]} is in the ledger and not on the disk",
             hint="`stylear curate run RECIPE --out CORPUS` makes what is missing",
         )
-    splits = {split: split_counts(corpus / split) for split in SPLITS}
+    splits: dict[str, dict[str, int]] = {split: count_split(corpus / split) for split in SPLITS}
     raw, stylized = (sum(s[kind] for s in splits.values()) for kind in ("raw", "stylized"))
     return {
         "format": FORMAT,

@@ -10,7 +10,7 @@ from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.tables import ROW, Columns, Tables, equals
 from stylear.curate.corpus.columns import Index, Texts, hash_identities, to_bytes
 from stylear.curate.corpus.layout import MIX, VERDICTS
-from stylear.curate.mix.mixing import SPLITS
+from stylear.curate.corpus.split import SPLITS
 
 
 def check_pairs(tables: Tables) -> Iterator[Difference]:

@@ -10,9 +10,9 @@ from stylear.curate.audit.difference import Difference
 from stylear.curate.corpus.layout import KINDS
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.shards import read_shard, shard_paths
+from stylear.curate.corpus.split import SPLITS
 from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.corpus.wids import WIDS, shard_entry
-from stylear.curate.mix.mixing import SPLITS
 from stylear.errors import CorpusError
 
 

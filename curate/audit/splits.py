@@ -13,8 +13,7 @@ from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.tables import Tables, equals
 from stylear.curate.corpus.columns import NONE, Index, Texts, to_bytes, to_objects
 from stylear.curate.corpus.layout import KINDS
-from stylear.curate.corpus.split import split_of
-from stylear.curate.mix.mixing import SPLITS
+from stylear.curate.corpus.split import SPLITS, split_of
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe

@@ -12,7 +12,7 @@ import numpy as np
 from stylear.curate.corpus import parquet, records
 from stylear.curate.corpus.columns import WIDTH, Mask, combine_chunks, concatenate, to_bytes
 from stylear.curate.corpus.layout import KINDS, MIX, VERDICTS
-from stylear.curate.mix.mixing import SPLITS
+from stylear.curate.corpus.split import SPLITS
 from stylear.errors import CorpusError
 
 if TYPE_CHECKING:

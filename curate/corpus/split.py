@@ -7,6 +7,7 @@ from typing import Literal
 from stylear.pair import digest
 
 Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 def split_of(identity: str, seed: int, val_fraction: float) -> Split:

@@ -1,8 +1,8 @@
-"""Mixing: the kept pairs, raw : stylized as asked, into shuffled train/ and val/ shards.
+"""Mixing: writes the kept pairs into shuffled train/ and val/ shards, raw to stylized as the recipe asks.
 
-Contents and style references belong to a split by hash. Nothing of one identity is in both: pairs of the
-same picture under different contents (duplicates, copies of one source, their stylized children) stay in
-train only. `mix.parquet` has a row for every pair that the filter kept.
+A hash decides the split of each content and of each style reference. No picture is in both: where pairs show
+one picture under several contents (duplicates, copies of one source, their stylized children), only those in
+train stay. `mix.parquet` has a row for every pair that the filter kept.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import MIX
 from stylear.curate.corpus.local_copies import LocalCopies
 from stylear.curate.corpus.pair_reader import PairReader
-from stylear.curate.corpus.split import Split, split_of
+from stylear.curate.corpus.split import SPLITS, Split, split_of
 from stylear.curate.corpus.storage import FileInfo, write_text
 from stylear.curate.corpus.wids import WIDS, shard_entry, wids_index
 from stylear.curate.engine import LOCAL, Engine
-from stylear.curate.mix.shuffle import write_shuffled
+from stylear.curate.mix.shuffle import write_shards
 from stylear.curate.mix.verdicts import apply_verdicts
 from stylear.errors import CorpusError
 from stylear.pair import digest
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
 STAGE = "mix"
-SPLITS: tuple[Split, ...] = ("train", "val")
 TRAIN, VAL, NEITHER = 0, 1, -1  # places in SPLITS
 SplitColumn = NDArray[np.int8]  # (N,) TRAIN, VAL or NEITHER
 
@@ -57,43 +56,43 @@ SplitColumn = NDArray[np.int8]  # (N,) TRAIN, VAL or NEITHER
 def mix_corpus(
     corpus: Path, recipe: Recipe, engine: Engine = LOCAL, workers: int = 0
 ) -> dict[Path, FileInfo]:
-    """Write train/ and val/ with their wids indexes, and mix.parquet; all these files.
+    """Write train/ and val/ with their wids indexes, and mix.parquet; returns the files written.
 
-    Raises CorpusError for verdicts of other pairs and for images that are not where they should be.
+    Raises CorpusError if the verdicts are of other pairs, or an image is not where its table says.
     """
-    table = place(apply_verdicts(corpus, read_pairs(corpus)), recipe)
-    keys = {split: shuffled(table, split, recipe.seed) for split in SPLITS}
+    table = assign_splits(apply_verdicts(corpus, read_pairs(corpus)), recipe)
+    keys = {split: shuffle_split(table, split, recipe.seed) for split in SPLITS}
     files = write_splits(corpus, keys, recipe, engine, workers)
     return files | {corpus / MIX: parquet.write_table(corpus / MIX, table)}
 
 
-def place(pairs: Candidates, recipe: Recipe) -> pa.Table:
-    """Where every kept pair goes, in the order given: key, kind, split, stage, reason, kept.
+def assign_splits(pairs: Candidates, recipe: Recipe) -> pa.Table:
+    """A row for each kept pair, in order: key, kind, split, stage, reason, kept.
 
-    The split is train, val, or null with the reason why the pair is left out.
+    The split is train, val, or null with the reason for which the pair is left out.
     """
     import pyarrow as pa
 
-    splits = splits_of(pairs, recipe)
+    splits = find_splits(pairs, recipe)
     taken = np.zeros(len(pairs), bool)
     for split in (TRAIN, VAL):
         members = np.flatnonzero(pairs.kept & (splits == split))
-        taken[at_ratio(pairs, members, recipe, SPLITS[split])] = True
+        taken[sample_at_ratio(pairs, members, recipe, SPLITS[split])] = True
     kept = np.flatnonzero(pairs.kept)
     splits, taken = splits[kept], taken[kept]
     columns = {
         "key": pairs.key.take(kept),
-        "kind": named(pairs.stylized[kept].astype(np.int8), ("raw", "stylized")),
-        "split": named(np.where(taken, splits, NEITHER), SPLITS),
-        "stage": named(np.where(taken, -1, 0), (STAGE,)),
-        "reason": named(np.where(taken, -1, splits != NEITHER), ("split", "ratio")),
+        "kind": column_of_names(pairs.stylized[kept].astype(np.int8), ("raw", "stylized")),
+        "split": column_of_names(np.where(taken, splits, NEITHER), SPLITS),
+        "stage": column_of_names(np.where(taken, -1, 0), (STAGE,)),
+        "reason": column_of_names(np.where(taken, -1, splits != NEITHER), ("split", "ratio")),
         "kept": pa.array(taken),
     }
     return pa.table(columns)
 
 
-def named(numbers: NDArray[Any], names: Iterable[str]) -> pa.Array:
-    """A column of texts from their numbers; null for a negative one."""
+def column_of_names(numbers: NDArray[Any], names: Iterable[str]) -> pa.Array:
+    """A column of names from their places in `names`; null for a negative place."""
     import pyarrow as pa
 
     return pa.array(list(names), pa.string()).take(
@@ -101,12 +100,11 @@ def named(numbers: NDArray[Any], names: Iterable[str]) -> pa.Array:
     )
 
 
-def at_ratio(pairs: Candidates, places: Places, recipe: Recipe, split: Split) -> Places:
-    """Of the places all stylized pairs and raw ones to match, drawn by hash.
+def sample_at_ratio(pairs: Candidates, places: Places, recipe: Recipe, split: Split) -> Places:
+    """All stylized pairs of these places, and as many raw ones as the ratio asks for, drawn by hash.
 
-    Where raw is short, `mix.on_shortfall` decides: all raw pairs there are (warn), fewer stylized ones, drawn
-    by hash (scale), or CorpusError (fail). A split without stylized pairs keeps its raw ones: a ratio to
-    nothing asks for nothing.
+    With too few raw pairs `mix.on_shortfall` decides: take all of them (warn), take fewer stylized pairs,
+    drawn by hash (scale), or raise CorpusError (fail). Without stylized pairs all raw ones are taken.
     """
     stylized, raw = (places[pairs.stylized[places] == kind] for kind in (True, False))
     if len(stylized):
@@ -120,48 +118,51 @@ def at_ratio(pairs: Candidates, places: Places, recipe: Recipe, split: Split) ->
             )
         if len(raw) < wanted and recipe.mix.on_shortfall == "scale":
             fewer = math.floor(len(raw) / ratio)
-            order = seeded_order(pairs.key.take(stylized), "shortfall", recipe.seed)
+            order = order_by_hash(pairs.key.take(stylized), "shortfall", recipe.seed)
             stylized = stylized[np.sort(order[:fewer])]
             wanted = math.floor(ratio * fewer + 0.5) if fewer else len(raw)
-        raw = raw[seeded_order(pairs.key.take(raw), "ratio", recipe.seed)[:wanted]]
+        raw = raw[order_by_hash(pairs.key.take(raw), "ratio", recipe.seed)[:wanted]]
     return np.concatenate([stylized, raw])
 
 
-def seeded_order(keys: pa.Array, use: str, seed: int) -> Places:
-    """The order in which keys are drawn for one use."""
+def order_by_hash(keys: pa.Array, use: str, seed: int) -> Places:
+    """The places of keys in a random order that depends on the seed, the keys and `use` alone."""
     drawn = hash_values(keys, lambda key: bytes.fromhex(digest(use, seed, key)))
     return np.argsort(drawn, kind="stable")
 
 
-def splits_of(pairs: Candidates, recipe: Recipe) -> SplitColumn:
-    """The split of every pair; NEITHER for those that would cross.
+def find_splits(pairs: Candidates, recipe: Recipe) -> SplitColumn:
+    """The split of every pair; NEITHER for a pair that would put something into both splits.
 
-    A stylized pair crosses when its content and its reference are of different splits. Pairs that
-    show one picture under contents of both splits stay where they are in train and cross in val.
+    That is a stylized pair whose content and reference belong to different splits, and a pair of val whose
+    picture is in train under another content.
     """
     content = first_occurrence(hash_identities(pairs.content))
-    found = hashed_splits(pairs.content, recipe)
-    root = connected_components(len(pairs), *edges(pairs, content))
+    found = hash_splits(pairs.content, recipe)
+    root = connected_components(len(pairs), *link_same_pictures(pairs, content))
     in_train = np.zeros(len(pairs), bool)
     in_train[root[found == TRAIN]] = True
     found[(found == VAL) & in_train[root]] = NEITHER
     styles = pairs.reference.dictionary_encode()
     style = styles.indices.fill_null(-1).to_numpy()
-    of_style = np.append(hashed_splits(styles.dictionary, recipe), NEITHER)[style]
+    of_style = np.append(hash_splits(styles.dictionary, recipe), NEITHER)[style]
     found[(style >= 0) & (found != of_style)] = NEITHER
     return found
 
 
-def hashed_splits(names: pa.Array, recipe: Recipe) -> SplitColumn:
-    """The split that the hash of each name gives."""
+def hash_splits(names: pa.Array, recipe: Recipe) -> SplitColumn:
+    """The split of each name by its hash."""
     seed, fraction = recipe.seed, recipe.mix.val_fraction
     found = (SPLITS.index(split_of(name, seed, fraction)) for name in to_objects(names))
     return np.fromiter(found, np.int8, len(names))
 
 
-def edges(pairs: Candidates, content: Places) -> tuple[Places, Places]:
-    """Which pairs show the same: one content; of raw pairs a duplicate and its twin, and the same bytes
-    stored or at the source; a stylized pair, its parent and what else was made of it."""
+def link_same_pictures(pairs: Candidates, content: Places) -> tuple[Places, Places]:
+    """Links between pairs that must not be in different splits, as places in two columns.
+
+    Linked are pairs of one content; raw pairs that are duplicates, or have the same bytes in the corpus or at
+    the source; and a stylized pair with its parent and its siblings.
+    """
     again = np.flatnonzero(content != np.arange(len(pairs)))
     children = np.flatnonzero(pairs.has("parent"))
     parents = pairs.parent.take(children)
@@ -180,12 +181,12 @@ def edges(pairs: Candidates, content: Places) -> tuple[Places, Places]:
     )
 
 
-def shuffled(table: pa.Table, split: Split, seed: int) -> Texts:
-    """The keys of a split in the order in which they are written."""
+def shuffle_split(table: pa.Table, split: Split, seed: int) -> Texts:
+    """The keys of a split, shuffled: the order in which they are written."""
     import pyarrow.compute as pc
 
     keys = combine_chunks(table.filter(pc.equal(table["split"], split))["key"])
-    return to_bytes(keys.take(seeded_order(keys, "mix", seed)))
+    return to_bytes(keys.take(order_by_hash(keys, "mix", seed)))
 
 
 def write_splits(
@@ -195,7 +196,7 @@ def write_splits(
     engine: Engine = LOCAL,
     workers: int = 0,
 ) -> dict[Path, FileInfo]:
-    """Shards of the keys of each split in that order, and the wids index over them; their files."""
+    """Write the shards and the wids index of each split, its keys in order; returns the files written."""
     copies = LocalCopies()
     pictures = PairReader(corpus, copies=copies)
     folders = {corpus / split: pictures.samples(part) for split, part in keys.items()}
@@ -203,9 +204,7 @@ def write_splits(
     files: dict[Path, FileInfo] = {}
     listed: dict[Path, list[dict[str, Any]]] = {folder: [] for folder in folders}
     with Bar("mix", total=sum(map(len, folders.values())), unit="pairs") as bar:
-        for folder, info in write_shuffled(
-            folders, recipe.mix.shard_pairs, copies, engine, workers
-        ):
+        for folder, info in write_shards(folders, recipe.mix.shard_pairs, copies, engine, workers):
             tar = info.files[f"{shards.shard_name(info.index)}.tar"]
             listed[folder].append(shard_entry(tar, info.images))
             files |= {folder / name: file for name, file in info.files.items()}

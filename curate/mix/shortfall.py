@@ -1,4 +1,4 @@
-"""Shortfalls: where the mix could not give what the recipe asks for, and the way out."""
+"""Shortfalls: where the mix could not give what the recipe asks for, and what to change."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stylear.curate.corpus import parquet
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-TOLERANCE = 0.01  # of the ratio; less is rounding
+TOLERANCE = 0.01  # a smaller difference from the ratio is rounding
 
 
-def split_counts(folder: Path) -> dict[str, int]:
-    """Of train/ or val/: shards, pairs by kind, distinct contents and references."""
+def count_split(folder: Path) -> dict[str, int]:
+    """Counts of train/ or val/: shards, pairs by kind, distinct contents and references."""
     import numpy as np
 
     from stylear.curate.corpus.columns import (
@@ -46,9 +46,9 @@ def split_counts(folder: Path) -> dict[str, int]:
 
 
 def describe_shortfalls(splits: Mapping[str, Mapping[str, int]], recipe: Recipe) -> list[str]:
-    """What was asked and what was got, one sentence each; empty when the mix is as asked.
+    """What was asked and what was mixed, a sentence for each shortfall; empty if the mix is as asked.
 
-    `splits` has the counts of `split_counts` for train and val.
+    `splits` has the counts of `count_split` for train and val.
     """
     found = []
     empty = [split for split in splits if not splits[split]["raw"] + splits[split]["stylized"]]

@@ -1,4 +1,4 @@
-"""Shuffling: samples copied from where they lie into shards of another order, by the workers of an engine."""
+"""Shuffling: copies samples into shards of another order, in the workers of an engine."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from stylear.curate.corpus.pair_reader import SampleLocations, read_samples_at
 from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.engine import LOCAL, Engine, cores
 
-WORKER_BYTES = 1 << 30  # to copy, for which another process is started (ours)
-WORKER_CORES = 2  # that a worker keeps busy: it hashes in threads
+WORKER_BYTES = 1 << 30  # to copy before another process is worth starting (ours)
+WORKER_CORES = 2  # kept busy by one worker, which hashes in threads
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One shard to write, and where its samples lie."""
+class ShardPlan:
+    """One shard to write, and the locations of its samples."""
 
     folder: Path
     index: int
     samples: SampleLocations
 
 
-def write_shuffled(
+def write_shards(
     folders: Mapping[Path, SampleLocations],
     shard_pairs: int,
     copies: LocalCopies,
     engine: Engine = LOCAL,
     workers: int = 0,
 ) -> Iterator[tuple[Path, ShardInfo]]:
-    """Write the samples of each folder in shards of `shard_pairs`; each shard when it is written, in order.
+    """Write the samples of each folder in shards of `shard_pairs`; yields each shard once it is written.
 
-    `copies` is what this process reads with; other processes have their own. Raises CorpusError for a
-    sample that is not the one of its table, StorageError as `write_shard` does.
+    This process reads through `copies`, others through their own. Raises CorpusError if a sample is not the
+    one of its table, and StorageError as `write_shard` does.
     """
-    units = [
+    shares = [
         (folder, index, slice(start, start + shard_pairs))
         for folder, samples in folders.items()
         for index, start in enumerate(range(0, len(samples), shard_pairs))
     ]
-    work = (Unit(folder, index, folders[folder].part(part)) for folder, index, part in units)
-    crew = worker_pool(folders, engine, workers)
-    here = engine.name == LOCAL.name and crew == 1
-    opened = (lambda: partial(write, copies)) if here else open_writer
-    done = engine.map_units(opened, work, len(units), crew)
-    for (folder, _, _), info in zip(units, done, strict=True):
+    plans = (ShardPlan(folder, index, folders[folder].part(part)) for folder, index, part in shares)
+    count = count_workers(folders, engine, workers)
+    in_process = engine.name == LOCAL.name and count == 1
+    open_worker = (lambda: partial(write_planned, copies)) if in_process else open_writer
+    done = engine.map_units(open_worker, plans, len(shares), count)
+    for (folder, _, _), info in zip(shares, done, strict=True):
         yield folder, info
 
 
-def worker_pool(folders: Mapping[Path, SampleLocations], engine: Engine, workers: int) -> int:
-    """How many workers are worth their start; of a store one, so that each object is copied once."""
+def count_workers(folders: Mapping[Path, SampleLocations], engine: Engine, workers: int) -> int:
+    """How many workers are worth starting; one for an object store, so that each object is copied once."""
     if engine.name != LOCAL.name:
         return workers
     if any(map(in_store, folders)):
@@ -63,12 +63,12 @@ def worker_pool(folders: Mapping[Path, SampleLocations], engine: Engine, workers
     return min(workers or max(1, cores() // WORKER_CORES), 1 + total // WORKER_BYTES)
 
 
-def open_writer() -> Callable[[Unit], ShardInfo]:
-    """What another process runs on each unit."""
-    return partial(write, LocalCopies())
+def open_writer() -> Callable[[ShardPlan], ShardInfo]:
+    """The function that another process runs on each plan."""
+    return partial(write_planned, LocalCopies())
 
 
-def write(copies: LocalCopies, unit: Unit) -> ShardInfo:
-    """One shard."""
-    rows = read_samples_at(unit.samples, copies)
-    return shards.write_rows(unit.folder, unit.index, rows, md5=True)
+def write_planned(copies: LocalCopies, plan: ShardPlan) -> ShardInfo:
+    """Write the shard of a plan."""
+    rows = read_samples_at(plan.samples, copies)
+    return shards.write_rows(plan.folder, plan.index, rows, md5=True)

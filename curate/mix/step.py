@@ -8,7 +8,7 @@ from stylear.console import say
 from stylear.curate.corpus.layout import MIX
 from stylear.curate.corpus.ledger import ALL
 from stylear.curate.corpus.storage import FileInfo
-from stylear.curate.mix.shortfall import describe_shortfalls, split_counts
+from stylear.curate.mix.shortfall import count_split, describe_shortfalls
 from stylear.curate.references import load_references
 from stylear.curate.stage import (
     Build,
@@ -43,7 +43,7 @@ def run(build: Build) -> StageResult:
         return read_verdict_counts(build.corpus / MIX, "mix")
 
     result = run_whole_corpus(build, "mix", settings, inputs, ["train", "val", MIX], write, written)
-    splits = {split: split_counts(build.corpus / split) for split in ("train", "val")}
+    splits = {split: count_split(build.corpus / split) for split in ("train", "val")}
     for warning in describe_shortfalls(splits, recipe):
         say(f"warning: {warning}")
     return result

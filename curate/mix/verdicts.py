@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def apply_verdicts(corpus: Path, pairs: Candidates) -> Candidates:
-    """The pairs with the verdicts that the filter wrote. Raises CorpusError when it judged others."""
+    """The pairs with the verdicts that the filter wrote. Raises CorpusError if those are of other pairs."""
 
     def column(name: str) -> pa.Array:
         return combine_chunks(parquet.read_table(corpus / VERDICTS, [name])[name])

@@ -1,6 +1,6 @@
-"""Preference pairs: of the candidates for one prompt and reference, the best against the worst.
+"""Preference pairs: the best and the worst of the candidates for one prompt and style reference.
 
-Only what is in train/ can be chosen, so validation contents and references stay unseen. A sample has
+Only pairs of train/ can be chosen, so contents and references of val stay unseen. A sample has
 `{key}.chosen.{ext}`, `{key}.rejected.{ext}`, `{key}.txt` (the caption) and `{key}.json` (the row).
 """
 
@@ -21,7 +21,7 @@ from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.storage import write_text
 from stylear.curate.corpus.tars import write_tar
 from stylear.curate.corpus.wids import WIDS, shard_entry, wids_index
-from stylear.curate.mix.mixing import seeded_order
+from stylear.curate.mix.mixing import order_by_hash
 from stylear.curate.mix.verdicts import apply_verdicts
 from stylear.pair import Pair, digest
 
@@ -38,37 +38,37 @@ Row = dict[str, Any]
 
 
 def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
-    """Write preferences/ with its wids index; the table of all pairs. Empty without a ranking.
+    """Write preferences/ with its wids index; returns the table of all pairs, empty without a ranking.
 
-    Raises CorpusError when filter or mix are not finished.
+    Raises CorpusError if filter or mix is not finished.
     """
     import pyarrow as pa
 
     pairs = apply_verdicts(corpus, read_pairs(corpus))
-    best, worst = choose_pairs(pairs, read_train(corpus, pairs), recipe.pairs.margin)
-    order = seeded_order(pairs.group.take(best), "pairs", recipe.seed)
+    best, worst = choose_pairs(pairs, find_train_pairs(corpus, pairs), recipe.pairs.margin)
+    order = order_by_hash(pairs.group.take(best), "pairs", recipe.seed)
     best, worst = best[order], worst[order]
     pictures = PairReader(corpus, ["stylized"]) if len(best) else None
     folder, size = corpus / FOLDER, recipe.mix.shard_pairs
     folder.mkdir(parents=True, exist_ok=True)
-    listed, tables = [], [table_of([])]
+    listed, tables = [], [rows_to_table([])]
     for index, start in enumerate(range(0, len(best), size)):
         assert pictures is not None
         part, name = slice(start, start + size), shards.shard_name(index)
         rows: list[Row] = []
         tar = write_tar(
             folder / f"{name}.tar",
-            members(pairs_read(pairs, best[part], worst[part], pictures), rows),
+            list_members(read_preferences(pairs, best[part], worst[part], pictures), rows),
         )
-        tables.append(table_of(rows))
+        tables.append(rows_to_table(rows))
         parquet.write_table(folder / f"{name}.parquet", tables[-1])
         listed.append(shard_entry(tar, len(rows)))
     write_text(folder / WIDS, wids_index(f"{recipe.name}-{FOLDER}", listed))
     return pa.concat_tables(tables)
 
 
-def read_train(corpus: Path, pairs: Candidates) -> Mask:
-    """Which pairs the mix put into train/."""
+def find_train_pairs(corpus: Path, pairs: Candidates) -> Mask:
+    """Which pairs are in train/."""
     mixed = parquet.read_table(corpus / MIX, ["key", "split"])
     split = combine_chunks(mixed["split"]).fill_null("").to_numpy(zero_copy_only=False)
     train = combine_chunks(mixed["key"]).take(np.flatnonzero(split == "train"))
@@ -79,7 +79,7 @@ def read_train(corpus: Path, pairs: Candidates) -> Mask:
 
 
 def choose_pairs(pairs: Candidates, in_train: Mask, margin: float) -> tuple[Places, Places]:
-    """The best and the worst of every group whose best is in train and leads by `margin` or more."""
+    """Of each group the best candidate in train and the worst one, if they differ by `margin` or more."""
     judged = pairs.has("group") & ~np.isnan(pairs.rank) & (pairs.image != NONE)
     order, starts = rank_candidates(pairs, np.flatnonzero(judged))
     places = np.flatnonzero(in_train[order])
@@ -87,21 +87,21 @@ def choose_pairs(pairs: Candidates, in_train: Mask, margin: float) -> tuple[Plac
     best = order[places[at]]
     ends = np.searchsorted(starts, groups, "right")
     worst = order[ends - 1]
-    lead = np.round(score_of(pairs, best) - score_of(pairs, worst), DECIMALS)
+    lead = np.round(round_ranks(pairs, best) - round_ranks(pairs, worst), DECIMALS)
     chosen = (pairs.image[best] != pairs.image[worst]) & (lead > 0) & (lead >= margin)
     return best[chosen], worst[chosen]
 
 
-def score_of(pairs: Candidates, places: Places) -> NDArray[np.float64]:
-    """The ranks as they are written down; the margin is taken between these."""
+def round_ranks(pairs: Candidates, places: Places) -> NDArray[np.float64]:
+    """The ranks as they are written, so that the margin is their exact difference."""
     return np.round(pairs.rank[places], DECIMALS)
 
 
-def pairs_read(
+def read_preferences(
     pairs: Candidates, best: Places, worst: Places, pictures: PairReader
 ) -> Iterator[tuple[Row, Pair, Pair]]:
     """The row of each preference pair and its two sides with their images."""
-    high, low = score_of(pairs, best).tolist(), score_of(pairs, worst).tolist()
+    high, low = round_ranks(pairs, best).tolist(), round_ranks(pairs, worst).tolist()
     for place, other, chosen_score, rejected_score in zip(best, worst, high, low, strict=True):
         chosen, rejected = (pictures.pair(pairs.key[at].as_py()) for at in (place, other))
         yield (
@@ -120,10 +120,10 @@ def pairs_read(
         )
 
 
-def members(
+def list_members(
     samples: Iterable[tuple[Row, Pair, Pair]], rows: list[Row]
 ) -> Iterator[tuple[str, bytes]]:
-    """The tar members of the samples, in order; their rows are put into `rows`."""
+    """The tar members of the samples, in order. Appends each row to `rows`."""
     for row, chosen, rejected in samples:
         rows.append(row)
         for side, pair in (("chosen", chosen), ("rejected", rejected)):
@@ -132,7 +132,7 @@ def members(
         yield f"{row['key']}.json", records.canonical_json(row).encode()
 
 
-def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """The rows as a table."""
     import pyarrow as pa
 

@@ -49,8 +49,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Where the mix put a pair."""
+class Assignment:
+    """The split that the mix assigned to a pair, or the reason why it left it out."""
 
     key: str
     split: Split | None
@@ -104,10 +104,10 @@ def decide(pairs: list[Candidate], recipe: Recipe) -> list[Candidate]:
     return pairs
 
 
-def place(pairs: list[Candidate], recipe: Recipe) -> list[Placed]:
-    """Where the mix puts every kept pair."""
-    rows = mix.place(columns(pairs), recipe).to_pylist()
-    return [Placed(row["key"], row["split"], row["reason"]) for row in rows]
+def assign_splits(pairs: list[Candidate], recipe: Recipe) -> list[Assignment]:
+    """What the mix does with every kept pair."""
+    rows = mix.assign_splits(columns(pairs), recipe).to_pylist()
+    return [Assignment(row["key"], row["split"], row["reason"]) for row in rows]
 
 
 def choose_pairs(
