@@ -1,8 +1,8 @@
 """Gallery: the directory of pictures that `stylear generate` writes.
 
-0000.png ...           the pictures: references, then prompts, then seeds
-generations.jsonl      one line a picture: what it was made from, enough to make it again
-grid.png               rows: references, columns: prompts, the first seed of each
+0000.png ...           the pictures, ordered by reference, then prompt, then seed
+generations.jsonl      a line for each picture with all that is needed to draw it again
+grid.png               a row for each reference, a column for each prompt: the first seed of each
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     from stylear.model.style_model import StyleModel
 
-RECORD, GRID = "generations.jsonl", "grid.png"
+METADATA, GRID = "generations.jsonl", "grid.png"
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How pictures are drawn; the names are the keywords of `generate`."""
+    """Sampling settings; their names are the keywords of `generate`."""
 
     guidance: float
     top_k: int
@@ -48,7 +48,7 @@ class Sampling:
 
 
 def check_free(out: Path, *, force: bool) -> None:
-    """Raise UsageError when `out` is a file, or holds anything and `force` is off."""
+    """Raise UsageError if `out` is a file, or is not empty and `force` is off."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: expected a directory to write to, found a file")
     if not force and out.is_dir() and any(out.iterdir()):
@@ -77,10 +77,10 @@ def write_gallery(
     such as prompts that are longer than the model's context.
     Raises UsageError when one mask picture is given for several references.
     """
-    masks = _masks(references, segment, model.device)
+    masks = _open_masks(references, segment, model.device)
     sources: list[Reference | None] = [*references] or [None]
     jobs = list(product(range(len(sources)), prompts, seeds))
-    for file in _earlier(out / RECORD):
+    for file in _list_earlier_pictures(out / METADATA):
         (out / file).unlink(missing_ok=True)
     lengths = {
         (i, prompt): measure_prompt(
@@ -91,18 +91,22 @@ def write_gallery(
     }
     if warning := describe_long_prompts([lengths[0, prompt] for prompt in prompts], model.name):
         on_warning(warning)
-    told = [_told(source) | {"segment": segment} for source in sources]
-    made = {**asdict(sampling), "model": model.name, "model_sha256": _hash(model)}
-    made |= {"version": stylear.__version__}
+    styles = [_style_metadata(source) | {"segment": segment} for source in sources]
+    settings = {
+        **asdict(sampling),
+        "model": model.name,
+        "model_sha256": _hash_weights(model),
+        "version": stylear.__version__,
+    }
     lines: list[dict[str, Any]] = []
     firsts: list[Image.Image] = []  # of each reference and prompt
     for start in range(0, len(jobs), sampling.batch_size):
         batch = jobs[start : start + sampling.batch_size]
-        styles = [sources[i] for i, _, _ in batch]
+        references_drawn = [sources[i] for i, _, _ in batch]
         pictures = generate(
             model,
             [prompt for _, prompt, _ in batch],
-            [None if style is None else style.picture for style in styles],
+            [None if source is None else source.picture for source in references_drawn],
             seeds=[seed for _, _, seed in batch],
             masks=[masks[i] for i, _, _ in batch],
             **asdict(sampling),
@@ -114,21 +118,21 @@ def write_gallery(
             if len(lines) % len(seeds) == 0:
                 firsts.append(picture)
             line = {"file": file, "prompt": prompt, "seed": seed, **lengths[i, prompt].to_dict()}
-            lines.append({**line, **told[i], **made})
-        # a batch that is done stays on record, whatever happens to the next
+            lines.append({**line, **styles[i], **settings})
+        # the pictures of a finished batch stay listed if the next one fails
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_bytes(out / RECORD, text.encode())
+        write_bytes(out / METADATA, text.encode())
         if on_batch is not None:
             on_batch(len(batch))
-    write_bytes(out / GRID, encode_png(_grid(model.name, sources, prompts, firsts)))
+    write_bytes(out / GRID, encode_png(_draw_gallery_grid(model.name, sources, prompts, firsts)))
     return lines
 
 
-def _hash(model: StyleModel) -> str | None:
+def _hash_weights(model: StyleModel) -> str | None:
     return None if model.source is None else sha256_of(model.source)
 
 
-def _masks(
+def _open_masks(
     references: Sequence[Reference], segment: str | None, device: torch.device
 ) -> Sequence[Mask | None]:
     if segment is None:
@@ -143,14 +147,14 @@ def _masks(
     return subject_masks([reference.picture for reference in references], segment, device)
 
 
-def _told(reference: Reference | None) -> dict[str, str | None]:
+def _style_metadata(reference: Reference | None) -> dict[str, str | None]:
     if reference is None:
         return {"style": None, "style_sha256": None}
     data = reference.path.read_bytes() if reference.path else encode_png(reference.picture)
     return {"style": reference.id, "style_sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _grid(
+def _draw_gallery_grid(
     title: str,
     sources: Sequence[Reference | None],
     prompts: Sequence[str],
@@ -162,11 +166,11 @@ def _grid(
     return draw_grid([Block(title, cells)], rows=rows, columns=prompts)
 
 
-def _earlier(record: Path) -> list[str]:
-    """The pictures that an earlier generations.jsonl lists."""
+def _list_earlier_pictures(record: Path) -> list[str]:
+    """The names of the pictures that an earlier generations.jsonl lists."""
     if not record.is_file():
         return []
     try:
         return [Path(json.loads(line)["file"]).name for line in record.read_text().splitlines()]
     except (ValueError, KeyError, TypeError):
-        return []  # not ours to judge: it is replaced, nothing else is touched
+        return []  # another program wrote it: it is replaced, and no picture is removed

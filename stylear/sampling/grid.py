@@ -1,4 +1,4 @@
-"""Grid: pictures in labelled rows and columns, as one picture."""
+"""Grid: one picture of pictures in labelled rows and columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GAP, TEXT_PX, TITLE_PX, MAX_LINES = 4, 11, 15, 3
 
 @dataclass(frozen=True)
 class Row:
-    """What stands before a row: words, and a picture where there is one (the style reference)."""
+    """The head of a row: its label, and the picture of its style reference if it has one."""
 
     label: str
     picture: Image.Image | None = None
@@ -23,7 +23,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """One titled table of pictures, e.g. one model's; None leaves a cell empty."""
+    """A titled table of pictures, such as those of one model; None leaves a cell empty."""
 
     title: str
     cells: Sequence[Sequence[Image.Image | None]]
@@ -37,10 +37,10 @@ def draw_grid(
     cell_px: int = 96,
     blocks_across: int = 1,
 ) -> Image.Image:
-    """Blocks of the same rows and columns, `blocks_across` side by side, then below one another.
+    """Draw blocks of the same rows and columns, `blocks_across` of them side by side, the rest below.
 
-    Row heads are drawn once a line of blocks. Raises ValueError when a block's cells are not
-    rows x columns.
+    Row heads are drawn once for each line of blocks. Raises ValueError if a block does not have rows x
+    columns cells.
     """
     for block in blocks:
         found = [len(line) for line in block.cells]
@@ -50,8 +50,8 @@ def draw_grid(
             )
     text, title = ImageFont.load_default(TEXT_PX), ImageFont.load_default(TITLE_PX)
     line_px = TEXT_PX + 3
-    heads = [_wrap(label, cell_px, text) for label in columns]
-    names = [_wrap(row.label, cell_px, text) for row in rows]
+    heads = [wrap_text(label, cell_px, text) for label in columns]
+    names = [wrap_text(row.label, cell_px, text) for row in rows]
     title_px = TITLE_PX + 3 * GAP if any(block.title for block in blocks) else 0
     head_px = max((len(lines) for lines in heads), default=0) * line_px + GAP
     pictured = any(row.picture is not None for row in rows)
@@ -69,16 +69,16 @@ def draw_grid(
         top = index // across * band_px
         pen.text((left, top + GAP), block.title, INK, title)
         for j, lines in enumerate(heads):
-            _write(pen, left + j * (cell_px + GAP), top + title_px, lines, text, line_px)
+            _write_lines(pen, left + j * (cell_px + GAP), top + title_px, lines, text, line_px)
         for i, row in enumerate(rows):
             y = top + title_px + head_px + i * row_px
             if index % across == 0:
                 if row.picture is not None:
-                    _place(canvas, row.picture, GAP, y, cell_px)
+                    _paste_cell(canvas, row.picture, GAP, y, cell_px)
                 name_y = y + cell_px + 1 if pictured else y + (cell_px - line_px) // 2
-                _write(pen, GAP, name_y, names[i], text, line_px, FAINT if pictured else INK)
+                _write_lines(pen, GAP, name_y, names[i], text, line_px, FAINT if pictured else INK)
             for j, picture in enumerate(block.cells[i]):
-                _place(canvas, picture, left + j * (cell_px + GAP), y, cell_px)
+                _paste_cell(canvas, picture, left + j * (cell_px + GAP), y, cell_px)
     return canvas
 
 
@@ -89,8 +89,10 @@ def encode_png(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _place(canvas: Image.Image, picture: Image.Image | None, x: int, y: int, side: int) -> None:
-    """The picture, scaled to fit a square cell; an empty cell is grey."""
+def _paste_cell(
+    canvas: Image.Image, picture: Image.Image | None, x: int, y: int, side: int
+) -> None:
+    """Paste the picture, scaled to fit a square cell; grey for an empty cell."""
     if picture is None:
         canvas.paste(EMPTY, (x, y, x + side, y + side))
         return
@@ -100,7 +102,7 @@ def _place(canvas: Image.Image, picture: Image.Image | None, x: int, y: int, sid
     canvas.paste(fitted, (x + (side - size[0]) // 2, y + (side - size[1]) // 2))
 
 
-def _write(
+def _write_lines(
     pen: ImageDraw.ImageDraw,
     x: int,
     y: int,
@@ -113,8 +115,8 @@ def _write(
         pen.text((x, y + i * line_px), line, ink, font)
 
 
-def _wrap(text: str, width: int, font: Any) -> list[str]:
-    """The text in at most MAX_LINES lines of `width` pixels; what does not fit ends in `...`."""
+def wrap_text(text: str, width: int, font: Any) -> list[str]:
+    """The text in at most MAX_LINES lines of `width` pixels; text that does not fit ends in `...`."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

@@ -40,7 +40,7 @@ def test_a_mixed_corpus_has_the_counts_asked_for(written: Path) -> None:
     assert sizes == [7, 7, 2]
 
 
-def test_every_kept_pair_is_told_where_it_went(written: Path) -> None:
+def test_every_kept_pair_has_a_row_with_its_split_or_reason(written: Path) -> None:
     rows = read_table(written / "mix.parquet").to_pylist()
     kept = read_table(written / "verdicts.parquet", ["key"])["key"].to_pylist()
     assert [row["key"] for row in rows] == kept
@@ -87,14 +87,14 @@ def test_a_mixed_pair_is_the_pair_it_was(written: Path) -> None:
     assert all(pair == before[pair.key] for pair in mixed)
 
 
-def test_the_files_are_told_with_their_hashes(written: Path, tmp_path: Path) -> None:
+def test_the_mix_returns_its_files_with_their_hashes(written: Path, tmp_path: Path) -> None:
     for name in ("raw", "stylized", "scores", "verdicts.parquet"):
         (tmp_path / name).symlink_to(written / name)
-    told = mix_corpus(tmp_path, mix_recipe())
+    written_files = mix_corpus(tmp_path, mix_recipe())
     there = [path for part in ("train", "val") for path in (tmp_path / part).iterdir()]
-    assert sorted(told) == sorted([*there, tmp_path / "mix.parquet"])
-    assert {path: info.sha256 for path, info in told.items()} == {
-        path: FileInfo.of(path).sha256 for path in told
+    assert sorted(written_files) == sorted([*there, tmp_path / "mix.parquet"])
+    assert {path: info.sha256 for path, info in written_files.items()} == {
+        path: FileInfo.of(path).sha256 for path in written_files
     }
 
 
@@ -139,6 +139,6 @@ def test_a_pair_that_is_kept_without_an_image_is_not_mixed(tmp_path: Path) -> No
     )
     pictures = PairReader(tmp_path)
     assert len(pictures.samples(np.array([digest("mix", 1).encode()]))) == 1
-    for number, told in ((2, "expected an image of"), (3, "expected a pair")):
-        with pytest.raises(CorpusError, match=f"{told} {digest('mix', number)}, found none"):
+    for number, message in ((2, "expected an image of"), (3, "expected a pair")):
+        with pytest.raises(CorpusError, match=f"{message} {digest('mix', number)}, found none"):
             pictures.samples(np.array([digest("mix", number).encode()]))

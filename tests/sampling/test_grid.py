@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageFont
 
-from stylear.sampling.grid import TEXT_PX, Block, Row, _wrap, draw_grid
+from stylear.sampling.grid import TEXT_PX, Block, Row, draw_grid, wrap_text
 
 
 def plain(colour: str) -> Image.Image:
@@ -40,8 +40,10 @@ def test_cells_that_do_not_match_the_labels_are_refused() -> None:
 
 def test_long_labels_are_cut_to_the_width() -> None:
     font = ImageFont.load_default(TEXT_PX)
-    lines = _wrap("a very long prompt about a Donaudampfschifffahrtsgesellschaft in rain", 60, font)
+    lines = wrap_text(
+        "a very long prompt about a Donaudampfschifffahrtsgesellschaft in rain", 60, font
+    )
     assert len(lines) == 3
     assert lines[-1].endswith("...")
     assert all(font.getlength(line) <= 60 for line in lines)
-    assert _wrap("a dog", 60, font) == ["a dog"]
+    assert wrap_text("a dog", 60, font) == ["a dog"]
