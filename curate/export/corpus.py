@@ -13,8 +13,8 @@ from stylear.curate.audit.files import read_manifest
 from stylear.curate.corpus import shards
 from stylear.curate.corpus.layout import RECIPE
 from stylear.curate.corpus.object_store import in_store
+from stylear.curate.corpus.split import SPLITS
 from stylear.curate.corpus.storage import AtomicFile, FileInfo
-from stylear.curate.mix.mixing import SPLITS
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.errors import CorpusError
 from stylear.pair import Pair
