@@ -209,16 +209,15 @@ def _finish_retry(corpus: Path, redone: Collection[str]) -> None:
 
 
 def _remove_derived(corpus: Path, unit: str) -> None:
-    """Remove what was derived from a raw shard that is about to change; cheap stages notice by themselves."""
+    """Remove the scores of a raw shard that is about to change; the other stages notice by themselves.
+
+    Images drawn from its pairs stay: a retry changes only pairs that had no image.
+    """
     ledger = Ledger(corpus)
     (corpus / MANIFEST).unlink(missing_ok=True)
-    for stage in [stage for stage in ledger.stages() if stage_family(stage) == "synthesize"]:
-        ledger.remove(stage)
-    for name in OUTPUTS["synthesize"]:
-        remove_path(corpus / name)
     for stage in ledger.stages():
         for entry in ledger.entries(stage) if stage_family(stage) == "score" else ():
-            if entry.unit == f"raw-{unit}" or entry.unit.startswith("stylized-"):
+            if entry.unit == f"raw-{unit}":
                 ledger.path(stage, entry.unit).unlink()
                 for name in entry.files:
                     (corpus / name).unlink(missing_ok=True)

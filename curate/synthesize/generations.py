@@ -108,15 +108,7 @@ def extend_plan(
     inputs = plan_inputs(build, references, stage_inputs)
     if found and found[-1].entry.fingerprint == inputs.fingerprint:
         return found
-    groups = [
-        (name_content(Content(*row[:-2])), row[-2])
-        for generation in found
-        for row in zip(*(generation.jobs.groups[n].to_pylist() for n in COLUMNS), strict=True)
-    ]
-    known = {name for generation in found for name in generation.references}
-    jobs = plan_jobs(
-        read_kept_contents(build), references, build.recipe, EarlierGroups(groups, known)
-    )
+    jobs = plan_jobs(read_kept_contents(build), references, build.recipe, earlier_groups(found))
     for reason, count in sorted(jobs.skipped.items()):
         say(f"synthesize: {count} prompts skipped: {reason}")
     if found:
@@ -124,6 +116,16 @@ def extend_plan(
             f"synthesize: {sum(len(one.jobs) for one in found)} images planned, {len(jobs)} are new"
         )
     return [*found, commit_generation(build, len(found), jobs, references, inputs)]
+
+
+def earlier_groups(generations: Sequence[Generation]) -> EarlierGroups:
+    """The candidate groups of some generations, to which a further plan adds."""
+    groups = [
+        (name_content(Content(*row[:-2])), row[-2])
+        for generation in generations
+        for row in zip(*(generation.jobs.groups[n].to_pylist() for n in COLUMNS), strict=True)
+    ]
+    return EarlierGroups(groups, {name for one in generations for name in one.references})
 
 
 def commit_generation(
@@ -153,7 +155,7 @@ def commit_generation(
 
 
 def read_generations(build: Build) -> list[Generation]:
-    """The committed generations; a damaged last one is removed, to be planned again.
+    """The committed generations; a damaged last one is left out, to be planned again.
 
     Raises CorpusError if a generation is lost from which later ones were planned.
     """
@@ -167,7 +169,6 @@ def read_generations(build: Build) -> list[Generation]:
                     " or damaged",
                     hint=f"put its file back from a copy; or {REDO}",
                 )
-            ledger.path(PLAN_STAGE, entry.unit).unlink()  # the last one is planned again
             break
         tables = [parquet.read_table(build.corpus / name, COLUMNS) for name in entry.files]
         table = tables[0] if tables else empty_table()

@@ -11,6 +11,7 @@ import numpy as np
 from stylear.curate.corpus.split import split_of
 from stylear.curate.recipe.synthesizers import backend_settings
 from stylear.curate.references import StyleReference, load_references
+from stylear.curate.synthesize.generations import earlier_groups, read_generations
 from stylear.curate.synthesize.plan import Plan, plan_jobs
 from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.sources import Content
@@ -30,15 +31,18 @@ EXAMPLE_SEARCH = 10_000  # prompts searched for examples that de-stylising chang
 def preview_plan(build: Build) -> dict[str, Any]:
     """The plan of `synthesize` for a corpus: counts by split, examples, models.
 
-    Raises CorpusError if the raw pairs were not fetched, and whatever planning raises.
+    If a corpus has stylized pairs already, these are the images that its growth would add. Raises
+    CorpusError if the raw pairs were not fetched, and whatever planning raises.
     """
     recipe = build.recipe
     references = load_references(recipe)
-    jobs = plan_jobs(read_kept_contents(build), references, recipe)
+    generations = read_generations(build)
+    jobs = plan_jobs(read_kept_contents(build), references, recipe, earlier_groups(generations))
     examples = [describe_example(row) for row in islice(_choose_examples(jobs), EXAMPLES)]
     return {
         "backend": recipe.synthesize.backend,
         "images": len(jobs),
+        "images_planned_before": sum(len(one.jobs) for one in generations),
         "shards": -(-len(jobs) // pairs_per_shard(recipe)),
         "splits": count_by_split(jobs, references, recipe),
         "contents_per_style": jobs.contents_per_style(),
@@ -109,6 +113,7 @@ def to_tables(preview: dict[str, Any]) -> list[list[dict[str, Any]]]:
     summary = [
         {"": "backend", "planned": preview["backend"]},
         {"": "shards", "planned": preview["shards"]},
+        {"": "images planned before", "planned": preview["images_planned_before"]},
         {"": "fewest contents", "planned": f"{met[0][1]} ({met[0][0]})"},
         {"": "most contents", "planned": f"{met[-1][1]} ({met[-1][0]})"},
     ]

@@ -276,3 +276,25 @@ def test_a_retry_of_a_grown_corpus_fills_each_shard_in_its_place(
     write_list(tmp_path, site, range(10))
     assert stages_new(tmp_path, raw=[LISTED])["fetch"] == 1
     assert len(sources(tmp_path / "corpus")) == 10
+
+
+def test_a_retry_keeps_what_was_drawn_and_draws_what_it_filled(tmp_path: Path, site: Site) -> None:
+    (tmp_path / "styles").mkdir()
+    picture(99).save(tmp_path / "styles" / "warm.png")
+    changes = {
+        "raw": [LISTED],
+        "references": [{"type": "folder", "path": "styles"}],
+        "synthesize": {"backend": "statistics", "candidates": 1, "shard_pairs": 4},
+    }
+    write_list(tmp_path, site, range(6))
+    site.failing = {"/1.png": 503}
+    stages_new(tmp_path, **changes)
+    drawn = tree(tmp_path / "corpus" / "stylized")
+    site.failing = {}
+    recipe = make_recipe(tmp_path, settings(**changes))
+    _, results = runner.retry(recipe, tmp_path / "corpus", ["5xx"])
+    assert {result.stage: result.new for result in results}["synthesize"] == 1
+    after = tree(tmp_path / "corpus" / "stylized")
+    assert {name: after[name] for name in drawn} == drawn
+    captions = [pair.caption for pair in iter_pairs(tmp_path / "corpus" / "stylized")]
+    assert (len(captions), captions[-1]) == (6, "thing number 1")
