@@ -19,8 +19,8 @@ from stylear.curate.corpus.layout import (
     MIX,
     PLAN,
     RECIPE,
-    REFILL,
     REPORT,
+    RETRY,
     STAGES,
     VERDICTS,
     WORK,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 Step = Callable[[Build], StageResult]
 OUTPUTS = {
-    "fetch": ("raw", FETCHED, WORK, REFILL),
+    "fetch": ("raw", FETCHED, WORK, RETRY),
     "synthesize": ("stylized", PLAN),
     "score": ("scores",),
     "filter": (VERDICTS, COLUMNS, DIVERSITY),
@@ -194,7 +194,7 @@ def retry(
 
 def _resume_retry(build: Build) -> None:
     """Install the shards that a killed retry had finished but not yet installed."""
-    if (build.corpus / REFILL).is_dir():
+    if (build.corpus / RETRY).is_dir():
         from stylear.curate.fetch.retry import resume_retry
 
         resume_retry(build, lambda unit: _remove_derived(build.corpus, unit))
@@ -202,7 +202,7 @@ def _resume_retry(build: Build) -> None:
 
 def _finish_retry(corpus: Path, redone: Collection[str]) -> None:
     """Remove the recovery state of a retry once the later stages are redone."""
-    if (corpus / REFILL).is_dir():
+    if (corpus / RETRY).is_dir():
         from stylear.curate.fetch.retry import finish_retry
 
         finish_retry(corpus, redone)

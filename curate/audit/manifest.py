@@ -16,8 +16,8 @@ from stylear.curate.corpus.layout import (
     MANIFEST,
     RECIPE,
     RECIPE_FOLDER,
-    REFILL,
     REPORT,
+    RETRY,
     SOURCE_HASHES,
     WORK,
 )
@@ -117,7 +117,7 @@ def corpus_files(corpus: Path) -> list[str]:
         name = path.relative_to(corpus).as_posix()
         top = name.partition("/")[0]
         unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
-        beside = top in (REPORT, WORK, FETCHED, LOCK, REFILL, RECIPE_FOLDER, SOURCE_HASHES)
+        beside = top in (REPORT, WORK, FETCHED, LOCK, RETRY, RECIPE_FOLDER, SOURCE_HASHES)
         if name != MANIFEST and not beside and not unfinished:
             found.append(name)
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Captions as they come from strangers, made safe to store and to train on."""
+"""Untrusted captions, cleaned for storage and training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNPRINTABLE = ("Cc", "Cs", "Co", "Cn")
 
 
 def clean_text(text: str, limit: int) -> str:
-    """`text` in NFC on one line without control characters, at most `limit` characters."""
+    """Normalise a text to NFC on one line, without control characters, of at most `limit` characters."""
     text = " ".join(text[: 8 * limit].split())
     text = REORDERING.sub("", unicodedata.normalize("NFC", text))
     if not text.isascii() or not text.isprintable():
@@ -29,7 +29,7 @@ def clean_text(text: str, limit: int) -> str:
 
 
 def clean_caption(raw: object) -> tuple[str, dict[str, Scalar]]:
-    """A caption ready to store, and details about what was changed; empty when there is no text.
+    """Clean a caption and record in details what was changed; empty if there is no text.
 
     Whatever is not a string (a missing value, a number) counts as no caption. A caption longer than
     1000 characters is cut and `caption_characters` records how long it was.
@@ -42,7 +42,7 @@ def clean_caption(raw: object) -> tuple[str, dict[str, Scalar]]:
 
 
 def clean_details(columns: dict[str, object]) -> dict[str, Scalar]:
-    """Further columns of a row as details: scalars only, names in lower case, text cut."""
+    """Turn further columns of a row into details: scalars only, lower-case names, truncated texts."""
     details: dict[str, Scalar] = {}
     for name, value in columns.items():
         name = re.sub(r"[^a-z0-9]+", "_", str(name).lower()[:60]).strip("_")
@@ -56,6 +56,6 @@ def clean_details(columns: dict[str, object]) -> dict[str, Scalar]:
 
 
 def plain_source(text: str) -> str:
-    """A path or URL as text that any file format can hold: undecodable bytes become escapes."""
+    """Escape a path or URL so that any file format can hold it; undecodable bytes become escapes."""
     printable = text.encode("utf-8", "backslashreplace").decode("utf-8")[:4096]
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in printable)

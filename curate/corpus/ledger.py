@@ -1,8 +1,8 @@
-"""The ledger: what was committed, made how and of what. Resume and the manifest are read from it.
+"""The ledger: a record of every committed unit, its inputs and its files, for resuming and for the manifest.
 
-`ledger/<stage>/<unit>.json` is one entry. A unit is a shard (`00007`, for scores `raw-00007`) or, for
-stages that do a whole corpus at once, `all`. An entry is written after its files are on the disk, so
-what has no entry was never finished.
+`ledger/<stage>/<unit>.json` is one entry. A unit is a shard (`00007`, for scores `raw-00007`) or, for stages
+that process a whole corpus at once, `all`. An entry is written after its files, so output without an entry is
+unfinished.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ READERS = 16  # entries of a store read at the same time
 
 @dataclass(frozen=True, slots=True)
 class StageInputs:
-    """How a unit is made: everything that decides its bytes."""
+    """The inputs of a unit: everything that determines its bytes."""
 
     settings: Mapping[str, Any]
     code_version: str
@@ -46,7 +46,7 @@ class StageInputs:
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits; equal when the same bytes would be made."""
+        """64 hex digits; equal for inputs that give the same bytes."""
         return fingerprint(self.settings, self.code_version, self.inputs, self.weights)
 
 
@@ -71,13 +71,13 @@ class Entry:
 def fingerprint(
     settings: Mapping[str, Any], code_version: str, inputs: Sequence[str], weights: Sequence[str]
 ) -> str:
-    """SHA-256 of the canonical JSON of what decides a unit's bytes."""
+    """SHA-256 of the canonical JSON of everything that determines a unit's bytes."""
     text = canonical_json([settings, code_version, list(inputs), list(weights)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling: sorted keys, no spaces, no NaN."""
+    """Canonical JSON: sorted keys, no spaces, no NaN."""
     return json.dumps(
         value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
     )
@@ -94,13 +94,13 @@ class Ledger:
         self.corpus, self.is_snapshot = corpus, snapshot
         self._texts: dict[str, dict[str, str]] | None = None
         self.root = corpus / LEDGER
-        self.damaged: set[str] = set()  # paths in the corpus that are known to have other bytes
+        self.damaged: set[str] = set()  # paths of files that are known to be damaged
 
     def path(self, stage: str, unit: str) -> Path:
         return self.root / stage / f"{unit}.json"
 
     def entry(self, stage: str, unit: str) -> Entry | None:
-        """The entry of a unit; None when it was never committed. Raises CorpusError when unreadable."""
+        """The entry of a unit; None if it was never committed. Raises CorpusError if it is unreadable."""
         path = self.path(stage, unit)
         try:
             values = json.loads(self._text(stage, unit))
@@ -118,24 +118,24 @@ class Ledger:
             ) from error
 
     def entries(self, stage: str) -> list[Entry]:
-        """The committed units of a stage, by name."""
+        """The entries of a stage, sorted by unit."""
         found = (self.entry(stage, unit) for unit in self.units(stage))
         return [entry for entry in found if entry is not None]
 
     def units(self, stage: str) -> list[str]:
-        """Names of the committed units of a stage."""
+        """The names of the committed units of a stage."""
         if (texts := self._cached()) is not None:
             return sorted(texts.get(stage, {}))
         return sorted(path.stem for path in (self.root / stage).glob("*.json"))
 
     def stages(self) -> list[str]:
-        """Stages that have entries, by name."""
+        """The stages that have entries, sorted."""
         if (texts := self._cached()) is not None:
             return sorted(stage for stage, units in texts.items() if units)
         return sorted(path.name for path in self.root.glob("*") if any(path.glob("*.json")))
 
     def _text(self, stage: str, unit: str) -> str:
-        """An entry as it stands there. Raises FileNotFoundError when there is none."""
+        """The text of an entry. Raises FileNotFoundError if there is none."""
         if (texts := self._cached()) is None:
             return self.path(stage, unit).read_text("utf-8")
         try:
@@ -152,7 +152,7 @@ class Ledger:
         return self._texts
 
     def _read_all(self, lease: Lease) -> dict[str, dict[str, str]]:
-        """The ledger of a store, read once while nobody else can write it."""
+        """The whole ledger of a store, read once, as the lease keeps others from writing it."""
         if lease.ledger is None:
             lease.ledger = read_entries(self.root)
         return lease.ledger
@@ -169,7 +169,7 @@ class Ledger:
         files: Mapping[str, FileInfo],
         note: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Record a unit whose files (by path inside the corpus) lie finished on the disk."""
+        """Record a unit whose files (by path in the corpus) are completely written."""
         entry = Entry(
             stage=stage,
             unit=unit,
@@ -199,9 +199,9 @@ class Ledger:
         return entry
 
     def is_current(self, stage: str, unit: str, made: StageInputs) -> bool:
-        """Whether a unit can be skipped: committed, made the same way, its files still there.
+        """Whether a unit can be skipped: committed with the same inputs, and its files are intact.
 
-        Raises SettingsChanged when an expensive unit was made another way.
+        Raises SettingsChanged if an expensive unit was committed with other inputs.
         """
         entry = self.entry(stage, unit)
         if entry is None:
@@ -213,14 +213,14 @@ class Ledger:
         return self.has_intact_files(entry)
 
     def has_intact_files(self, entry: Entry) -> bool:
-        """Whether the files of a unit are there, of the right size, and not known to be damaged."""
+        """Whether the files of a unit exist, have the right size and are not known to be damaged."""
         return all(
             name not in self.damaged and file_size(self.corpus / name) == info["bytes"]
             for name, info in entry.files.items()
         )
 
     def check_settings(self, stage: str, made: StageInputs) -> None:
-        """Raise SettingsChanged when an expensive stage has output of other settings or models."""
+        """Raise SettingsChanged if an expensive stage has output of other settings or models."""
         if stage_family(stage) in CHEAP:
             return
         for entry in self.entries(stage):
@@ -230,7 +230,7 @@ class Ledger:
     def settings_changed_error(
         self, entry: Entry, made: StageInputs, *, inputs: bool = True
     ) -> SettingsChanged:
-        """The error that shows what differs and what to do."""
+        """The error that names the differences and the ways out."""
         found = describe_differences(entry, made, inputs=inputs)
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         stage = stage_family(entry.stage)
@@ -242,7 +242,7 @@ class Ledger:
         )
 
     def remove(self, stage: str) -> None:
-        """Forget the entries of a stage, so that it is made again."""
+        """Remove the entries of a stage, so that it is redone."""
         for path in sorted((self.root / stage).glob("*.json")):
             with map_storage_errors(path):
                 path.unlink()
@@ -262,17 +262,17 @@ def read_entries(root: Path) -> dict[str, dict[str, str]]:
 
 
 def entry_hash(values: Mapping[str, Any]) -> str:
-    """The hash of an entry's values, which stands in it."""
+    """The hash of an entry's values, which is stored in it."""
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 
 
 def stage_family(stage: str) -> str:
-    """The command of a ledger stage: score.text belongs to score."""
+    """The command that a ledger stage belongs to: score for score.text."""
     return stage.partition(".")[0]
 
 
 def describe_differences(entry: Entry, made: StageInputs, *, inputs: bool = True) -> list[str]:
-    """What differs between a committed unit and how it would be made now, in words."""
+    """The differences between a committed unit and its present inputs, in words."""
     grown = {
         key: entry.settings[key]
         for key, extends in made.growable.items()
@@ -308,10 +308,10 @@ def flatten_settings(value: Any, prefix: str = "") -> dict[str, str]:
 
 @contextmanager
 def lock_corpus(corpus: Path) -> Iterator[None]:
-    """Hold a corpus for writing. Raises CorpusLocked while another live process does.
+    """Lock a corpus for writing. Raises CorpusLocked if another running process holds it.
 
-    The lock is the kernel's: a process that was killed holds nothing. In an object store it is a lease
-    that is renewed: what a killed process held ends soon after it.
+    The kernel keeps the lock, so a killed process holds none. In an object store it is a lease that must be
+    renewed, so that of a killed process expires.
     """
     if in_store(corpus):
         with hold_lease(corpus):

@@ -20,7 +20,7 @@ BATCH_ROWS = 1 << 16
 
 
 def rows_to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """Columns, the `details` as JSON, as a table of the shard schema."""
+    """A table of the shard schema from columns; `details` are JSON."""
     import pyarrow as pa
 
     schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in TYPES.items()])
@@ -40,7 +40,7 @@ def write_table(path: Path, table: pa.Table, sha256: str | None = None) -> FileI
 
 
 def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a parquet file. Raises CorpusError naming the file, and the column that is not there."""
+    """Read a parquet file. Raises CorpusError naming the file and a missing column."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -67,7 +67,7 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
 
 
 def _source(path: Path | str) -> Any:
-    """What pyarrow reads a file from: its name, or of an object a stream."""
+    """The file for pyarrow: its path, or a stream of an object."""
     place = corpus_path(path)
     return place.open("rb") if in_store(place) else place
 
@@ -75,7 +75,7 @@ def _source(path: Path | str) -> Any:
 def read_tables(
     folder: Path, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[Path, pa.Table]]:
-    """The tables of a stage directory in shard order, one in memory at a time."""
+    """Read the tables of a stage directory in shard order, one at a time."""
     for path in sorted(folder.glob("*.parquet")):
         yield path, read_table(path, columns)
 
@@ -98,14 +98,14 @@ def read_batches(
 
 
 def read_rows(path: Path | str) -> list[Row]:
-    """The rows of a shard's table, checked against the shard schema."""
+    """Read the rows of a shard's table and check them against the schema."""
     rows: list[Row] = read_table(path, list(TYPES)).to_pylist()
     require_unique_keys([row["key"] for row in rows], corpus_path(path))
     return rows
 
 
 def count_rows(folder: Path) -> int:
-    """Rows of the tables in a folder."""
+    """The number of rows of the tables in a folder."""
     return sum(table.num_rows for _, table in read_tables(folder, ["key"]))
 
 
@@ -130,7 +130,7 @@ def file_sha256(path: Path | str) -> str:
 
 
 def require_unique_keys(keys: Sequence[str], where: Path) -> None:
-    """Raise CorpusError for a key that comes twice."""
+    """Raise CorpusError for a duplicate key."""
     if len(set(keys)) != len(keys):
         key = Counter(keys).most_common(1)[0][0]
         raise CorpusError(f"{where}: key {key} comes twice")

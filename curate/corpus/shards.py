@@ -42,14 +42,13 @@ from stylear.errors import CorpusError, SourceError
 from stylear.pair import Pair
 
 VERSION = 1  # raise when the same pairs give other bytes
-SHARD_PAIRS = 1000
 MAX_MEMBER_BYTES = 256 << 20
 KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
 
 
 @dataclass(frozen=True, slots=True)
 class ShardInfo:
-    """What was written: counts and the two files by name."""
+    """A written shard: its counts and its two files by name."""
 
     index: int
     rows: int
@@ -71,12 +70,11 @@ def write_shard(
     *,
     expected: Mapping[str, str] | None = None,
 ) -> ShardInfo:
-    """Write one shard; an earlier file of that name is replaced.
+    """Write one shard, replacing an earlier one of that name.
 
-    With `expected` (file name -> sha256) it is replaced by those bytes only; Differs is raised else.
-
-    Raises CorpusError for a key that comes twice or cannot name a member, StorageError when the
-    disk is full. Nothing of the final name exists until all of it is on the disk.
+    With `expected` (file name -> sha256) only these bytes replace it; others raise HashMismatch. Raises
+    CorpusError for a duplicate key or one that cannot name a member, StorageError if the disk is full. No
+    file gets its final name before all of it is on the disk.
     """
     rows = ((row, canonical_json(row), pair.image) for pair in pairs for row in [pair_to_row(pair)])
     return write_rows(directory, index, rows, expected=expected)
@@ -90,7 +88,7 @@ def write_rows(
     expected: Mapping[str, str] | None = None,
     md5: bool = False,
 ) -> ShardInfo:
-    """`write_shard` of rows, the record of each and its image; `md5` for a wids index."""
+    """Write a shard of (row, record, image); `md5` for a wids index. Otherwise as `write_shard`."""
     folder, name, hashes = corpus_path(directory), shard_name(index), expected or {}
     rows: list[tuple[Any, ...]] = []
     images = 0
@@ -127,14 +125,14 @@ def write_rows(
 
 
 def shard_paths(directory: Path | str) -> list[Path]:
-    """The tars of a stage directory, in order; empty when there are none."""
+    """The tars of a stage directory, in order."""
     return sorted(
         p for p in corpus_path(directory).glob("*.tar") if re.fullmatch(r"\d{5,}", p.stem)
     )
 
 
 def read_shard(tar_path: Path | str) -> Iterator[Pair]:
-    """The pairs of a shard in row order, tar and table joined and every image hash checked.
+    """Read the pairs of a shard in row order; every image hash is checked.
 
     Raises CorpusError naming the file and the key.
     """
@@ -173,11 +171,11 @@ def iter_pairs(directory: Path | str) -> Iterator[Pair]:
 def tar_samples(
     path: Path | str, *, max_bytes: int = MAX_MEMBER_BYTES
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, {extension: bytes}) of any WebDataset tar, in order; trusts nothing in it.
+    """Read (key, {extension: bytes}) of an untrusted WebDataset tar, in order.
 
-    The key is the name up to the first dot. Raises CorpusError naming the member that is no regular
-    file, has a path in its name, comes twice, lies apart from its sample, or exceeds `max_bytes`;
-    SourceError when the file is missing.
+    The key is the name up to the first dot. Raises CorpusError naming a member that is not a regular file,
+    has a path in its name, is repeated, is separated from its sample, or exceeds `max_bytes`; SourceError if
+    the file is missing.
     """
     path = corpus_path(path)
     seen: set[str] = set()
@@ -221,9 +219,9 @@ def tar_samples(
 
 
 def read_samples(source: Path | str | Sequence[Path | str]) -> Iterator[dict[str, Any]]:
-    """What a trainer reads, through webdataset: {"key", "image": bytes, "txt": str, "json": dict}.
+    """Read samples through webdataset, as a trainer does: {"key", "image": bytes, "txt": str, "json": dict}.
 
-    `source` is a stage directory or a list of tars. Raises CorpusError when there is none.
+    `source` is a stage directory or a list of tars. Raises CorpusError if there are no shards.
     """
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
@@ -248,7 +246,7 @@ def read_samples(source: Path | str | Sequence[Path | str]) -> Iterator[dict[str
 
 
 def _open_streams(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Open tars in webdataset's terms, each closed before the next."""
+    """Open tars as webdataset expects them, one at a time."""
     for path in paths:
         with path.open("rb") as stream:
             yield {"url": str(path), "stream": stream}

@@ -1,6 +1,6 @@
-"""Writing that survives a kill: temporary name, sync, rename; hashed in the same pass.
+"""Atomic writes: to a temporary name, synced and renamed, and hashed in the same pass.
 
-In an object store the whole file is gathered on the local disk and uploaded at the end, which is atomic.
+For an object store the file is written to the local disk and uploaded at the end, which is atomic too.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from stylear.curate.corpus.layout import WORK
 from stylear.curate.corpus.object_store import in_store
 from stylear.errors import CorpusError, StorageError
 
-TEMPORARY = ".tmp"  # ending of files that are not finished; the next run removes them
+TEMPORARY = ".tmp"  # ending of unfinished files, which the next run removes
 
 
 class HashMismatch(CorpusError):
-    """What was written is not what was to be written; nothing was replaced."""
+    """The bytes do not have the expected hash; no file was replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class FileInfo:
 
     @classmethod
     def of(cls, path: Path, *, md5: bool = False) -> FileInfo:
-        """Hash a file that lies there, `md5` too if asked. Raises CorpusError when it is missing."""
+        """Hash an existing file, on request with MD5. Raises CorpusError if it is missing."""
         hashes = [hashlib.sha256(), *([hashlib.md5(usedforsecurity=False)] if md5 else [])]
         count = 0
         try:
@@ -59,15 +59,15 @@ class FileInfo:
 
 
 class AtomicFile:
-    """`with AtomicFile(path) as out: out.write(data)`: the name appears when all bytes are on the disk.
+    """`with AtomicFile(path) as out: out.write(data)`: the file appears once all bytes are on the disk.
 
-    Leaving with an exception removes what was written. Raises StorageError for a full disk and for
-    a place that cannot be written, Differs when a hash was given and the bytes have another.
+    An exception inside removes what was written. Raises StorageError if the disk is full or the place cannot
+    be written, HashMismatch if a hash was given and the bytes have another.
     """
 
     def __init__(self, path: Path, sha256: str | None = None, *, md5: bool = False) -> None:
         self.path, self.bytes, self.expected = path, 0, sha256
-        # a name of its own: a worker that a cluster gave up may still be writing the same file
+        # a unique name: a worker that a cluster has given up may still be writing the same file
         self.temporary = path.with_name(f".{path.name}.{token_hex(4)}{TEMPORARY}")
         self._md5 = md5
         self._stream: IO[bytes] | None = None
@@ -109,7 +109,7 @@ class AtomicFile:
                 sha256, md5 = self._out.finish()
                 if self.expected not in (None, sha256):
                     raise HashMismatch(
-                        f"{self.path}: the bytes to write are not those that were here"
+                        f"{self.path}: expected the bytes that were committed, found others"
                     )
                 self._stream.flush()
                 if in_store(self.path):
@@ -137,7 +137,7 @@ class AtomicFile:
 
 @contextmanager
 def map_storage_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the disk into a StorageError that names `path`."""
+    """Turn an OSError into a StorageError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -145,7 +145,7 @@ def map_storage_errors(path: Path) -> Iterator[None]:
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """The error of a disk or a store as one that names `path`."""
+    """The StorageError for an OSError of a disk or a store."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "free some space and run the same command again; finished shards are kept"
     elif in_store(path):
@@ -156,7 +156,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 
 def sync_directory(path: Path) -> None:
-    """Put the names in a directory on the disk."""
+    """Sync a directory, so that its file names are on the disk."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     try:
         os.fsync(handle)
@@ -165,7 +165,7 @@ def sync_directory(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes, sha256: str | None = None) -> FileInfo:
-    """Write a whole small file atomically; Differs when its hash is not the one given."""
+    """Write a small file atomically. Raises HashMismatch if its hash is not the one given."""
     with AtomicFile(path, sha256) as out:
         out.write(data)
     return out.info
@@ -177,21 +177,21 @@ def write_text(path: Path, text: str) -> FileInfo:
 
 
 def list_files(root: Path) -> list[Path]:
-    """All files anywhere below `root`, by name; of a store they are listed without a request for each."""
+    """All files below `root`, sorted; a store lists them without a request for each."""
     if in_store(root):
         return cast(list[Path], root.files())
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 
 def file_size(path: Path) -> int | None:
-    """Bytes of a file; None when there is no file."""
+    """The size of a file in bytes; None if it does not exist."""
     if in_store(path):
         return path.size()
     return path.stat().st_size if path.is_file() else None
 
 
 def remove_path(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its contents, if it exists."""
     with map_storage_errors(path):
         if in_store(path):
             path.unlink(missing_ok=True)
@@ -203,7 +203,7 @@ def remove_path(path: Path) -> None:
 
 
 def work_folder(corpus: Path) -> Path:
-    """Where downloads lie until they are ingested: in the corpus, or for a store in the user's cache."""
+    """The folder of downloads until they are ingested: in the corpus, or for a store in the user's cache."""
     if not in_store(corpus):
         return corpus / WORK
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -211,9 +211,9 @@ def work_folder(corpus: Path) -> Path:
 
 
 def remove_unfinished(root: Path) -> int:
-    """Remove the temporary files that a killed run left below `root`; their number.
+    """Remove the temporary files that a killed run left below `root` and return their number.
 
-    In a store there are none: what was not finished has no name there.
+    A store has none, as unfinished uploads have no name there.
     """
     if in_store(root):
         return 0

@@ -1,4 +1,4 @@
-"""Tars of USTAR members with pinned headers, so that the same members are the same bytes."""
+"""Reproducible tars: USTAR members with fixed headers, so the same members give the same bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from stylear.errors import CorpusError
 
 BLOCK = tarfile.BLOCKSIZE
 ZEROS = bytes(BLOCK)
-MEMBERS = 3  # of a sample: the image, the caption, the row
 
 # The parts of a USTAR header that are the same in every member.
 BEFORE_SIZE = b"0000644\x00" + 2 * b"0000000\x00"  # mode; owner and group
@@ -26,7 +25,7 @@ Bytes = bytes | memoryview
 def encode_sample(
     key: str, ext: str, image: Bytes, caption: bytes, record: bytes
 ) -> tuple[Bytes, ...]:
-    """The three members of a pair, `key` being plain ASCII: its image, its caption and its row."""
+    """Encode a pair as its three members: image, caption and row. `key` is plain ASCII."""
     stem = key.encode()
     return (
         *encode_member(stem + b"." + ext.encode(), image),
@@ -36,12 +35,12 @@ def encode_sample(
 
 
 def encode_member(name: bytes, data: Bytes) -> tuple[Bytes, ...]:
-    """One regular file of a tar: its header, its data and the padding to a whole block."""
+    """Encode a member: its header, its data and the padding to a full block."""
     return encode_header(name, len(data)), data, ZEROS[: -len(data) % BLOCK]
 
 
 def encode_header(name: bytes, size: int) -> bytes:
-    """The header as `tarfile` makes it: USTAR, mode 0644, owner 0, time 0; this takes a tenth of its time."""
+    """Encode a USTAR header (mode 0644, owner 0, time 0) as `tarfile` does, in a tenth of its time."""
     octal = b"%011o" % size
     if len(name) > 100 or len(octal) > 11 or not name.isascii():
         member = tarfile.TarInfo(name.decode())
@@ -52,13 +51,13 @@ def encode_header(name: bytes, size: int) -> bytes:
 
 
 def finish_tar(out: AtomicFile) -> None:
-    """The two empty blocks and the padding to a whole record that end a tar."""
+    """Write the end of a tar: two empty blocks and the padding to a full record."""
     out.write(2 * ZEROS)
     out.write(b"\0" * (-out.bytes % tarfile.RECORDSIZE))
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> FileInfo:
-    """A tar of other members than a pair's (preference pairs), as reproducible and as atomic."""
+    """Write a tar of other members than a pair's (preference pairs), reproducibly and atomically."""
     with AtomicFile(path, md5=True) as out:
         for name, data in members:
             out.write(*encode_member(name.encode(), data))
@@ -69,10 +68,10 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> FileInfo:
 def locate_samples(
     path: Path, file: IO[bytes], samples: Iterable[tuple[bytes, int]]
 ) -> Iterator[tuple[int, int]]:
-    """(offset, bytes) of each sample of (key, bytes behind the image) in the tar in `file`, called `path`.
+    """Find (offset, size) of each sample, given its key and the bytes after its image, in an open tar.
 
-    Only the headers of the images are read. Raises CorpusError where the tar has other samples, and
-    where it is cut off.
+    Only the headers of the images are read; `path` is for errors. Raises CorpusError if the tar has other
+    samples or is truncated.
     """
     try:
         place, end = 0, file.seek(0, io.SEEK_END)
@@ -97,7 +96,7 @@ def locate_samples(
 
 
 def parse_sample(data: bytes) -> tuple[memoryview, bytes]:
-    """The image and the record of a sample as it stands in a tar. Raises ValueError when it is none."""
+    """Split the bytes of a sample into image and record. Raises ValueError if they are no sample."""
     image = parse_size(data)
     caption = BLOCK + padded_size(image)  # where the headers lie
     record = caption + BLOCK + padded_size(parse_size(data, caption))
@@ -108,10 +107,10 @@ def parse_sample(data: bytes) -> tuple[memoryview, bytes]:
 
 
 def parse_size(data: bytes, header: int = 0) -> int:
-    """The size of a member that its header tells. Raises ValueError when it tells none."""
+    """The size in a member's header. Raises ValueError if there is none."""
     return int(data[header + 124 : header + 135], 8)
 
 
 def padded_size(size: int) -> int:
-    """Bytes that `size` bytes take with their padding."""
+    """The size of `size` bytes with padding."""
     return size + -size % BLOCK

@@ -1,4 +1,4 @@
-"""Which caption of a picture is taken when there are several."""
+"""Chooses the captions of an image that has several."""
 
 from __future__ import annotations
 

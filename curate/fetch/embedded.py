@@ -1,4 +1,4 @@
-"""Prompts that image generators write into their pictures: A1111 and its kin, ComfyUI, InvokeAI, NovelAI.
+"""Reads the prompts that generators embed in images: A1111 and forks, ComfyUI, InvokeAI, NovelAI.
 
 A1111 writes "parameters": the prompt, then lines that begin with "Negative prompt:" and "Steps:". ComfyUI
 writes "prompt": the graph of nodes as JSON, in which the sampler's `positive` input leads to the text.
@@ -25,7 +25,7 @@ MAKE, MODEL = 0x010F, 0x0110  # ComfyUI: "workflow:{...}" and "prompt:{...}"
 
 
 def read_prompt(data: bytes) -> str | None:
-    """The prompt that a generator wrote into a picture; None when there is none."""
+    """The prompt that a generator embedded in an image; None if there is none."""
     texts = read_texts(data) if data.startswith(SIGNATURE) else _read_exif(data)
     if "parameters" in texts:
         return parse_parameters(texts["parameters"])

@@ -42,7 +42,7 @@ SPEED = (  # settings of a source that change no pair
 LIMIT = "limit"  # the setting of a source that may be raised while a corpus grows
 ADDED = frozenset(
     {*EVIDENCE.values(), *INGESTED}
-)  # details that no source gives: they come with the image
+)  # details that come with the image, not from the source
 COLUMNS = ["key", "caption", "source", "content", "source_sha256", "details", "reason"]
 SHOWN = 3  # rows named in an error
 
@@ -53,7 +53,7 @@ def source_settings(source: Any, base: Path | None) -> dict[str, Any]:
 
 
 def extends_source(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a source of the new settings gives all pairs of the old ones, as far as settings tell."""
+    """Whether the new settings of a source include all pairs of the old ones."""
     if omit_keys(old, LIMIT) != omit_keys(new, LIMIT):
         return False
     limits = old.get(LIMIT), new.get(LIMIT)
@@ -72,9 +72,9 @@ def extends_sources(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str,
 
 
 def arrange_sources(recipe: Recipe, ledger: Ledger) -> Recipe:
-    """The recipe with the sources that the corpus has in the order in which they were fetched.
+    """The recipe with the sources that the corpus has in the order in which they were fetched, then new ones.
 
-    New sources follow them, so that it does not matter where in the recipe they were added.
+    So it does not matter where in the recipe a new source is added.
     """
     left: list[Any] = list(recipe.raw)
     arranged = []
@@ -89,7 +89,7 @@ def arrange_sources(recipe: Recipe, ledger: Ledger) -> Recipe:
 
 
 def recorded_sources(ledger: Ledger) -> list[dict[str, Any]]:
-    """The settings of the sources that a corpus was last fetched from; none for an empty corpus."""
+    """The settings of the sources that a corpus was last fetched from."""
     units = [unit for unit in ledger.units(STAGE) if unit != ALL]
     latest = [ledger.entry(STAGE, unit) for unit in (ALL, *units[-1:])]  # a unit may be of a growth
     found = [list(entry.settings["raw"]) for entry in latest if entry is not None]
@@ -97,7 +97,7 @@ def recorded_sources(ledger: Ledger) -> list[dict[str, Any]]:
 
 
 def finished_shards(entries: Sequence[Entry], finished: Entry | None) -> Sequence[Entry]:
-    """The shards, of all in order, that were there when fetch last ended."""
+    """The shards that existed when fetch last finished, out of all in order."""
     if finished is None:
         return ()
     ends = accumulate(entry.rows_in for entry in entries)
@@ -105,11 +105,13 @@ def finished_shards(entries: Sequence[Entry], finished: Entry | None) -> Sequenc
 
 
 class CommittedRows:
-    """The rows that a corpus has, as two digests each."""
+    """The rows of a corpus, as two digests each."""
 
     def __init__(self, corpus: Path, entries: Iterable[Entry]) -> None:
         self._corpus, self._entries = corpus, list(entries)
-        self._rows: dict[bytes, bytes] = {}  # by key: of what the source says, of the image
+        self._rows: dict[
+            bytes, bytes
+        ] = {}  # by key: the digest of what the source says, then of the image
         self._reasons: dict[bytes, str] = {}
         for row in self._read_rows():
             key, details = bytes.fromhex(row["key"]), json.loads(row["details"])
@@ -125,7 +127,7 @@ class CommittedRows:
         return isinstance(key, str) and bytes.fromhex(key) in self._rows
 
     def has_changed(self, pair: Pair) -> bool:
-        """Whether a row of the sources differs from the one of the same key that the corpus has."""
+        """Whether a row of the sources differs from the row of the same key in the corpus."""
         origin, key = pair.origin, bytes.fromhex(pair.key)
         token = row_token(pair.caption, origin.source, origin.content, origin.details)
         image = image_token(origin.source_sha256)  # empty where nothing was downloaded
@@ -134,9 +136,9 @@ class CommittedRows:
         return not pair.kept and pair.verdict.reason != self._reasons.get(key)
 
     def require_unchanged(self, recipe: Recipe, *, allow_empty: bool = False) -> int:
-        """How many rows of the sources are new; nothing is downloaded to find out.
+        """Compare the rows with the sources, without downloads, and count the new rows.
 
-        Raises SettingsChanged naming rows that the sources no longer have, or have otherwise.
+        Raises SettingsChanged naming rows that are gone from the sources or have changed.
         """
         new, missing, changed = 0, set(self._rows), list[str]()
         for pair in read_raw(recipe, None, allow_empty=allow_empty):
@@ -147,7 +149,7 @@ class CommittedRows:
             if self.has_changed(pair):
                 changed.append(pair.origin.source)
         if changed or missing:
-            raise self._differs(recipe, missing, changed)
+            raise self._changed_rows_error(recipe, missing, changed)
         return new
 
     def _read_rows(self) -> Iterator[dict[str, Any]]:
@@ -155,10 +157,10 @@ class CommittedRows:
             table = parquet.read_table(self._corpus / "raw" / f"{entry.unit}.parquet", COLUMNS)
             yield from table.to_pylist()
 
-    def _differs(
+    def _changed_rows_error(
         self, recipe: Recipe, missing: Collection[bytes], changed: list[str]
     ) -> SettingsChanged:
-        """The error that names the rows; one that is there under another key counts as changed."""
+        """The error that names the rows; a row with another key counts as changed."""
         lost = [r["source"] for r in self._read_rows() if bytes.fromhex(r["key"]) in missing]
         there = {pair.origin.source for pair in read_raw(recipe, None, allow_empty=True)}
         replaced = dict.fromkeys([*changed, *(name for name in lost if name in there)])
@@ -178,7 +180,7 @@ class CommittedRows:
 
 @dataclass(frozen=True, slots=True)
 class NewKeys(Container[str]):
-    """All keys but those of some rows: what is to be downloaded."""
+    """The keys that are not among some rows: those to download."""
 
     rows: CommittedRows
 
@@ -187,7 +189,7 @@ class NewKeys(Container[str]):
 
 
 def row_token(caption: str, source: str, content: str, details: Mapping[str, Any]) -> bytes:
-    """16 bytes that are equal when a source says the same of a row."""
+    """16 bytes that are equal if a source says the same about a row."""
     given = {name: value for name, value in details.items() if name not in ADDED}
     text = canonical_json([caption, source, content, given])
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

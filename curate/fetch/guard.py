@@ -215,8 +215,8 @@ class GuardedOpener:
         limit = ROBOTS_BYTES if evidence is None else self.limits.max_bytes
         if evidence is not None:
             evidence.content_type = (response.headers["Content-Type"] or "")[:100] or None
-            evidence.directives = optout.seen(response.headers)
-            if optout.reserved(response.headers):
+            evidence.directives = optout.read_directives(response.headers)
+            if optout.forbids_use(response.headers):
                 raise Refused("opted-out", evidence.directives or "")
         expected = response.length
         if expected is not None and expected > limit and evidence is not None:

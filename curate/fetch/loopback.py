@@ -1,4 +1,4 @@
-"""A tiny image server on loopback: what tests and the demo download from, so that neither needs a network."""
+"""A small image server on loopback, from which tests and the demo download without a network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES = {
 
 @contextmanager
 def serve(directory: Path | str, port: int = 0) -> Iterator[str]:
-    """Serve the files of `directory` while the context lasts; gives the base URL, without a final slash.
+    """Serve the files of `directory` inside the context; yields the base URL, without a final slash.
 
     Port 0 takes any free one. Give a fixed port where the URLs must be the same in every run: they
     are part of the keys. Raises SourceError when the directory is missing or the port is taken.
@@ -77,4 +77,4 @@ class FileHandler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the terminal belongs to the command that downloads."""
+        """Log nothing: the terminal belongs to the command that downloads."""

@@ -1,4 +1,4 @@
-"""Opt-out: what the headers of an answer say about using it.
+"""Opt-outs: the headers of a response that forbid using it.
 
 `X-Robots-Tag` is read in all its forms: several headers, several directives in one, directives with a
 value (`unavailable_after: <date>`, whose date may hold commas), and directives after the name of a
@@ -15,12 +15,12 @@ from email.utils import parsedate_to_datetime
 
 OPT_OUT = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})  # base: img2dataset
 VALUED = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
-OURS = frozenset({"*", "stylear", "img2dataset"})  # names that we answer to
+OURS = frozenset({"*", "stylear", "img2dataset"})  # robot names that mean us
 MAX_SEEN = 200  # characters kept as evidence
 
 
-def seen(headers: Message) -> str | None:
-    """The directives of an answer as evidence: header by header, joined by `; `; None without any."""
+def read_directives(headers: Message) -> str | None:
+    """The directives of a response as evidence, joined by `; `; None without any."""
     found = [f"x-robots-tag: {value.strip()}" for value in headers.get_all("X-Robots-Tag", [])]
     found += [
         f"tdm-reservation: {value.strip()}" for value in headers.get_all("TDM-Reservation", [])
@@ -28,15 +28,15 @@ def seen(headers: Message) -> str | None:
     return "; ".join(found)[:MAX_SEEN] or None
 
 
-def reserved(headers: Message, now: float | None = None) -> bool:
-    """Whether the headers ask us not to use the answer."""
+def forbids_use(headers: Message, now: float | None = None) -> bool:
+    """Whether the headers forbid using the response."""
     if any(value.strip() == "1" for value in headers.get_all("TDM-Reservation", [])):
         return True
     return opted_out(headers.get_all("X-Robots-Tag", []), now)
 
 
 def opted_out(values: Iterable[str], now: float | None = None) -> bool:
-    """Whether one of the X-Robots-Tag values holds for us and forbids training or indexing."""
+    """Whether an X-Robots-Tag applies to us and forbids training or indexing."""
     return any(_forbids(value.lower(), time.time() if now is None else now) for value in values)
 
 
@@ -61,12 +61,12 @@ def _forbids(value: str, now: float) -> bool:
 
 
 def _date(value: str) -> str:
-    """What stands behind `unavailable_after:`, up to a directive that follows."""
+    """The date of `unavailable_after:`, up to the next directive."""
     return value.partition("unavailable_after:")[2]
 
 
 def _is_past(text: str, now: float) -> bool:
-    """Whether a date (RFC 822, RFC 850 or ISO 8601; more may follow it) lies behind us; no date: False."""
+    """Whether a date (RFC 822, RFC 850 or ISO 8601, perhaps with more text) is past; False without one."""
     parts = text.split(",")
     for count in (1, 2):  # "sat, 25 jun 2010 15:00:00 gmt" has a comma
         date = ",".join(parts[:count]).strip()

@@ -1,4 +1,4 @@
-"""Pace: how often a host is asked, and when it is left alone because it said so."""
+"""Rate limits of requests to a host, and the pauses that its Retry-After asks for."""
 
 from __future__ import annotations
 

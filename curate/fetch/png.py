@@ -1,4 +1,4 @@
-"""PNG files chunk by chunk: text is left out before decoding, and a file that was cut off is completed."""
+"""PNG files chunk by chunk: removes text before decoding, and completes truncated files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
 
 
 def read_chunks(data: bytes) -> Iterator[Chunk]:
-    """The whole chunks of a PNG, in order; stops where the file is cut off. Checksums are not compared."""
+    """The complete chunks of a PNG, in order, up to a truncation. Checksums are not compared."""
     at = len(SIGNATURE) if data.startswith(SIGNATURE) else len(data)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -44,7 +44,7 @@ def read_chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def strip_text(data: bytes) -> bytes:
-    """The file without its text chunks: Pillow refuses files whose texts are long or damaged."""
+    """Remove the text chunks, as Pillow refuses files whose texts are long or damaged."""
     kept, after = [], 0
     for chunk in read_chunks(data):
         if chunk.kind in TEXT_CHUNKS:
@@ -98,7 +98,7 @@ def _inflate(packed: bytes) -> bytes:
 
 
 def complete_png(data: bytes) -> bytes | None:
-    """A PNG that ends early with zeros for the pixels that are missing; None when there is no pixel at all.
+    """Complete a truncated PNG with zeros for the missing pixels; None if it has no pixels.
 
     The caller has checked the number of pixels that the header declares.
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylear.curate.corpus import parquet, shards
-from stylear.curate.corpus.layout import FETCHED, REFILL, STAGES
+from stylear.curate.corpus.layout import FETCHED, RETRY, STAGES
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.corpus.storage import remove_path, work_folder
@@ -30,8 +30,6 @@ from stylear.pair import Pair
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
-
-STATUSES = ("429", "5xx", "timeout")  # failures that are often transient
 
 
 @dataclass(slots=True)
@@ -107,7 +105,7 @@ def resume_retry(build: Build, before_change: Callable[[str], None]) -> RetryRes
     They stay there for the next run to find until all stages that followed are redone (`finish_retry`).
     """
     result = RetryResult()
-    entries = Ledger(build.corpus / REFILL).entries(STAGE)
+    entries = Ledger(build.corpus / RETRY).entries(STAGE)
     for entry in entries:
         replace_shard(build, entry, before_change)
         result.units.append(entry.unit)
@@ -120,9 +118,9 @@ def resume_retry(build: Build, before_change: Callable[[str], None]) -> RetryRes
 
 def finish_retry(corpus: Path, redone: Collection[str]) -> None:
     """Remove the shards beside the corpus once all stages that followed are among those redone."""
-    entries = Ledger(corpus / REFILL).entries(STAGE)
+    entries = Ledger(corpus / RETRY).entries(STAGE)
     if all(set(entry.note["followed"]) <= set(redone) for entry in entries):
-        remove_path(corpus / REFILL)
+        remove_path(corpus / RETRY)
 
 
 def find_failed(
@@ -173,7 +171,7 @@ def write_beside(
     """Write a shard with its new pairs in the places of the old ones, beside the corpus."""
     old = shards.read_shard(build.corpus / "raw" / f"{entry.unit}.tar")
     pairs = (new.get(pair.key, pair) for pair in old)
-    beside = Ledger(build.corpus / REFILL)
+    beside = Ledger(build.corpus / RETRY)
     info = shards.write_shard(beside.corpus / "raw", int(entry.unit), pairs)
     note = {"shard": entry.note, "followed": list(followed)}
     return commit_shard(beside, entry.unit, entry_inputs(entry), info, note)
@@ -185,7 +183,7 @@ def replace_shard(build: Build, entry: Entry, before_change: Callable[[str], Non
     if old is not None and old.files == entry.files:
         return
     before_change(entry.unit)
-    pairs = shards.read_shard(build.corpus / REFILL / "raw" / f"{entry.unit}.tar")
+    pairs = shards.read_shard(build.corpus / RETRY / "raw" / f"{entry.unit}.tar")
     expected = {Path(name).name: str(info["sha256"]) for name, info in entry.files.items()}
     info = shards.write_shard(build.corpus / "raw", int(entry.unit), pairs, expected=expected)
     commit_shard(build.ledger, entry.unit, entry_inputs(entry), info, entry.note["shard"])

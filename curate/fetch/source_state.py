@@ -1,7 +1,7 @@
-"""The state of a source: one digest of every file that it reads, so that any change is noticed.
+"""Digests of sources, over the contents of all their files, which notice any change.
 
-Hashing all photos of a large folder takes minutes, so the hash of each file is noted beside the corpus with
-the file's size and times. A file is read again only when one of these differs.
+Hashing all photos of a large folder takes minutes, so the hash of each file is cached beside the corpus with
+its size and times. A file is hashed again only if one of these differs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ CHUNK = 1 << 20
 
 
 class FileHashes:
-    """SHA-256 of files, remembered from run to run."""
+    """Hashes files, with a cache that lasts from run to run."""
 
     def __init__(self, corpus: Path, base: Path | None) -> None:
-        self._note, self._base = corpus / SOURCE_HASHES, base
+        self._cache, self._base = corpus / SOURCE_HASHES, base
         self._known = self._read()
         self._seen: dict[str, list[Any]] = {}
 
@@ -38,7 +38,7 @@ class FileHashes:
             return list(pool.map(self.hash, paths))
 
     def hash(self, path: Path) -> str:
-        """The hash of one file, from the note when its size and times are the same."""
+        """The hash of one file, from the cache if its size and times are unchanged."""
         name = str(path) if self._base is None else os.path.relpath(path, self._base)
         stat = path.stat()
         state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
@@ -49,15 +49,15 @@ class FileHashes:
         return str(known[3])
 
     def save(self) -> None:
-        """Write the note, unless it says the same already. Files that are gone are left out."""
+        """Write the cache if it has changed; files that are gone are left out."""
         if self._seen != self._known:
-            write_text(self._note, json.dumps(dict(sorted(self._seen.items()))) + "\n")
+            write_text(self._cache, json.dumps(dict(sorted(self._seen.items()))) + "\n")
             self._known = self._seen
 
     def _read(self) -> dict[str, list[Any]]:
-        """The note of the last run; a damaged one is as good as none."""
+        """Read the cache of the last run; a damaged one is ignored."""
         try:
-            found = json.loads(self._note.read_text("utf-8"))
+            found = json.loads(self._cache.read_text("utf-8"))
             return {name: [*map(int, values[:3]), str(values[3])] for name, values in found.items()}
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             return {}
@@ -86,7 +86,7 @@ def hash_source(source: Any, hashes: FileHashes, threads: int = 1) -> str:
 
 
 def source_files(source: Any) -> Iterator[tuple[Path, str]]:
-    """The files that a source reads, with names that stay the same when the source moves."""
+    """The files that a source reads, each with a name that does not depend on where the source lies."""
     match source.type:
         case "mini":
             from stylear.curate.fetch.mini import CORPUS

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from stylear.curate.corpus.layout import conserve
 from stylear.curate.corpus.ledger import (
     Ledger,
     StageInputs,
@@ -26,7 +25,6 @@ from stylear.curate.corpus.ledger import (
 from stylear.curate.corpus.storage import write_bytes
 from stylear.curate.engine.local import map_units
 from stylear.errors import CorpusError, CorpusLocked, SettingsChanged, StylearError
-from stylear.pair import Pair
 
 
 def made(**changes: Any) -> StageInputs:
@@ -237,26 +235,3 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-# --- conservation -----------------------------------------------------------------------------
-
-
-def pair(key: str) -> Pair:
-    from stylear.pair import Origin
-
-    return Pair(key, "a cat", b"", Origin("raw", "s", "c"))
-
-
-def test_a_stage_that_loses_invents_or_reorders_pairs_is_caught() -> None:
-    pairs = [pair("a"), pair("b"), pair("c")]
-    assert list(conserve(lambda items: (p.drop("x", "y") for p in items), "same")(iter(pairs)))
-    for wrong in (
-        lambda items: list(items)[1:],
-        lambda items: [*items, pair("d")],
-        lambda items: list(items)[::-1],
-    ):
-        with pytest.raises(CorpusError, match="stage wrong"):
-            list(conserve(lambda items, f=wrong: iter(f(items)), "wrong")(iter(pairs)))
-    with pytest.raises(CorpusError, match="c went in and did not come out"):
-        list(conserve(lambda items: iter(list(items)[:2]), "short")(iter(pairs)))

@@ -165,7 +165,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Recip
 @pytest.mark.parametrize(
     ("point", "commands"),
     [
-        (".refill/ledger/fetch/00000.json", ["retry"]),
+        (".retry/ledger/fetch/00000.json", ["retry"]),
         ("raw/00000.parquet", ["retry"]),  # its tar is there
         ("ledger/fetch/00000.json", ["retry"]),
         ("ledger/fetch/00000.json", ["run", "retry"]),
@@ -195,7 +195,7 @@ def test_a_retry_that_is_killed_and_run_again_ends_in_a_whole_corpus(
     runner.require_audit(corpus)
     keys = [pair.key for pair in iter_pairs(corpus / "raw")]
     assert len(keys) == len(set(keys)) == 11
-    assert not (corpus / ".refill").exists()
+    assert not (corpus / ".retry").exists()
 
 
 # a run that is failing

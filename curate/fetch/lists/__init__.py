@@ -1,4 +1,4 @@
-"""Lists: tables of URLs or file names with captions, read row by row in their own order.
+"""Lists of URLs or file names with captions, read row by row in file order.
 
 Every row of a file becomes a Row: with a place and a caption, or with the reason why it has none.
 """
@@ -44,7 +44,7 @@ LOOK_ROWS = 1000  # rows looked at to find the columns, since the first may lack
 
 
 def find_lists(path: Path) -> list[Path]:
-    """The files of a list: the file itself, a folder's parts, or what a pattern matches; sorted.
+    """The files of a list, sorted: the file itself, a folder's parts, or the matches of a pattern.
 
     Of a folder, hidden files and what tools leave beside their parts are no parts. Raises SourceError
     when there is none, one is of another kind, or a folder holds lists of two kinds.
@@ -91,7 +91,7 @@ def is_part(file: Path) -> bool:
 
 
 def list_kind(path: Path) -> str:
-    """The ending that says what a list is, without `.gz`."""
+    """The ending that gives the format of a list, without `.gz`."""
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
@@ -105,7 +105,7 @@ def read_list(
     fall_back: bool = False,
     can_be_empty: bool = False,
 ) -> Iterator[Row]:
-    """The rows of one list; `names` and `captions` are the columns to look for, first match wins.
+    """Read the rows of one list; the first of `names` and of `captions` that it has are its columns.
 
     A row that lacks the first column takes the next; with `fall_back` also where its value is missing.
     Raises SourceError naming the file and the columns found when one is missing, for captions that are
@@ -137,7 +137,7 @@ def read_list(
 
 
 def read_records(path: Path, form: ListFormat) -> Iterator[Record]:
-    """The rows of a file by its kind."""
+    """Read the rows of a file by its format."""
     match list_kind(path):
         case ".parquet":
             return read_parquet(path)
@@ -150,7 +150,7 @@ def read_records(path: Path, form: ListFormat) -> Iterator[Record]:
 
 
 def count_rows(path: Path) -> int | None:
-    """How many rows a list has, where that is known without reading it."""
+    """The number of rows of a list, if it is known without reading it."""
     if list_kind(path) != ".parquet":
         return None
     with open_parquet(path) as file:
@@ -160,7 +160,7 @@ def count_rows(path: Path) -> int | None:
 def find_columns(
     path: Path, known: dict[str, None], names: Sequence[str], what: str
 ) -> tuple[str, ...]:
-    """Those of `names` that the list has, in order. Raises SourceError when it has none."""
+    """Those of `names` that the list has, in order. Raises SourceError if it has none."""
     found = tuple(name for name in names if name in known)
     if found:
         return found
@@ -178,7 +178,7 @@ def find_columns(
 
 
 def check_captions(path: Path, look: Sequence[Record], columns: Sequence[str]) -> None:
-    """Raise SourceError when all captions are numbers: another column was meant."""
+    """Raise SourceError if all captions are numbers, as another column was meant."""
     for name in columns:
         values = [r.values[name] for r in look if r.values.get(name) is not None]
         if values and all(isinstance(value, int | float) for value in values):
@@ -192,7 +192,7 @@ def check_captions(path: Path, look: Sequence[Record], columns: Sequence[str]) -
 def make_row(
     record: Record, places: Sequence[str], captions: Sequence[str], fall_back: bool
 ) -> Row:
-    """The row with its columns chosen."""
+    """Choose the columns of a row."""
     values = record.values
 
     def pick(names: Sequence[str]) -> object:

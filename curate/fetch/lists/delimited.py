@@ -1,4 +1,4 @@
-"""CSV and TSV: every line is a row or is named; no quote swallows the rows after it."""
+"""Reads CSV and TSV: every line becomes a row or an error, and no quote swallows the rows after it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUOTE_HINT = (
 
 
 def read_delimited(path: Path, kind: str, form: ListFormat) -> Iterator[Record]:
-    """The rows of a .csv or .tsv file by the names of its header, or by `columns` where it has none.
+    """Read the rows of a .csv or .tsv file by its header, or by `columns` if it has none.
 
     A row with another number of fields than the header has the reason `malformed-row`. Raises SourceError
     for two columns of one name, for a quoted field that does not end, and for text in another encoding.
@@ -48,7 +48,7 @@ def read_delimited(path: Path, kind: str, form: ListFormat) -> Iterator[Record]:
 
 
 class LineCounter:
-    """Passes lines on, and knows the number of the last one."""
+    """Iterates over lines and counts them."""
 
     def __init__(self, numbered: Iterator[tuple[int, str]]) -> None:
         self.numbered, self.number = numbered, 0
@@ -58,14 +58,14 @@ class LineCounter:
             yield line
 
     def starting_with(self, first: str | None) -> Iterator[str]:
-        """The line that was looked at, then the rest."""
+        """Iterate again, starting with a line that was taken."""
         if first is not None:
             yield first
         yield from self
 
 
 def sniff_delimiter(lines: LineCounter, kind: str, form: ListFormat) -> tuple[str, str | None]:
-    """The delimiter, and the first line that is not blank, which decides it when nothing is declared."""
+    """The delimiter and the first line that is not blank, which decides it unless one is declared."""
     usual = "\t" if kind == ".tsv" else ","
     first = next((line for line in lines if line.strip()), None)
     if form.delimiter is not None or first is None or usual in first:
@@ -77,7 +77,7 @@ def sniff_delimiter(lines: LineCounter, kind: str, form: ListFormat) -> tuple[st
 def split_rows(
     path: Path, lines: Iterable[str], delimiter: str, quoted: bool
 ) -> Iterator[tuple[int, list[str]]]:
-    """(line where it begins, fields) of every row."""
+    """Split lines into rows: (line where it begins, fields)."""
     waiting: list[str] = []  # the lines of the row at hand
 
     def watch() -> Iterator[str]:
@@ -108,7 +108,7 @@ def split_rows(
 
 
 def check_swallowed(path: Path, line: int, lines: Sequence[str], delimiter: str) -> None:
-    """Raise SourceError when a field of several lines holds what looks like rows of its own."""
+    """Raise SourceError if a field of several lines seems to contain rows."""
     for offset, text in enumerate(lines[1:], start=1):
         if URL.match(text) and delimiter in text:
             raise SourceError(
@@ -119,7 +119,7 @@ def check_swallowed(path: Path, line: int, lines: Sequence[str], delimiter: str)
 
 
 def check_header(path: Path, names: Sequence[str]) -> None:
-    """Raise SourceError for two columns of one name."""
+    """Raise SourceError for duplicate column names."""
     name, count = (
         Counter(name for name in names if name).most_common(1)[0] if any(names) else ("", 0)
     )
@@ -132,7 +132,7 @@ def check_header(path: Path, names: Sequence[str]) -> None:
 
 
 def make_record(names: Sequence[str], line: int, fields: Sequence[str]) -> Record:
-    """The row by name. Empty fields beyond the header, as spreadsheets leave them, are no fault."""
+    """A row by column names; empty fields beyond the header, as spreadsheets leave them, are ignored."""
     surplus = fields[len(names) :]
     if len(fields) < len(names) or any(field.strip() for field in surplus):
         return Record(line, {}, "malformed-row")

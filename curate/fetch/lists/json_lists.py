@@ -1,4 +1,4 @@
-"""JSON lists: lines of objects, an array of objects, pandas' columns, or COCO's annotations."""
+"""Reads JSON lists: lines of objects, an array, pandas' columns, or COCO's annotations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_JSON = 1 << 29  # characters of a .json list, which is read as a whole
 
 
 def read_jsonl(path: Path, form: ListFormat) -> Iterator[Record]:
-    """One object a line. A line that is no JSON object has the reason `malformed-row`."""
+    """Read one object a line; a line that is no JSON object gets the reason `malformed-row`."""
     for number, line in read_lines(path, form.encoding, newline=None):
         if not line.strip():
             continue
@@ -31,7 +31,7 @@ def read_jsonl(path: Path, form: ListFormat) -> Iterator[Record]:
 
 
 def read_json(path: Path, form: ListFormat) -> Iterator[Record]:
-    """The rows of a whole JSON file. Raises SourceError for a form that is none of those known."""
+    """Read the rows of a JSON file. Raises SourceError for an unknown structure."""
     parts: list[str] = []
     size = 0
     for _, line in read_lines(path, form.encoding, newline=None):
@@ -55,7 +55,7 @@ def read_json(path: Path, form: ListFormat) -> Iterator[Record]:
 
 
 def find_rows(path: Path, value: object) -> list[Any]:
-    """The rows in a JSON value: an array, COCO's images with their captions, or pandas' columns."""
+    """Find the rows in a JSON value: an array, COCO's images with their captions, or pandas' columns."""
     if isinstance(value, list):
         return value
     if isinstance(value, dict):
@@ -83,7 +83,7 @@ def find_rows(path: Path, value: object) -> list[Any]:
 
 
 def join_coco(images: list[Any], annotations: list[Any]) -> list[dict[str, Any]]:
-    """One row an image, with the list of its captions, in the order of the images."""
+    """Join COCO's images with the lists of their captions, in the order of the images."""
     captions: dict[Any, list[Any]] = {}
     for note in annotations:
         if isinstance(note, dict) and "caption" in note:
@@ -101,7 +101,7 @@ def join_coco(images: list[Any], annotations: list[Any]) -> list[dict[str, Any]]
 
 
 def drop_missing(row: dict[str, Any]) -> dict[str, Any]:
-    """The row, NaN as pandas writes a missing value being none."""
+    """Replace NaN, which pandas writes for a missing value, by None."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in row.items()

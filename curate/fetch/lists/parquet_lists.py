@@ -1,4 +1,4 @@
-"""Parquet lists. Columns that nobody asked for cannot stop a row, and a damaged text drops its row alone."""
+"""Reads Parquet lists; unused columns stop no row, and a damaged text drops only its row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAD_TEXT = object()  # stands for bytes that are no UTF-8
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """The file. Raises SourceError when it is no Parquet, or has two columns of one name."""
+    """Open a file. Raises SourceError if it is not Parquet or has duplicate column names."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -42,7 +42,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def read_parquet(path: Path) -> Iterator[Record]:
-    """The rows of a Parquet file. A row with text that is no UTF-8 has the reason `not-utf8`."""
+    """Read the rows of a Parquet file; a row with text that is not UTF-8 gets the reason `not-utf8`."""
     import pyarrow as pa
 
     number = 0
@@ -65,7 +65,7 @@ def read_parquet(path: Path) -> Iterator[Record]:
 
 
 def column_values(column: pa.Array) -> list[Any]:
-    """The values of a column as Python objects; what Python has no object for, as text or as nothing."""
+    """The values of a column as Python objects; unsupported values become text or None."""
     import pyarrow as pa
 
     kind = column.type
@@ -85,7 +85,7 @@ def column_values(column: pa.Array) -> list[Any]:
 
 
 def decode_value(value: bytes | None) -> Any:
-    """Bytes as UTF-8 text; BAD_TEXT when they are none."""
+    """Decode UTF-8; BAD_TEXT if that fails."""
     if value is None:
         return None
     try:
@@ -95,7 +95,7 @@ def decode_value(value: bytes | None) -> Any:
 
 
 def convert_scalar(scalar: pa.Scalar) -> Any:
-    """One value alone: as Python's object, else as text, else nothing."""
+    """Convert one value to a Python object, or else to text, or else None."""
     import pyarrow as pa
 
     try:

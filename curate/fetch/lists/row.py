@@ -1,4 +1,4 @@
-"""What reading a list gives, and how its columns are named."""
+"""Rows of lists, and the usual names of their columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
 
 @dataclass(frozen=True, slots=True)
 class ListFormat:
-    """How to read a list. Defaults suit files that say themselves what they are."""
+    """How to read a list; by default the file itself tells."""
 
     encoding: str | None = None  # of text; None: by the byte order mark, else UTF-8
     delimiter: str | None = None  # of .csv and .tsv; None: by the ending, or what the header uses

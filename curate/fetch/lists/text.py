@@ -1,4 +1,4 @@
-"""Text files of strangers as lines: byte order marks obeyed, and no byte replaced in silence."""
+"""Reads untrusted text files: byte order marks are obeyed, and no byte is silently replaced."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ GZIP = b"\x1f\x8b"
 
 
 def detect_encoding(start: bytes, declared: str | None) -> str:
-    """The encoding by the byte order mark, else the declared one, else UTF-8."""
+    """The encoding by the byte order mark, or else the declared one, or UTF-8."""
     marked = next((name for mark, name in MARKS if start.startswith(mark)), None)
     return marked or declared or "utf-8"
 
 
 def decode_bytes(data: bytes, declared: str | None = None) -> str | None:
-    """Bytes as text; None when they are not in the encoding that their mark or `declared` says."""
+    """Decode bytes; None if they do not fit the encoding of their mark or `declared`."""
     try:
         return data.decode(detect_encoding(data[:4], declared))
     except (UnicodeDecodeError, LookupError):
@@ -36,7 +36,7 @@ def decode_bytes(data: bytes, declared: str | None = None) -> str | None:
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """A file to read, unpacked when its first bytes say gzip, whatever its ending."""
+    """Open a file, decompressed if its first bytes are gzip's, whatever its ending."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP
     opener: Any = gzip.open if packed else open
@@ -47,7 +47,7 @@ def open_binary(path: Path) -> IO[bytes]:
 def read_lines(
     path: Path, encoding: str | None = None, *, newline: str | None = ""
 ) -> Iterator[tuple[int, str]]:
-    """(number from 1, line with its ending) of a text file, as `open(newline=...)` splits it.
+    """Read (number from 1, line with its ending) as `open(newline=...)` splits them.
 
     Raises SourceError naming the line that is not in the file's encoding, or is too long.
     """
