@@ -178,18 +178,18 @@ def retry(
         build = Build(corpus, recipe, workers)
         check_settings(build)
         remove_unfinished(corpus)
-        refilled = retry_downloads(
+        retried = retry_downloads(
             build, statuses, followed, lambda unit: _remove_derived(corpus, unit)
         )
-        if not refilled.followed:
+        if not retried.followed:
             finish_retry(corpus, [])
-    if not refilled.units or not refilled.followed:
-        return refilled, []
-    results = run_stages(refilled.followed, recipe, corpus, workers=workers)
-    if "pairs" in refilled.followed:
+    if not retried.units or not retried.followed:
+        return retried, []
+    results = run_stages(retried.followed, recipe, corpus, workers=workers)
+    if "pairs" in retried.followed:
         require_audit(corpus)
         write_report(corpus)
-    return refilled, results
+    return retried, results
 
 
 def _resume_retry(build: Build) -> None:

@@ -107,10 +107,10 @@ def retry(
 
     statuses = [part.strip() for part in status.split(",") if part.strip()]
     loaded = load_changed_recipe(runner.recipe_path(corpus), [])
-    refilled, results = runner.retry(loaded, corpus, statuses, workers=workers)
+    retried, results = runner.retry(loaded, corpus, statuses, workers=workers)
     if json:
         stages = [asdict(result) for result in results]
-        emit_json({"downloads": refilled.rows(), "shards": refilled.units, "stages": stages})
+        emit_json({"downloads": retried.rows(), "shards": retried.units, "stages": stages})
     else:
-        emit_table(refilled.rows())
+        emit_table(retried.rows())
         emit_table([result.row() for result in results])

@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 class RetryResult:
     """The outcome of a retry by old reason: how many were retried and how many succeeded."""
 
-    asked: Counter[str] = field(default_factory=Counter)
-    filled: Counter[str] = field(default_factory=Counter)
+    retried: Counter[str] = field(default_factory=Counter)
+    recovered: Counter[str] = field(default_factory=Counter)
     units: list[str] = field(default_factory=list)  # shards that changed
     followed: list[str] = field(default_factory=list)  # finished stages that must be redone
 
     def rows(self) -> list[dict[str, Any]]:
         """For a table."""
         return [
-            {"reason": reason, "asked": count, "filled": self.filled[reason]}
-            for reason, count in sorted(self.asked.items())
+            {"reason": reason, "retried": count, "recovered": self.recovered[reason]}
+            for reason, count in sorted(self.retried.items())
         ]
 
 
@@ -87,8 +87,8 @@ def retry_downloads(
         new = {pair.key: ingest.ingest(pair, build.recipe.image) for pair in pairs}
         for key, pair in new.items():
             reason = wanted[key][1]
-            result.asked[reason] += 1
-            result.filled[reason] += pair.kept
+            result.retried[reason] += 1
+            result.recovered[reason] += pair.kept
         if any(pair.verdict.reason != wanted[key][1] for key, pair in new.items()):
             write_times(build.corpus, unit, {**read_times(build, unit), **times})
             entry = write_beside(build, entries[unit], new, result.followed)

@@ -88,8 +88,8 @@ def test_a_retried_corpus_equals_one_that_never_failed(
     assert sorted(site.asked) == ["/1.png", "/8.png"]
     assert refilled.units == ["00000", "00002"]
     assert refilled.rows() == [
-        {"reason": "http-429", "asked": 1, "filled": 1},
-        {"reason": "http-503", "asked": 1, "filled": 1},
+        {"reason": "http-429", "retried": 1, "recovered": 1},
+        {"reason": "http-503", "retried": 1, "recovered": 1},
     ]
     assert [result.stage for result in results] == ["score", "filter", "mix", "pairs"]
     assert results[0].new == 2
@@ -113,7 +113,7 @@ def test_a_row_that_fails_again_has_its_latest_reason(
     site.failing = {"/1.png": 404, "/2.png": 503}
     refilled, results = runner.retry(recipe, tmp_path / "corpus", ["503"])
     assert reasons(tmp_path / "corpus")[:3] == [None, "http-404", "http-503"]
-    assert refilled.rows() == [{"reason": "http-503", "asked": 2, "filled": 0}]
+    assert refilled.rows() == [{"reason": "http-503", "retried": 2, "recovered": 0}]
     assert results == []  # nothing had followed
     entry = Ledger(tmp_path / "corpus").entry("fetch", "all")
     assert entry is not None
@@ -309,7 +309,7 @@ def test_retry_is_a_command(tmp_path: Path, site: Site, recipe: Recipe) -> None:
     arguments = ["retry", str(tmp_path / "corpus"), "--json"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert json.loads(result.stdout) == {
-        "downloads": [{"reason": "http-503", "asked": 1, "filled": 1}],
+        "downloads": [{"reason": "http-503", "retried": 1, "recovered": 1}],
         "shards": ["00001"],
         "stages": [],
     }
