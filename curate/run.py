@@ -18,6 +18,7 @@ from stylear.curate.corpus.layout import (
     MANIFEST,
     MIX,
     PLAN,
+    PLAN_STAGE,
     RECIPE,
     REPORT,
     RETRY,
@@ -144,11 +145,17 @@ def run_stages(
         _resume_retry(build)
         if verify:
             verify_files(build.ledger, stages, build.cores)
-        _write_recipe(build)
+        check_references(build)
+        # a corpus whose growth is refused keeps the recipe and the manifest that it has
+        has_raw = "fetch" in stages and build.ledger.entry("fetch", ALL) is not None
+        if not has_raw:
+            _write_recipe(build)
         results = []
         for stage in stages:
             started = time.monotonic()
             result = load_stage(stage)(build)
+            if stage == "fetch" and has_raw:
+                _write_recipe(build)
             if result.new:
                 (corpus / MANIFEST).unlink(missing_ok=True)
                 new_pairs = result.rows_in * result.new // result.units
@@ -273,6 +280,15 @@ def check_settings(build: Build) -> None:
     ledger = build.ledger
     for stage, made in expensive_inputs(build.recipe, ledger).items():
         ledger.check_settings(stage, made)
+
+
+def check_references(build: Build) -> None:
+    """Raise SettingsChanged if a style reference that images were drawn with is gone or has changed."""
+    if PLAN_STAGE in build.ledger.stages() and build.recipe.references:
+        from stylear.curate.references import load_references
+        from stylear.curate.synthesize.generations import read_generations, require_references
+
+        require_references(build, read_generations(build), load_references(build.recipe))
 
 
 def remove_from_stage(corpus: Path, stage: str) -> None:

@@ -172,6 +172,16 @@ def test_a_detail_that_changed_in_a_list_is_noticed(tmp_path: Path) -> None:
         stages_new(tmp_path)
 
 
+def test_a_growth_that_is_refused_leaves_recipe_and_manifest(home: Path) -> None:
+    add_photos(home / "more", range(3), start=500)
+    (home / "photos" / "p002.png").unlink()
+    before = tree(home / "corpus")
+    raw = [{"type": "folder", "path": "photos"}, {"type": "folder", "path": "more"}]
+    with pytest.raises(SettingsChanged, match="1 gone"):
+        stages_new(home, raw=raw)
+    assert tree(home / "corpus") == before
+
+
 def test_another_setting_of_a_source_is_no_growth(home: Path) -> None:
     raw = [{"type": "folder", "path": "photos", "max_bytes": 1000}]
     with pytest.raises(SettingsChanged, match=r"raw\.0\.max_bytes: 64000000 -> 1000"):
