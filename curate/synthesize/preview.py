@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stylear.curate.corpus.ledger import describe_differences
 from stylear.curate.corpus.split import split_of
 from stylear.curate.recipe.synthesizers import backend_settings
 from stylear.curate.references import StyleReference, load_references
-from stylear.curate.synthesize.generations import earlier_groups, read_generations
+from stylear.curate.synthesize.generations import Generation, earlier_groups, read_generations
 from stylear.curate.synthesize.plan import Plan, plan_jobs
 from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.sources import Content
 from stylear.curate.synthesize.raw_contents import read_kept_contents
-from stylear.curate.synthesize.step import pairs_per_shard
+from stylear.curate.synthesize.step import pairs_per_shard, synthesize_inputs
 from stylear.errors import WeightsError
 from stylear.weights.names import resolve
 
@@ -36,7 +38,7 @@ def preview_plan(build: Build) -> dict[str, Any]:
     """
     recipe = build.recipe
     references = load_references(recipe)
-    generations = read_generations(build)
+    generations = read_kept_generations(build)
     jobs = plan_jobs(read_kept_contents(build), references, recipe, earlier_groups(generations))
     examples = [describe_example(row) for row in islice(_choose_examples(jobs), EXAMPLES)]
     return {
@@ -50,6 +52,18 @@ def preview_plan(build: Build) -> dict[str, Any]:
         "examples": examples,
         "models": list_models(recipe),
     }
+
+
+def read_kept_generations(build: Build) -> list[Generation]:
+    """The generations of the plan that a run would keep: none with other settings than the recipe's."""
+    try:
+        inputs = replace(synthesize_inputs(build.recipe, build.ledger), weights=())
+    except WeightsError:
+        return []
+    found = read_generations(build)
+    if any(describe_differences(one.entry, inputs, inputs=False) for one in found):
+        return []
+    return found
 
 
 def count_by_split(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def test_a_dry_run_counts_what_would_be_made_and_writes_nothing(corpus: Path) ->
 
 
 def test_a_dry_run_is_what_is_made(corpus: Path) -> None:
+    corpus = shutil.copytree(corpus, corpus.with_name("made"))
     found = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json").stdout)
     done = call("synthesize", "--out", corpus, "--json")
     assert "synthesize: 8 prompts skipped: no-content" in done.stderr.splitlines()
@@ -79,6 +81,8 @@ def test_a_dry_run_is_what_is_made(corpus: Path) -> None:
     for pair in styled:
         assert pair.caption == pair.origin.details["prompt"]
         assert pair.origin.parent is not None
+    again = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json").stdout)
+    assert (again["images"], again["images_planned_before"]) == (0, 36)
 
 
 def test_a_dry_run_reads_as_tables(corpus: Path) -> None:
