@@ -178,9 +178,9 @@ def test_scorers_of_one_model_embed_an_image_once_and_a_reference_once(
     swept([clip_text(clip)], STYLIZED, worker)
     assert batches == [5]
     swept([clip_text(clip), clip_image(clip)], STYLIZED, worker)
-    assert batches == [5, 5, 2]  # the two references
+    assert batches == [5, 5, 1, 1]  # the two references, each alone
     swept([clip_text(clip), clip_image(clip)], STYLIZED, worker)
-    assert batches == [5, 5, 2, 5]
+    assert batches == [5, 5, 1, 1, 5]
 
 
 def test_batches_are_of_images_so_that_failed_downloads_leave_no_gaps(

@@ -213,6 +213,6 @@ def test_the_old_name_of_clip_image_is_reported(home: Path) -> None:
 @pytest.mark.parametrize("name", ["key", "colour"])
 def test_a_scorer_is_not_called_as_a_column_that_is_there(home: Path, name: str) -> None:
     with pytest.raises(
-        RecipeError, match=r"score\.0\.name: expected another name .* found '" + name
+        RecipeError, match=r"score\.0\.name: expected a name other .* found '" + name
     ):
         recipe_of(home, [{**TEXTURE, "name": name}])
