@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from stylear.console import ByteBar
 from stylear.curate.corpus.layout import SOURCE_HASHES
 from stylear.curate.corpus.storage import write_text
 from stylear.curate.fetch.folder_files import walk_files
@@ -33,20 +34,34 @@ class FileHashes:
         self._seen: dict[str, list[Any]] = {}
 
     def hash_all(self, paths: list[Path], threads: int) -> list[str]:
-        """The hash of each file, in order."""
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(self.hash, paths))
+        """The hash of each file, in order, from the cache if its size and times are unchanged."""
+        states = [self._read_state(path) for path in paths]
+        new = {
+            path: state
+            for path, state in zip(paths, states, strict=True)
+            if self._known.get(self._name(path), [])[:3] != state
+        }
+        with (
+            ByteBar("hash sources", sum(size for size, *_ in new.values())) as bar,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            for path, hashed in zip(new, pool.map(hash_file, new), strict=True):
+                self._seen[self._name(path)] = [*new[path], hashed]
+                bar.advance_bytes(new[path][0])
+        for path in paths:
+            self._seen.setdefault(self._name(path), self._known.get(self._name(path), []))
+        return [str(self._seen[self._name(path)][3]) for path in paths]
 
-    def hash(self, path: Path) -> str:
-        """The hash of one file, from the cache if its size and times are unchanged."""
-        name = str(path) if self._base is None else os.path.relpath(path, self._base)
-        stat = path.stat()
-        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        known = self._known.get(name)
-        if known is None or known[:3] != state:
-            known = [*state, hash_file(path)]
-        self._seen[name] = known
-        return str(known[3])
+    def _name(self, path: Path) -> str:
+        return str(path) if self._base is None else os.path.relpath(path, self._base)
+
+    def _read_state(self, path: Path) -> list[int]:
+        """The size and times of a file; zeros if it cannot be read."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return [0, 0, 0]
+        return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
     def save(self) -> None:
         """Write the cache if it has changed; files that are gone are left out."""
@@ -64,11 +79,14 @@ class FileHashes:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's bytes; of nothing if it cannot be read, which whoever reads it will say."""
     total = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            total.update(data)
+    try:
+        with path.open("rb") as file:
+            while data := file.read(CHUNK):
+                total.update(data)
+    except OSError:
+        return hashlib.sha256().hexdigest()
     return total.hexdigest()
 
 
