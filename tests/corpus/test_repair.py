@@ -1,4 +1,4 @@
-"""Damage in committed files is found by the audit, and mended by running again, to the byte."""
+"""Damage in committed files is found by the audit, and repaired by running again, to the byte."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stylear.errors import CorpusError, StylearError
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders, a recipe that gives every kind of file, and the corpus that it makes."""
-    root = tmp_path_factory.mktemp("mend")
+    root = tmp_path_factory.mktemp("repair")
     make_folders(root)
     ranked = {"text_score": "texture", "style_score": "texture", "best_of": None}
     recipe = make_recipe(root, settings(pairs={"margin": 0.0}, filter=ranked))
@@ -84,7 +84,7 @@ HARM = {"flipped": flip, "cut": truncate}
 
 @pytest.mark.parametrize("how", HARM)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_named_by_the_audit_and_mended_by_the_next_run(
+def test_a_damaged_file_is_named_by_the_audit_and_repaired_by_the_next_run(
     home: Path, built: Path, recipe: Recipe, name: str, how: str
 ) -> None:
     expected = tree(home / "corpus", (".lock", "index.html"))
@@ -98,7 +98,7 @@ def test_a_damaged_file_is_named_by_the_audit_and_mended_by_the_next_run(
 
 
 @pytest.mark.parametrize("part", [0.0, 0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.99])
-def test_a_bit_anywhere_in_a_shard_is_mended_without_its_source(
+def test_a_bit_anywhere_in_a_shard_is_repaired_without_its_source(
     home: Path, built: Path, recipe: Recipe, part: float, tmp_path: Path
 ) -> None:
     """Of kept pairs there are copies in train/ and val/."""
@@ -199,7 +199,7 @@ def test_an_image_whose_source_is_gone_is_named_and_nothing_is_lost(web: Any, ch
     assert tree(corpus) == expected
 
 
-def test_the_command_line_mends_and_can_be_told_not_to_look(home: Path, built: Path) -> None:
+def test_the_command_line_repairs_and_can_be_told_not_to_look(home: Path, built: Path) -> None:
     words = ["run", str(home / "recipe.yaml"), "--out", str(built), "--workers", "1", "--json"]
     flip(built / "stylized" / "00000.tar", 0.3)
     result = CliRunner().invoke(stylear.curate.cli.app, [*words, "--no-verify"])
