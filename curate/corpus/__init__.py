@@ -1,1 +1,1 @@
-"""What lies on disk: layout, shards, tables, ledger, manifest, repair, and object stores."""
+"""The files of a corpus: layout, shards, tables, ledger, repair, and object stores."""

@@ -1,7 +1,7 @@
 """Growth: which rows of the sources a corpus has already, which are new, and which are gone or changed.
 
 A finished corpus grows: new photos, rows and sources become raw shards behind those that are there, which
-keep their bytes. A row that is gone or has changed stops the run, because the shards would then tell of
+keep their bytes. A row that is gone or has changed stops the run, because the shards would then describe
 something that the sources no longer hold.
 """
 
@@ -48,7 +48,7 @@ SHOWN = 3  # rows named in an error
 
 
 def source_settings(source: Any, base: Path | None) -> dict[str, Any]:
-    """What decides the pairs of a source, but for where it lies."""
+    """The settings that determine the pairs of a source; paths count by their last part only."""
     return omit_keys(source.map_paths(PathNames(base)).model_dump(mode="json"), *SPEED)
 
 
@@ -72,7 +72,7 @@ def extends_sources(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str,
 
 
 def arrange_sources(recipe: Recipe, ledger: Ledger) -> Recipe:
-    """The recipe with the sources that the corpus has in the order in which they were fetched, then new ones.
+    """Put the sources that the corpus has in the order in which they were fetched, then the new ones.
 
     So it does not matter where in the recipe a new source is added.
     """

@@ -85,7 +85,7 @@ def encode(image: Image.Image, format: str, quality: int | None = None) -> bytes
 
 
 def encode_pixels(pixels: Pixels, format: str, quality: int | None = None) -> bytes:
-    """Pixels as png, jpg (4:4:4, quality 95 unless told) or webp (lossless unless told).
+    """Encode pixels as png, jpg (4:4:4, default quality 95) or webp (lossless by default).
 
     Nothing but pixels is written, and the same pixels give the same bytes.
     """

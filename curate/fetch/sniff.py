@@ -63,7 +63,7 @@ def format_of(start: bytes) -> str | None:
 
 
 def _sniff_ftyp(start: bytes) -> str | None:
-    """avif or heic: both are HEIF, told apart by the brands of their first box."""
+    """avif or heic, by the brands of their first box; both are HEIF."""
     length = min(int.from_bytes(start[:4], "big"), len(start))
     brands = {start[8:12], *(start[at : at + 4] for at in range(16, length, 4))}
     if start[4:8] != b"ftyp":

@@ -46,7 +46,7 @@ CODE = f"1.{ingest.VERSION}.{shards.VERSION}"
 
 
 def fetch_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
-    """What decides the raw shards, the contents of the sources left out."""
+    """The inputs of the raw shards, without the contents of the sources."""
     return StageInputs(
         settings={
             "image": recipe.image.model_dump(mode="json"),
@@ -60,7 +60,7 @@ def fetch_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
 
 
 def hash_inputs(build: Build) -> StageInputs:
-    """What decides the raw shards, with a hash of what each source holds now.
+    """The inputs of the raw shards, with a hash of the present contents of each source.
 
     Raises SourceError for a source that is missing.
     """
@@ -73,7 +73,7 @@ def hash_inputs(build: Build) -> StageInputs:
 
 
 def run(build: Build) -> StageResult:
-    """Commit all raw shards. Rows that the corpus has stay where they are, new ones are appended.
+    """Commit all raw shards: rows of the corpus stay where they are, new ones are appended.
 
     Raises SettingsChanged when rows that were fetched are gone from the sources or have changed,
     SourceError for a source that cannot be read. Then nothing has been written.
@@ -91,10 +91,10 @@ def run(build: Build) -> StageResult:
 
 
 def append_new_rows(build: Build, made: StageInputs) -> int:
-    """Commit shards of the rows that the corpus lacks; their number.
+    """Commit the rows that the corpus lacks as new shards, and return their number.
 
-    What was committed when fetch last ended is not downloaded again. Later shards are of a run that was
-    killed: its downloads are still there, and are asked for in the same blocks so that they are found.
+    Rows that were there when fetch last finished are not downloaded again. Later shards are those of a killed
+    run, whose downloads still exist; the blocks are the same as in that run, so that they are found.
     """
     recipe, entries = arrange_sources(build.recipe, build.ledger), raw_shards(build)
     rows = CommittedRows(build.corpus, entries)
@@ -156,7 +156,7 @@ def commit_shard(
 
 
 def repair_raw(build: Build) -> int:
-    """Repair damaged shards; their number. Raises CorpusError for one that can't be, and leaves it."""
+    """Repair damaged shards and return their number. One that cannot be repaired stays, and raises CorpusError."""
     damaged = [entry for entry in raw_shards(build) if not build.ledger.has_intact_files(entry)]
     rest = [entry for entry in damaged if not repair_shard(build.corpus, entry)]
     try:
@@ -171,7 +171,7 @@ def repair_raw(build: Build) -> int:
 
 
 def finish(build: Build, made: StageInputs, new: int) -> StageResult:
-    """Enter the whole stage in the ledger, unless it stands there with these inputs and counts.
+    """Record the finished stage in the ledger, unless it is there with these inputs and counts.
 
     Raises SourceError when not a single pair was kept: an empty corpus is no success.
     """
@@ -190,7 +190,7 @@ def finish(build: Build, made: StageInputs, new: int) -> StageResult:
 
 
 def raw_shards(build: Build) -> list[Entry]:
-    """The committed raw shards, also those of a run that has not ended."""
+    """The committed raw shards, also those of an unfinished run."""
     return [entry for entry in build.ledger.entries(STAGE) if entry.unit != ALL]
 
 
@@ -202,7 +202,7 @@ def collect_keys(pairs: Iterable[Pair], keys: list[str]) -> Iterator[Pair]:
 
 
 def require_order(pairs: Iterable[Pair], keys: list[str], bar: Bar) -> Iterator[Pair]:
-    """Pairs in the order of `keys`, counted. Raises CorpusError when one is lost on the way."""
+    """Check that pairs come in the order of `keys`, and count them. Raises CorpusError if one is lost."""
     count = 0
     for count, pair in enumerate(pairs, start=1):
         if pair.key != keys[count - 1]:
@@ -216,7 +216,7 @@ def require_order(pairs: Iterable[Pair], keys: list[str], bar: Bar) -> Iterator[
 def map_ahead(
     function: Callable[[Pair], Pair], pairs: Iterable[Pair], pool: ThreadPoolExecutor, ahead: int
 ) -> Iterator[Pair]:
-    """`function` of every pair, in order, at most `ahead` of them in memory."""
+    """Apply `function` to every pair in a pool, in order, with at most `ahead` pairs in memory."""
     waiting: deque[Future[Pair]] = deque()
     for pair in pairs:
         waiting.append(pool.submit(function, pair))
