@@ -156,7 +156,7 @@ def commit_shard(
 
 
 def repair_raw(build: Build) -> int:
-    """Repair damaged shards and return their number. One that cannot be repaired stays, and raises CorpusError."""
+    """Repair damaged shards and return their number. Raises CorpusError for one that cannot be repaired."""
     damaged = [entry for entry in raw_shards(build) if not build.ledger.has_intact_files(entry)]
     rest = [entry for entry in damaged if not repair_shard(build.corpus, entry)]
     try:
