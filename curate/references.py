@@ -14,7 +14,7 @@ from PIL import Image
 import stylear
 from stylear.curate.corpus.split import split_of
 from stylear.errors import CorpusError, RecipeError, SourceError
-from stylear.sampling.scenes import read_notes, scene_of
+from stylear.sampling.scenes import read_notes, read_scene
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
@@ -54,7 +54,7 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
         read_reference(
             path,
             held_out=split_of(key, recipe.seed, fraction) == "val",
-            scene=scene_of(path, notes[path.parent]),
+            scene=read_scene(path, notes[path.parent]),
         )
         for key, path in sorted(paths.items())
     ]

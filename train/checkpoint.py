@@ -1,4 +1,4 @@
-"""Checkpoints: a model directory, the optimiser's state and the step, all of it or nothing."""
+"""Checkpoints: a model directory, the optimiser state and the step, written atomically."""
 
 from __future__ import annotations
 
@@ -18,8 +18,16 @@ from stylear.train.settings import Settings
 from stylear.weights import files as weights
 
 OPTIMISER, STATE = "optimizer.safetensors", "state.json"
-# may differ between the first call and the one that resumes: they change no weight
-FREE = {"out", "encoded", "save_every", "keep", "validate_every", "sample_every", "device"}
+# may differ when a run is resumed, because they change no weight
+RESUMABLE_CHANGES = {
+    "out",
+    "encoded",
+    "save_every",
+    "keep",
+    "validate_every",
+    "sample_every",
+    "device",
+}
 
 
 @dataclass(frozen=True)
@@ -37,35 +45,35 @@ class Run:
         return self.root / "final"
 
     def has_work(self) -> bool:
-        """Whether any step was trained that could be lost."""
+        """Whether the run has results that must not be overwritten."""
         return self.final.is_dir() or self.metrics.exists() or bool(self.checkpoints())
 
     def checkpoints(self) -> list[Path]:
-        """Finished checkpoints, oldest first."""
+        """Complete checkpoints, oldest first."""
         return sorted(
             p for p in (self.root / "checkpoints").glob("step-*") if (p / STATE).is_file()
         )
 
 
 def open_run(kind: str, settings: Settings, base_sha256: str) -> Run:
-    """The run of these settings, made or found again. Raises SettingsChanged when it has others."""
+    """Create a run, or open it to resume. Raises SettingsChanged if it has other settings."""
     run = Run(settings.out)
-    kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in FREE}
-    wanted = {"kind": kind, "base_sha256": base_sha256, **kept}
+    kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in RESUMABLE_CHANGES}
+    expected = {"kind": kind, "base_sha256": base_sha256, **kept}
     path = run.root / "settings.json"
     if path.exists():
         found = weights.read_json(path)
         changed = [
-            key for key in sorted(set(found) | set(wanted)) if found.get(key) != wanted.get(key)
+            key for key in sorted(set(found) | set(expected)) if found.get(key) != expected.get(key)
         ]
         if changed and not run.has_work():
-            weights.write_json(path, wanted)  # nothing came of the earlier call
+            weights.write_json(path, expected)  # the earlier call trained nothing
         elif changed == ["steps"] and settings.steps > int(found["steps"]):
-            lengthen(run, settings, int(found["steps"]), wanted)
+            extend_run(run, settings, int(found["steps"]), expected)
         elif changed:
             key = changed[0]
             raise SettingsChanged(
-                f"{run.root}: made with {key} = {found.get(key)!r}, now {wanted.get(key)!r}",
+                f"{run.root}: made with {key} = {found.get(key)!r}, now {expected.get(key)!r}",
                 hint="give another --out, or remove the old run",
             )
     else:
@@ -75,35 +83,37 @@ def open_run(kind: str, settings: Settings, base_sha256: str) -> Run:
                 hint="give another --out",
             )
         run.root.mkdir(parents=True, exist_ok=True)
-        weights.write_json(path, wanted)
+        weights.write_json(path, expected)
     return run
 
 
-def lengthen(run: Run, settings: Settings, steps: int, wanted: Mapping[str, Any]) -> None:
-    """Let a run of `steps` steps go on to more. Raises SettingsChanged when its last step is not there."""
-    if run.final.is_dir() and not (run.root / "checkpoints" / step_name(steps)).is_dir():
+def extend_run(run: Run, settings: Settings, steps: int, settings_json: Mapping[str, Any]) -> None:
+    """Extend a finished run of `steps` steps. Raises SettingsChanged if its last checkpoint is gone."""
+    if run.final.is_dir() and not (run.root / "checkpoints" / format_step(steps)).is_dir():
         raise SettingsChanged(
-            f"{run.root}: finished after {steps} steps, and the optimiser's state is gone",
+            f"{run.root}: finished after {steps} steps, and its last checkpoint is gone",
             hint=f"start from its model with another --out: --model {run.root}",
         )
     if settings.schedule != "constant":
         say(
-            f"{run.root}: going on from {steps} to {settings.steps} steps; the {settings.schedule} schedule"
-            " is stretched from here on, so this differs from a run of that length from the start"
+            f"{run.root}: extended from {steps} to {settings.steps} steps; the {settings.schedule} schedule"
+            " is stretched from here, so the result differs from a run of that length"
         )
     shutil.rmtree(
         run.final, ignore_errors=True
-    )  # first: a run without it is unfinished, whatever follows
-    weights.write_json(run.root / "settings.json", wanted)
+    )  # first, so that the run counts as unfinished whatever happens next
+    weights.write_json(run.root / "settings.json", settings_json)
 
 
-def step_name(step: int) -> str:
+def format_step(step: int) -> str:
     return f"step-{step:07d}"
 
 
-def save(run: Run, model: StyleModel, optimisers: Optimisers, step: int, keep: int) -> None:
-    """Write checkpoint `step` in full precision and remove old ones beyond `keep`."""
-    target = run.root / "checkpoints" / step_name(step)
+def save_checkpoint(
+    run: Run, model: StyleModel, optimisers: Optimisers, step: int, keep: int
+) -> None:
+    """Write the checkpoint of a step in full precision; keep only the newest `keep`."""
+    target = run.root / "checkpoints" / format_step(step)
     partial = target.with_name(f".{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     save_model(model, partial, dtype=None)
@@ -115,14 +125,14 @@ def save(run: Run, model: StyleModel, optimisers: Optimisers, step: int, keep: i
         shutil.rmtree(old)
 
 
-def last(run: Run) -> Path | None:
-    """The newest finished checkpoint."""
+def find_last_checkpoint(run: Run) -> Path | None:
+    """The newest complete checkpoint; None if there is none."""
     found = run.checkpoints()
     return found[-1] if found else None
 
 
-def restore(checkpoint: Path, device: str) -> tuple[StyleModel, int]:
-    """The model of a checkpoint and the number of steps it has seen."""
+def restore_model(checkpoint: Path, device: str) -> tuple[StyleModel, int]:
+    """The model of a checkpoint and the number of steps it was trained for."""
     state = weights.read_json(checkpoint / STATE)
     if not isinstance(state.get("step"), int):
         raise WeightsError(f"{checkpoint / STATE}: expected a step number, found {state!r}")
@@ -134,7 +144,7 @@ def restore_optimisers(checkpoint: Path, optimisers: Optimisers) -> None:
 
 
 class Metrics:
-    """metrics.jsonl and TensorBoard; lines after the step that is resumed from are dropped."""
+    """metrics.jsonl and TensorBoard; on resume, lines after the starting step are dropped."""
 
     def __init__(self, run: Run, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -146,7 +156,7 @@ class Metrics:
         self._board = SummaryWriter(str(run.root / "tensorboard"), purge_step=start or None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of values, and a point of each curve."""
+        """Append a line to metrics.jsonl and a point to each TensorBoard curve."""
         rounded = {name: round(float(value), 6) for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **rounded}) + "\n")
         self._file.flush()

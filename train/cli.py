@@ -1,4 +1,4 @@
-"""`stylear train`: parse, build settings, call one function, print."""
+"""`stylear train`: flags to settings, one call, the result printed."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def sft(
     flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
     from stylear.train.settings import SftSettings, load_settings
 
-    settings = load_settings(SftSettings, config, cleaned(flags))
+    settings = load_settings(SftSettings, config, drop_unset(flags))
     if dry_run:
-        show(settings)
+        print_settings(settings)
         return
     from stylear.train import sft_trainer as trainer
 
-    finished(trainer.run(settings), as_json)
+    print_result(trainer.run(settings), as_json)
 
 
 @app.command()
@@ -132,13 +132,13 @@ def dpo(
     flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
     from stylear.train.settings import DpoSettings, load_settings
 
-    settings = load_settings(DpoSettings, config, cleaned(flags))
+    settings = load_settings(DpoSettings, config, drop_unset(flags))
     if dry_run:
-        show(settings)
+        print_settings(settings)
         return
     from stylear.train import dpo_trainer as trainer
 
-    finished(trainer.run(settings), as_json)
+    print_result(trainer.run(settings), as_json)
 
 
 @app.command()
@@ -169,9 +169,9 @@ def pairs(
     flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
     from stylear.train.settings import PairsSettings, load_settings
 
-    settings = load_settings(PairsSettings, config, cleaned(flags))
+    settings = load_settings(PairsSettings, config, drop_unset(flags))
     if dry_run:
-        show(settings)
+        print_settings(settings)
         return
     from stylear.train import pairs as maker
 
@@ -199,9 +199,9 @@ def encode(
     from stylear.device import pick_device
     from stylear.model.chameleon import load_model
     from stylear.train.encode import encode_corpus
-    from stylear.train.sft_trainer import final_of
+    from stylear.train.sft_trainer import find_final_model
 
-    loaded = load_model(final_of(model), pick_device(device))
+    loaded = load_model(find_final_model(model), pick_device(device))
     files = [
         str(path)
         for folder in map(corpus_path, corpus)
@@ -217,8 +217,8 @@ def encode(
         say(f"{len(files)} files in {out}")
 
 
-def cleaned(flags: dict[str, Any]) -> dict[str, Any]:
-    """Flags that were given."""
+def drop_unset(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that the user set."""
     return {
         key: value
         for key, value in flags.items()
@@ -226,13 +226,13 @@ def cleaned(flags: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def show(settings: Any) -> None:
-    """The resolved settings, as JSON on stdout."""
+def print_settings(settings: Any) -> None:
+    """Print the resolved settings as JSON on stdout."""
     print(json.dumps(settings.model_dump(mode="json"), indent=2))
 
 
-def finished(final: Path, as_json: bool) -> None:
-    """Where the trained model lies; as JSON with what it records of its training, warnings included."""
+def print_result(final: Path, as_json: bool) -> None:
+    """Print the path of the trained model; as JSON also its training record with warnings."""
     if as_json:
         from stylear.model.style_model import STYLE
         from stylear.weights.files import read_json

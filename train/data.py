@@ -1,4 +1,4 @@
-"""What a training step sees: decided by (seed, step) alone, so that resume is exact.
+"""Training batches, determined by (seed, step) alone so that resume is exact.
 
 B examples, K style tokens, P patches + 1, W their width.
 """
@@ -23,16 +23,16 @@ from stylear.train.encode import encode_corpus, read_encoded
 
 @dataclass(frozen=True)
 class Step:
-    """One batch: token ids and codes, and the style features of its styled rows."""
+    """One batch: token ids, codes, and the style features of its styled rows."""
 
     batch: Batch
     features: Tensor | None  # (B', P, W) of the rows that have style tokens
-    repeated_pairs: int = 0  # how many of its examples are pairs that it has already
-    tokens_beyond_context: int = 0  # of its longest example
+    repeated_pairs: int = 0  # examples whose pair occurs earlier in the same batch
+    tokens_beyond_context: int = 0  # by which its longest sequence exceeds the context
 
 
 class EncodedSet:
-    """Encoded pairs in memory, and the batches that a seed and a step number give."""
+    """Encoded pairs in memory, and the batch of each seed and step."""
 
     def __init__(self, paths: Sequence[Path], model: StyleModel) -> None:
         tensors, self.rows = read_encoded(paths)
@@ -45,19 +45,19 @@ class EncodedSet:
 
     @cached_property
     def groups(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Row numbers of each group of pictures that share a style."""
+        """Row numbers by group; pictures of a group share a style."""
         members: dict[str, list[int]] = {}
         for number, row in enumerate(self.rows):
             members.setdefault(row["group"], []).append(number)
         return {group: np.array(numbers) for group, numbers in members.items()}
 
     def order(self, seed: int, start: int, count: int) -> list[int]:
-        """Row numbers of examples start ... start + count: epoch after epoch, each shuffled."""
+        """Row numbers of examples `start` to `start + count`, in epochs that are each shuffled."""
         picks: list[int] = []
         while count > 0:
-            epoch, place = divmod(start, len(self))
+            epoch, offset = divmod(start, len(self))
             shuffled = np.random.default_rng([seed, epoch]).permutation(len(self))
-            picked = shuffled[place : place + count].tolist()
+            picked = shuffled[offset : offset + count].tolist()
             picks += picked
             start, count = start + len(picked), count - len(picked)
         return picks
@@ -80,7 +80,7 @@ class EncodedSet:
         style_from: str,
         rng: np.random.Generator,
     ) -> Step:
-        """The batch of chosen rows and copies; a dropped row is unconditional."""
+        """The batch of the given rows and copies; dropped rows are unconditional."""
         height, width = self.model.grid
         styled: list[int] = []
         examples: list[Example] = []
@@ -89,7 +89,7 @@ class EncodedSet:
             if drop:
                 examples.append(self.model.layout.unconditional(codes))
                 continue
-            examples.append(example_of(self.model, self.rows[pick]["caption"], codes))
+            examples.append(build_example(self.model, self.rows[pick]["caption"], codes))
             if self.features is not None:
                 styled.append(self.sibling(pick, rng) if style_from == "sibling" else pick)
         features = None
@@ -106,7 +106,7 @@ class EncodedSet:
         )
 
     def sibling(self, pick: int, rng: np.random.Generator) -> int:
-        """Another row of the same style; the row itself when it is the only one."""
+        """A random other row of the same style; the row itself if it is the only one."""
         group = self.groups[self.rows[pick]["group"]]
         if len(group) == 1:
             return pick
@@ -114,7 +114,7 @@ class EncodedSet:
         return int(group[-1]) if other == pick else other
 
 
-def example_of(model: StyleModel, caption: str, codes: Tensor) -> Example:
+def build_example(model: StyleModel, caption: str, codes: Tensor) -> Example:
     """The training sequence of a caption and codes (h, w), in the model's template."""
     if model.num_style_tokens:
         template = model.settings.prompt_template
@@ -125,7 +125,7 @@ def example_of(model: StyleModel, caption: str, codes: Tensor) -> Example:
 def open_encoded(
     model: StyleModel, corpora: Sequence[Path], split: str, cache: Path, *, copies: int
 ) -> EncodedSet:
-    """The encoded pairs of a split of several corpora; what is missing in the cache is made."""
+    """The encoded pairs of a split of several corpora, encoding what the cache lacks."""
     paths = [
         path
         for corpus in corpora
@@ -137,16 +137,16 @@ def open_encoded(
 
 
 def forward_logits(model: StyleModel, batch: Batch, tokens: Tensor | None) -> Tensor:
-    """Logits (N, V) at every code position of a batch, style tokens (B', K, D) put in place."""
-    from stylear.model.style_tokens import place
+    """Logits (N, V) at every code position of a batch, with style tokens (B', K, D) inserted."""
+    from stylear.model.style_tokens import insert_style_tokens
 
     embeds = model.decoder.embed(batch.ids)
     if tokens is not None and len(batch.style_rows):
-        embeds = place(embeds, tokens, batch.style_rows, batch.style_columns)
+        embeds = insert_style_tokens(embeds, tokens, batch.style_rows, batch.style_columns)
     hidden: Any = model.decoder(embeds)
     return model.decoder.image_logits(hidden[batch.code_rows, batch.code_columns - 1])
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The generator of a step's noise."""
+    """The random generator for the noise of a step."""
     return torch.Generator().manual_seed((seed << 32) + step)

@@ -1,7 +1,7 @@
-"""Direct preference optimisation against the frozen model that it starts from.
+"""Direct preference optimisation (DPO) against the frozen model that training starts from.
 
-The reference log-probabilities are computed once. Style tokens come without noise, from a kept picture of
-the same reference, so that policy and reference see the same condition and start at ln 2.
+Reference log-probabilities are computed once. Style tokens come from a kept picture of the same reference,
+without noise, so that policy and reference have the same condition and the loss starts at ln 2.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from stylear.curate.corpus.no_preferences import explain_no_preferences_in
 from stylear.curate.corpus.shards import shard_paths, tar_samples
 from stylear.device import pick_device
 from stylear.errors import CorpusError
-from stylear.model.chameleon import lineage, load_model, save_model
+from stylear.model.chameleon import describe_lineage, load_model, save_model
 from stylear.model.layout import collate
 from stylear.model.style_model import StyleModel
 from stylear.train import checkpoint
 from stylear.train.checkpoint import Metrics
-from stylear.train.data import EncodedSet, example_of, forward_logits, open_encoded
-from stylear.train.encode import decode, pixels_of
+from stylear.train.data import EncodedSet, build_example, forward_logits, open_encoded
+from stylear.train.encode import decode_picture, picture_to_pixels
 from stylear.train.losses import preference_loss, sequence_log_probs
 from stylear.train.optim import Optimisers
 from stylear.train.pairs import read_pairs
 from stylear.train.settings import DpoSettings
 from stylear.train.sft_trainer import (
-    adapt,
-    cast,
+    autocast,
     check_shards,
+    describe_origin,
     describe_training,
-    final_of,
-    made_from,
+    find_final_model,
+    prepare_lora,
+    select_trainable,
     set_training,
-    trainable,
 )
 
 EXTS = ("png", "jpg", "webp")
@@ -63,7 +63,7 @@ class PreferenceSet:
             record = json.loads(sample["json"])
             row = first.get(record["reference"])
             if row is None and styles.features is not None:
-                self.without_style += 1  # no kept picture of this reference: no condition to give
+                self.without_style += 1  # no kept picture of this reference, so no condition
                 continue
             self.captions.append(str(record["caption"]))
             chosen.append(encode_member(model, sample, "chosen"))
@@ -86,7 +86,7 @@ class PreferenceSet:
         """Log-probabilities (B,) of chosen and rejected images, from one forward pass."""
         height, width = model.grid
         examples = [
-            example_of(model, self.captions[pick], self.codes[side, pick].view(height, width))
+            build_example(model, self.captions[pick], self.codes[side, pick].view(height, width))
             for side in (0, 1)
             for pick in picks
         ]
@@ -100,8 +100,8 @@ class PreferenceSet:
         return sums[: len(picks)], sums[len(picks) :]
 
 
-def samples_of(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
-    """All preference samples. Raises CorpusError when a corpus has none."""
+def read_preferences(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
+    """The preference samples of all corpora. Raises CorpusError if a corpus has none."""
     found: list[dict[str, bytes]] = []
     for corpus in corpora:
         shards = shard_paths(corpus / "preferences")
@@ -118,26 +118,37 @@ def samples_of(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
 def encode_member(model: StyleModel, sample: dict[str, bytes], side: str) -> Tensor:
     """Codes (L,) of the `chosen` or `rejected` image of a sample."""
     data = next(sample[f"{side}.{ext}"] for ext in EXTS if f"{side}.{ext}" in sample)
-    pixels = pixels_of(decode(data), model.vq.config.resolution)[None]
+    pixels = picture_to_pixels(decode_picture(data), model.vq.config.resolution)[None]
     return model.vq.encode(pixels.to(model.device)).flatten().cpu()
 
 
 def run(settings: DpoSettings) -> Path:
-    """Train, or go on where a killed run stopped; the directory of the final model."""
+    """Train on preference pairs, or resume an interrupted run; returns the directory of the final model.
+
+    Writes `settings.out`: settings.json, metrics.jsonl (log-probabilities in nats, summed over the codes of
+    an image, or per code if `length_normalised`), tensorboard/, checkpoints/ and final/. The loss of step 1
+    is ln 2 for kind "sigmoid". Warnings go to stderr and into the model's record.
+
+    Raises CorpusError if a corpus has no preference pairs, SettingsChanged if `out` holds another run,
+    UsageError if the device is not available, WeightsError if the model cannot be read. Sources: DPO (arXiv
+    2305.18290), IPO (arXiv 2310.12036), SimPO (arXiv 2405.14734).
+    """
     device = pick_device(settings.device)
     check_shards(settings.corpus)
     samples = (
         [sample for folder in settings.pairs for sample in read_pairs(folder)]
         if settings.pairs
-        else samples_of(settings.corpus)
+        else read_preferences(settings.corpus)
     )
-    source = final_of(settings.model)
+    source = find_final_model(settings.model)
     base = load_model(source, device)
-    here = checkpoint.open_run("dpo", settings, str(lineage(base).get("sha256", "")))
-    if here.final.is_dir():
-        say(f"{here.root}: already trained")
-        return here.final
-    cache = settings.encoded or here.root / "encoded"
+    training_run = checkpoint.open_run(
+        "dpo", settings, str(describe_lineage(base).get("sha256", ""))
+    )
+    if training_run.final.is_dir():
+        say(f"{training_run.root}: already trained")
+        return training_run.final
+    cache = settings.encoded or training_run.root / "encoded"
     data = PreferenceSet(
         base, samples, open_encoded(base, settings.corpus, "train", cache, copies=1)
     )
@@ -146,25 +157,28 @@ def run(settings: DpoSettings) -> Path:
     for warning in training["warnings"]:
         say_warning(warning)
     references = reference_log_probs(base, data, size, settings.precision, device)
-    found = checkpoint.last(here)
+    found = checkpoint.find_last_checkpoint(training_run)
     start = 0
     if found is not None:
-        model, start = checkpoint.restore(found, device)
-        say(f"going on from step {start}")
+        model, start = checkpoint.restore_model(found, device)
+        say(f"resuming from step {start}")
     else:
         model = load_model(source, device)
-        adapt(model, settings)
-    model.settings = replace(model.settings, base=made_from(base, settings, training))
-    optimisers = Optimisers(trainable(model, settings.full), settings)
+        prepare_lora(model, settings)
+    model.settings = replace(model.settings, base=describe_origin(base, settings, training))
+    optimisers = Optimisers(select_trainable(model, settings.full), settings)
     if found is not None:
         checkpoint.restore_optimisers(found, optimisers)
     set_training(model)
     length = data.codes.shape[-1] if settings.length_normalised else 1
-    with Metrics(here, start) as metrics, Bar("dpo", total=settings.steps, unit="steps") as bar:
+    with (
+        Metrics(training_run, start) as metrics,
+        Bar("dpo", total=settings.steps, unit="steps") as bar,
+    ):
         bar.advance(start)
         for step in range(start, settings.steps):
-            picks = picks_of(settings.seed, step, size, len(data))
-            with cast(settings.precision, device):
+            picks = choose_pairs(settings.seed, step, size, len(data))
+            with autocast(settings.precision, device):
                 chosen, rejected = data.log_probs(model, picks)
                 outcome = preference_loss(
                     chosen,
@@ -193,17 +207,17 @@ def run(settings: DpoSettings) -> Path:
             metrics.write(done, values)
             bar.advance(1, f"loss {values['loss']:.3f} margin {values['margin']:.3f}")
             if done % settings.save_every == 0 or done == settings.steps:
-                checkpoint.save(here, model, optimisers, done, settings.keep)
-    save_model(model.eval(), here.final)
-    return here.final
+                checkpoint.save_checkpoint(training_run, model, optimisers, done, settings.keep)
+    save_model(model.eval(), training_run.final)
+    return training_run.final
 
 
 def describe_preferences(settings: DpoSettings, data: PreferenceSet) -> dict[str, Any]:
-    """What the final model records of its training: settings, pairs, and what the user was warned of."""
+    """The training record of the final model: settings, number of pairs, warnings."""
     found = describe_training(settings, len(data)) | {"warnings": []}
     if data.without_style:
         found["warnings"].append(
-            f"{data.without_style} preference pairs left out: no kept picture of their reference"
+            f"{data.without_style} preference pairs skipped: no picture of their reference was kept"
         )
     if settings.batch_size > len(data):
         found["warnings"].append(
@@ -222,17 +236,17 @@ def reference_log_probs(
     rejected: list[Tensor] = []
     for start in range(0, len(data), size):
         picks = list(range(start, min(len(data), start + size)))
-        with cast(precision, device):
+        with autocast(precision, device):
             pair = data.log_probs(base, picks)
         chosen.append(pair[0].cpu())
         rejected.append(pair[1].cpu())
     return torch.cat(chosen), torch.cat(rejected)
 
 
-def picks_of(seed: int, step: int, size: int, total: int) -> list[int]:
-    """Pair numbers of a step: epoch after epoch, each shuffled."""
+def choose_pairs(seed: int, step: int, size: int, total: int) -> list[int]:
+    """Pair numbers of a step, in epochs that are each shuffled."""
     picks: list[int] = []
-    for place in range(step * size, (step + 1) * size):
-        epoch, index = divmod(place, total)
+    for position in range(step * size, (step + 1) * size):
+        epoch, index = divmod(position, total)
         picks.append(int(np.random.default_rng([seed, epoch]).permutation(total)[index]))
     return picks

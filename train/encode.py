@@ -1,4 +1,4 @@
-"""Encode a corpus once: image codes and frozen CLIP features, cached as safetensors beside a run.
+"""Encode a corpus once: image codes and frozen CLIP features, cached as safetensors.
 
 N pairs, C copies, L codes of an image, P patches + 1, W their width.
 """
@@ -28,16 +28,16 @@ from stylear.weights import files as weights
 
 VERSION = 2
 BATCH = 64
-MOST_SHIFT = 16  # a copy moves by at most a 16th of the side
+MAX_SHIFT = 16  # a copy is shifted by at most a 16th of the side
 
 
 def encode_corpus(
     model: StyleModel, corpus: Path, split: str, cache: Path, *, copies: int, features: bool
 ) -> list[Path]:
-    """Encode the shards of a split; the cached files, in order. Finished shards are not redone.
+    """Encode the shards of a split and return the cached files in order; cached shards are not encoded again.
 
-    A file holds `codes` (N, C, L) int32, `features` (N, P, W) float16 when asked for, and the rows'
-    keys, captions and groups in its metadata. Raises CorpusError when the split has no shard.
+    A file holds `codes` (N, C, L) int32, `features` (N, P, W) float16 if asked for, and the keys, captions
+    and groups of the rows in its metadata. Raises CorpusError if the split has no shard.
     """
     shards = shard_paths(corpus / split)
     if not shards:
@@ -66,7 +66,7 @@ def encode_corpus(
 def fingerprint(
     model: StyleModel, vq_sha256: str, shard: Path, *, copies: int, features: bool
 ) -> str:
-    """What decides a cached file: the shard's bytes, the VQ model's and encoder's weights, the copies."""
+    """The key of a cached file: hashes of shard, VQ model and encoder, and the number of copies."""
     clip = model.clip.weights_sha256 if features and model.clip is not None else None
     return digest("encode", VERSION, file_sha256(shard), vq_sha256, clip, copies)[:16]
 
@@ -80,11 +80,11 @@ def encode_shard(
     rows: list[dict[str, Any]] = []
     codes: list[Tensor] = []
     feature_parts: list[Tensor] = []
-    for batch in batched(read_samples([shard])):
-        pictures = [decode(sample["image"]) for sample in batch]
-        rows += [row_of(sample) for sample in batch]
+    for batch in iterate_batches(read_samples([shard])):
+        pictures = [decode_picture(sample["image"]) for sample in batch]
+        rows += [describe_sample(sample) for sample in batch]
         moved = [
-            augmented(pixels_of(picture, side), sample["key"], copy)
+            augment(picture_to_pixels(picture, side), sample["key"], copy)
             for sample, picture in zip(batch, pictures, strict=True)
             for copy in range(copies)
         ]
@@ -100,7 +100,7 @@ def encode_shard(
     return tensors, rows
 
 
-def batched(samples: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def iterate_batches(samples: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     batch: list[dict[str, Any]] = []
     for sample in samples:
         batch.append(sample)
@@ -111,13 +111,13 @@ def batched(samples: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]
         yield batch
 
 
-def decode(data: bytes) -> Image.Image:
-    """The picture in RGB."""
+def decode_picture(data: bytes) -> Image.Image:
+    """Decode a picture as RGB."""
     with Image.open(io.BytesIO(data)) as image:
         return image.convert("RGB")
 
 
-def row_of(sample: dict[str, Any]) -> dict[str, Any]:
+def describe_sample(sample: dict[str, Any]) -> dict[str, Any]:
     """Key, caption, kind and group of a sample; pictures of one group share a style."""
     record = sample["json"]
     details = record.get("details") or {}
@@ -130,19 +130,19 @@ def row_of(sample: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def pixels_of(picture: Image.Image, side: int) -> Tensor:
-    """(3, side, side) in [-1, 1]."""
+def picture_to_pixels(picture: Image.Image, side: int) -> Tensor:
+    """A picture as pixels (3, side, side) in [-1, 1]."""
     if picture.size != (side, side):
         picture = picture.resize((side, side), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div(127.5).sub(1)
 
 
-def augmented(pixels: Tensor, key: str, copy: int) -> Tensor:
-    """Copy 0 is the picture; others are mirrored (odd ones) and moved, by the key alone."""
+def augment(pixels: Tensor, key: str, copy: int) -> Tensor:
+    """Copy 0 is the picture; odd copies are mirrored and all others shifted, determined by the key."""
     if copy == 0:
         return pixels
     side = pixels.shape[-1]
-    most = max(1, side // MOST_SHIFT)
+    most = max(1, side // MAX_SHIFT)
     moves = int(digest("augment", key, copy)[:8], 16)
     y, x = moves % (2 * most + 1), (moves // 64) % (2 * most + 1)
     if copy % 2:
@@ -152,7 +152,7 @@ def augmented(pixels: Tensor, key: str, copy: int) -> Tensor:
 
 
 def read_encoded(paths: Sequence[Path]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """All tensors of cached files, joined, and their rows."""
+    """The concatenated tensors and the rows of cached files."""
     parts: dict[str, list[Tensor]] = {}
     rows: list[dict[str, Any]] = []
     for path in paths:

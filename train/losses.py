@@ -33,7 +33,7 @@ def sequence_log_probs(logits: Tensor, codes: Tensor, rows: Tensor, batch: int) 
 
 
 class Preference(NamedTuple):
-    """The loss (scalar) and what to watch: implicit rewards (B,) of chosen and rejected."""
+    """The loss (scalar) and the implicit rewards (B,) of chosen and rejected images."""
 
     loss: Tensor
     chosen_reward: Tensor

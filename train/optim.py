@@ -15,7 +15,7 @@ BETAS = (0.9, 0.95)  # base
 
 
 class Optimisers:
-    """One or two torch optimisers that step together, with one learning-rate schedule."""
+    """One or two torch optimisers with a common learning-rate schedule."""
 
     def __init__(
         self,
@@ -35,15 +35,15 @@ class Optimisers:
             (muon if inner else adam).append(group)
         self.parts: list[torch.optim.Optimizer] = []
         if adam:
-            self.parts.append(torch.optim.AdamW(merged(adam), betas=BETAS))
+            self.parts.append(torch.optim.AdamW(merge_groups(adam), betas=BETAS))
         if muon:
-            self.parts.append(torch.optim.Muon(merged(muon), adjust_lr_fn="match_rms_adamw"))
+            self.parts.append(torch.optim.Muon(merge_groups(muon), adjust_lr_fn="match_rms_adamw"))
         self.parameters = [p for part in self.parts for g in part.param_groups for p in g["params"]]
 
     def step(self, step: int) -> tuple[float, float]:
-        """Clip, step (counted from 0) and clear the gradients; (gradient norm, learning rate)."""
+        """Clip, step (counted from 0) and clear the gradients; returns (gradient norm, learning rate)."""
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
-        scale = schedule(self.settings, step)
+        scale = schedule_rate(self.settings, step)
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = group["base_lr"] * scale
@@ -61,7 +61,7 @@ class Optimisers:
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """The state back from `tensors`."""
+        """Restore the state from `tensors`."""
         for number, part in enumerate(self.parts):
             found: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():
@@ -71,8 +71,8 @@ class Optimisers:
             part.load_state_dict({**part.state_dict(), "state": found})
 
 
-def merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Groups of equal settings joined, in order of first appearance."""
+def merge_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Merge parameter groups of equal settings, in order of first appearance."""
     joined: dict[tuple[float, float], dict[str, Any]] = {}
     for group in groups:
         key = (group["lr"], group["weight_decay"])
@@ -83,8 +83,8 @@ def merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(joined.values())
 
 
-def schedule(settings: Settings, step: int) -> float:
-    """Share of the learning rate at a step: linear warm-up, then constant or cosine to a 50th."""
+def schedule_rate(settings: Settings, step: int) -> float:
+    """The learning rate of a step relative to `lr`: linear warm-up, then constant or cosine to 1/50."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     if settings.schedule == "constant":

@@ -28,11 +28,11 @@ from stylear.device import pick_device
 from stylear.encoders.clip import ClipEncoder
 from stylear.errors import CorpusError
 from stylear.evaluation.metrics import harmonic_mean
-from stylear.model.chameleon import lineage, load_model
-from stylear.model.open import find
+from stylear.model.chameleon import describe_lineage, load_model
+from stylear.model.open import find_model
 from stylear.model.style_model import StyleModel
 from stylear.pair import digest
-from stylear.sampling.generate import decode, sample_codes
+from stylear.sampling.generate import decode_codes, sample_codes
 from stylear.sampling.grid import encode_png
 from stylear.train.data import EncodedSet, open_encoded
 from stylear.train.settings import PairsSettings
@@ -58,13 +58,13 @@ def run(settings: PairsSettings) -> Path:
     Raises CorpusError for a corpus without stylized pairs, or when no pair reaches the margin.
     """
     device = pick_device(settings.device)
-    model = load_model(find(settings.model), device)
+    model = load_model(find_model(settings.model), device)
     data = open_encoded(
         model, settings.corpus, "train", settings.encoded or settings.out / "encoded", copies=1
     )
     jobs = plan(data, settings)
     inputs = {**settings.model_dump(mode="json", exclude={"out", "encoded", "device"})}
-    key = digest("on-policy pairs", canonical_json(inputs), canonical_json(lineage(model)))
+    key = digest("on-policy pairs", canonical_json(inputs), canonical_json(describe_lineage(model)))
     judge = ClipEncoder.open(settings.judge, device=device)
     folder = settings.out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def run(settings: PairsSettings) -> Path:
         settings.out / MANIFEST,
         {
             "settings": inputs,
-            "model": lineage(model),
+            "model": describe_lineage(model),
             "judge": {"name": judge.name, "sha256": judge.weights_sha256},
             "jobs": len(jobs),
             "pairs": len(rows),
@@ -195,7 +195,7 @@ def draw_samples(
             top_k=settings.top_k,
             temperature=settings.temperature,
         )
-        pictures += decode(model, codes)
+        pictures += decode_codes(model, codes)
         bar.advance(len(part))
     return pictures
 
@@ -209,7 +209,7 @@ def generator_of(seed: int, number: int, sample: int) -> torch.Generator:
 def kept_picture(model: StyleModel, data: EncodedSet, job: Job) -> Image.Image:
     """The kept picture that shows a job's style, as its codes have it."""
     height, width = model.grid
-    return decode(model, data.codes[job.row, :1].view(1, height, width).long())[0]
+    return decode_codes(model, data.codes[job.row, :1].view(1, height, width).long())[0]
 
 
 def read_pairs(folder: Path) -> list[dict[str, bytes]]:

@@ -1,6 +1,6 @@
 """Settings of training runs: flags and YAML files build the same frozen objects. Imports no torch.
 
-The source of a default stands beside it: paper (arXiv 2505.19874), code (its released inference code),
+The source of each default is noted: paper (arXiv 2505.19874), code (its released inference code),
 base (the trainer of Lumina-mGPT), ours.
 """
 
@@ -20,7 +20,7 @@ from stylear.errors import RecipeError, SourceError
 
 
 def _corpus(value: Any) -> Path:
-    """A folder or a URL. Raises ValueError for anything else; what is wrong with a URL is told as it is."""
+    """A folder or a URL. Raises ValueError for anything else, with the reason if a URL is invalid."""
     if not isinstance(value, (str, Path)):
         raise ValueError("expected a folder or a URL")
     return corpus_path(value)
@@ -30,7 +30,7 @@ Corpus = Annotated[Path, PlainValidator(_corpus), PlainSerializer(str)]
 
 
 class Settings(BaseModel):
-    """What every training run has."""
+    """Settings of every training run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,7 +48,7 @@ class Settings(BaseModel):
     full: bool = Field(False, description="Train every weight of the decoder, not LoRA.")
     lora_rank: int = Field(4, ge=1, description="Rank of LoRA (code).")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: automatic casting.")
-    device: str = Field("auto", description="torch device; auto: cuda where there is one.")
+    device: str = Field("auto", description="torch device; auto: cuda if available.")
     seed: int = Field(0, description="Fixes order, dropout, noise and fresh weights.")
     encoded: Path | None = Field(
         None, description="Cache of codes and features; default OUT/encoded."
@@ -70,12 +70,14 @@ class SftSettings(Settings):
     sigma: float = Field(0.1, ge=0, description="Noise on style tokens; unreported, so ours.")
     style_from: Literal["self", "sibling"] = Field(
         "self",
-        description="Features of the target (paper) or of another picture in its style (ours).",
+        description="self: features of the target (paper); sibling: of another picture in its style (ours).",
     )
-    condition_dropout: float = Field(0.1, ge=0, le=1, description="Share without condition (base).")
+    condition_dropout: float = Field(
+        0.1, ge=0, le=1, description="Fraction trained without condition (base)."
+    )
     z_loss: float = Field(1e-5, ge=0, description="Weight of logsumexp^2 (base).")
     augment_copies: int = Field(
-        1, ge=1, description="Encoded copies a picture, moved and mirrored."
+        1, ge=1, description="Encoded copies of each picture, shifted and mirrored."
     )
     resampler_lr: float | None = Field(None, gt=0, description="Rate of the resampler; default lr.")
     validate_every: int = Field(200, ge=1, description="Steps between validations.")
@@ -83,7 +85,7 @@ class SftSettings(Settings):
 
 
 class DpoSettings(Settings):
-    """Preference optimisation against the frozen model it starts from."""
+    """Preference optimisation against the frozen starting model."""
 
     lr: float = Field(5e-6, gt=0, description="Learning rate (ours).")
     steps: int = Field(200, ge=1, description="Optimiser steps (ours; unreported).")
@@ -128,9 +130,10 @@ AnySettings = TypeVar("AnySettings", bound=BaseModel)
 def load_settings(
     kind: type[AnySettings], config: Path | None, flags: Mapping[str, Any]
 ) -> AnySettings:
-    """Settings from a YAML file and flags; a flag that was given (not None) wins.
+    """Settings from a YAML file and flags; a flag that is not None overrides the file.
 
-    Relative paths start at the working directory. Raises RecipeError naming the key.
+    Relative paths are relative to the working directory. Raises RecipeError naming the key, SourceError if
+    the file cannot be read.
     """
     values: dict[str, Any] = {}
     if config is not None:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: style tokens in, image codes out. The loop reads top to bottom."""
+"""Supervised fine-tuning (SFT): style tokens in, image codes out. The loop reads top to bottom."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from stylear.curate.corpus.shards import shard_paths
 from stylear.device import pick_device
 from stylear.errors import CorpusError, UsageError, WeightsError
 from stylear.model.build import add_style
-from stylear.model.chameleon import lineage, load_model, save_model
-from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge
+from stylear.model.chameleon import describe_lineage, load_model, save_model
+from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge_lora
 from stylear.model.style_model import StyleModel
-from stylear.model.style_tokens import enhance
+from stylear.model.style_tokens import add_noise
 from stylear.train import checkpoint
 from stylear.train.checkpoint import Metrics, Run
 from stylear.train.data import EncodedSet, Step, forward_logits, open_encoded, step_generator
@@ -33,40 +33,54 @@ STYLE_TOKENS = 16  # code
 
 
 def run(settings: SftSettings) -> Path:
-    """Train, or go on where a killed run stopped; the directory of the final model.
+    """Train on the pairs of corpora, or resume an interrupted run; returns the directory of the final model.
 
-    Raises WeightsError, CorpusError and SettingsChanged as their modules do.
+    Writes `settings.out`: settings.json, metrics.jsonl (loss in nats per image code), tensorboard/,
+    samples/, checkpoints/, encoded/ and final/. A step depends on (seed, step) alone, so that a resumed run
+    gives the same weights. Warnings go to stderr and into the model's record.
+
+    Raises CorpusError if a corpus has no training shards, SettingsChanged if `out` holds another run,
+    UsageError if the device is not available or the number of style tokens does not fit, WeightsError if
+    the model cannot be read. Source: StyleAR (arXiv 2505.19874), trainer defaults of Lumina-mGPT (arXiv
+    2408.02657).
     """
     device = pick_device(settings.device)
     check_shards(settings.corpus)
-    source = final_of(settings.model)
+    source = find_final_model(settings.model)
     base = load_model(source, device, with_clip=True)
-    here = checkpoint.open_run("sft", settings, str(lineage(base).get("sha256", "")))
-    if here.final.is_dir():
-        say(f"{here.root}: already trained")
-        return here.final
-    found = checkpoint.last(here)
+    training_run = checkpoint.open_run(
+        "sft", settings, str(describe_lineage(base).get("sha256", ""))
+    )
+    if training_run.final.is_dir():
+        say(f"{training_run.root}: already trained")
+        return training_run.final
+    found = checkpoint.find_last_checkpoint(training_run)
     start = 0
     if found is None:
-        model = with_style(base, settings)
-        adapt(model, settings)
+        model = ensure_style_tokens(base, settings)
+        prepare_lora(model, settings)
     else:
-        model, start = checkpoint.restore(found, device)
-        say(f"going on from step {start}")
-    cache = settings.encoded or here.root / "encoded"
+        model, start = checkpoint.restore_model(found, device)
+        say(f"resuming from step {start}")
+    cache = settings.encoded or training_run.root / "encoded"
     corpora, copies = settings.corpus, settings.augment_copies
     data = open_encoded(model, corpora, "train", cache, copies=copies)
     training = describe_training(settings, len(data))
-    model.settings = replace(model.settings, base=made_from(base, settings, training))
+    model.settings = replace(model.settings, base=describe_origin(base, settings, training))
     for warning in training["warnings"]:
         say_warning(warning)
     held = open_validation(model, settings, cache)
-    optimisers = Optimisers(trainable(model, settings.full), settings, rates_of(settings))
+    optimisers = Optimisers(
+        select_trainable(model, settings.full), settings, learning_rates(settings)
+    )
     if found is not None:
         checkpoint.restore_optimisers(found, optimisers)
     set_training(model)
     beyond = False
-    with Metrics(here, start) as metrics, Bar("sft", total=settings.steps, unit="steps") as bar:
+    with (
+        Metrics(training_run, start) as metrics,
+        Bar("sft", total=settings.steps, unit="steps") as bar,
+    ):
         bar.advance(start)
         for step in range(start, settings.steps):
             seen = data.step(
@@ -76,8 +90,8 @@ def run(settings: SftSettings) -> Path:
                 dropout=settings.condition_dropout,
                 style_from=settings.style_from,
             )
-            with cast(settings.precision, device):
-                logits = logits_of(model, seen, settings.sigma, settings.seed, step)
+            with autocast(settings.precision, device):
+                logits = compute_logits(model, seen, settings.sigma, settings.seed, step)
                 loss = image_code_loss(logits, seen.batch.codes.to(device), settings.z_loss)
             torch.autograd.backward(loss)
             norm, rate = optimisers.step(step)
@@ -99,11 +113,11 @@ def run(settings: SftSettings) -> Path:
             metrics.write(done, values)
             bar.advance(1, f"loss {values['loss']:.3f}")
             if done % settings.sample_every == 0 or done == settings.steps:
-                draw_samples(here, model, held or data, done)
+                draw_samples(training_run, model, held or data, done)
             if done % settings.save_every == 0 or done == settings.steps:
-                checkpoint.save(here, model, optimisers, done, settings.keep)
-    save_model(model.eval(), here.final)
-    return here.final
+                checkpoint.save_checkpoint(training_run, model, optimisers, done, settings.keep)
+    save_model(model.eval(), training_run.final)
+    return training_run.final
 
 
 def check_shards(corpora: Sequence[Path]) -> None:
@@ -116,20 +130,20 @@ def check_shards(corpora: Sequence[Path]) -> None:
             )
 
 
-def final_of(model: str) -> str:
-    """The model directory of a run, or what was given."""
+def find_final_model(model: str) -> str:
+    """The final model of a finished run; any other name unchanged."""
     final = Path(model) / "final"
     return str(final) if final.is_dir() else model
 
 
-def with_style(base: StyleModel, settings: SftSettings) -> StyleModel:
-    """The base with style tokens as asked. Raises UsageError when it has another number of them."""
+def ensure_style_tokens(base: StyleModel, settings: SftSettings) -> StyleModel:
+    """The base with the requested style tokens. Raises UsageError if it has another number of them."""
     count = settings.style_tokens
     if count is None:
         count = base.num_style_tokens or STYLE_TOKENS
     if base.num_style_tokens and base.num_style_tokens != count:
         raise UsageError(
-            f"style_tokens: {base.name} has {base.num_style_tokens}, asked for {count}",
+            f"style_tokens: expected {base.num_style_tokens} as {base.name} has, found {count}",
             hint=f"give --style-tokens {base.num_style_tokens}, or leave it out",
         )
     if base.num_style_tokens or count == 0:
@@ -138,7 +152,7 @@ def with_style(base: StyleModel, settings: SftSettings) -> StyleModel:
 
 
 def describe_training(settings: Settings, pairs: int) -> dict[str, Any]:
-    """What the final model records of its training: settings, pairs, and what the user was warned of."""
+    """The training record of the final model: settings, number of pairs, warnings."""
     kept = {"steps", "batch_size", "lr", "optimizer", "full", "seed"}
     warnings = []
     if settings.batch_size > pairs:
@@ -149,31 +163,33 @@ def describe_training(settings: Settings, pairs: int) -> dict[str, Any]:
     return {**settings.model_dump(mode="json", include=kept), "pairs": pairs, "warnings": warnings}
 
 
-def made_from(base: StyleModel, settings: Settings, training: Mapping[str, Any]) -> dict[str, Any]:
-    """The lineage that the final model records: its base, its corpora and how it was trained."""
+def describe_origin(
+    base: StyleModel, settings: Settings, training: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The lineage of the final model: its base, its corpora and its training record."""
     corpora = []
     for corpus in settings.corpus:
         manifest = corpus / "manifest.json"
         digest = file_sha256(manifest) if manifest.is_file() else None
         corpora.append({"name": corpus.resolve().name, "manifest_sha256": digest})
-    first = lineage(base)
+    first = describe_lineage(base)
     if settings.full and first.get("model"):
-        # nothing is read from there any more: its name will do
+        # the base is no longer needed, so its name is enough
         first["model"] = Path(str(first["model"])).name
     return {**first, "corpora": corpora, "training": dict(training)}
 
 
-def adapt(model: StyleModel, settings: Settings) -> None:
-    """Give a model LoRA, or none for `full`; LoRA that it has goes on as it is, or is merged for `full`."""
+def prepare_lora(model: StyleModel, settings: Settings) -> None:
+    """Add LoRA, keep existing LoRA, or merge it if every weight is trained (`full`)."""
     adapted = next(lora_layers(model.decoder), None) is not None
     if settings.full and adapted:
-        merge(model.decoder)
+        merge_lora(model.decoder)
     elif not settings.full and not adapted:
         apply_lora(model.decoder, settings.lora_rank, seed=settings.seed)
 
 
-def trainable(model: StyleModel, full: bool) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters to train, by name; all others are frozen."""
+def select_trainable(model: StyleModel, full: bool) -> Iterator[tuple[str, nn.Parameter]]:
+    """Freeze all parameters but those to train; yields these by name."""
     for part in (model.decoder, model.vq):
         part.requires_grad_(False)
     if full:
@@ -189,8 +205,8 @@ def trainable(model: StyleModel, full: bool) -> Iterator[tuple[str, nn.Parameter
             yield f"resampler.{name}", parameter
 
 
-def rates_of(settings: SftSettings) -> dict[str, float]:
-    """Learning rates by prefix of a parameter's name."""
+def learning_rates(settings: SftSettings) -> dict[str, float]:
+    """Learning rates by prefix of the parameter name."""
     return {} if settings.resampler_lr is None else {"resampler.": settings.resampler_lr}
 
 
@@ -200,24 +216,24 @@ def set_training(model: StyleModel) -> None:
         model.resampler.train()
 
 
-def cast(precision: str, device: str) -> torch.autocast:
-    """Automatic casting to bf16, or none."""
+def autocast(precision: str, device: str) -> torch.autocast:
+    """Automatic casting to bf16 if the precision asks for it."""
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16")
 
 
-def logits_of(model: StyleModel, seen: Step, sigma: float, seed: int, step: int) -> Tensor:
-    """Logits (N, V) of a step; its noise depends on (seed, step) only."""
+def compute_logits(model: StyleModel, seen: Step, sigma: float, seed: int, step: int) -> Tensor:
+    """Logits (N, V) of a step; the noise depends only on (seed, step)."""
     tokens = None
     if seen.features is not None and len(seen.features):
         if model.resampler is None:
             raise WeightsError(f"{model.name}: expected a resampler, found none")
         tokens = model.resampler(seen.features.to(model.device))
-        tokens = enhance(tokens, sigma, step_generator(seed, step))
+        tokens = add_noise(tokens, sigma, step_generator(seed, step))
     return forward_logits(model, seen.batch.to(model.device), tokens)
 
 
 def open_validation(model: StyleModel, settings: SftSettings, cache: Path) -> EncodedSet | None:
-    """The encoded val split; None when no corpus has one."""
+    """The encoded val split; None if no corpus has one."""
     corpora = [corpus for corpus in settings.corpus if any((corpus / "val").glob("*.tar"))]
     return open_encoded(model, corpora, "val", cache, copies=1) if corpora else None
 
@@ -232,17 +248,17 @@ def validate(model: StyleModel, held: EncodedSet, settings: SftSettings, device:
             break
         size = min(settings.batch_size, len(held) - number * settings.batch_size)
         seen = held.step(0, number, size, dropout=0.0, style_from=settings.style_from)
-        with cast(settings.precision, device):
-            logits = logits_of(model, seen, 0.0, 0, number)
+        with autocast(settings.precision, device):
+            logits = compute_logits(model, seen, 0.0, 0, number)
             loss = image_code_loss(logits, seen.batch.codes.to(device))
         total, count = total + loss.item() * size, count + size
     model.decoder.train()
     return total / count
 
 
-def draw_samples(here: Run, model: StyleModel, data: EncodedSet, step: int) -> None:
-    """A strip of pictures of the first captions, in the style of pictures of the same rows."""
-    from stylear.sampling.generate import decode, sample_codes
+def draw_samples(training_run: Run, model: StyleModel, data: EncodedSet, step: int) -> None:
+    """Write a strip of pictures for the first captions, each in the style of its own row."""
+    from stylear.sampling.generate import decode_codes, sample_codes
 
     rows = data.order(0, 0, min(SAMPLES, len(data)))
     captions = [str(data.rows[row]["caption"]) for row in rows]
@@ -255,14 +271,14 @@ def draw_samples(here: Run, model: StyleModel, data: EncodedSet, step: int) -> N
         draws = torch.rand(len(rows), *model.grid, generator=step_generator(0, 0))
         prompts = [model.encode_prompt(caption) for caption in captions]
         codes = sample_codes(model.decoder, model.layout, prompts, styles, draws)
-        pictures = decode(model, codes)
+        pictures = decode_codes(model, codes)
     model.decoder.train()
     side = pictures[0].width
     from PIL import Image
 
     strip = Image.new("RGB", (side * len(pictures), side), "white")
-    for place, picture in enumerate(pictures):
-        strip.paste(picture, (place * side, 0))
-    path = here.root / "samples" / f"step-{step:07d}.png"
+    for column, picture in enumerate(pictures):
+        strip.paste(picture, (column * side, 0))
+    path = training_run.root / "samples" / f"step-{step:07d}.png"
     path.parent.mkdir(exist_ok=True)
     strip.save(path)

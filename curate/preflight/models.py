@@ -11,7 +11,7 @@ from stylear.curate.recipe.synthesizers import backend_settings
 from stylear.errors import WeightsError
 from stylear.weights.files import read_json, read_weight_map
 from stylear.weights.formats import recognise_format, require_weights
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
@@ -83,7 +83,7 @@ def find_model(name: str) -> Path:
     file = Path(checkpoint).expanduser()
     if checkpoint and not Path(name).expanduser().exists() and file.is_file():
         return file
-    return resolve(name)
+    return resolve_model(name)
 
 
 def check_directory(folder: Path) -> None:

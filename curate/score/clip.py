@@ -16,7 +16,7 @@ from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import bool_column, float_column
 from stylear.encoders.clip import ClipEncoder
 from stylear.weights.files import sha256_of
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,7 @@ def hash_model(name: str) -> str:
         file = Path(checkpoint).expanduser()
         if file.is_file():
             return sha256_of(file)
-    return sha256_of(resolve(name))
+    return sha256_of(resolve_model(name))
 
 
 class ClipImageFeature:

@@ -26,7 +26,7 @@ from stylear.encoders.segment import Segmenter, cut_out
 from stylear.errors import SourceError
 from stylear.pair import digest
 from stylear.weights.files import sha256_of
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,7 @@ class LeakageScorer(ClipScorer):
         return (
             *super().fingerprint_parts(spec),
             kind,
-            sha256_of(resolve(checkpoint)) if checkpoint else "",
+            sha256_of(resolve_model(checkpoint)) if checkpoint else "",
         )
 
     @classmethod

@@ -20,7 +20,7 @@ from stylear.curate.synthesize.prompts.sources import Content
 from stylear.curate.synthesize.raw_contents import read_kept_contents
 from stylear.curate.synthesize.step import pairs_per_shard, synthesize_inputs
 from stylear.errors import WeightsError
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
@@ -114,7 +114,7 @@ def list_models(recipe: Recipe) -> list[dict[str, Any]]:
             continue
         row: dict[str, Any] = {"setting": setting, "model": str(name), "found": None, "hint": None}
         try:
-            row["found"] = str(resolve(str(name)))
+            row["found"] = str(resolve_model(str(name)))
         except WeightsError as error:
             row["hint"] = f"missing; {error.hint}"
         found.append(row)

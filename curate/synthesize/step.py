@@ -136,11 +136,11 @@ def digest_model_files(settings: BackendSettings) -> str:
     """
     if not (named := [name for name in settings.paths if getattr(settings, name) is not None]):
         return digest()
-    from stylear.weights.names import resolve
+    from stylear.weights.names import resolve_model
 
     found = []
     for name in named:
-        root = resolve(getattr(settings, name))
+        root = resolve_model(getattr(settings, name))
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
         found += [f"{name} {p.name} {p.stat().st_size}" for p in files if p.is_file()]
     return digest(*found)

@@ -125,12 +125,12 @@ def check_gpus() -> list[dict[str, Any]]:
 def check_models() -> list[dict[str, Any]]:
     """The shipped models, verified, and the downloaded ones."""
     from stylear.errors import WeightsError
-    from stylear.weights.catalog import verify
+    from stylear.weights.catalog import verify_shipped
     from stylear.weights.store import models_dir, read_lock
 
     rows = []
     try:
-        rows.append(row("shipped models", f"{verify()} files as recorded"))
+        rows.append(row("shipped models", f"{verify_shipped()} files as recorded"))
     except WeightsError as error:
         rows.append(row("shipped models", error.message, "missing", error.hint))
     fetched = sorted(read_lock())

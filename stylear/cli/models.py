@@ -32,7 +32,7 @@ def list_models(json: JsonOption = False) -> None:
     if json:
         emit_json(rows)
         return
-    columns = ("name", "for", "size", "licence", "where")
+    columns = ("name", "purpose", "size", "licence", "state")
     emit_table([{column: row[column] for column in columns} for row in rows])
     say(f"models directory: {models_dir()}")
 
@@ -57,26 +57,26 @@ def fetch_models(
 
     Example: stylear models fetch sam-vit-b clip-vit-l-14-laion2b
     """
-    from stylear.weights.fetch import fetch, plan
-    from stylear.weights.registry import get, human
-    from stylear.weights.store import path_in
+    from stylear.weights.fetch import fetch_model, plan_fetch
+    from stylear.weights.registry import format_bytes, get_model
+    from stylear.weights.store import fetched_path
 
     count = "to_fetch" if dry_run else "fetched"
     rows: list[dict[str, Any]] = []
-    for model in {each: get(each) for each in name}.values():
-        done = plan(model, update=update) if dry_run else fetch(model, update=update)
+    for model in {each: get_model(each) for each in name}.values():
+        done = plan_fetch(model, update=update) if dry_run else fetch_model(model, update=update)
         row: dict[str, Any] = {
             "name": model.name,
             "files": len(done.listing.files),
             "bytes": done.listing.bytes,
         }
         row |= {count: done.to_fetch, "revision": done.listing.revision or None}
-        rows.append(row | {"licence": model.licence, "path": str(path_in(model))})
+        rows.append(row | {"licence": model.licence, "path": str(fetched_path(model))})
     if json:
         emit_json(rows)
         return
     for row in rows:  # for people
-        row |= {key: human(row[key]) for key in ("bytes", count)}
+        row |= {key: format_bytes(row[key]) for key in ("bytes", count)}
         row["revision"] = row["revision"] and row["revision"][:12]
     emit_table(rows)
 
@@ -94,11 +94,11 @@ def verify_models(
     Example: stylear models verify
     """
     from stylear.weights import store as fetched
-    from stylear.weights.catalog import verify, write_hashes
+    from stylear.weights.catalog import verify_shipped, write_hashes
 
     if write:
         say(f"recorded: {write_hashes()}")
-    counts = {"shipped": verify(), "fetched": fetched.verify()}
+    counts = {"shipped": verify_shipped(), "fetched": fetched.verify_fetched()}
     if json:
         emit_json({"files": sum(counts.values()), **counts, "ok": True})
     else:

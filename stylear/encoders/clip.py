@@ -22,7 +22,7 @@ from stylear.encoders.clip_weights import adapt_directory, adapt_for_open_clip
 from stylear.encoders.quick_gelu import refuse_wrong_activation
 from stylear.errors import SourceError, WeightsError
 from stylear.weights.files import read_json, sha256_of, write_bytes, write_json, write_tensors
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILES = (  # the names that open_clip itself prefers, in its order
@@ -92,7 +92,7 @@ class ClipEncoder:
         arch, _, checkpoint = name.partition("/")
         if checkpoint and not Path(name).exists() and arch in _architectures():
             return cls._open_checkpoint(name, arch, Path(checkpoint).expanduser(), device, dtype)
-        directory = resolve(name)
+        directory = resolve_model(name)
         if not directory.is_dir():
             raise WeightsError(
                 f"{name}: expected a directory with {CONFIG_FILE}, found a file",

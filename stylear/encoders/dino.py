@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from stylear.encoders.clip import Picture, to_device, to_rgb
 from stylear.errors import WeightsError
 from stylear.weights.files import read_json, read_tensors, sha256_of
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
@@ -102,7 +102,7 @@ def model_files(directory: str | Path) -> tuple[Path, Path, Path]:
 
     Raises WeightsError naming what is missing.
     """
-    place = resolve(directory)
+    place = resolve_model(directory)
     if not place.is_dir():
         raise WeightsError(f"{place}: expected the directory of a DINOv2 model, found a file")
     for name in (CONFIG_FILE, PROCESSOR_FILE):

@@ -20,7 +20,7 @@ from torch import Tensor
 from stylear.encoders.clip import Picture, to_rgb
 from stylear.errors import SourceError, UsageError, WeightsError
 from stylear.weights.files import load_into, read_tensors
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 Mask = NDArray[np.bool_]
 
@@ -201,7 +201,7 @@ def load_sam(checkpoint: str | Path) -> Any:
         TwoWayTransformer,
     )
 
-    path = resolve(checkpoint)
+    path = resolve_model(checkpoint)
     tensors = read_tensors(path, ROOTS)
     try:
         sizes = _sam_sizes(tensors)

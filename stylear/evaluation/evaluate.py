@@ -1,4 +1,4 @@
-"""Evaluate: models x style references x prompts x seeds to scores with confidence intervals.
+"""Evaluate models on style references x prompts x seeds: scores with confidence intervals.
 
 B pictures, R references.
 """
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from stylear.model.style_model import StyleModel
 
 METRICS = ("clip_t", "clip_i", "csd", "dino", "texture", "harmonic", "leakage")
-ON_REQUEST = ("csd", "dino")  # measured when their model is given
+OPTIONAL = ("csd", "dino")  # measured only if their encoder is given
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One generated picture, what it was made from, and its scores."""
+    """One generated picture, its inputs and its scores."""
 
     model: str
     reference: str
@@ -52,21 +52,21 @@ class Sample:
     seed: int
     picture: Image.Image
     scores: dict[str, float]  # metric -> value; NaN where it is not defined
-    tokens_beyond_context: int = 0  # of the prompt, which was drawn all the same
+    tokens_beyond_context: int = 0  # by how much the prompt exceeds the model's context
 
 
 @dataclass
 class Evaluation:
-    """Samples of every model in order, and how they were made and measured."""
+    """The samples of all models in order, with the settings and warnings of the evaluation."""
 
     references: list[Reference]
     prompts: list[str]
     settings: dict[str, Any]
     samples: list[Sample] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)  # what makes the scores worth less
+    warnings: list[str] = field(default_factory=list)  # what limits the scores
 
     def warn(self, message: str | None) -> None:
-        """Keep a warning and say it on stderr; None is none."""
+        """Record a warning and print it on stderr; None is ignored."""
         if message is not None:
             self.warnings.append(message)
             say_warning(message)
@@ -76,7 +76,7 @@ class Evaluation:
         return list(dict.fromkeys(sample.model for sample in self.samples))
 
     def estimates(self, model: str, *, seed: int = 0) -> dict[str, Estimate | None]:
-        """Mean and 95% interval of each metric over one model's (reference, prompt) clusters."""
+        """Mean and 95% interval of each metric, bootstrapped over (reference, prompt) clusters of a model."""
         own = [sample for sample in self.samples if sample.model == model]
         clusters = [(sample.reference, sample.prompt) for sample in own]
         return {
@@ -85,7 +85,7 @@ class Evaluation:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a model: pictures, then `{"mean", "low", "high"}` of each metric, or None."""
+        """One row per model: number of pictures, then `{"mean", "low", "high"}` or None for each metric."""
         found = []
         for model in self.models:
             row: dict[str, Any] = {
@@ -93,13 +93,13 @@ class Evaluation:
                 "pictures": sum(sample.model == model for sample in self.samples),
             }
             for name, value in self.estimates(model).items():
-                row[name] = None if value is None else _as_dict(value)
+                row[name] = None if value is None else _estimate_to_dict(value)
             found.append(row)
         return found
 
     def table(self) -> list[dict[str, str]]:
-        """The rows as words: `mean [low, high]`, without metrics whose model was not given."""
-        left_out = {name for name in ON_REQUEST if not self.settings.get(name)}
+        """The rows as text: `mean [low, high]`, without metrics whose encoder was not given."""
+        left_out = {name for name in OPTIONAL if not self.settings.get(name)}
         return [
             {
                 "model": model,
@@ -133,7 +133,7 @@ class Evaluation:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Settings, rows and warnings, as JSON takes them."""
+        """Settings, rows and warnings as JSON values."""
         return {"settings": self.settings, "models": self.rows(), "warnings": self.warnings}
 
     def write(self, out: Path) -> Path:
@@ -147,7 +147,7 @@ class Evaluation:
             line: dict[str, Any] = {"file": file, "model": sample.model}
             line |= {"reference": sample.reference, "prompt": sample.prompt, "seed": sample.seed}
             line["tokens_beyond_context"] = sample.tokens_beyond_context
-            line |= {name: _number(value) for name, value in sample.scores.items()}
+            line |= {name: _to_json_number(value) for name, value in sample.scores.items()}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         write_bytes(out / "samples.jsonl", "".join(lines).encode())
         write_json(out / "evaluation.json", self.summary())
@@ -155,7 +155,7 @@ class Evaluation:
         return out / "grid.png"
 
     def draw(self, *, cell_px: int = 96, blocks_across: int = 1) -> Image.Image:
-        """First seed of everything: rows are references, columns prompts, one block a model."""
+        """The grid of first seeds: a row per reference, a column per prompt, a block per model."""
         first: dict[tuple[str, str, str], Image.Image] = {}
         for sample in self.samples:
             first.setdefault((sample.model, sample.reference, sample.prompt), sample.picture)
@@ -179,7 +179,7 @@ class Evaluation:
 
 
 class Judge(Protocol):
-    """Embeds pictures as vectors of length one."""
+    """An encoder that maps pictures to unit vectors."""
 
     name: str
     weights_sha256: str
@@ -202,28 +202,39 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     **sampling: Any,
 ) -> Evaluation:
-    """Generate models x references x prompts x seeds and score every picture.
+    """Draw references x prompts x seeds with every model and score each picture; returns an Evaluation.
 
-    `models` may be a generator, so that one model is held at a time; a model without style tokens
-    draws from the prompt alone. `sampling` are keywords of `generate`. Scores of a picture:
-    `clip_t` cos(picture, prompt) and `clip_i` cos(picture, reference) by `clip`; `csd` and `dino`
-    cos(picture, reference) by the encoders of these names, NaN without them; `texture`, the
-    similarity of texture statistics to the reference; `harmonic`, the harmonic mean of clip_t and
-    texture clamped at 0; `leakage`, see `leakage_basis`.
-    Raises UsageError when there is nothing to evaluate or two models share a name.
+    models      models from `load_model`; a generator keeps only one in memory. A model without style tokens
+                draws from the prompt alone
+    references  from `stylear.sampling.references.load_styles`
+    prompts     texts; seeds: integers
+    clip        a `ClipEncoder`, the judge of clip_t and clip_i
+    csd, dino   encoders of style and content for the metrics of these names; NaN without them
+    batch_size  pictures drawn together
+    on_batch    called with the number of pictures that were finished
+    sampling    keywords of `generate`: guidance, top_k, temperature, noise, size_px
+
+    Scores of a picture, all without unit: `clip_t` cos(picture, prompt); `clip_i`, `csd` and `dino`
+    cos(picture, reference); `texture`, the similarity of texture statistics; `harmonic`, the harmonic mean
+    of clip_t and texture, clamped at 0; `leakage`, see `content_leakage`. Prompts beyond the context of a
+    model or of `clip` are drawn and scored, and reported in `warnings`.
+
+    Raises UsageError if there is nothing to evaluate or two models have the same name. Sources: CLIP score
+    (arXiv 2104.08718), CSD (arXiv 2404.01292), DINOv2 (arXiv 2304.07193); texture, harmonic mean and
+    leakage are ours.
     """
     for name, values in (("references", references), ("prompts", prompts), ("seeds", seeds)):
         if not values:
             raise UsageError(f"{name}: expected at least one, found none")
     jobs = [(i, p, s) for i in range(len(references)) for p in prompts for s in seeds]
-    own = torch.tensor([i for i, _, _ in jobs])
-    said = torch.tensor([list(prompts).index(p) for _, p, _ in jobs])
+    reference_index = torch.tensor([i for i, _, _ in jobs])
+    prompt_index = torch.tensor([list(prompts).index(p) for _, p, _ in jobs])
     texts = clip.embed_texts(list(prompts)).cpu()
     originals = [reference.picture for reference in references]
     shown, textures = _embed(clip, originals), texture_descriptor(originals)
     judges = {name: judge for name, judge in (("csd", csd), ("dino", dino)) if judge is not None}
     judged = {name: _embed(judge, originals) for name, judge in judges.items()}
-    basis, contents, others = leakage_basis(references, shown, clip)
+    basis, contents, others = choose_leakage_basis(references, shown, clip)
     copied = content_leakage(shown, torch.arange(len(references)), contents, others).nanmean()
     result = Evaluation(
         list(references),
@@ -231,7 +242,11 @@ def evaluate(
         {"clip": clip.name, "clip_sha256": clip.weights_sha256, "seeds": list(seeds)}
         | {name: judge.name for name, judge in judges.items()}
         | {f"{name}_sha256": judge.weights_sha256 for name, judge in judges.items()}
-        | {"leakage": basis, "leakage_of_a_copy": _number(copied), "sampling": sampling},
+        | {
+            "leakage_basis": basis,
+            "leakage_if_copied": _to_json_number(copied),
+            "sampling": sampling,
+        },
     )
     result.warn(describe_truncated_texts(clip, prompts))
     for model in models:
@@ -257,19 +272,19 @@ def evaluate(
             **sampling,
         )
         embedded = _embed(clip, pictures)
-        own_textures = texture_similarity(texture_descriptor(pictures), textures[own])
-        clip_t = pair_cosine(embedded, texts[said])
+        own_textures = texture_similarity(texture_descriptor(pictures), textures[reference_index])
+        clip_t = pair_cosine(embedded, texts[prompt_index])
         scores = {
             "clip_t": clip_t,
-            "clip_i": pair_cosine(embedded, shown[own]),
-            **dict.fromkeys(ON_REQUEST, torch.full((len(jobs),), torch.nan)),
+            "clip_i": pair_cosine(embedded, shown[reference_index]),
+            **dict.fromkeys(OPTIONAL, torch.full((len(jobs),), torch.nan)),
             **{
-                name: pair_cosine(_embed(judge, pictures), judged[name][own])
+                name: pair_cosine(_embed(judge, pictures), judged[name][reference_index])
                 for name, judge in judges.items()
             },
             "texture": own_textures,
             "harmonic": harmonic_mean(clip_t, own_textures),
-            "leakage": content_leakage(embedded, own, contents, others),
+            "leakage": content_leakage(embedded, reference_index, contents, others),
         }
         for n, (i, prompt, seed) in enumerate(jobs):
             own_scores = {name: float(scores[name][n]) for name in METRICS}
@@ -282,7 +297,7 @@ def evaluate(
 
 
 def describe_truncated_texts(clip: ClipEncoder, prompts: Sequence[str]) -> str | None:
-    """A warning about prompts that the judging CLIP reads only the beginning of; None if there are none."""
+    """A warning about prompts that the judging CLIP truncates; None if it truncates none."""
     count = sum(clip.beyond_context(list(prompts)))
     if not count:
         return None
@@ -292,14 +307,14 @@ def describe_truncated_texts(clip: ClipEncoder, prompts: Sequence[str]) -> str |
     )
 
 
-def leakage_basis(
+def choose_leakage_basis(
     references: Sequence[Reference], shown: Tensor, clip: ClipEncoder
 ) -> tuple[str, Tensor, Tensor]:
-    """What leakage compares with: its name, contents (R, D), other contents of each row (R, R).
+    """What leakage is measured against: its name, contents (R, D), and the other contents of each row (R, R).
 
-    `scenes`, when every reference tells one: a picture must not be nearer to the text of its
-    reference's scene than to the other scenes. `siblings` otherwise: not nearer to its
-    reference than to other references of the same style. `shown` (R, D) are their embeddings.
+    `scenes` if every reference has one: a picture must not be closer to the scene of its reference than to
+    the other scenes. Otherwise `siblings`: not closer to its reference than to other references of the same
+    style. `shown` (R, D) are the embeddings of the references.
     """
     scenes = [reference.scene for reference in references]
     if all(scenes) and len(set(scenes)) > 1:
@@ -322,10 +337,10 @@ def _embed(judge: Judge, pictures: Sequence[Image.Image]) -> Tensor:
     return torch.cat(parts)
 
 
-def _number(value: float | Tensor) -> float | None:
-    """For JSON: None where a score is not defined."""
+def _to_json_number(value: float | Tensor) -> float | None:
+    """A score as JSON number; None if it is not defined."""
     return float(value) if isfinite(value) else None
 
 
-def _as_dict(value: Estimate) -> dict[str, float]:
+def _estimate_to_dict(value: Estimate) -> dict[str, float]:
     return {"mean": value.mean, "low": value.low, "high": value.high}

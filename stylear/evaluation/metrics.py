@@ -1,4 +1,4 @@
-"""Metrics: what the pictures of a model are worth, as pure functions of embeddings.
+"""Metrics of generated pictures, as pure functions of embeddings.
 
 B pictures, R references, D embedding size. Embeddings have length one.
 """
@@ -41,19 +41,19 @@ def harmonic_mean(text: Tensor, style: Tensor) -> Tensor:
 
 
 def content_leakage(pictures: Tensor, own: Tensor, contents: Tensor, others: Tensor) -> Tensor:
-    """How much nearer each picture is to its own reference's content than to other contents (B,).
+    """How much closer each picture is to the content of its own reference than to other contents (B,).
 
     cos(picture, own content) minus the mean of cos(picture, c) over the other contents c.
     `pictures` (B, D); `own` (B,) the row of the picture's reference in `contents` (R, D);
     `others` (R, R) bool, True where column c is another content to compare row r with.
-    Contents are caption embeddings, or embeddings of references of the same style. Where every
-    reference is used equally, pictures that do not depend on their reference average exactly 0.
-    NaN where a reference has no other content.
+    Contents are caption embeddings, or embeddings of references of the same style. If all
+    references are used equally often, pictures that ignore their reference average exactly 0.
+    NaN if a reference has no other content.
     """
     cosines = pictures @ contents.T  # (B, R)
     compared = others[own].to(cosines.dtype)
-    rest = (cosines * compared).sum(dim=1) / compared.sum(dim=1)
-    return cosines.gather(1, own[:, None])[:, 0] - rest
+    mean_of_others = (cosines * compared).sum(dim=1) / compared.sum(dim=1)
+    return cosines.gather(1, own[:, None])[:, 0] - mean_of_others
 
 
 def bootstrap(
@@ -63,20 +63,20 @@ def bootstrap(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Estimate | None:
-    """The mean of `values` with a percentile bootstrap over clusters; None without finite values.
+    """The mean of `values` and its percentile bootstrap interval over clusters; None without finite values.
 
-    Whole clusters are drawn with replacement (Davison & Hinkley 1997, 3.8), so several seeds of one
-    (reference, prompt) count as one observation of it. NaN values are left out.
+    Whole clusters are resampled with replacement (Davison & Hinkley 1997, section 3.8), so that several
+    seeds of one (reference, prompt) count as one observation. NaN values are ignored.
     """
     numbers = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(numbers)
     if not finite.any():
         return None
     ids = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
-    which = np.array([ids[cluster] for cluster in clusters])[finite]
-    _, which = np.unique(which, return_inverse=True)
-    sums = np.bincount(which, weights=numbers[finite])
-    sizes = np.bincount(which)
+    cluster_ids = np.array([ids[cluster] for cluster in clusters])[finite]
+    _, cluster_ids = np.unique(cluster_ids, return_inverse=True)
+    sums = np.bincount(cluster_ids, weights=numbers[finite])
+    sizes = np.bincount(cluster_ids)
     picks = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
     means = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -22,7 +22,7 @@ from stylear.model.vq import FILES as VQ_FILES
 from stylear.model.vq import VQModel
 from stylear.pair import digest
 from stylear.weights.files import sha256_of
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 RAW_COPIES, STYLED_COPIES, VARIANTS, SHIFT = 8, 20, 96, 4
 FAMILIES = tuple(sorted(TRAIN_FAMILIES))
@@ -100,7 +100,7 @@ def load_examples(
     work: Path, vq: str, *, device: str = "cpu", limit: int | None = None
 ) -> Examples:
     """The training pictures with their codes, which are kept in `work`."""
-    directory = resolve(vq)
+    directory = resolve_model(vq)
     pictures = training_pictures(limit)
     key = digest(
         "codes", sha256_of(directory / VQ_FILES[0]), sha256(pictures.pixels.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""New models: a base with fresh weights, and a base with a style encoder and a fresh resampler."""
+"""New models: a base with random weights, or a base extended by a style encoder and a new resampler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from stylear.errors import WeightsError
-from stylear.model.chameleon import lineage, load_model, save_model
+from stylear.model.chameleon import describe_lineage, load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import TokenLayout
 from stylear.model.resampler import Resampler, ResamplerConfig
@@ -31,10 +31,10 @@ def new_model(
     prompt_template: str = MINI_PROMPT_TEMPLATE,
     caption_template: str = MINI_CAPTION_TEMPLATE,
 ) -> StyleModel:
-    """Write a base model with fresh weights: no style tokens yet; returns it, loaded.
+    """Write a base model with random weights and no style tokens; returns it, loaded.
 
-    `vq` is a VQ model, the directory of one, or the name of a packaged one, which the new model then
-    points to instead of holding a copy. The decoder's vocab_size is the tokenizer's.
+    `vq` is a VQ model, the directory of one, or the name of a shipped one, which the new model then
+    references instead of copying it. The decoder's vocab_size is that of the tokenizer.
     """
     layout = TokenLayout(tokenizer)
     config = replace(config, vocab_size=max(layout.vocabulary.values()) + 1)
@@ -42,7 +42,7 @@ def new_model(
     decoder.init_weights(seed)
     pointer: dict[str, str] = {}
     if not isinstance(vq, VQModel):
-        found = names.resolve(vq)
+        found = names.resolve_model(vq)
         if found.parent == names.MINI_MODELS:
             pointer = {"vq_model": found.name}
         vq = VQModel.from_pretrained(found)
@@ -61,9 +61,10 @@ def add_style(
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
 ) -> StyleModel:
-    """The model with a style encoder and a fresh resampler; the decoder is shared, not copied.
+    """The model extended by a style encoder and a new resampler; the decoder is shared, not copied.
 
-    `sizes` are fields of ResamplerConfig; widths of features and decoder are filled in.
+    `sizes` are fields of ResamplerConfig; the widths of features and decoder are filled in. Raises
+    WeightsError if the tokenizer has no placeholder for style tokens.
     """
     from stylear.encoders.clip import ClipEncoder
 
@@ -88,7 +89,7 @@ def add_style(
         clip=clip,
         num_style_tokens=num_style_tokens,
         resampler=config,
-        base=lineage(model),
+        base=describe_lineage(model),
     )
     return replace(
         model,

@@ -1,4 +1,4 @@
-"""The Chameleon family, the mini models too: a model directory to a model and back."""
+"""The Chameleon family, which includes the mini models: read and write a model directory."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def load_model(
     *,
     with_clip: bool = True,
 ) -> StyleModel:
-    """A model from a mini model's name or a model directory, in evaluation mode.
+    """Load a model by the name of a mini or fetched model or by its directory, in evaluation mode.
 
-    The VQ model stays in fp32, so that codes do not depend on `dtype`. Raises WeightsError naming
-    the file, key and shape when something is missing or belongs to another model.
+    The VQ model stays in float32, so that codes do not depend on `dtype`. Raises WeightsError naming the
+    file, key and shape if something is missing or belongs to another model.
     """
-    directory = names.resolve(path_or_name)
+    directory = names.resolve_model(path_or_name)
     if not directory.is_dir():
         raise WeightsError(f"{path_or_name}: expected a model directory, found a file")
     path = directory / STYLE
@@ -72,13 +72,13 @@ def _load_full(
             f"{directory}: vocab_size expected above the tokenizer's last id {top}, "
             f"found {config.vocab_size}"
         )
-    vq = VQModel.from_pretrained(vq_directory(raw, directory), device).requires_grad_(False)
+    vq = VQModel.from_pretrained(find_vq_directory(raw, directory), device).requires_grad_(False)
     if vq.config.num_embeddings != layout.num_codes:
         raise WeightsError(
             f"{directory}: expected as many VQ codes as image tokens, "
             f"found {vq.config.num_embeddings} and {layout.num_codes}"
         )
-    file = decoder_file(directory)
+    file = find_decoder_file(directory)
     tensors = {
         name: value
         for name, value in weights.read_tensors(file, ROOTS).items()
@@ -92,16 +92,16 @@ def _load_full(
     return StyleModel(directory.name, decoder, vq, layout, settings, raw, source=directory)
 
 
-def vq_directory(config: Mapping[str, Any], directory: Path) -> Path:
-    """Where a model's VQ model lies: in its own directory, or in the one that `vq_model` names."""
+def find_vq_directory(config: Mapping[str, Any], directory: Path) -> Path:
+    """The directory of a model's VQ model: its own, or that of the model named by `vq_model`."""
     name = config.get("vq_model")
-    return directory if name is None else names.resolve(str(name))
+    return directory if name is None else names.resolve_model(str(name))
 
 
-def decoder_file(directory: Path) -> Path:
-    """The decoder weights of a full model directory: one file, or the index of several.
+def find_decoder_file(directory: Path) -> Path:
+    """The decoder weights of a full model directory: a single file or the index of several shards.
 
-    Raises WeightsError when there is neither.
+    Raises WeightsError if there is neither.
     """
     candidates = [
         directory / name for file in DECODER_FILES for name in (file, f"{file}.index.json")
@@ -116,20 +116,20 @@ def decoder_file(directory: Path) -> Path:
 
 
 def hash_decoder(directory: Path) -> str:
-    """SHA-256 of the decoder weights of a full model directory; of all shards where there are several."""
-    return weights.hash_weights(decoder_file(directory))
+    """SHA-256 of the decoder weights of a full model directory, over all shards if there are several."""
+    return weights.hash_weights(find_decoder_file(directory))
 
 
-def lineage(model: StyleModel) -> dict[str, Any]:
-    """What a model made from this one records: its name or path and the hash of its decoder.
+def describe_lineage(model: StyleModel) -> dict[str, Any]:
+    """The lineage that a model derived from this one records: name or path, and the decoder's SHA-256.
 
-    A model with LoRA points to the base that its adapter needs.
+    For a model with LoRA it is the base that its adapter needs.
     """
     if model.source is None:
         return {"model": model.name}
     if (model.source / lora.CONFIG_FILE).is_file():
         return dict(model.settings.base)
-    name, sha256 = names.name_of(model.source), hash_decoder(model.source)
+    name, sha256 = names.find_model_name(model.source), hash_decoder(model.source)
     return {"model": name, "sha256": sha256}
 
 
@@ -139,7 +139,7 @@ def _load_adapter(
     base = settings.base.get("model")
     if not isinstance(base, str):
         raise WeightsError(f"{directory / STYLE}: expected `base.model`, found none")
-    source = names.resolve(base)
+    source = names.resolve_model(base)
     found, expected = hash_decoder(source), settings.base.get("sha256")
     if expected is not None and found != expected:
         raise WeightsError(
@@ -173,16 +173,16 @@ def _load_resampler(
 def save_model(
     model: StyleModel, directory: str | Path, dtype: torch.dtype | None = torch.float16
 ) -> None:
-    """Write a model directory, all of it or nothing; equal models give equal bytes.
+    """Write a model directory atomically; equal models give equal bytes.
 
-    `dtype` is that of the floats on disk (None: as they are). A decoder with LoRA is written as an
-    adapter, which needs the base model that `settings.base` names. Raises StorageError when the
-    directory holds other things.
+    `dtype` is the dtype of floats on disk (None: unchanged). A decoder with LoRA is written as an adapter,
+    which needs the base model named in `settings.base`. Raises StorageError if the directory exists and is
+    not a model directory.
     """
     adapted = next(lora.lora_layers(model.decoder), None) is not None
     if adapted and "model" not in model.settings.base:
         raise ValueError(f"{model.name}: settings.base must name the base model of the adapter")
-    with weights.fresh_directory(Path(directory)) as target:
+    with weights.replace_directory(Path(directory)) as target:
         weights.write_json(target / CONFIG, model.config)
         weights.write_bytes(target / TOKENIZER, model.tokenizer.to_str(pretty=False).encode())
         weights.write_json(target / STYLE, model.settings.to_dict())

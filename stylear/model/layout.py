@@ -1,4 +1,4 @@
-"""Token layout: captions, style places and image codes as one sequence, by the vocabulary.
+"""Token layout: caption, style token placeholders and image codes as one sequence of ids.
 
 The layout is Chameleon's as Lumina-mGPT uses it: `<s>` prompt `<reserved08706>`, then the image:
 `<racm3:break>`, height and width in units of two codes, rows of codes each ended by
@@ -40,18 +40,18 @@ _SPECIAL = re.compile(r"<(?=/?[a-z|]+[0-9]*[:a-z|]*>)|IMGIMG(?=[A-J]+Z)")
 
 
 def code_name(code: int) -> str:
-    """The vocabulary's name of an image code: 137 is IMGIMGBDHZ."""
+    """The token of an image code: 137 is IMGIMGBDHZ."""
     return f"IMGIMG{str(code).translate(_LETTERS)}Z"
 
 
 def size_name(units: int) -> str:
-    """The vocabulary's name of a side of `units` times two codes."""
+    """The token of a side of `units` times two codes."""
     return f"<reserved{SIZE_BASE + units:05d}>"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence: ids (T,), where the style tokens and codes stand, and the codes in their order.
+    """One sequence: ids (T,), the positions of style tokens and codes, and the codes in order.
 
     The code at index i of `ids` is predicted from index i - 1.
     """
@@ -73,7 +73,7 @@ class Batch:
     style_rows: Tensor  # (B' K,)
     style_columns: Tensor
     code_rows: Tensor  # (B N,)
-    code_columns: Tensor  # where the codes stand; logits come from the column before
+    code_columns: Tensor  # columns of the codes; logits come from the column before
     codes: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
@@ -82,7 +82,7 @@ class Batch:
 
 
 class TokenLayout:
-    """What the ids mean, read from a tokenizer's vocabulary. Raises WeightsError for other ones."""
+    """The meaning of ids, from a tokenizer's vocabulary. Raises WeightsError if it lacks the image tokens."""
 
     def __init__(self, tokenizer: Tokenizer, style_placeholder: str = STYLE_PLACEHOLDER) -> None:
         self.tokenizer = tokenizer
@@ -127,7 +127,7 @@ class TokenLayout:
         return len(self.image_token_ids)
 
     def size_token(self, units: int) -> int:
-        """The id that says a side of `units` times two codes."""
+        """The id of the token for a side of `units` times two codes."""
         return self._id(size_name(units))
 
     def prefix(self, height: int, width: int) -> list[int]:
@@ -145,7 +145,7 @@ class TokenLayout:
         return [*self.prefix(height, width), *rows.flatten().tolist(), self.image_end]
 
     def code_offsets(self, height: int, width: int) -> Tensor:
-        """Where the codes stand in an image span, counted from its first id: (h w,)."""
+        """Offsets (h w,) of the codes from the first id of an image span."""
         index = torch.arange(height * width)
         return 3 + index + index // width
 
@@ -154,8 +154,8 @@ class TokenLayout:
     ) -> list[int]:
         """Ids from `<s>` to the separator, `{style}` of the template as placeholder ids.
 
-        Names of special tokens inside the caption are broken up, so they stay words. Raises
-        WeightsError when the tokenizer does not give one placeholder id for each style token.
+        Special tokens inside the caption are broken up, so that they remain text. Raises WeightsError if
+        the tokenizer does not give exactly one placeholder id for each style token.
         """
         style = " ".join([self._style_name] * num_style_tokens)
         text = template.replace("{style}", style).replace("{prompt}", self._words(caption))
@@ -193,7 +193,7 @@ class TokenLayout:
         return self._example(self.encode_prompt(caption, num_style_tokens, template), codes)
 
     def unconditional(self, codes: Tensor) -> Example:
-        """A training sequence without its condition: it starts at the image start token (code)."""
+        """A training sequence without condition, starting at the image start token (code)."""
         return self._example([], codes)
 
     def _example(self, prompt: list[int], codes: Tensor) -> Example:

@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685): low-rank changes of linear layers, in PEFT's and StyleAR's files.
+"""LoRA (arXiv 2106.09685) for linear layers, in the file formats of PEFT and StyleAR.
 
 r rank, I inputs, O outputs. A is (r, I), B is (O, r) as in PEFT; StyleAR's release stores both
 transposed and has no alpha (alpha = r).
@@ -29,7 +29,7 @@ WEIGHTS_FILES = ("adapter_model.safetensors", "adapter_model.bin")  # the first 
 
 
 class LoraLinear(Head):
-    """A frozen linear layer plus B A scaled by alpha / r; it keeps the layer's name and weight."""
+    """A frozen linear layer plus B A, scaled by alpha / r; the layer keeps its name and weight."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         nn.Module.__init__(self)
@@ -56,14 +56,14 @@ class LoraLinear(Head):
 
 
 def lora_layers(decoder: Decoder) -> Iterator[tuple[str, LoraLinear]]:
-    """The layers that carry LoRA, by name."""
+    """The names and modules of the layers with LoRA."""
     for name, module in decoder.named_modules():
         if isinstance(module, LoraLinear):
             yield name, module
 
 
 def lora_parameters(decoder: Decoder) -> list[nn.Parameter]:
-    """What LoRA trains: every A and B."""
+    """The trainable parameters of LoRA: every A and B."""
     return [p for _, layer in lora_layers(decoder) for p in (layer.lora_A, layer.lora_B)]
 
 
@@ -75,10 +75,10 @@ def apply_lora(
     alpha: float | None = None,  # rank, as the released code has no alpha
     seed: int = 0,
 ) -> None:
-    """Freeze the decoder and put LoRA on the linear layers whose last name is in `targets`.
+    """Freeze the decoder and add LoRA to the linear layers whose last name is in `targets`.
 
-    A is drawn as PEFT draws it, B is zero, so nothing changes before training. Raises ValueError
-    for a target that does not exist or a decoder that has LoRA already.
+    A is initialised as in PEFT and B is zero, so outputs do not change before training. Raises ValueError
+    if a target does not exist or the decoder has LoRA already.
     """
     if next(lora_layers(decoder), None) is not None:
         raise ValueError("decoder: has LoRA already; merge it first")
@@ -100,8 +100,8 @@ def apply_lora(
 
 
 @torch.no_grad()
-def merge(decoder: Decoder) -> None:
-    """Add every B A into its layer's weight and take LoRA off; all weights train again."""
+def merge_lora(decoder: Decoder) -> None:
+    """Merge every B A into the weight of its layer and remove LoRA; all weights become trainable."""
     for name, layer in list(lora_layers(decoder)):
         kind = Head if name == "lm_head" else nn.Linear
         with torch.device("meta"):
@@ -146,7 +146,7 @@ def write_peft(
 
 
 def read_peft(decoder: Decoder, directory: Path) -> None:
-    """Put the LoRA of a PEFT directory on a plain decoder. Raises WeightsError if not its."""
+    """Apply the LoRA of a PEFT directory to a plain decoder. Raises WeightsError if it does not fit."""
     path = directory / CONFIG_FILE
     config = weights.read_json(path)
     check_peft_config(config, path)
@@ -195,7 +195,7 @@ def layer_alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
 
 
 def read_released(decoder: Decoder, path: Path) -> None:
-    """Put the LoRA of StyleAR's released model.safetensors on a plain decoder."""
+    """Apply the LoRA of StyleAR's released model.safetensors to a plain decoder."""
     tensors = {}
     for name, value in weights.read_tensors(path).items():
         layer, _, part = name.rpartition(".")
@@ -205,7 +205,7 @@ def read_released(decoder: Decoder, path: Path) -> None:
 
 
 def write_released(decoder: Decoder, path: Path, dtype: torch.dtype | None = None) -> None:
-    """Write LoRA as StyleAR's released model.safetensors; a scale other than 1 goes into B."""
+    """Write LoRA as StyleAR's released model.safetensors; a scale other than 1 is multiplied into B."""
     tensors: dict[str, Tensor] = {}
     for name, layer in lora_layers(decoder):
         stem = "lm_head.lm_head" if name == "lm_head" else name
@@ -232,7 +232,7 @@ def _install(
         a, b = (tensors.get(f"{name}.lora_{part}") for part in "AB")
         if name not in layers or a is None or b is None:
             found = "no such layer" if name not in layers else "only one of A and B"
-            raise WeightsError(f"{what}: {name}: expected a layer and its A and B, found {found}")
+            raise WeightsError(f"{what}: {name}: expected a layer with A and B, found {found}")
         expected = (layers[name].in_features, layers[name].out_features, a.shape[0])
         if (a.shape[1], b.shape[0], b.shape[1]) != expected:
             raise WeightsError(

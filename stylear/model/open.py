@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from stylear.model.style_model import StyleModel
 
 
-FINAL = "final"  # where a training run leaves its finished model
+FINAL = "final"  # the finished model of a training run
 
 
-def find(name: str) -> Path:
-    """The model directory that a name means: a mini model, a model directory, or a run's `final/`.
+def find_model(name: str) -> Path:
+    """The model directory of a name: a mini or fetched model, a directory, or `final/` of a training run.
 
-    Raises WeightsError when there is none.
+    Raises WeightsError if there is none, or if the run is unfinished.
     """
-    from stylear.weights.names import resolve
+    from stylear.weights.names import resolve_model
 
-    path = resolve(name)
+    path = resolve_model(name)
     if (path / FINAL).is_dir():
         return path / FINAL
     if path.is_dir() and (path / "checkpoints").is_dir():
@@ -35,10 +35,17 @@ def find(name: str) -> Path:
 
 
 def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> StyleModel:
-    """A model by name, called by the last part of that name.
+    """Load a model by name: a shipped mini model, a fetched model, a model directory, or a training run.
 
-    `dtype` auto is bfloat16 on a GPU and float32 on a CPU. Raises UsageError for a device that is
-    not there, WeightsError for a model that cannot be read.
+    `device` is "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1"; `dtype` is "auto" (bfloat16 on a
+    GPU, float32 on a CPU), "float32", "bfloat16" or "float16", and applies to decoder and resampler; the VQ
+    model stays in float32. The model is in evaluation mode and named after the last part of `name`.
+
+    Raises UsageError if the device is not available or the dtype is unknown, WeightsError naming the file and
+    key if the model is missing, incomplete or of another architecture. Nothing is downloaded.
+
+    Architecture: Chameleon (arXiv 2405.09818) as in Lumina-mGPT (arXiv 2408.02657), with StyleAR's style
+    tokens.
     """
     import torch
 
@@ -49,6 +56,6 @@ def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Style
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     if dtype not in dtypes:
-        raise UsageError(f"--dtype: expected one of auto, {', '.join(dtypes)}, found {dtype!r}")
-    model = load_model(find(name), device=device, dtype=dtypes[dtype])
+        raise UsageError(f"dtype: expected one of auto, {', '.join(dtypes)}, found {dtype!r}")
+    model = load_model(find_model(name), device=device, dtype=dtypes[dtype])
     return replace(model, name=Path(name).resolve().name)

@@ -1,4 +1,4 @@
-"""StyleAR's released weights on a base model, read and written: model.safetensors and image_proj.pth."""
+"""StyleAR's release format: LoRA in model.safetensors, the resampler in image_proj.pth."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ RELEASED_LORA, RELEASED_RESAMPLER = "model.safetensors", "image_proj.pth"
 
 
 def load_released(base: StyleModel, directory: str | Path, clip: str) -> StyleModel:
-    """StyleAR's released weights on a plain base model: model.safetensors and image_proj.pth.
+    """A base model with StyleAR's released weights: LoRA and resampler.
 
-    The base's decoder gets the LoRA. Raises WeightsError when they belong to another base.
+    The LoRA is applied to the base's own decoder. Raises WeightsError if the weights belong to another base.
     """
     directory = Path(directory)
     path = directory / RELEASED_RESAMPLER
@@ -38,7 +38,7 @@ def load_released(base: StyleModel, directory: str | Path, clip: str) -> StyleMo
 
 
 def save_released(model: StyleModel, directory: str | Path) -> None:
-    """Write LoRA and resampler in the files of StyleAR's release, fp32."""
+    """Write LoRA and resampler as StyleAR's release does, in float32."""
     if model.resampler is None:
         raise ValueError(f"{model.name}: has no resampler to write")
     directory = Path(directory)

@@ -1,4 +1,4 @@
-"""The perceiver resampler: features of a style image to style tokens (StyleAR's released layout).
+"""The perceiver resampler: features of a style image to style tokens, in StyleAR's release format.
 
 B batch, N features, W their width, K style tokens, D the decoder's width, I inner width.
 """
@@ -40,7 +40,7 @@ class ResamplerConfig:
     def infer(
         cls, tensors: Mapping[str, Tensor], dim_head: int = 64, what: str = ""
     ) -> ResamplerConfig:
-        """The sizes of stored weights; only `dim_head` (64: code) does not show in them."""
+        """The config of stored weights; only `dim_head` (64: code) cannot be read from their shapes."""
         try:
             _, queries, dim = tensors["latents"].shape
             inner = tensors["layers.0.0.to_q.weight"].shape[0]
@@ -128,7 +128,7 @@ class Resampler(nn.Module):
         return out
 
     def init_weights(self, seed: int) -> None:
-        """Fresh weights that depend on the seed alone (torch's own distributions)."""
+        """Initialise the weights with torch's defaults, reproducibly from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fresh = Resampler(self.config)

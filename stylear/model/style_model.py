@@ -32,9 +32,10 @@ STYLE = "stylear.json"  # the file of StyleSettings
 
 @dataclass(frozen=True)
 class StyleSettings:
-    """stylear.json: the style part of a model, and what the model was made from.
+    """stylear.json: the settings of a model's style part, and its lineage.
 
-    `base` is the lineage: {"model": name or path, "sha256": of its decoder weights}.
+    `base` is the lineage: {"model": name or path, "sha256": of its decoder weights}, and after training
+    `corpora` and `training`.
     """
 
     clip: str | None = None
@@ -61,14 +62,14 @@ class StyleSettings:
 
 @dataclass
 class StyleModel:
-    """Everything that turns a prompt and a style reference into an image."""
+    """Everything needed to turn a prompt and a style reference into an image."""
 
     name: str
     decoder: Decoder
     vq: VQModel
     layout: TokenLayout
     settings: StyleSettings
-    config: dict[str, Any]  # config.json as it stands on disk
+    config: dict[str, Any]  # the content of config.json
     clip: ClipEncoder | None = None
     resampler: Resampler | None = None
     source: Path | None = None  # the directory it was loaded from
@@ -87,12 +88,12 @@ class StyleModel:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Height and width in codes of the images the VQ model was made for."""
+        """Height and width, in codes, of the images that the VQ model was trained on."""
         side = self.vq.config.resolution // self.vq.config.factor
         return side, side
 
     def encode_prompt(self, caption: str, *, style: bool = True) -> list[int]:
-        """Ids of a caption in the model's template, with or without places for style tokens."""
+        """Ids of a caption in the model's template, with style token placeholders if `style` is set."""
         if style and self.num_style_tokens:
             template = self.settings.prompt_template
             return self.layout.encode_prompt(caption, self.num_style_tokens, template)
@@ -100,7 +101,10 @@ class StyleModel:
 
     @torch.no_grad()
     def style_features(self, images: Sequence[Picture]) -> Tensor:
-        """Features (B, N, W) of style references, the resampler's input."""
+        """Features (B, N, W) of style references: the resampler's input.
+
+        Raises WeightsError if the model has no style encoder.
+        """
         if self.clip is None:
             raise WeightsError(
                 f"{self.name}: has no style encoder",
@@ -109,7 +113,7 @@ class StyleModel:
         return self.clip.patch_features(self.clip.preprocess(images)).to(self.device)
 
     def eval(self) -> StyleModel:
-        """Every part in evaluation mode."""
+        """The model with every part in evaluation mode."""
         for part in (self.decoder, self.vq, self.resampler):
             if part is not None:
                 part.eval()

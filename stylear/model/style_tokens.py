@@ -1,4 +1,4 @@
-"""Style tokens: from features of a reference into the places of the placeholders.
+"""Style tokens: computed from features of a reference, put where the prompt has placeholders.
 
 B batch, N features, W their width, K style tokens, T tokens, D the decoder's width.
 """
@@ -13,11 +13,11 @@ from torch import Generator, Tensor
 REMOVAL = 0.8  # code
 
 
-def enhance(tokens: Tensor, sigma: float, generators: Generator | Sequence[Generator]) -> Tensor:
-    """Style-enhanced tokens: tokens (B, K, D) + sigma * N(0, 1) (paper; at inference 0.1 to 0.3).
+def add_noise(tokens: Tensor, sigma: float, generators: Generator | Sequence[Generator]) -> Tensor:
+    """Style-enhanced tokens: tokens (B, K, D) + sigma * N(0, 1) (paper; 0.1 to 0.3 at inference).
 
-    With one generator a row, a row's noise does not depend on the batch it stands in. Noise is
-    drawn on the CPU in fp32, so the device changes nothing.
+    With one generator per row, the noise of a row does not depend on the batch. Noise is drawn on the CPU in
+    float32, so that it is the same on every device.
     """
     if sigma == 0:
         return tokens
@@ -47,13 +47,13 @@ def remove_subject(
     return (1 - strength) * plain + strength * resampler(style - strength * subject)
 
 
-def place(embeds: Tensor, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Embeddings (B, T, D) with style tokens at (rows, columns); gradients reach both.
+def insert_style_tokens(embeds: Tensor, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Embeddings (B, T, D) with style tokens at (rows, columns); gradients flow to both.
 
-    `tokens` (B', K, D) are those of the styled rows, in their order. Raises ValueError when the
-    number of places is not B' K.
+    `tokens` (B', K, D) are those of the styled rows, in order. Raises ValueError if the number of positions
+    is not B' K.
     """
     flat = tokens.reshape(-1, tokens.shape[-1])
     if len(rows) != len(flat):
-        raise ValueError(f"style tokens: {len(rows)} places for {len(flat)} tokens")
+        raise ValueError(f"style tokens: {len(rows)} positions for {len(flat)} tokens")
     return embeds.index_put((rows, columns), flat.to(embeds.dtype))

@@ -38,7 +38,7 @@ class Decoder(nn.Module):
         self.model = Trunk(config)
         self.lm_head: Head = Head(config.hidden_size, config.vocab_size, bias=False)
         low, high = min(image_ids), max(image_ids) + 1
-        # ids that fill a range need one slice of the head, a view, and then a reordering at most
+        # contiguous ids need one slice of the head (a view) and at most a reordering
         self._filled = high - low == len(image_ids)
         self._range = slice(low, high)
         order = torch.tensor([i - (low if self._filled else 0) for i in image_ids], device="cpu")
@@ -60,9 +60,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Normed hidden states (B, T, D) of embeddings (B, T, D) that follow what the cache holds.
 
-        `valid` (B, T) marks what is not padding; padding may stand left or right, its outputs mean
-        nothing. Right padding needs no `valid`: causal attention never looks there. `positions`
-        (B, T) default to the count of valid tokens before each one. Raises ValueError when the
+        `valid` (B, T) is False for padding, which may be on the left or right; its outputs are meaningless.
+        Right padding needs no `valid`, because causal attention never reads it. `positions`
+        (B, T) default to the count of valid tokens before each one. Raises ValueError if the
         cache is full.
         """
         batch, tokens = embeds.shape[:2]
@@ -98,9 +98,9 @@ class Decoder(nn.Module):
             if start == 0:
                 return None, True
         slots = torch.arange(start + tokens, device=seen.device)
-        here = slots[start:, None]
-        # padding sees itself, so that no row of the softmax is empty
-        mask = ((slots <= here) & seen[:, None, :]) | (slots == here)
+        current = slots[start:, None]
+        # padding attends to itself, so that no row of the softmax is empty
+        mask = ((slots <= current) & seen[:, None, :]) | (slots == current)
         return mask[:, None], False  # (B, 1, T, S)
 
     def image_logits(self, hidden: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
         return KVCache(self.config, batch, slots, device=weight.device, dtype=weight.dtype)
 
     def init_weights(self, seed: int, std: float = 0.02) -> None:
-        """Fresh weights: normal, std 0.02 (base), residual outputs / sqrt(2 layers) (GPT-2)."""
+        """Initialise the weights: normal, std 0.02 (base), residual outputs / sqrt(2 layers) (GPT-2)."""
         generator = torch.Generator().manual_seed(seed)
         scale = (2 * self.config.num_hidden_layers) ** -0.5
         for name, module in self.named_modules():
@@ -139,9 +139,9 @@ class Decoder(nn.Module):
 
 
 def expand_head_norms(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
-    """The tensors with q_norm/k_norm stored as (heads, E), whatever shape a checkpoint gave them.
+    """The tensors with q_norm and k_norm as (heads, E), whatever their shape in the checkpoint.
 
-    (E,) is shared by all heads; of (model_parallel, E) each row serves its share of the heads.
+    (E,) is shared by all heads; in (model_parallel, E) each row belongs to a group of heads.
     """
     result = dict(tensors)
     for name, value in tensors.items():

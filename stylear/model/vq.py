@@ -1,4 +1,4 @@
-"""The VQ model: pixels to codes and back, Meta's VQGAN of Chameleon (taming-transformers' names).
+"""The VQ model: pixels to codes and back; Chameleon's VQGAN with the names of taming-transformers.
 
 B batch, C channels, H W pixels, h w latent grid, D code dimension, N latents.
 """
@@ -43,7 +43,7 @@ class VQConfig:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> VQConfig:
-        """From `vq_config` of a config.json; transformers' names are understood."""
+        """From `vq_config` of a config.json; accepts transformers' names, too."""
         known = {f.name for f in fields(cls)}
         values = {name: value for name, value in found.items() if name in known}
         values.setdefault("z_channels", found.get("latent_channels", cls.z_channels))
@@ -315,7 +315,7 @@ class VQModel(nn.Module):
     ) -> VQModel:
         """The VQ model of a directory: `vq_config` of config.json, vqgan.safetensors or .ckpt.
 
-        Raises WeightsError when either is missing or they do not belong together.
+        Raises WeightsError if either is missing or they do not match.
         """
         directory = Path(directory)
         settings = weights.read_json(directory / "config.json").get("vq_config")
@@ -325,7 +325,7 @@ class VQModel(nn.Module):
         if path is None:
             raise WeightsError(
                 f"{directory}: expected {' or '.join(FILES)}, found neither",
-                hint="put Chameleon's vqgan.ckpt there; transformers' weights have no decoder",
+                hint="copy Chameleon's vqgan.ckpt there; transformers' weights lack the VQ decoder",
             )
         tensors = {
             k: v for k, v in weights.read_tensors(path, ROOTS).items() if not k.startswith("loss.")

@@ -1,7 +1,7 @@
-"""Generate: prompts and style references to pictures, a batch at a time.
+"""Generate pictures from prompts and style references, in batches.
 
-One forward a token serves both sides of guidance: conditional rows above, unconditional below.
-Only image codes are sampled; newlines and sizes are written by the layout.
+Each forward pass serves both sides of guidance: conditional rows first, unconditional rows second.
+Only image codes are sampled; newline and size tokens are set by the layout.
 B pictures, R rows of a forward (B or 2B), T tokens, K style tokens, D hidden, V codes, N = h w.
 """
 
@@ -19,7 +19,7 @@ from stylear.console import say_warning
 from stylear.encoders.clip import Picture, to_rgb
 from stylear.encoders.segment import Mask, cut_out
 from stylear.errors import UsageError
-from stylear.model.style_tokens import REMOVAL, enhance, place, remove_subject
+from stylear.model.style_tokens import REMOVAL, add_noise, insert_style_tokens, remove_subject
 from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
 
 if TYPE_CHECKING:
@@ -51,15 +51,28 @@ def generate(
     on_batch: Callable[[int], None] | None = None,
     warn: bool = True,
 ) -> list[Image.Image]:
-    """One picture for each prompt, with the style reference and the seed that stand beside it.
+    """One PIL picture for each prompt, drawn with the reference and the seed at the same position.
 
-    A picture depends on its own prompt, reference, mask and seed, not on what it is batched with.
-    `masks` (H, W) mark the subject of a reference whose content is to be taken out. `on_batch` is
-    called with the number of pictures that became ready.
-    Raises UsageError for settings out of range, lists of different lengths, and references given to
-    a model without style tokens.
+    A picture depends on its own prompt, reference, mask and seed, not on the others of its batch.
+
+    model        from `load_model`
+    references   a style reference (PIL image, encoded bytes or uint8 array (H, W, 3)) or None for each prompt
+    seeds        an integer for each prompt
+    guidance     classifier-free guidance: u + guidance (c - u) on logits; 1 turns it off
+    top_k        only the k likeliest image codes can be drawn
+    temperature  divides the logits; 0 takes the likeliest code
+    noise        standard deviation of the noise on style tokens (0.1 to 0.3 in the paper)
+    masks        bool (H, W), True on the subject of a reference, whose content is then removed from the style
+    removal      strength of that removal, 0 to 1
+    size_px      side of the square pictures in pixels; the model's own size if None
+    batch_size   pictures drawn together
+    on_batch     called with the number of pictures that were finished
+    warn         whether prompts longer than the model's context are reported on stderr
+
+    Raises UsageError if a setting is out of range, if lists differ in length, or if a reference is given to a
+    model without style tokens. Sampling as in StyleAR's released code (code), noise as in its paper.
     """
-    _check(guidance=guidance, top_k=top_k, temperature=temperature, noise=noise)
+    _check_settings(guidance=guidance, top_k=top_k, temperature=temperature, noise=noise)
     count = len(prompts)
     references = list(references) if references is not None else [None] * count
     masks = list(masks) if masks is not None else [None] * count
@@ -83,13 +96,13 @@ def generate(
     for start in range(0, count, batch_size):
         part = slice(start, start + batch_size)
         generators = [Generator().manual_seed(seed) for seed in seeds[part]]
-        # uniform numbers first, so that the noise level changes no other draw
+        # uniform numbers first, so that they do not depend on the noise level
         draws = torch.stack(
             [torch.rand(height * width, generator=g, dtype=torch.float64) for g in generators]
         )
         styles = encode_styles(model, references[part], masks[part], removal)
         styles = [
-            None if tokens is None else enhance(tokens[None], noise, [generator])[0]
+            None if tokens is None else add_noise(tokens[None], noise, [generator])[0]
             for tokens, generator in zip(styles, generators, strict=True)
         ]
         ids = [
@@ -106,7 +119,7 @@ def generate(
             top_k=top_k,
             temperature=temperature,
         )
-        pictures += decode(model, codes)
+        pictures += decode_codes(model, codes)
         if on_batch is not None:
             on_batch(len(codes))
     return pictures
@@ -119,9 +132,9 @@ def encode_styles(
     masks: Sequence[Mask | None],
     removal: float = REMOVAL,
 ) -> list[Tensor | None]:
-    """Style tokens (K, D) of each reference, without the subject where a mask marks one.
+    """Style tokens (K, D) of each reference, without its subject if there is a mask.
 
-    A reference that stands several times is encoded once.
+    A reference that occurs several times is encoded once. Raises UsageError if the model has no style tokens.
     """
     if all(reference is None for reference in references):
         return [None] * len(references)
@@ -162,10 +175,10 @@ def sample_codes(
     top_k: int = TOP_K,
     temperature: float = TEMPERATURE,
 ) -> Tensor:
-    """Image codes (B, h, w) after prompts (ids up to the image start) with their style tokens.
+    """Image codes (B, h, w) for prompts (ids up to the separator) with their style tokens.
 
-    `draws` (B, h, w) holds one uniform number for each code. Guided logits are
-    u + guidance (c - u); the unconditional sequence starts at the image start token, and guidance
+    `draws` (B, h, w) holds a uniform random number for each code. Guided logits are
+    u + guidance (c - u); the unconditional sequence begins with the image start token, and guidance
     begins after the two size tokens (code). Guidance 1 needs no unconditional rows.
     """
     batch, height, width = draws.shape
@@ -173,7 +186,7 @@ def sample_codes(
     prefix = layout.prefix(height, width)
     guided = guidance != 1
     rows = [[*ids, *prefix] for ids in prompts] + ([prefix] * batch if guided else [])
-    embeds, valid = _left_padded(decoder, layout, rows, [*styles, *[None] * (len(rows) - batch)])
+    embeds, valid = _pad_left(decoder, layout, rows, [*styles, *[None] * (len(rows) - batch)])
     slots = embeds.shape[1] + height * (width + 1)
     cache = decoder.new_cache(len(rows), slots)
     hidden = decoder(embeds, None if bool(valid.all()) else valid, cache)[:, -1]
@@ -185,19 +198,19 @@ def sample_codes(
         if guided:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + guidance * (conditional - unconditional)
-        codes[:, n] = pick(logits, uniform[:, n], top_k, temperature)
+        codes[:, n] = sample_code(logits, uniform[:, n], top_k, temperature)
         if n + 1 == height * width:
             break
         ids = table[codes[:, n, None]]
-        if (n + 1) % width == 0:  # a row's newline goes through together with its last code
+        if (n + 1) % width == 0:  # the newline of a row is fed together with its last code
             ids = torch.cat([ids, torch.full_like(ids, layout.newline)], dim=1)
         ids = ids.repeat(2, 1) if guided else ids
         hidden = decoder(decoder.embed(ids), None, cache)[:, -1]
     return codes.view(batch, height, width)
 
 
-def pick(logits: Tensor, uniform: Tensor, top_k: int, temperature: float) -> Tensor:
-    """One code a row from logits (B, V) by inverting the distribution at uniform (B,) in [0, 1).
+def sample_code(logits: Tensor, uniform: Tensor, top_k: int, temperature: float) -> Tensor:
+    """One code per row of logits (B, V), by inverse transform sampling at uniform (B,) in [0, 1).
 
     Only the `top_k` largest logits can be drawn; temperature 0 takes the largest.
     """
@@ -208,11 +221,11 @@ def pick(logits: Tensor, uniform: Tensor, top_k: int, temperature: float) -> Ten
         logits = logits.masked_fill(logits < least, float("-inf"))
     steps = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
     target = uniform.double()[:, None] * steps[:, -1:]
-    # the first step above the target: its code has a probability above 0
+    # the first step above the target, so that its code has a probability above 0
     return torch.searchsorted(steps, target, right=True)[:, 0]
 
 
-def decode(model: StyleModel, codes: Tensor) -> list[Image.Image]:
+def decode_codes(model: StyleModel, codes: Tensor) -> list[Image.Image]:
     """Pictures of image codes (B, h, w)."""
     with torch.inference_mode():
         pixels = model.vq.decode(codes.to(next(model.vq.parameters()).device)).float()
@@ -221,13 +234,13 @@ def decode(model: StyleModel, codes: Tensor) -> list[Image.Image]:
     return [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
 
 
-def _left_padded(
+def _pad_left(
     decoder: Decoder,
     layout: TokenLayout,
     rows: Sequence[Sequence[int]],
     styles: Sequence[Tensor | None],
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings (R, T, D) of rows padded on the left, style tokens placed; the valid (R, T)."""
+    """Embeddings (R, T, D) of left-padded rows with style tokens in place, and their valid mask (R, T)."""
     device = decoder.model.norm.weight.device
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), layout.pad)
@@ -242,11 +255,13 @@ def _left_padded(
         rows_, columns = ((ids == layout.style_placeholder) & styled[:, None]).nonzero(
             as_tuple=True
         )
-        embeds = place(embeds, torch.stack(tokens).to(device), rows_.to(device), columns.to(device))
+        embeds = insert_style_tokens(
+            embeds, torch.stack(tokens).to(device), rows_.to(device), columns.to(device)
+        )
     return embeds, valid.to(device)
 
 
-def _check(*, guidance: float, top_k: int, temperature: float, noise: float) -> None:
+def _check_settings(*, guidance: float, top_k: int, temperature: float, noise: float) -> None:
     for name, value, least in (
         ("guidance", guidance, 0),
         ("top_k", top_k, 1),

@@ -1,4 +1,4 @@
-"""References: the style pictures and the prompts that generating and evaluating start from."""
+"""References and prompts: the inputs of `stylear generate` and `stylear evaluate`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from stylear.encoders.clip import to_rgb
 from stylear.errors import SourceError
-from stylear.sampling.scenes import Notes, read_notes, scene_of
+from stylear.sampling.scenes import Notes, read_notes, read_scene
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 EMBEDDED = Path(__file__).parents[1] / "mini" / "references"
@@ -17,14 +17,14 @@ EMBEDDED = Path(__file__).parents[1] / "mini" / "references"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A style reference: its name, the style it shows, and the scene it shows it on."""
+    """A style reference: its name, picture, style, and the scene that it depicts."""
 
     id: str
     picture: Image.Image
     style: str
     path: Path | None = None
     scene: str | None = None
-    held_out: bool = False  # no model has seen this style
+    held_out: bool = False  # whether no model was trained on this style
 
     @property
     def label(self) -> str:
@@ -35,44 +35,44 @@ def load_styles(source: str | Path) -> list[Reference]:
     """The style references of a folder or file, or embedded ones by name.
 
     `source` is a picture, a folder of pictures, `mini` (every embedded style), or the name of one
-    embedded style (`mosaic`) or reference (`mosaic--00`). Pictures `<style>--<n>.png` show one
-    style; a `references.json` beside them may tell more, a list of objects with `file` and,
-    as wanted, `style`, `scene` (what it shows) and `held_out`; a scene may also stand in NAME.txt.
-    Raises SourceError for a source that is missing or empty and for a file that is no image.
+    embedded style (`mosaic`) or reference (`mosaic--00`). Pictures named `<style>--<n>.png` share
+    a style. A `references.json` beside them may describe them: a list of objects with `file` and optionally
+    `style`, `scene` (the content) and `held_out`; the scene may also be in NAME.txt.
+    Raises SourceError if the source is missing or empty, or if a file is not an image.
     """
     path = Path(source)
     if path.exists():
-        paths = [path] if path.is_file() else _pictures(path)
+        paths = [path] if path.is_file() else _list_pictures(path)
     else:
-        paths = _embedded(str(source))
+        paths = _load_embedded(str(source))
         if not paths:
-            names = sorted({file.stem.split("--")[0] for file in _embedded("mini")})
+            names = sorted({file.stem.split("--")[0] for file in _load_embedded("mini")})
             raise SourceError(
                 f"{source}: expected a picture, a folder of them or an embedded style, found none",
                 hint=f"embedded styles: {', '.join(names)}",
             )
     notes = read_notes(paths[0].parent)
-    return [_reference(path, notes) for path in paths]
+    return [_load_reference(path, notes) for path in paths]
 
 
-def _embedded(name: str) -> list[Path]:
+def _load_embedded(name: str) -> list[Path]:
     """The embedded references of a style or id; `mini` is all of them."""
     files = sorted(EMBEDDED.glob("*.png"))
     return [file for file in files if name in ("mini", file.stem, file.stem.split("--")[0])]
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _list_pictures(folder: Path) -> list[Path]:
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
         raise SourceError(
             f"{folder}: expected pictures ({', '.join(SUFFIXES)}), found none",
-            hint="put at least one style reference there",
+            hint="add at least one style reference",
         )
     return paths
 
 
-def _reference(path: Path, notes: Notes) -> Reference:
-    told = notes.get(path.name, {})
+def _load_reference(path: Path, notes: Notes) -> Reference:
+    note = notes.get(path.name, {})
     try:
         picture = to_rgb(path.read_bytes())
     except SourceError as error:
@@ -80,15 +80,18 @@ def _reference(path: Path, notes: Notes) -> Reference:
     return Reference(
         id=path.stem,
         picture=picture,
-        style=told.get("style") or path.stem.split("--")[0],
+        style=note.get("style") or path.stem.split("--")[0],
         path=path,
-        scene=scene_of(path, notes),
-        held_out=told.get("held_out", False),
+        scene=read_scene(path, notes),
+        held_out=note.get("held_out", False),
     )
 
 
 def load_prompts(path: str | Path) -> list[str]:
-    """One prompt a line; empty lines and lines that start with # are left out."""
+    """The prompts of a text file, one a line; empty lines and lines starting with # are skipped.
+
+    Raises SourceError if the file cannot be read or has no prompt.
+    """
     path = Path(path)
     try:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]

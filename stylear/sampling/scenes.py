@@ -1,6 +1,6 @@
-"""Scenes: what a style reference shows, told in words beside its picture.
+"""Scenes: descriptions of the content of style references.
 
-Two files may tell it: `references.json`, a list of objects for the whole folder, or `NAME.txt` beside
+They come from `references.json`, a list of objects for the whole folder, or from `NAME.txt` beside
 `NAME.png`. The scene is the content that must not leak from a reference into pictures of its style.
 """
 
@@ -18,20 +18,20 @@ Notes = Mapping[str, Mapping[str, Any]]  # by file name
 
 
 def read_notes(folder: Path) -> Notes:
-    """What the references.json of a folder tells, by file name; nothing when there is none.
+    """The entries of a folder's references.json by file name; empty if there is none.
 
-    Raises SourceError naming the entry that is not as it should be.
+    Raises SourceError naming the first invalid entry.
     """
     path = folder / NOTES_FILE
     if not path.is_file():
         return {}
     try:
-        told = json.loads(path.read_text("utf-8"))
+        entries = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise SourceError(f"{path}: expected JSON, found: {error}") from error
-    if not isinstance(told, list):
-        raise SourceError(f"{path}: expected a list of objects, found {type(told).__name__}")
-    for i, entry in enumerate(told):
+    if not isinstance(entries, list):
+        raise SourceError(f"{path}: expected a list of objects, found {type(entries).__name__}")
+    for i, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
             raise SourceError(f"{path}: entry {i}: expected an object with `file`, found {entry!r}")
         for key, kind in (("style", str), ("scene", str), ("held_out", bool)):
@@ -39,17 +39,17 @@ def read_notes(folder: Path) -> Notes:
                 raise SourceError(
                     f"{path}: entry {i}: {key}: expected {kind.__name__}, found {entry[key]!r}"
                 )
-    return {entry["file"]: entry for entry in told}
+    return {entry["file"]: entry for entry in entries}
 
 
-def scene_of(picture: Path, notes: Notes) -> str | None:
-    """What a picture shows: `scene` of its note, else the words of the .txt beside it, else None.
+def read_scene(picture: Path, notes: Notes) -> str | None:
+    """The scene of a picture: `scene` of its note, else the text of the .txt beside it, else None.
 
-    Raises SourceError for a .txt that is no text.
+    Raises SourceError if the .txt cannot be read as text.
     """
-    noted: str | None = notes.get(picture.name, {}).get("scene")
-    if noted:
-        return noted
+    scene: str | None = notes.get(picture.name, {}).get("scene")
+    if scene:
+        return scene
     path = picture.with_suffix(".txt")
     try:
         return " ".join(path.read_text("utf-8").split()) or None

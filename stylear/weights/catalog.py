@@ -1,4 +1,4 @@
-"""Models: the mini family and its committed hashes, what else can be had, any model by name."""
+"""Catalog: the shipped models and their committed hashes, and the list of all models that have a name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _PURPOSE = re.compile(r"^# .*\n\n(.+?)(?: \(| of |:|\.\s)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
+class ShippedModel:
     """A model that ships with the package."""
 
     name: str
-    purpose: str  # how its model card begins
+    purpose: str  # the first words of its model card
     bytes: int
     sha256: str  # of its file names and contents
-    licence: str  # as its model card says
+    licence: str  # from its model card
 
 
-def list_shipped(root: Path = MINI_MODELS) -> list[Shipped]:
-    """The models of the mini family, by name. Raises WeightsError when a model has no card."""
+def list_shipped(root: Path = MINI_MODELS) -> list[ShippedModel]:
+    """The shipped models in the order of their names. Raises WeightsError if a model has no card."""
     from stylear.weights.files import sha256_of
 
     found = []
@@ -39,22 +39,22 @@ def list_shipped(root: Path = MINI_MODELS) -> list[Shipped]:
             raise WeightsError(f"{card}: expected a model card with a licence, found none")
         size = sum(file.stat().st_size for file in _files(directory))
         what = purpose[1] if purpose else ""
-        found.append(Shipped(directory.name, what, size, sha256_of(directory), licence[1]))
+        found.append(ShippedModel(directory.name, what, size, sha256_of(directory), licence[1]))
     return found
 
 
 def list_models() -> list[dict[str, Any]]:
-    """All that a name can mean: the mini family, then the registry, with where each of them is."""
-    from stylear.weights.registry import MODELS, human
-    from stylear.weights.store import fetch_state, path_in, read_lock
+    """One row for each model name: shipped models first, then the registry, with the state of each."""
+    from stylear.weights.registry import MODELS, format_bytes
+    from stylear.weights.store import fetched_path, get_fetch_state, read_lock
 
     rows: list[dict[str, Any]] = [
         {
             "name": model.name,
-            "for": model.purpose,
-            "size": human(model.bytes),
+            "purpose": model.purpose,
+            "size": format_bytes(model.bytes),
             "licence": model.licence,
-            "where": "shipped",
+            "state": "shipped",
             "bytes": model.bytes,
             "sha256": model.sha256,
         }
@@ -62,29 +62,29 @@ def list_models() -> list[dict[str, Any]]:
     ]
     lock = read_lock()
     for model in MODELS.values():
-        there = fetch_state(model, lock)
+        state = get_fetch_state(model, lock)
         rows.append(
             {
                 "name": model.name,
-                "for": model.purpose,
+                "purpose": model.purpose,
                 "size": model.size,
                 "licence": model.licence,
-                "where": there,
+                "state": state,
                 "bytes": model.bytes,
-                "exact": model.exact,
+                "is_size_exact": model.is_exact,
                 "needed_by": model.needed_by,
                 "source": model.source or None,
-                "revision": model.revision if model.on_hub else None,
+                "revision": model.revision if model.is_on_hub else None,
                 "files": [file.name for file in model.files],
                 "terms": model.terms or None,
-                "path": str(path_in(model)) if there == "fetched" else None,
+                "path": str(fetched_path(model)) if state == "fetched" else None,
             }
         )
     return rows
 
 
 def hash_files(root: Path = MINI_MODELS) -> dict[str, dict[str, Any]]:
-    """Every file of every model as {"<model>/<file>": {"sha256", "bytes"}}."""
+    """SHA-256 and size of every file: {"<model>/<file>": {"sha256", "bytes"}}."""
     from stylear.weights.files import sha256_of
 
     return {
@@ -98,15 +98,15 @@ def hash_files(root: Path = MINI_MODELS) -> dict[str, dict[str, Any]]:
 
 
 def write_hashes(root: Path = MINI_MODELS) -> Path:
-    """Record the files as they are now in hashes.json."""
+    """Write the current hashes of all files to hashes.json; returns its path."""
     from stylear.weights.files import write_json
 
     write_json(root / HASHES_FILE, hash_files(root))
     return root / HASHES_FILE
 
 
-def verify(root: Path = MINI_MODELS) -> int:
-    """Re-hash every file of the family against hashes.json; returns how many there are.
+def verify_shipped(root: Path = MINI_MODELS) -> int:
+    """Check every shipped file against hashes.json; returns their number.
 
     Raises WeightsError naming the first file that is missing, changed or unknown.
     """
@@ -114,9 +114,9 @@ def verify(root: Path = MINI_MODELS) -> int:
 
     expected, found = read_json(root / HASHES_FILE), hash_files(root)
     problems = [
-        f"{name}: expected in the family, found nothing" for name in expected - found.keys()
+        f"{name}: expected this shipped file, found nothing" for name in expected - found.keys()
     ]
-    problems += [f"{name}: expected nothing of that name" for name in found - expected.keys()]
+    problems += [f"{name}: expected no such file, found one" for name in found - expected.keys()]
     problems += [
         f"{name}: expected sha256 {expected[name]['sha256']}, found {found[name]['sha256']}"
         for name in sorted(expected.keys() & found.keys())
@@ -126,7 +126,7 @@ def verify(root: Path = MINI_MODELS) -> int:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WeightsError(
             f"{sorted(problems)[0]}{more}",
-            hint="install the package again; after training the family anew, "
+            hint="reinstall the package; after retraining the shipped models, "
             "`stylear models verify --write` records the new files",
         )
     return len(expected)

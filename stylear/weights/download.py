@@ -1,7 +1,7 @@
-"""Download: one file of a model into its place; resumed, bounded, hashed, and only then named.
+"""Download one file of a model: resumable, bounded in size, renamed into place once its hash matches.
 
-The bytes gather in a hidden `.part` file beside the place. Its name holds what is expected, so
-that a part of another version is never gone on with.
+Bytes are written to a hidden `.part` file beside the target. The expected hash is part of its name, so a
+partial file of another version is never resumed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stylear.errors import WeightsError
-from stylear.weights.http import TOKEN_HINT, Passing, open_url, persist
+from stylear.weights.http import TOKEN_HINT, TransientError, open_url, retry_transient
 
 CHUNK_BYTES = 2**20
 CHANGED = "the source has changed; it is no longer what is registered"
@@ -23,21 +23,22 @@ CHANGED = "the source has changed; it is no longer what is registered"
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A file at its source, and what is known of it beforehand."""
+    """A remote file and what is known about it before the download."""
 
     url: str
     bytes: int
     sha256: str = ""  # "": unknown
-    git_sha1: str = ""  # the id that git gives the file; the hub has it for small files
-    hint: str = TOKEN_HINT  # what to do when the server refuses
+    git_sha1: str = ""  # git's blob id; the hub states it for small files
+    hint: str = TOKEN_HINT  # shown if the server refuses
 
     @property
-    def known(self) -> bool:
+    def has_hash(self) -> bool:
+        """Whether any hash of the file is known."""
         return bool(self.sha256 or self.git_sha1)
 
 
 class Digest:
-    """The hashes of what has arrived, and how much it is."""
+    """Running hashes and the number of bytes received so far."""
 
     def __init__(self, num_bytes: int) -> None:
         self._num_bytes = num_bytes
@@ -57,8 +58,8 @@ class Digest:
     def sha256(self) -> str:
         return self._sha256.hexdigest()
 
-    def problem(self, remote: Remote) -> str | None:
-        """How it differs from what is expected; None when it does not."""
+    def find_mismatch(self, remote: Remote) -> str | None:
+        """How the received bytes differ from what is expected; None if they match."""
         if self.count != remote.bytes:
             return f"expected {remote.bytes} bytes, found {self.count}"
         if remote.sha256 and self.sha256 != remote.sha256:
@@ -68,26 +69,26 @@ class Digest:
         return None
 
 
-def digest_of(path: Path, remote: Remote) -> Digest:
-    """The digest of a file that is there."""
+def hash_existing(path: Path, remote: Remote) -> Digest:
+    """The digest of a file that exists already."""
     digest = Digest(remote.bytes)
     with path.open("rb") as stream:
-        _take_in(stream, digest)
+        _hash_stream(stream, digest)
     return digest
 
 
-def part_of(remote: Remote, target: Path) -> Path:
-    """Where the bytes of a file gather until they are whole."""
+def part_path(remote: Remote, target: Path) -> Path:
+    """The partial file of a download, beside its target."""
     identity = f"{remote.bytes} {remote.sha256 or remote.git_sha1 or remote.url}"
     return target.with_name(
         f".{target.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}.part"
     )
 
 
-def arrived(remote: Remote, target: Path) -> int:
-    """How many bytes of a file lie in its part from an earlier attempt."""
-    part = part_of(remote, target)
-    return min(part.stat().st_size, remote.bytes) if remote.known and part.is_file() else 0
+def count_partial_bytes(remote: Remote, target: Path) -> int:
+    """The number of bytes that an earlier attempt left in the partial file."""
+    part = part_path(remote, target)
+    return min(part.stat().st_size, remote.bytes) if remote.has_hash and part.is_file() else 0
 
 
 def download(
@@ -97,29 +98,29 @@ def download(
     accept: Callable[[Path], None],
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> str:
-    """Bring a file to `target`; returns its sha256.
+    """Download a file to `target`, resuming an earlier attempt; returns its sha256.
 
-    Goes on where an earlier attempt ended; `on_bytes` hears how many bytes were added (fewer than
-    none when the server starts over). `accept` looks at the whole file before it gets its name,
-    and raises to refuse it. Raises WeightsError; what has arrived is kept unless it is wrong.
+    `on_bytes` is called with the number of bytes received, negative if the server restarts the transfer.
+    `accept` inspects the complete file before it is renamed, and raises to reject it. Raises WeightsError;
+    received bytes are kept unless they are wrong.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(remote, target)
-    resumed = arrived(remote, target)
+    part = part_path(remote, target)
+    resumed = count_partial_bytes(remote, target)
     digest = Digest(remote.bytes)
     with part.open("r+b" if resumed else "w+b") as stream:
-        _take_in(stream, digest, at_most=remote.bytes)
+        _hash_stream(stream, digest, at_most=remote.bytes)
         _receive_all(remote, stream, digest, on_bytes)
-        if resumed and digest.problem(remote):  # the part itself may be what is damaged
+        if resumed and digest.find_mismatch(remote):  # the partial file itself may be damaged
             _start_over(stream, digest, on_bytes)
             _receive_all(remote, stream, digest, on_bytes)
         os.fsync(stream.fileno())
-    problem = digest.problem(remote)
+    problem = digest.find_mismatch(remote)
     try:
         if problem:
             raise WeightsError(
                 f"{remote.url}: {problem}",
-                hint="the source has changed or the transfer was damaged; nothing was kept",
+                hint="the source has changed or the transfer was corrupted; the download was discarded",
             )
         accept(part)
     except WeightsError:
@@ -136,21 +137,23 @@ def _receive_all(
     remote: Remote, stream: IO[bytes], digest: Digest, on_bytes: Callable[[int], None]
 ) -> None:
     if digest.count < remote.bytes:
-        persist(lambda: _receive(remote, stream, digest, on_bytes), lambda: digest.count)
+        retry_transient(lambda: _receive(remote, stream, digest, on_bytes), lambda: digest.count)
 
 
 def _receive(
     remote: Remote, stream: IO[bytes], digest: Digest, on_bytes: Callable[[int], None]
 ) -> None:
-    """One request, from where the digest stands to the end of what the server gives."""
+    """One request: receive from where the digest stands to the end of the response."""
     with open_url(remote.url, first=digest.count, hint=remote.hint) as response:
-        if digest.count and response.status != 206:  # a server that cannot go on sends it all
+        if (
+            digest.count and response.status != 206
+        ):  # a server without range requests sends the whole file
             _start_over(stream, digest, on_bytes)
         elif digest.count:
-            given = response.headers.get("Content-Range", "")
-            if not given.startswith(f"bytes {digest.count}-"):
+            content_range = response.headers.get("Content-Range", "")
+            if not content_range.startswith(f"bytes {digest.count}-"):
                 raise WeightsError(
-                    f"{remote.url}: expected the bytes from {digest.count} on, found {given!r}"
+                    f"{remote.url}: expected the bytes from {digest.count} on, found {content_range!r}"
                 )
         announced = response.headers.get("Content-Length", "")
         if announced.isdecimal() and digest.count + int(announced) != remote.bytes:
@@ -171,7 +174,7 @@ def _receive(
             digest.update(chunk)
             on_bytes(len(chunk))
     if digest.count < remote.bytes:
-        raise Passing(f"{remote.url}: cut off after {digest.count} of {remote.bytes} bytes")
+        raise TransientError(f"{remote.url}: cut off after {digest.count} of {remote.bytes} bytes")
 
 
 def _start_over(stream: IO[bytes], digest: Digest, on_bytes: Callable[[int], None]) -> None:
@@ -185,11 +188,11 @@ def _read(response: Any, remote: Remote) -> bytes:
     try:
         chunk: bytes = response.read1(CHUNK_BYTES)
     except (http.client.HTTPException, OSError) as error:
-        raise Passing(f"{remote.url}: {error or type(error).__name__}") from error
+        raise TransientError(f"{remote.url}: {error or type(error).__name__}") from error
     return chunk
 
 
-def _take_in(stream: IO[bytes], digest: Digest, at_most: int | None = None) -> None:
+def _hash_stream(stream: IO[bytes], digest: Digest, at_most: int | None = None) -> None:
     while chunk := stream.read(
         CHUNK_BYTES if at_most is None else min(CHUNK_BYTES, at_most - digest.count)
     ):

@@ -1,10 +1,9 @@
-"""Fetch: a registered model's files brought into the models directory, each checked before use."""
+"""Fetch a registered model into the models directory; every file is checked before it is used."""
 
 from __future__ import annotations
 
 import pickle
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,97 +13,100 @@ from typing import Any
 
 from stylear.console import Bar, say
 from stylear.errors import StorageError, WeightsError
-from stylear.weights.download import Remote, arrived, digest_of, download
-from stylear.weights.hub import TEXTS, Listing, listing
-from stylear.weights.registry import Model, human
+from stylear.weights.download import Remote, count_partial_bytes, download, hash_existing
+from stylear.weights.formats import SAFETENSORS, TORCH, recognise_format
+from stylear.weights.hub import TEXTS, Listing, list_model_files
+from stylear.weights.registry import Model, format_bytes
 from stylear.weights.store import (
     LOCK_FILE,
+    describe_manual_fetch,
     has_size,
     hold_model_lock,
-    manual_instructions,
     models_dir,
     read_lock,
     record_in_lock,
 )
 
-LONG_BYTES = 10**9  # ours: so much takes seconds to hash
+LONG_BYTES = 10**9  # ours: hashing more than this takes seconds
 BROKEN = (RuntimeError, ValueError, EOFError, OSError)  # what torch raises for damaged files
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What fetching a model means now."""
+    """What a fetch of a model would transfer."""
 
     model: Model
     listing: Listing
-    there: Mapping[str, str]  # sha256 of the files that are in place, by name
-    arrived: int  # bytes of the others from an earlier attempt
+    present: Mapping[str, str]  # name -> sha256 of files that are in place already
+    partial_bytes: int  # of the others, left by an earlier attempt
 
     @property
     def missing(self) -> dict[str, Remote]:
-        """The files that have to come, small ones first: a refusal then shows at once."""
-        todo = [item for item in self.listing.files.items() if item[0] not in self.there]
+        """The files still to transfer, small ones first so that a refusal shows early."""
+        todo = [item for item in self.listing.files.items() if item[0] not in self.present]
         return dict(sorted(todo, key=lambda item: item[1].bytes))
 
     @property
     def to_fetch(self) -> int:
-        """How many bytes have to come over the network."""
-        return sum(remote.bytes for remote in self.missing.values()) - self.arrived
+        """The number of bytes still to transfer."""
+        return sum(remote.bytes for remote in self.missing.values()) - self.partial_bytes
 
 
-def plan(model: Model, *, update: bool = False) -> Plan:
-    """What fetching would transfer; files in place are hashed, nothing is written.
+def plan_fetch(model: Model, *, update: bool = False) -> Plan:
+    """What a fetch would transfer; hashes files that are in place, writes nothing.
 
-    What weights.lock holds of the model is asked for again, byte for byte, unless `update`.
-    Raises WeightsError when the source cannot be asked or has other files than weights.lock says.
+    Unless `update` is set, the source must offer exactly the files recorded in weights.lock.
+    Raises WeightsError if the source cannot be reached or offers other files.
     """
     directory = models_dir() / model.name
     held = {} if update else read_lock().get(model.name, {})
     if not model.source:
-        found = _placed_by_hand(model, held)
+        found = _list_manual_files(model, held)
     else:
         revision = str(held.get("revision") or "")
         if revision and model.revision not in ("main", revision):
             say(
-                f"{model.name}: kept at {revision[:12]} as in {LOCK_FILE}; --update takes the newer"
+                f"{model.name}: pinned to {revision[:12]} by {LOCK_FILE}; --update takes the newer one"
             )
-        found = listing(model, revision)
-    files = {name: _agreed(model, name, r, held) for name, r in found.files.items()}
+        found = list_model_files(model, revision)
+    files = {name: _check_against_lock(model, name, r, held) for name, r in found.files.items()}
     found = Listing(found.revision, files)
-    there = {}
+    present = {}
     if read_lock().get(model.name) and found.bytes > LONG_BYTES:
-        say(f"{model.name}: hashing what is there")
+        say(f"{model.name}: hashing existing files")
     for name, remote in found.files.items():
         path = directory / name
-        if path.is_file() and path.stat().st_size == remote.bytes and remote.known:
-            digest = digest_of(path, remote)
-            if digest.problem(remote) is None:
-                there[name] = digest.sha256
-    left = sum(arrived(r, directory / n) for n, r in found.files.items() if n not in there)
-    return Plan(model, found, there, left)
+        if path.is_file() and path.stat().st_size == remote.bytes and remote.has_hash:
+            digest = hash_existing(path, remote)
+            if digest.find_mismatch(remote) is None:
+                present[name] = digest.sha256
+    partial_bytes = sum(
+        count_partial_bytes(r, directory / n) for n, r in found.files.items() if n not in present
+    )
+    return Plan(model, found, present, partial_bytes)
 
 
-def _agreed(model: Model, name: str, remote: Remote, held: Mapping[str, Any]) -> Remote:
-    """The file as its source and weights.lock both have it."""
+def _check_against_lock(model: Model, name: str, remote: Remote, held: Mapping[str, Any]) -> Remote:
+    """The remote file, if weights.lock agrees with it. Raises WeightsError if it does not."""
     file = held.get("files", {}).get(name)
     if file is None:
         return remote
     stated = (remote.bytes, remote.sha256 or file["sha256"])
     if stated != (file["bytes"], file["sha256"]):
         raise WeightsError(
-            f"{model.name}: {name}: expected sha256 {file['sha256']} as in {LOCK_FILE}, "
-            f"found {remote.sha256 or f'{remote.bytes} bytes'} at its source",
-            hint=f"stylear models fetch {model.name} --update takes what is there now",
+            f"{model.name}: {name}: expected sha256 {file['sha256']} recorded in {LOCK_FILE}, "
+            f"found {remote.sha256 or f'{remote.bytes} bytes'} at the source",
+            hint=f"stylear models fetch {model.name} --update accepts the current file",
         )
     return Remote(remote.url, remote.bytes, file["sha256"], hint=remote.hint)
 
 
-def _placed_by_hand(model: Model, held: Mapping[str, Any]) -> Listing:
+def _list_manual_files(model: Model, held: Mapping[str, Any]) -> Listing:
     path = models_dir() / model.name / model.main
     if not path.is_file():
         raise WeightsError(
             f"{path}: expected this file, which has no public address, found nothing",
-            hint=manual_instructions(model),
+            hint=describe_manual_fetch(model),
         )
     from stylear.weights.files import sha256_of
 
@@ -112,49 +114,49 @@ def _placed_by_hand(model: Model, held: Mapping[str, Any]) -> Listing:
     file = held.get("files", {}).get(model.main, {"sha256": sha256})
     if file["sha256"] != sha256:
         raise WeightsError(
-            f"{path}: expected sha256 {file['sha256']} as in {LOCK_FILE}, found {sha256}",
-            hint=f"put the file there again; stylear models fetch {model.name} --update takes this",
+            f"{path}: expected sha256 {file['sha256']} recorded in {LOCK_FILE}, found {sha256}",
+            hint=f"restore the file, or accept this one: stylear models fetch {model.name} --update",
         )
     return Listing(
-        "", {model.main: Remote("", path.stat().st_size, sha256, hint=manual_instructions(model))}
+        "", {model.main: Remote("", path.stat().st_size, sha256, hint=describe_manual_fetch(model))}
     )
 
 
-def fetch(model: Model, *, update: bool = False) -> Plan:
-    """Bring a model's files into the models directory and record them; returns what was done.
+def fetch_model(model: Model, *, update: bool = False) -> Plan:
+    """Download a model into the models directory and record it in weights.lock; returns what was planned.
 
-    Files in place are kept, a killed attempt is gone on with, two at a time wait for each other.
+    Files in place are kept, an interrupted fetch is resumed, and concurrent fetches wait for each other.
     Raises WeightsError or StorageError.
     """
     directory = models_dir() / model.name
     with hold_model_lock(model.name):
-        todo = plan(model, update=update)
+        todo = plan_fetch(model, update=update)
         _check_space(todo)
         known = read_lock().get(model.name, {}).get("files", {})
-        hashes = dict(todo.there)
-        for name in todo.there:
-            if name not in known:  # put there by hand
-                accept(model, name, directory / name)
-        with _meter(todo) as on_bytes:
+        hashes = dict(todo.present)
+        for name in todo.present:
+            if name not in known:  # copied there by the user
+                check_file(model, name, directory / name)
+        with _show_progress(todo) as on_bytes:
             for name, remote in todo.missing.items():
                 target = directory / name
-                hashes[name] = _copied(remote, target, on_bytes) or download(
-                    remote, target, accept=partial(accept, model, name), on_bytes=on_bytes
+                hashes[name] = _link_copy(remote, target, on_bytes) or download(
+                    remote, target, accept=partial(check_file, model, name), on_bytes=on_bytes
                 )
         record_in_lock(model, todo.listing, hashes)
     return todo
 
 
 @contextmanager
-def _meter(todo: Plan) -> Iterator[Callable[[int], None]]:
-    """A progress bar to be fed with bytes; no bar when there is nothing to transfer."""
+def _show_progress(todo: Plan) -> Iterator[Callable[[int], None]]:
+    """A progress bar that counts bytes; none if there is nothing to transfer."""
     name, total = todo.model.name, todo.to_fetch
     if not todo.missing:
-        say(f"{name}: all {human(todo.listing.bytes)} are there")
+        say(f"{name}: all {format_bytes(todo.listing.bytes)} present")
         yield lambda count: None
         return
     source = todo.model.source or todo.model.terms
-    say(f"{name}: {human(total)} from {source} (licence: {todo.model.licence})")
+    say(f"{name}: {format_bytes(total)} from {source} (licence: {todo.model.licence})")
     unit, size = ("MB", 10**6) if total >= 10**7 else ("kB", 10**3)
     arrived_bytes = 0
     with Bar(f"fetch {name}", total=-(-total // size), unit=unit) as bar:
@@ -168,31 +170,31 @@ def _meter(todo: Plan) -> Iterator[Callable[[int], None]]:
         yield on_bytes
 
 
-def accept(model: Model, name: str, path: Path) -> None:
-    """Raise WeightsError unless a file is text, safetensors, or a torch file of tensors alone.
+def check_file(model: Model, name: str, path: Path) -> None:
+    """Raise WeightsError unless a file is text, safetensors, or a torch checkpoint of nothing but tensors.
 
-    A torch file that holds more is taken only where the registry has its very hash; what reads it
-    binds the other names to nothing.
+    A checkpoint with other objects is accepted only if the registry pins its hash; its reader binds their
+    names to inert stand-ins.
     """
     suffix = Path(name).suffix
     if suffix in TEXTS:
         return
-    foreign = _foreign_names(path, suffix)
+    foreign = _find_foreign_names(path, suffix)
     pinned = any(file.sha256 and name == (file.local or file.name) for file in model.files)
     if foreign and not pinned:
         raise WeightsError(
-            f"{model.name}: {name}: expected tensors alone, found {', '.join(foreign)}",
-            hint="this file would run code when it is opened the usual way; nothing was kept",
+            f"{model.name}: {name}: expected tensors only, found {', '.join(foreign)}",
+            hint="loading this file the usual way would run code; it was discarded",
         )
 
 
-def _copied(remote: Remote, target: Path, on_bytes: Callable[[int], None]) -> str | None:
-    """The same file of another fetched model, linked to its place; its sha256, None if no such."""
+def _link_copy(remote: Remote, target: Path, on_bytes: Callable[[int], None]) -> str | None:
+    """Link the same file from another fetched model; its sha256, or None if no model has it."""
     for name, entry in read_lock().items():
         for file, facts in entry["files"].items():
             path = models_dir() / name / file
             same = facts["sha256"] == remote.sha256 and has_size(path, facts) and path != target
-            if same and digest_of(path, remote).problem(remote) is None:
+            if same and hash_existing(path, remote).find_mismatch(remote) is None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)
                 try:
@@ -205,37 +207,41 @@ def _copied(remote: Remote, target: Path, on_bytes: Callable[[int], None]) -> st
 
 
 def _check_space(todo: Plan) -> None:
-    place = models_dir()
-    place.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(place).free
+    directory = models_dir()
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free
     if todo.to_fetch > free:
         raise StorageError(
-            f"{place}: expected {human(todo.to_fetch)} of space for {todo.model.name}, "
-            f"found {human(free)}",
+            f"{directory}: expected {format_bytes(todo.to_fetch)} of space for {todo.model.name}, "
+            f"found {format_bytes(free)}",
             hint="free some space, or set STYLEAR_MODELS to a folder on another disk",
         )
 
 
-def _foreign_names(path: Path, suffix: str) -> list[str]:
-    """What a weights file names besides tensors, without reading these: none of it is imported.
+def _find_foreign_names(path: Path, suffix: str) -> list[str]:
+    """The globals that a checkpoint's pickle names besides tensors; nothing is imported or loaded.
 
-    Always empty for safetensors. Raises WeightsError when the file is not whole or of no such kind.
+    Empty for safetensors. Raises WeightsError if the file is truncated or of another format.
     """
-    from safetensors import SafetensorError, safe_open
+    found = recognise_format(path)
+    if not found.is_readable or (suffix == ".safetensors") != (found.kind == SAFETENSORS):
+        raise WeightsError(
+            f"{path}: expected {suffix} weights, found {found.description}",
+            hint="accepted are safetensors, and tensors saved with torch.save",
+        )
+    if found.kind == SAFETENSORS:
+        return []
+    import torch
 
     try:
-        if suffix == ".safetensors":
-            with safe_open(path, framework="numpy"):
-                return []
-        import torch
-
-        if zipfile.is_zipfile(path):
+        if found.kind == TORCH:
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        torch.load(path, map_location="cpu", weights_only=True)  # the format before torch 1.6
+        with path.open("rb") as stream:  # the format before torch 1.6
+            torch.load(stream, map_location="cpu", weights_only=True)
         return []
-    except (SafetensorError, pickle.UnpicklingError, *BROKEN) as error:
+    except (pickle.UnpicklingError, *BROKEN) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
             f"{path}: expected {suffix} weights, found a file that cannot be read: {first}",
-            hint="taken are safetensors and what torch.save makes of tensors",
+            hint="accepted are safetensors, and tensors saved with torch.save",
         ) from error

@@ -1,4 +1,4 @@
-"""Weights: a model's name to files, tensors in and out of files, hashes; errors name the key."""
+"""Files of a model: tensors and JSON read and written, hashes, atomic writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch is imported where tensors are: names and hashes need 
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, or of a directory's file names and contents, as 64 hex digits."""
+    """SHA-256 of a file, or of the names and contents of a directory's files, as 64 hex digits."""
     path = Path(path)
     total = hashlib.sha256()
     if path.is_dir():
@@ -46,7 +46,7 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a model's file. Raises WeightsError when missing or not an object."""
+    """The JSON object in a file. Raises WeightsError if the file is missing or holds something else."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -58,10 +58,10 @@ def read_json(path: Path) -> dict[str, Any]:
         from stylear.weights.formats import recognise_format
 
         found = recognise_format(path)
-        said = str(error) if found.kind in ("json", "text", "unknown") else found.description
+        problem = str(error) if found.kind in ("json", "text", "unknown") else found.description
         raise WeightsError(
-            f"{path}: expected JSON, found {said}",
-            hint=found.remedy if said != str(error) else None,
+            f"{path}: expected JSON, found {problem}",
+            hint=found.remedy if problem != str(error) else None,
         ) from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -166,12 +166,10 @@ def load_into(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Make `tensors` the module's weights on `device`; every key and shape must agree.
+    """Set `tensors` as the module's weights on `device`, cast to `dtype` (float32 by default).
 
-    They become `dtype`, float32 when left out.
-
-    Works on a module built on the meta device. Raises WeightsError naming the first key that
-    differs, with the shape expected and found.
+    Works on a module built on the meta device. Raises WeightsError naming the first key that is missing,
+    unknown or of another shape, with the shapes expected and found; `what` names the source of the tensors.
     """
     import torch
 
@@ -193,7 +191,7 @@ def load_into(
             hint="the weights and the config beside them must belong to the same model",
         )
     dtype = torch.float32 if dtype is None else dtype
-    # ours: a copy, so that no weight shares memory with a file or with another module
+    # a copy, so that no weight shares memory with a file or with another module
     cast = {
         name: tensors[name].to(device=device, dtype=dtype, copy=True).contiguous()
         for name in expected
@@ -214,7 +212,7 @@ def write_tensors(
 ) -> None:
     """Write a .safetensors file atomically, floats as `dtype`; equal tensors give equal bytes.
 
-    `metadata` stands in place of {"format": "pt"}; keep it to one key, whose order is certain.
+    `metadata` replaces {"format": "pt"}; give at most one key, because the order of several is undefined.
     """
     import torch
     from safetensors.torch import save_file
@@ -226,24 +224,24 @@ def write_tensors(
         if dtype is not None and value.is_floating_point():
             value = value.to(dtype)
         ready[name] = value.clone(memory_format=torch.contiguous_format)
-    with _beside(path) as temp:
+    with _write_atomically(path) as temp:
         save_file(ready, temp, metadata=dict(metadata or {"format": "pt"}))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, keys in the order given."""
+    """Write a JSON object atomically, keys in their order in `value`."""
     write_bytes(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: temp file beside it, fsync, rename."""
-    with _beside(path) as temp:
+    with _write_atomically(path) as temp:
         temp.write_bytes(data)
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temp file to fill; it takes the name `path` when the block ends well."""
+def _write_atomically(path: Path) -> Iterator[Path]:
+    """A temporary file that is renamed to `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -260,15 +258,15 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def fresh_directory(target: Path) -> Iterator[Path]:
-    """A temp directory that becomes `target` when the block ends well; an old `target` is replaced.
+def replace_directory(target: Path) -> Iterator[Path]:
+    """A temporary directory that replaces `target` if the block succeeds.
 
-    Raises StorageError when `target` holds something that is not a model directory.
+    Raises StorageError if `target` exists and is not a model directory.
     """
     target = Path(target).absolute()
-    if target.exists() and not (target.is_dir() and _replaceable(target)):
+    if target.exists() and not (target.is_dir() and _is_replaceable(target)):
         raise StorageError(
-            f"{target}: expected an empty or model directory to write to, found other files",
+            f"{target}: expected an empty directory or a model directory, found other files",
             hint="choose another output directory",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -288,7 +286,7 @@ def fresh_directory(target: Path) -> Iterator[Path]:
         raise
 
 
-def _replaceable(directory: Path) -> bool:
+def _is_replaceable(directory: Path) -> bool:
     return (directory / "config.json").is_file() or not any(directory.iterdir())
 
 

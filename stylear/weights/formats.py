@@ -1,7 +1,7 @@
-"""File formats of weights, recognised by content: what a file is, and how to turn it into weights.
+"""File formats of weights, recognised by content: what a file is, and how to get weights from it.
 
-A file's ending is only a claim. Only the first bytes and the table of contents are read here; nothing is
-unpickled and no tensor is loaded.
+File endings are not trusted. Only headers and tables of contents are read; nothing is unpickled and no tensor
+is loaded.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ SIGNATURES = (  # first bytes, what the file is, what to do
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a file is by its content."""
+    """The format of a file, by its content."""
 
-    kind: str  # one of READABLE, or a name for what cannot be read as weights
+    kind: str  # one of READABLE, or a name for a format that is not weights
     description: str  # for a message: "a git-lfs pointer"
     remedy: str = ""  # how to get weights from it
 
@@ -54,7 +54,7 @@ class Format:
 
 
 def recognise_format(path: Path) -> Format:
-    """What a file is by its content. Raises WeightsError when there is no such file."""
+    """The format of a file, by its content. Raises WeightsError if the file does not exist."""
     if path.is_dir():
         files = sorted(entry.name for entry in path.iterdir())
         shown = f"a directory with {', '.join(files[:5])}" if files else "an empty directory"
@@ -96,18 +96,18 @@ def recognise_format(path: Path) -> Format:
 
 
 def describe_lfs_pointer(path: Path, head: bytes) -> Format:
-    """A git-lfs pointer, with the size of the file that it stands for."""
+    """The format of a git-lfs pointer, with the size of the actual file."""
     size = _LFS_SIZE.search(head)
-    stands = f" that stands for {int(size[1])} bytes" if size else ""
+    actual = f" for a file of {int(size[1])} bytes" if size else ""
     return Format(
         "git-lfs pointer",
-        f"a git-lfs pointer{stands}, not the file itself",
+        f"a git-lfs pointer{actual}, not the file itself",
         f"run `git lfs pull` in {path.parent}, or download the file itself",
     )
 
 
 def recognise_zip(path: Path) -> Format:
-    """A zip archive: a torch checkpoint, TorchScript, NumPy arrays, or something else."""
+    """The format of a zip archive: torch checkpoint, TorchScript, NumPy arrays, or another archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -130,7 +130,7 @@ def recognise_zip(path: Path) -> Format:
 
 
 def recognise_safetensors(path: Path, head: bytes, size: int) -> Format | None:
-    """A safetensors file, whole or cut off; None where the header is none."""
+    """The format of a safetensors file, complete or truncated; None if it has no safetensors header."""
     length = int.from_bytes(head[:8], "little")
     if len(head) < 9 or head[8:9] != b"{" or length > MAX_HEADER_BYTES:
         return None
@@ -151,7 +151,7 @@ def recognise_safetensors(path: Path, head: bytes, size: int) -> Format | None:
 
 
 def recognise_text(head: bytes) -> Format | None:
-    """Text that was saved in place of weights: a web page, JSON, a server's message; None for binary."""
+    """The format of text saved instead of weights: a web page, JSON, a message; None for binary data."""
     try:
         text = head.decode("utf-8", errors="strict" if len(head) < HEAD_BYTES else "ignore").strip()
     except UnicodeDecodeError:
@@ -169,9 +169,9 @@ def recognise_text(head: bytes) -> Format | None:
 
 
 def require_weights(path: Path, *, by_ending: bool = False) -> Format:
-    """What a file is, if its tensors can be read; with `by_ending` its name has to say so as well.
+    """The format of a file with readable tensors; with `by_ending` its ending must match its format.
 
-    Raises WeightsError that says what the file is and how to turn it into weights.
+    Raises WeightsError that names the actual format and how to get weights from it.
     """
     found = recognise_format(path)
     if not found.is_readable:
@@ -189,19 +189,19 @@ def require_weights(path: Path, *, by_ending: bool = False) -> Format:
 
 
 def has_wrong_ending(path: Path, found: Format) -> bool:
-    """Whether a file's ending names another format than its content has."""
+    """Whether the ending of a file contradicts its content."""
     return (path.suffix == ".safetensors") != (found.kind == SAFETENSORS)
 
 
 def warn_wrong_ending(path: Path, found: Format) -> None:
-    """Say on stderr that a file is read as what it is, where its ending names another format."""
+    """Warn on stderr if the ending of a file contradicts its content."""
     if has_wrong_ending(path, found):
         ending = path.suffix or "without an ending"
         say_warning(f"{path}: named {ending}, read as {found.description}")
 
 
 def refuse_single_shard(path: Path) -> None:
-    """Raise WeightsError for one shard of several, which lacks the tensors of the others."""
+    """Raise WeightsError if a file is one of several shards, because it lacks the tensors of the others."""
     shard = _SHARD.match(path.name)
     if shard is None or int(shard["count"]) < 2:
         return
@@ -215,7 +215,7 @@ def refuse_single_shard(path: Path) -> None:
 
 
 def require_shards(index: Path, shards: set[str]) -> None:
-    """Raise WeightsError naming the shards of an index that its directory lacks."""
+    """Raise WeightsError naming the missing shards of an index."""
     absent = sorted(shard for shard in shards if not (index.parent / shard).is_file())
     if absent:
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""Hub: which files a registered model has at its source, at which commit, with which hashes."""
+"""Hub: the files of a registered model at its source, their commit and their hashes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from urllib.parse import quote
 
 from stylear.errors import WeightsError
 from stylear.weights.download import CHANGED, Remote
-from stylear.weights.http import TOKEN_HINT, endpoint, persist, read_json
-from stylear.weights.registry import File, Model, human
+from stylear.weights.http import TOKEN_HINT, get_endpoint, read_json, retry_transient
+from stylear.weights.registry import File, Model, format_bytes
 
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 TEXTS = (".json", ".txt")
-SLACK = 2  # ours: how many times its rough size a model may have
+MAX_SIZE_RATIO = 2  # ours: how many times its registered size a model may have
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a model consists of at its source."""
+    """The files of a model at its source."""
 
-    revision: str  # the hub's commit; "" for a plain URL, whose files are known by their hashes
+    revision: str  # the hub's commit; "" for a plain URL, whose files have registered hashes
     files: Mapping[str, Remote]  # by name in the model's directory
 
     @property
@@ -33,14 +33,15 @@ class Listing:
         return sum(remote.bytes for remote in self.files.values())
 
 
-def listing(model: Model, revision: str = "") -> Listing:
-    """The files of a model at `revision`, or at the registered one.
+def list_model_files(model: Model, revision: str = "") -> Listing:
+    """The files of a model at `revision`, or at the registered revision.
 
-    Raises WeightsError when the source cannot be asked, lacks a file, has more than is registered
-    or names a file that may not be written.
+    Raises WeightsError if the source cannot be reached, lacks a file, is much larger than registered, or
+    has an unsafe file name.
     """
-    hint = f"accept the licence at {model.terms}, then {TOKEN_HINT}" if model.terms else TOKEN_HINT
-    if not model.on_hub:
+    terms = f"accept the licence at {model.terms}, then set HF_TOKEN to the token of that account"
+    hint = terms if model.terms else TOKEN_HINT
+    if not model.is_on_hub:
         files = {
             file.local or file.name: Remote(
                 f"{model.source}/{quote(file.name)}", file.bytes, file.sha256, hint=hint
@@ -49,41 +50,43 @@ def listing(model: Model, revision: str = "") -> Listing:
         }
         return Listing("", files)
     revision = revision or model.revision
-    base = endpoint()
+    base = get_endpoint()
     url = f"{base}/api/models/{model.source}/revision/{quote(revision, safe='')}?blobs=true"
-    said = persist(lambda: read_json(url, hint=hint))
-    commit = said.get("sha")
+    answer = retry_transient(lambda: read_json(url, hint=hint))
+    commit = answer.get("sha")
     if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
         raise WeightsError(f"{model.source}: expected a commit id from the hub, found {commit!r}")
     if _COMMIT.fullmatch(revision) and commit != revision:
         raise WeightsError(f"{model.source}: expected commit {revision}, found {commit}")
-    there = {str(entry.get("rfilename")): entry for entry in _entries(said)}
+    entries = {str(entry.get("rfilename")): entry for entry in _entries(answer)}
     files = {}
     for file in model.files:
-        for name in _chosen(model, file, there, commit):
+        for name in _match_files(model, file, entries, commit):
             url = f"{base}/{model.source}/resolve/{commit}/{quote(name)}"
-            files[_safe(model, file.local or name)] = _remote(model, file, url, there[name], hint)
+            files[_check_name(model, file.local or name)] = _remote(
+                model, file, url, entries[name], hint
+            )
     found = Listing(commit, files)
-    if found.bytes > SLACK * model.bytes:
+    if found.bytes > MAX_SIZE_RATIO * model.bytes:
         raise WeightsError(
-            f"{model.name}: expected {model.size}, found {human(found.bytes)} at {model.source}",
+            f"{model.name}: expected {model.size}, found {format_bytes(found.bytes)} at {model.source}",
             hint=CHANGED,
         )
     return found
 
 
-def _entries(said: Mapping[str, Any]) -> list[dict[str, Any]]:
-    siblings = said.get("siblings")
+def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    siblings = answer.get("siblings")
     return [s for s in siblings if isinstance(s, dict)] if isinstance(siblings, list) else []
 
 
-def _chosen(model: Model, file: File, there: Mapping[str, Any], commit: str) -> list[str]:
-    """The names at the source that a registered name stands for; the first alternative wins."""
+def _match_files(model: Model, file: File, entries: Mapping[str, Any], commit: str) -> list[str]:
+    """The names at the source that match a registered pattern; the first alternative with a match wins."""
     found: list[str] = []
     for pattern in file.name.split("|"):
-        found = sorted(name for name in there if _matches(name, pattern))
+        found = sorted(name for name in entries if _matches(name, pattern))
         if found and not (file.local and len(found) > 1):
-            return [_safe(model, name) for name in found]
+            return [_check_name(model, name) for name in found]
     raise WeightsError(
         f"{model.name}: expected {file.name} in {model.source} at {commit[:12]}, found "
         f"{'more than one' if file.local and found else 'no such file'}",
@@ -92,29 +95,29 @@ def _chosen(model: Model, file: File, there: Mapping[str, Any], commit: str) -> 
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """`*` stays within a folder."""
-    parts, wanted = name.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+    """Whether a name matches a pattern in which `*` does not cross folders."""
+    parts, patterns = name.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
-def safe_name(name: str) -> bool:
-    """Whether a name may be written below a directory: plain parts, none hidden, none `..`."""
+def is_safe_name(name: str) -> bool:
+    """Whether a file name stays inside its directory: no `..`, no hidden or absolute parts."""
     return all(
         part and not part.startswith(".") and not set(part) & set("\\:\0")
         for part in name.split("/")
     )
 
 
-def _safe(model: Model, name: str) -> str:
-    if not safe_name(name):
+def _check_name(model: Model, name: str) -> str:
+    if not is_safe_name(name):
         raise WeightsError(
             f"{model.source}: expected plain file names, found {name!r}",
-            hint="this source is not to be trusted",
+            hint="do not trust this source",
         )
     if PurePosixPath(name).suffix not in (*WEIGHTS, *TEXTS):
         raise WeightsError(
-            f"{model.source}: expected weights or their configuration, found {name!r}",
-            hint=f"taken are {', '.join((*WEIGHTS, *TEXTS))}",
+            f"{model.source}: expected weights or configuration files, found {name!r}",
+            hint=f"accepted are {', '.join((*WEIGHTS, *TEXTS))}",
         )
     return name
 

@@ -1,4 +1,4 @@
-"""Names: what a model's name means: a local path, a mini model, or a registered model that was fetched."""
+"""Model names: a local path, a shipped mini model, or a registered model that was fetched."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from stylear.errors import WeightsError
 MINI_MODELS = Path(__file__).parents[1] / "mini" / "models"
 
 
-def resolve(name_or_path: str | Path) -> Path:
-    """The directory or file that a model's name means; nothing is ever downloaded.
+def resolve_model(name_or_path: str | Path) -> Path:
+    """The directory or file of a model; nothing is downloaded.
 
-    A local path wins over a mini model's name, that over the name of a registered model that was
-    fetched. Raises WeightsError for anything else; for a registered model that is not there with
-    its size, its licence and the command that fetches it.
+    A local path takes precedence over a mini model's name, and that over a fetched registered model.
+    Raises WeightsError for anything else; if the model is registered, the error states its size, its licence
+    and the command that fetches it.
     """
     from stylear.weights import registry
     from stylear.weights import store as fetched
@@ -26,9 +26,9 @@ def resolve(name_or_path: str | Path) -> Path:
     if mini.parent == MINI_MODELS and mini.is_dir():
         return mini
     if name in registry.MODELS:
-        return fetched.path_of(registry.MODELS[name])
+        return fetched.find_fetched(registry.MODELS[name])
     minis = sorted(p.name for p in MINI_MODELS.glob("*") if p.is_dir())
-    known = registry.of_hub(name)
+    known = registry.find_by_hub_id(name)
     raise WeightsError(
         f"{name}: expected a model directory or one of {', '.join(minis) or 'no mini models'}, found nothing",
         hint=f"this hub id is registered as {', '.join(known)}"
@@ -38,15 +38,15 @@ def resolve(name_or_path: str | Path) -> Path:
 
 
 def resolve_file(name_or_path: str | Path, what: str) -> Path:
-    """The same where a name has to mean a single file. Raises WeightsError for a directory, too."""
-    path = resolve(name_or_path)
+    """The file of a model that must be a single file. Raises WeightsError for a directory, too."""
+    path = resolve_model(name_or_path)
     if not path.is_file():
         raise WeightsError(f"{path}: expected {what}, found a directory")
     return path
 
 
-def name_of(path: Path) -> str:
-    """What `resolve` takes for a directory: the name of a mini or fetched model, else its path."""
+def find_model_name(path: Path) -> str:
+    """The name under which `resolve_model` finds a directory: of a mini or fetched model, else its path."""
     from stylear.weights import registry
     from stylear.weights import store as fetched
 

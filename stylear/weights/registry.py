@@ -1,8 +1,8 @@
-"""Registry: the published models that can be fetched by name, and what each of them is for.
+"""Registry: the published models that can be fetched by name, and their purpose.
 
-Files are named as at their source: `*` is any characters, `a|b` the first that is there. A
-revision of 40 hex digits is pinned; `main` is what the first fetch finds, and weights.lock then
-holds it. A size is exact where every file states its own, else `about` and shown with `~`.
+File names are those at the source: `*` matches any characters, `a|b` takes the first that exists. A
+revision of 40 hex digits is pinned; `main` is resolved by the first fetch and then pinned in weights.lock.
+A size is exact if every file states its own; otherwise it is `about_bytes` and shown with `~`.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A published model: what it is for, where it lies, what it may be used for."""
+    """A published model: its purpose, source, files and licence."""
 
     name: str
     purpose: str
-    source: str  # a hub id, the https URL of a folder, or "" for what can only be got by hand
+    source: str  # a hub id, the https URL of a folder, or "" if it must be obtained by hand
     files: tuple[File, ...]
     licence: str
     needed_by: str
     revision: str = "main"
-    about: int = 0  # bytes of all files, roughly
-    main: str = ""  # the file that the name means; the directory when left out
-    terms: str = ""  # the page where the licence must be accepted first
+    about_bytes: int = 0  # approximate size of all files
+    main: str = ""  # the file that the name resolves to; "": the directory
+    terms: str = ""  # the page on which the licence must be accepted first
 
     @property
-    def on_hub(self) -> bool:
+    def is_on_hub(self) -> bool:
         return bool(self.source) and "://" not in self.source
 
     @property
-    def exact(self) -> bool:
+    def is_exact(self) -> bool:
         return all(file.bytes for file in self.files)
 
     @property
     def bytes(self) -> int:
-        return sum(file.bytes for file in self.files) if self.exact else self.about
+        return sum(file.bytes for file in self.files) if self.is_exact else self.about_bytes
 
     @property
     def size(self) -> str:
-        """How large it is, in words; `~` where that is not known to the byte."""
-        return ("" if self.exact else "~") + human(self.bytes)
+        """Its size as text, with `~` if it is approximate."""
+        return ("" if self.is_exact else "~") + format_bytes(self.bytes)
 
 
-def human(num_bytes: int) -> str:
-    """A number of bytes in words: 3.9 GB, 375 MB, 3 kB."""
+def format_bytes(num_bytes: int) -> str:
+    """A number of bytes as text: 3.9 GB, 375 MB, 3 kB."""
     if num_bytes >= 999_500_000:
         return f"{num_bytes / 1e9:.1f} GB"
     if num_bytes >= 999_500:
@@ -64,8 +64,8 @@ def human(num_bytes: int) -> str:
     return f"{num_bytes / 1e3:.0f} kB" if num_bytes >= 1000 else f"{num_bytes} bytes"
 
 
-def get(name: str) -> Model:
-    """The registered model of that name. Raises UsageError that names the nearest."""
+def get_model(name: str) -> Model:
+    """A registered model by name. Raises UsageError that suggests similar names."""
     from difflib import get_close_matches
 
     if name in MODELS:
@@ -77,9 +77,9 @@ def get(name: str) -> Model:
     )
 
 
-def of_hub(hub_id: str) -> list[str]:
-    """The names of the registered models that come from a hub id."""
-    return [model.name for model in MODELS.values() if model.on_hub and model.source == hub_id]
+def find_by_hub_id(hub_id: str) -> list[str]:
+    """The names of the registered models whose source is a hub id."""
+    return [model.name for model in MODELS.values() if model.is_on_hub and model.source == hub_id]
 
 
 HUB_PAGE = "https://huggingface.co/"
@@ -242,18 +242,18 @@ MODELS: dict[str, Model] = {
         ),
         Model(
             "chameleon-7b", "Chameleon 7B", "facebook/chameleon-7b", DECODER_FILES, CHAMELEON,
-            "train; needs chameleon-vqgan", about=14_100_000_000,
+            "train; needs chameleon-vqgan", about_bytes=14_100_000_000,
             terms=HUB_PAGE + "facebook/chameleon-7b",
         ),
         Model(
             "chameleon-vqgan", "Chameleon's VQGAN with its decoder", "", _files("vqgan.ckpt"),
-            CHAMELEON, "chameleon-7b, lumina-mgpt-7b-768", about=275_000_000, main="vqgan.ckpt",
+            CHAMELEON, "chameleon-7b, lumina-mgpt-7b-768", about_bytes=275_000_000, main="vqgan.ckpt",
             terms="https://github.com/facebookresearch/chameleon",
         ),
         Model(
             "stylear-release", "StyleAR as released: resampler and LoRA", "Ani2017/StyleAR",
             _files("image_proj.pth", "model.safetensors"), "see its model card",
-            "generate, on lumina-mgpt-7b-768", about=2_460_000_000,
+            "generate, on lumina-mgpt-7b-768", about_bytes=2_460_000_000,
         ),
     )
 }  # fmt: skip

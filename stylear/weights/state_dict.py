@@ -1,7 +1,7 @@
-"""State dicts: the named tensors in what a checkpoint holds, under whatever level or prefix they lie.
+"""State dicts: the named tensors of a checkpoint, under whatever level or prefix they were saved.
 
-A level is a key of the checkpoint that holds the tensors (`state_dict`); a prefix is what a wrapper put
-before every name (`module.` of DistributedDataParallel).
+A level is a key of the checkpoint (`state_dict`); a prefix is what a wrapper put before every name
+(`module.` of DistributedDataParallel).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ FP8_MARKER = "scaled_fp8"
 
 
 def find_state_dict(loaded: Any, what: str) -> dict[str, Tensor]:
-    """The named tensors of a checkpoint; dictionaries of them become one, names joined by dots.
+    """The named tensors of a checkpoint; nested dictionaries are flattened to dotted names.
 
-    Raises WeightsError for anything else, and for a checkpoint that holds two sets of weights.
+    Raises WeightsError if there are none or if the checkpoint holds several sets of weights.
     """
     from torch import Tensor
 
@@ -61,7 +61,7 @@ def find_state_dict(loaded: Any, what: str) -> dict[str, Tensor]:
 
 
 def _has_tensors(value: Any) -> bool:
-    """Whether a level holds tensors, at once or one level down."""
+    """Whether a level holds tensors, directly or one level down."""
     from torch import Tensor
 
     if not isinstance(value, Mapping):
@@ -73,8 +73,8 @@ def _has_tensors(value: Any) -> bool:
 def strip_wrappers(tensors: Mapping[str, Tensor], roots: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """The tensors without the prefixes that training wrappers put before every name.
 
-    `roots` are what names of the wanted model begin with: until one does, a prefix that all names share is
-    taken off. Without `roots` only prefixes that belong to no model are.
+    `roots` are the beginnings of the names that the caller expects: common prefixes are removed until a name
+    has one. Without `roots`, only prefixes that belong to no model are removed.
     """
     found = {name.replace(COMPILED, ""): value for name, value in tensors.items()}
     if any(name.startswith("module.") for name in found):
@@ -89,9 +89,9 @@ def strip_wrappers(tensors: Mapping[str, Tensor], roots: tuple[str, ...] = ()) -
 
 
 def cast_fp8(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """The tensors with fp8 ones as float16, which holds each of their values, or times their scale.
+    """The tensors with fp8 cast to float16, which represents it exactly, or multiplied by its scale.
 
-    Raises WeightsError for weights that are quantised otherwise.
+    Raises WeightsError if weights are quantised in another way.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Fetched: the models directory and its weights.lock, which says what every file in it must be."""
+"""The models directory and its weights.lock, which records the size and hash of every fetched file."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any, Literal
 
 from stylear.console import ByteBar, say
 from stylear.errors import WeightsError
-from stylear.weights.hub import Listing, safe_name
+from stylear.weights.hub import Listing, is_safe_name
 from stylear.weights.registry import Model
 
 LOCK_FILE = "weights.lock"
-Where = Literal["fetched", "partial", "missing"]
+FetchState = Literal["fetched", "partial", "missing"]
 
 
 def models_dir() -> Path:
-    """Where fetched models lie: $STYLEAR_MODELS, or stylear/models in the user's cache."""
-    if given := os.environ.get("STYLEAR_MODELS"):
-        return Path(given).expanduser().absolute()
+    """The directory of fetched models: $STYLEAR_MODELS, or stylear/models in the user's cache."""
+    if configured := os.environ.get("STYLEAR_MODELS"):
+        return Path(configured).expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "stylear" / "models"
 
 
 def read_lock() -> dict[str, dict[str, Any]]:
-    """weights.lock: by model's name its source, revision, licence and files with bytes and sha256.
+    """weights.lock: model name -> source, revision, licence, and files with bytes and sha256.
 
-    Raises WeightsError when it is not such a file.
+    Empty if there is none. Raises WeightsError if the file has another structure.
     """
     from stylear.weights.files import read_json
 
@@ -39,17 +39,18 @@ def read_lock() -> dict[str, dict[str, Any]]:
     models = read_json(path).get("models")
     if not isinstance(models, dict) or not all(map(_is_entry, models.items())):
         raise WeightsError(
-            f"{path}: expected `models`, each with `files` of `bytes` and `sha256`",
+            f"{path}: expected `models`, each with `files` that have `bytes` and `sha256`,"
+            " found another structure",
             hint="restore the file, or move it away and fetch the models again",
         )
     return models
 
 
-def _is_entry(named: tuple[str, Any]) -> bool:
-    model, value = named
+def _is_entry(item: tuple[str, Any]) -> bool:
+    model, value = item
     files = value.get("files") if isinstance(value, dict) else None
     return isinstance(files, dict) and all(
-        safe_name(f"{model}/{name}")
+        is_safe_name(f"{model}/{name}")
         and isinstance(file, dict)
         and isinstance(file.get("bytes"), int)
         and isinstance(file.get("sha256"), str)
@@ -57,8 +58,8 @@ def _is_entry(named: tuple[str, Any]) -> bool:
     )
 
 
-def fetch_state(model: Model, lock: Mapping[str, Any]) -> Where:
-    """Whether a model is there, by weights.lock and the sizes of its files."""
+def get_fetch_state(model: Model, lock: Mapping[str, Any]) -> FetchState:
+    """Whether a model is fetched, by weights.lock and the sizes of its files."""
     directory = models_dir() / model.name
     files = lock[model.name]["files"] if model.name in lock else {}
     if files and all(has_size(directory / name, file) for name, file in files.items()):
@@ -71,42 +72,41 @@ def has_size(path: Path, file: Mapping[str, Any]) -> bool:
     return path.is_file() and path.stat().st_size == file["bytes"]
 
 
-def path_of(model: Model) -> Path:
-    """The directory or file that a fetched model's name means.
+def find_fetched(model: Model) -> Path:
+    """The directory or file of a fetched model.
 
-    Raises WeightsError with its size, its licence and the command that fetches it when it is not
-    there.
+    Raises WeightsError that states its size, its licence and the command that fetches it, if it is missing.
     """
     directory = models_dir() / model.name
-    found = fetch_state(model, read_lock())
+    found = get_fetch_state(model, read_lock())
     if found == "fetched":
-        return path_in(model)
+        return fetched_path(model)
     raise WeightsError(
         f"{model.name}: expected {model.purpose} in {directory}, found "
-        f"{'a part of it' if found == 'partial' else 'nothing'} "
+        f"{'an unfinished download' if found == 'partial' else 'nothing'} "
         f"({model.size}, licence: {model.licence})",
-        hint=manual_instructions(model)
+        hint=describe_manual_fetch(model)
         if not model.source
         else f"fetch it: stylear models fetch {model.name}",
     )
 
 
-def path_in(model: Model) -> Path:
-    """The directory or file that a model's name means once it is fetched."""
+def fetched_path(model: Model) -> Path:
+    """Where a model is, or will be, once it is fetched: its main file, or its directory."""
     directory = models_dir() / model.name
     return directory / model.main if model.main else directory
 
 
-def manual_instructions(model: Model) -> str:
-    """How to get a model that has no public address."""
+def describe_manual_fetch(model: Model) -> str:
+    """How to obtain a model that has no public download."""
     return (
-        f"ask for {model.main} at {model.terms}, put it into {models_dir() / model.name}, "
+        f"request {model.main} at {model.terms}, copy it into {models_dir() / model.name}, "
         f"then: stylear models fetch {model.name}"
     )
 
 
 def record_in_lock(model: Model, found: Listing, hashes: Mapping[str, str]) -> None:
-    """Enter a model's files with their sha256 into weights.lock."""
+    """Record a model's files and their sha256 in weights.lock."""
     from stylear.weights.files import write_json
 
     files = {
@@ -125,10 +125,10 @@ def record_in_lock(model: Model, found: Listing, hashes: Mapping[str, str]) -> N
 
 @contextmanager
 def hold_model_lock(name: str) -> Iterator[None]:
-    """Only one process at a time is here for a name; the system lets go for one that died."""
-    place = models_dir()
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / f".{name}.held").open("ab") as stream:
+    """Hold an exclusive lock on a name; the system releases it if the process dies."""
+    directory = models_dir()
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / f".{name}.held").open("ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -137,10 +137,10 @@ def hold_model_lock(name: str) -> Iterator[None]:
         yield
 
 
-def verify() -> int:
-    """Hash every fetched file against weights.lock; returns how many there are.
+def verify_fetched() -> int:
+    """Check every fetched file against weights.lock; returns their number.
 
-    Raises WeightsError that names the first file that is missing or changed.
+    Raises WeightsError naming the first file that is missing or changed.
     """
     from stylear.weights.files import sha256_of
 

@@ -46,7 +46,7 @@ def npz_bytes() -> bytes:
 
 
 ODD_FILES = {  # content, what it is said to be, a word of the hint
-    "pointer": (LFS_POINTER, "a git-lfs pointer that stands for 3944517836 bytes", "git lfs pull"),
+    "pointer": (LFS_POINTER, "a git-lfs pointer for a file of 3944517836 bytes", "git lfs pull"),
     "page": (PAGE, "an HTML page", "/resolve/"),
     "json": (b'{"error": "Repository not found"}', 'JSON text: {"error"', "weights file itself"),
     "words": (b"Entry not found\n", "text: 'Entry not found'", "server's message"),

@@ -185,7 +185,7 @@ def test_evaluate_reports_csd_and_dino_when_their_models_are_given(
             UsageError,
             "--device: expected",
         ),
-        (["--model", "{run}", "--prompt", "x", "--dtype", "int8"], UsageError, "--dtype: expected"),
+        (["--model", "{run}", "--prompt", "x", "--dtype", "int8"], UsageError, "dtype: expected"),
         (
             ["--model", "{run}", "--prompt", "x", "--guidance", "-1"],
             UsageError,
@@ -228,16 +228,16 @@ def family(tmp_path: Path) -> Path:
 
 
 def test_models_verify_names_what_differs(family: Path) -> None:
-    assert models.verify(family) == 4
+    assert models.verify_shipped(family) == 4
     (family / "mini-a" / "weights").write_text("changed")
     with pytest.raises(WeightsError, match=r"mini-a/weights: expected sha256 .*, found"):
-        models.verify(family)
+        models.verify_shipped(family)
     (family / "mini-a" / "weights").unlink()
     (family / "mini-b" / "more").write_text("new")
     with pytest.raises(WeightsError, match=r"mini-a/weights: .*found nothing \(and 1 more\)"):
-        models.verify(family)
+        models.verify_shipped(family)
     models.write_hashes(family)
-    assert models.verify(family) == 4
+    assert models.verify_shipped(family) == 4
 
 
 def test_models_list_shows_size_hash_and_licence(family: Path) -> None:
@@ -258,7 +258,7 @@ def test_the_shipped_family_is_as_recorded_and_small(
     assert said == {"files": count, "shipped": count, "fetched": 0, "ok": True}
     assert sum(model.bytes for model in models.list_shipped()) <= 24 * 2**20
     listed = json.loads(stylear("models", "list", "--json").stdout)
-    assert {row["name"] for row in listed if row["where"] == "shipped"} == names
+    assert {row["name"] for row in listed if row["state"] == "shipped"} == names
 
 
 def test_an_unfinished_run_is_not_a_model(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from stylear.encoders.clip import ClipEncoder
 from stylear.encoders.dino import DinoEncoder
 from stylear.encoders.style import CsdEncoder
 from stylear.errors import SourceError, UsageError
-from stylear.evaluation.evaluate import METRICS, Evaluation, evaluate, leakage_basis
+from stylear.evaluation.evaluate import METRICS, Evaluation, choose_leakage_basis, evaluate
 from stylear.evaluation.metrics import bootstrap, content_leakage, harmonic_mean, win_rate
 from stylear.model.style_model import StyleModel
 from stylear.sampling.references import Reference, load_prompts, load_styles
@@ -183,8 +183,8 @@ def test_what_a_copy_would_leak_is_told(found: Evaluation, models: list[StyleMod
     assert clip is not None
     shown = clip.embed_images(clip.preprocess([r.picture for r in references()]))
     expected = 1 - (float(shown[0] @ shown[1]) + float(shown[2] @ shown[3])) / 2
-    assert found.settings["leakage"] == "siblings"
-    assert found.settings["leakage_of_a_copy"] == pytest.approx(expected, abs=1e-5)
+    assert found.settings["leakage_basis"] == "siblings"
+    assert found.settings["leakage_if_copied"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_rows_hold_means_and_intervals(found: Evaluation) -> None:
@@ -212,11 +212,11 @@ def test_leakage_compares_scenes_when_all_are_told(models: list[StyleModel]) -> 
         Reference("b", picture(1), "b", scene="the cat"),
         Reference("c", picture(2), "c", scene="a red apple"),
     ]
-    name, contents, others = leakage_basis(told, shown, clip)
+    name, contents, others = choose_leakage_basis(told, shown, clip)
     assert name == "scenes"
     torch.testing.assert_close(contents[1], clip.embed_texts(["the cat"])[0])
     assert others.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
-    name, contents, others = leakage_basis([*told[:2], references()[0]], shown, clip)
+    name, contents, others = choose_leakage_basis([*told[:2], references()[0]], shown, clip)
     assert name == "siblings"
     assert torch.equal(contents, shown)
     assert not others.any()

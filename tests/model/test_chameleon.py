@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from stylear.errors import StorageError, WeightsError
 from stylear.model import lora
 from stylear.model.build import add_style, new_model
-from stylear.model.chameleon import lineage, load_model, save_model
+from stylear.model.chameleon import describe_lineage, load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
 from stylear.model.released import load_released, save_released
@@ -144,7 +144,7 @@ def test_adapter_is_small_and_needs_its_base(copy: Path, clip: str, tmp_path: Pa
     again = load_model(tmp_path / "run")
     assert torch.equal(logits(again), logits(model))
     assert not torch.allclose(logits(again), logits(load_model(copy)), atol=1e-3)
-    assert lineage(again) == lineage(load_model(copy))
+    assert describe_lineage(again) == describe_lineage(load_model(copy))
     path = copy / "model.safetensors"
     save_file(load_file(path) | {"lm_head.weight": torch.zeros(1)}, path)
     with pytest.raises(WeightsError, match="base decoder expected sha256"):
@@ -191,11 +191,11 @@ def test_the_hash_of_sharded_weights_is_that_of_the_shards(copy: Path) -> None:
     save_file(tensors, copy / "one.safetensors")
     index = {"weight_map": dict.fromkeys(tensors, "one.safetensors")}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
-    first = lineage(load_model(copy))["sha256"]
+    first = describe_lineage(load_model(copy))["sha256"]
     save_file(
         {**tensors, "lm_head.weight": tensors["lm_head.weight"] + 1}, copy / "one.safetensors"
     )
-    assert lineage(load_model(copy))["sha256"] != first
+    assert describe_lineage(load_model(copy))["sha256"] != first
 
 
 def test_model_parallel_head_norms_are_read(copy: Path) -> None:
@@ -248,7 +248,9 @@ def test_save_replaces_a_model_but_nothing_else(base: Path, tmp_path: Path) -> N
     other = tmp_path / "photos"
     other.mkdir()
     (other / "photo.png").write_text("x")
-    with pytest.raises(StorageError, match="photos: expected an empty or model directory"):
+    with pytest.raises(
+        StorageError, match="photos: expected an empty directory or a model directory"
+    ):
         save_model(model, other)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "photos"]
 

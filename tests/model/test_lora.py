@@ -93,7 +93,7 @@ def test_merged_decoder_equals_the_adapted_one_under_plain_names() -> None:
     decoder = trained(alpha=6.0)
     expected = logits(decoder)
     assert not torch.allclose(expected, logits(plain()), atol=1e-2)
-    lora.merge(decoder)
+    lora.merge_lora(decoder)
     assert torch.allclose(logits(decoder), expected, atol=1e-4)
     assert decoder.state_dict().keys() == plain().state_dict().keys()
     assert all(p.requires_grad for p in decoder.parameters())
@@ -113,7 +113,7 @@ def test_peft_library_reads_what_is_written(tmp_path: Path) -> None:
             self.config = {"model_type": "custom"}
 
     theirs = PeftModel.from_pretrained(Wrapped(), str(tmp_path)).merge_and_unload()
-    lora.merge(decoder)
+    lora.merge_lora(decoder)
     ours = decoder.state_dict()
     found = theirs.state_dict()
     assert found.keys() == ours.keys()
@@ -212,7 +212,7 @@ def test_rslora_and_patterns_scale_as_in_peft(tmp_path: Path, changes: dict[str,
     theirs.save_pretrained(tmp_path)
     ours = plain()
     lora.read_peft(ours, tmp_path)
-    lora.merge(ours)
+    lora.merge_lora(ours)
     expected = theirs.merge_and_unload().state_dict()
     found = ours.state_dict()
     assert found.keys() == expected.keys()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from stylear.model.style_tokens import enhance, place, remove_subject
+from stylear.model.style_tokens import add_noise, insert_style_tokens, remove_subject
 
 
 def seeded(seed: int) -> Generator:
@@ -15,18 +15,18 @@ def seeded(seed: int) -> Generator:
 
 def test_noise_has_the_asked_deviation_and_zero_leaves_tokens_alone() -> None:
     tokens = torch.full((1, 100, 100), 5.0)
-    noisy = enhance(tokens, 0.3, seeded(0))
+    noisy = add_noise(tokens, 0.3, seeded(0))
     assert (noisy - tokens).std().item() == pytest.approx(0.3, rel=0.03)
     assert noisy.mean().item() == pytest.approx(5.0, abs=0.02)
-    assert enhance(tokens, 0.0, seeded(0)) is tokens
+    assert add_noise(tokens, 0.0, seeded(0)) is tokens
 
 
 def test_noise_of_a_row_does_not_depend_on_its_batch() -> None:
     tokens = torch.randn(3, 4, 8)
-    batch = enhance(tokens, 0.2, [seeded(s) for s in (7, 8, 9)])
-    assert torch.equal(enhance(tokens[1:2], 0.2, [seeded(8)])[0], batch[1])
+    batch = add_noise(tokens, 0.2, [seeded(s) for s in (7, 8, 9)])
+    assert torch.equal(add_noise(tokens[1:2], 0.2, [seeded(8)])[0], batch[1])
     with pytest.raises(ValueError, match="expected 3, got 1"):
-        enhance(tokens, 0.2, [seeded(1)])
+        add_noise(tokens, 0.2, [seeded(1)])
 
 
 def test_subject_removal_by_hand() -> None:
@@ -45,7 +45,7 @@ def test_tokens_overwrite_their_places_only_and_gradients_reach_both() -> None:
     embeds = torch.zeros(3, 5, 2, requires_grad=True)
     tokens = torch.arange(8.0).view(2, 2, 2).requires_grad_()
     rows, columns = torch.tensor([0, 0, 2, 2]), torch.tensor([1, 2, 3, 4])
-    out = place(embeds, tokens, rows, columns)
+    out = insert_style_tokens(embeds, tokens, rows, columns)
     assert out[0, 1:3].tolist() == [[0.0, 1.0], [2.0, 3.0]]
     assert out[2, 3:5].tolist() == [[4.0, 5.0], [6.0, 7.0]]
     assert out[1].abs().sum().item() == 0
@@ -54,5 +54,5 @@ def test_tokens_overwrite_their_places_only_and_gradients_reach_both() -> None:
     assert embeds.grad is not None
     assert tokens.grad.sum().item() == 8
     assert embeds.grad.sum().item() == 30 - 8
-    with pytest.raises(ValueError, match="4 places for 2 tokens"):
-        place(embeds, tokens[:1], rows, columns)
+    with pytest.raises(ValueError, match="4 positions for 2 tokens"):
+        insert_style_tokens(embeds, tokens[:1], rows, columns)

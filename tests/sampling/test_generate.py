@@ -12,8 +12,8 @@ from PIL import Image
 
 from stylear.errors import UsageError
 from stylear.model.style_model import StyleModel
-from stylear.model.style_tokens import place, remove_subject
-from stylear.sampling.generate import encode_styles, generate, pick, sample_codes
+from stylear.model.style_tokens import insert_style_tokens, remove_subject
+from stylear.sampling.generate import encode_styles, generate, sample_code, sample_codes
 
 PROMPTS = ["a red apple", "the dog in a blue house", "cat", "an apple tree in the style of a boat"]
 
@@ -73,7 +73,7 @@ def slow_codes(
         embeds = decoder.embed(sequence)
         if tokens is not None:
             rows, columns = (sequence == layout.style_placeholder).nonzero(as_tuple=True)
-            embeds = place(embeds, tokens[None], rows, columns)
+            embeds = insert_style_tokens(embeds, tokens[None], rows, columns)
         hidden = decoder(embeds)[0, -1]
         full = decoder.lm_head(hidden)
         return full[torch.tensor(layout.image_token_ids)]
@@ -145,10 +145,10 @@ def test_a_mask_takes_the_subject_out_by_the_formula(model: StyleModel) -> None:
 def test_pick_inverts_the_distribution() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.0, 0.3, 0.2]])).expand(5, 4)
     uniform = torch.tensor([0.0, 0.49, 0.51, 0.79, 0.999999], dtype=torch.float64)
-    assert pick(logits, uniform, 10, 1.0).tolist() == [0, 0, 2, 2, 3]
-    assert pick(logits, uniform, 2, 1.0).tolist() == [0, 0, 0, 2, 2]
-    assert pick(logits, uniform, 1, 1.0).tolist() == [0] * 5
-    assert pick(logits, uniform, 10, 0.0).tolist() == [0] * 5
+    assert sample_code(logits, uniform, 10, 1.0).tolist() == [0, 0, 2, 2, 3]
+    assert sample_code(logits, uniform, 2, 1.0).tolist() == [0, 0, 0, 2, 2]
+    assert sample_code(logits, uniform, 1, 1.0).tolist() == [0] * 5
+    assert sample_code(logits, uniform, 10, 0.0).tolist() == [0] * 5
 
 
 def test_more_noise_changes_the_style_tokens_and_not_the_draws(model: StyleModel) -> None:

@@ -72,7 +72,7 @@ def test_a_finished_run_goes_on_as_if_it_had_been_asked_for_at_once(place: Path)
 def test_a_cosine_schedule_says_that_it_is_stretched(place: Path, capsys: Any) -> None:
     sft.run(settings(place, "cosine", steps=2, schedule="cosine"))
     sft.run(settings(place, "cosine", steps=3, schedule="cosine"))
-    assert "going on from 2 to 3 steps; the cosine schedule is stretched" in capsys.readouterr().err
+    assert "extended from 2 to 3 steps; the cosine schedule is stretched" in capsys.readouterr().err
 
 
 def test_fewer_steps_or_a_run_without_its_last_state_do_not_go_on(place: Path) -> None:
@@ -80,7 +80,7 @@ def test_fewer_steps_or_a_run_without_its_last_state_do_not_go_on(place: Path) -
     with pytest.raises(SettingsChanged, match="made with steps = 3, now 2"):
         sft.run(settings(place, "short", steps=2))
     shutil.rmtree(place / "short" / "checkpoints")
-    with pytest.raises(SettingsChanged, match="the optimiser's state is gone"):
+    with pytest.raises(SettingsChanged, match="its last checkpoint is gone"):
         sft.run(settings(place, "short", steps=4))
     assert (place / "short" / "final").is_dir()
 

@@ -18,7 +18,7 @@ from stylear.model.style_model import StyleModel
 from stylear.train import sft_trainer as sft
 from stylear.train.checkpoint import read_metrics
 from stylear.train.data import forward_logits, open_encoded
-from stylear.train.encode import augmented, encode_corpus
+from stylear.train.encode import augment, encode_corpus
 from stylear.train.settings import SftSettings
 
 COMMON = {"batch_size": 4, "lr": 1e-3, "validate_every": 2, "sample_every": 100, "save_every": 3}
@@ -165,9 +165,9 @@ def test_encoding_twice_reads_the_cache(place: Path, tmp_path: Path) -> None:
 
 def test_copy_zero_is_the_picture_and_others_are_moved_by_their_key() -> None:
     pixels = torch.arange(3 * 32 * 32, dtype=torch.float32).view(3, 32, 32)
-    assert torch.equal(augmented(pixels, "k", 0), pixels)
-    assert torch.equal(augmented(pixels, "k", 1), augmented(pixels, "k", 1))
-    assert augmented(pixels, "k", 3).shape == pixels.shape
+    assert torch.equal(augment(pixels, "k", 0), pixels)
+    assert torch.equal(augment(pixels, "k", 1), augment(pixels, "k", 1))
+    assert augment(pixels, "k", 3).shape == pixels.shape
 
 
 def test_other_settings_do_not_continue_a_run(place: Path) -> None:
@@ -212,7 +212,7 @@ def hidden_of(model: StyleModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def test_number_of_style_tokens_has_to_fit(place: Path) -> None:
-    with pytest.raises(UsageError, match="has 3, asked for 5"):
+    with pytest.raises(UsageError, match="expected 3 as model has, found 5"):
         sft.run(settings(place, "five", style_tokens=5))
 
 

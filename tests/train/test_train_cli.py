@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stylear.errors import RecipeError, SourceError
-from stylear.train.cli import app, finished
+from stylear.train.cli import app, print_result
 from stylear.train.settings import DpoSettings, SftSettings, load_settings
 
 FLAGS = {"corpus": [Path("c")], "model": "mini-ar", "out": Path("o")}
@@ -61,5 +61,5 @@ def test_json_has_what_the_model_records_of_its_training(
 ) -> None:
     training = {"steps": 1, "pairs": 2, "warnings": ["batch_size 4 is more than the 2 pairs"]}
     (tmp_path / "stylear.json").write_text(json.dumps({"base": {"training": training}}))
-    finished(tmp_path, as_json=True)
+    print_result(tmp_path, as_json=True)
     assert json.loads(capsys.readouterr().out) == {"model": str(tmp_path), "training": training}

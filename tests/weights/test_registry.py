@@ -15,8 +15,8 @@ from stylear.cli import app
 from stylear.errors import UsageError, WeightsError
 from stylear.weights import names, registry
 from stylear.weights import store as fetched
-from stylear.weights.hub import TEXTS, WEIGHTS, safe_name
-from stylear.weights.registry import MODELS, File, Model, human
+from stylear.weights.hub import TEXTS, WEIGHTS, is_safe_name
+from stylear.weights.registry import MODELS, File, Model, format_bytes
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def test_every_entry_is_whole(model: Model) -> None:
     assert [f for f in model.files if f.sha256 and not re.fullmatch("[0-9a-f]{64}", f.sha256)] == []
     locals_ = [file.local or file.name.split("|")[0] for file in model.files]
     assert len(set(locals_)) == len(locals_)
-    assert [name for name in locals_ if not safe_name(name)] == []
+    assert [name for name in locals_ if not is_safe_name(name)] == []
     assert [name for name in locals_ if Path(name).suffix not in (*WEIGHTS, *TEXTS)] == []
     assert model.main in ("", *locals_)
     if not model.source:
         assert (len(model.files), bool(model.terms)) == (1, True)
-    elif model.on_hub:
+    elif model.is_on_hub:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", model.source)
     else:  # no hub states the hashes of a plain URL: the registry must
         assert urlsplit(model.source).scheme == "https"
@@ -78,7 +78,7 @@ def test_the_models_of_the_toolkit_are_registered() -> None:
 
 def test_sizes_in_words() -> None:
     sizes = [0, 999, 3047, 375_042_383, 999_600_000, 33_700_000_000]
-    assert [human(n) for n in sizes] == [
+    assert [format_bytes(n) for n in sizes] == [
         "0 bytes",
         "999 bytes",
         "3 kB",
@@ -90,10 +90,10 @@ def test_sizes_in_words() -> None:
 
 def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="sam-vit: expected the name of a registered") as caught:
-        registry.get("sam-vit")
+        registry.get_model("sam-vit")
     assert "sam-vit-b" in (caught.value.hint or "")
     with pytest.raises(UsageError) as caught:
-        registry.get("zzzz")
+        registry.get_model("zzzz")
     assert "stylear models list" in (caught.value.hint or "")
 
 
@@ -101,20 +101,20 @@ def test_a_registered_name_means_what_was_fetched(place: Path) -> None:
     files = {"w.safetensors": b"abc", "config.json": b"{}"}
     put(place, "one", files)
     put(place, "all", files)
-    assert names.resolve("one") == place / "one" / "w.safetensors"
-    assert names.resolve("all") == place / "all"
+    assert names.resolve_model("one") == place / "one" / "w.safetensors"
+    assert names.resolve_model("all") == place / "all"
     (place / "all" / "config.json").unlink()
-    with pytest.raises(WeightsError, match="found a part of it"):
-        names.resolve("all")
+    with pytest.raises(WeightsError, match="found an unfinished download"):
+        names.resolve_model("all")
 
 
 def test_what_is_made_from_a_model_records_its_name_where_it_has_one(
     place: Path, tmp_path: Path
 ) -> None:
-    assert names.name_of(place / "all") == "all"
-    assert names.name_of(names.MINI_MODELS / "mini-ar") == "mini-ar"
-    assert names.name_of(place / "unknown") == str(place / "unknown")
-    assert names.name_of(tmp_path / "all") == str(tmp_path / "all")
+    assert names.find_model_name(place / "all") == "all"
+    assert names.find_model_name(names.MINI_MODELS / "mini-ar") == "mini-ar"
+    assert names.find_model_name(place / "unknown") == str(place / "unknown")
+    assert names.find_model_name(tmp_path / "all") == str(tmp_path / "all")
 
 
 def test_a_missing_model_is_named_with_size_licence_and_command(
@@ -122,17 +122,17 @@ def test_a_missing_model_is_named_with_size_licence_and_command(
 ) -> None:
     monkeypatch.setenv("STYLEAR_MODELS", str(tmp_path))
     with pytest.raises(WeightsError) as caught:
-        names.resolve("sam-vit-b")
+        names.resolve_model("sam-vit-b")
     assert caught.value.message == (
         f"sam-vit-b: expected segment-anything ViT-B in {tmp_path}/sam-vit-b, found nothing "
         "(375 MB, licence: Apache-2.0)"
     )
     assert caught.value.hint == "fetch it: stylear models fetch sam-vit-b"
     with pytest.raises(WeightsError, match=r"~275 MB, licence: Chameleon") as caught:
-        names.resolve("chameleon-vqgan")
-    assert "ask for vqgan.ckpt at https://github.com/" in (caught.value.hint or "")
+        names.resolve_model("chameleon-vqgan")
+    assert "request vqgan.ckpt at https://github.com/" in (caught.value.hint or "")
     with pytest.raises(WeightsError) as caught:
-        names.resolve("facebook/dinov2-base")
+        names.resolve_model("facebook/dinov2-base")
     assert caught.value.hint == "this hub id is registered as dinov2-base"
     assert list(tmp_path.iterdir()) == []
 
@@ -142,7 +142,7 @@ def test_a_local_path_wins_over_a_registered_name(
 ) -> None:
     (tmp_path / "one").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
-    assert names.resolve("one") == tmp_path / "one"
+    assert names.resolve_model("one") == tmp_path / "one"
 
 
 def test_where_fetched_models_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_list_shows_what_is_where(place: Path) -> None:
     (place / "all" / ".w.safetensors.x.part").write_bytes(b"a")
     result = CliRunner().invoke(app, ["models", "list"])
     lines = [re.split(r"  +", line) for line in result.stdout.splitlines()]
-    assert lines[0] == ["name", "for", "size", "licence", "where"]
+    assert lines[0] == ["name", "purpose", "size", "licence", "state"]
     assert lines[-2:] == [
         ["one", "a small model", "5 bytes", "MIT", "fetched"],
         ["all", "a small model", "5 bytes", "MIT", "partial"],
@@ -181,11 +181,11 @@ def test_verify_finds_a_flipped_byte_and_names_the_command(place: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"w\.safetensors: expected sha256 ba78.*, found"
     ) as caught:
-        fetched.verify()
+        fetched.verify_fetched()
     assert caught.value.hint == "fetch again: stylear models fetch one"
     (place / "one" / "config.json").unlink()
     with pytest.raises(WeightsError, match=r"\(and 1 more\)"):
-        fetched.verify()
+        fetched.verify_fetched()
 
 
 @pytest.mark.parametrize(

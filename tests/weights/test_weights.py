@@ -17,11 +17,11 @@ from stylear.weights import names
 def test_name_means_a_path_or_a_mini_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mini-thing").mkdir()
     monkeypatch.setattr(names, "MINI_MODELS", tmp_path)
-    assert names.resolve("mini-thing") == tmp_path / "mini-thing"
-    assert names.resolve(tmp_path) == tmp_path.resolve()
+    assert names.resolve_model("mini-thing") == tmp_path / "mini-thing"
+    assert names.resolve_model(tmp_path) == tmp_path.resolve()
     for name in ("mini-other", "../x", "org/model"):
         with pytest.raises(WeightsError, match="or one of mini-thing, found nothing") as caught:
-            names.resolve(name)
+            names.resolve_model(name)
         assert "`stylear models list`" in (caught.value.hint or "")
 
 
@@ -110,17 +110,19 @@ def test_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "out"
 
     def interrupted() -> None:
-        with weights.fresh_directory(target) as temp:
+        with weights.replace_directory(target) as temp:
             (temp / "config.json").write_text("{}")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
-    with weights.fresh_directory(target) as temp:
+    with weights.replace_directory(target) as temp:
         (temp / "config.json").write_text("{}")
     assert [p.name for p in target.iterdir()] == ["config.json"]
     (tmp_path / "file").write_text("x")
-    context = weights.fresh_directory(tmp_path / "file")
-    with pytest.raises(StorageError, match="file: expected an empty or model directory"):
+    context = weights.replace_directory(tmp_path / "file")
+    with pytest.raises(
+        StorageError, match="file: expected an empty directory or a model directory"
+    ):
         context.__enter__()

@@ -19,7 +19,7 @@ from stylear.curate.recipe.synthesizers import SdxlSettings
 from stylear.curate.synthesize.diffusers.load import format_shape
 from stylear.errors import WeightsError
 from stylear.weights.files import read_tensors
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 PARTS = ("image_proj", "ip_adapter")
 PREFIXES = {  # of releases, and of checkpoints as IP-Adapter's training scripts save them
@@ -47,7 +47,7 @@ def find_adapter_file(settings: SdxlSettings) -> Path:
 
     Raises WeightsError if there is none.
     """
-    folder = path = resolve(settings.ip_adapter)
+    folder = path = resolve_model(settings.ip_adapter)
     if folder.is_dir():
         path = folder / settings.ip_adapter_subfolder / settings.ip_adapter_weight_name
         trained = [folder / name for name in TRAINED_FILES if (folder / name).is_file()]
@@ -67,7 +67,7 @@ def find_image_encoder(settings: SdxlSettings, model: Path, adapter: Path) -> Pa
     In the release, adapters named `vit-h` use models/image_encoder; the others use the one beside them.
     """
     if settings.image_encoder is not None:
-        return resolve(settings.image_encoder)
+        return resolve_model(settings.image_encoder)
     beside, large = adapter.parent / "image_encoder", adapter.parent.parent / "models/image_encoder"
     places = [large, beside] if "vit-h" in adapter.name else [beside]
     for path in (model / "image_encoder", *places):

@@ -20,7 +20,7 @@ from stylear.errors import RecipeError, WeightsError
 from stylear.pair import digest
 from stylear.weights.files import read_json, read_weight_map, sha256_of
 from stylear.weights.formats import require_weights
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 LIBRARIES = ("diffusers", "transformers")
 INDEX = "model_index.json"
@@ -56,7 +56,7 @@ def open_pipeline(
     `parts` are passed to the pipeline unchanged: components from elsewhere, or its own options. Raises
     WeightsError if the directory is incomplete, holds other weights, or asks to run code.
     """
-    model = resolve(settings.model)
+    model = resolve_model(settings.model)
     components = read_components(model)
     with silence_libraries(), wrap_load_errors(str(model)):
         for name, (library, kind_name) in components.items():

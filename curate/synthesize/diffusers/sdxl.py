@@ -37,7 +37,7 @@ from stylear.curate.synthesize.diffusers.synthesizer import DiffusionSynthesizer
 from stylear.curate.synthesize.job import Job
 from stylear.pair import Scalar
 from stylear.weights.files import sha256_of
-from stylear.weights.names import resolve
+from stylear.weights.names import resolve_model
 
 CACHED_REFERENCES = 256  # reference embeddings; 0.3 GB with a plus adapter (ours)
 
@@ -74,7 +74,7 @@ class SdxlSynthesizer(DiffusionSynthesizer):
     def open(self) -> tuple[Any, dict[str, str]]:
         settings = self.settings
         path = find_adapter_file(settings)
-        folder = find_image_encoder(settings, resolve(settings.model), path)
+        folder = find_image_encoder(settings, resolve_model(settings.model), path)
         adapter = read_adapter(path)
         encoder = open_component(CLIPVisionModelWithProjection, folder, None, self.dtype)
         pipeline, sha256 = open_pipeline(
