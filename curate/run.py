@@ -15,6 +15,7 @@ from stylear.curate.corpus.layout import (
     COLUMNS,
     DIVERSITY,
     FETCHED,
+    FORGET,
     MANIFEST,
     MIX,
     PLAN,
@@ -137,6 +138,7 @@ def run_stages(
     checks = check_inputs(build, stages, redo)
     with lock_corpus(corpus):
         build = Build(corpus, recipe, workers, engine, allow_empty, sum_pairs(checks))
+        _resume_forget(corpus)
         if redo is not None:
             remove_from_stage(corpus, redo)
         drop_unreadable_entries(build.ledger, stages)
@@ -184,6 +186,7 @@ def retry(
     followed = [s for s in STAGES[1:] if s in {stage_family(name) for name in ledger.stages()}]
     with lock_corpus(corpus):
         build = Build(corpus, recipe, workers)
+        _resume_forget(corpus)
         check_settings(build)
         remove_unfinished(corpus)
         retried = retry_downloads(
@@ -198,6 +201,14 @@ def retry(
         require_audit(corpus)
         write_report(corpus)
     return retried, results
+
+
+def _resume_forget(corpus: Path) -> None:
+    """Carry out a forget that was killed after it had been decided."""
+    if (corpus / FORGET).is_dir():
+        from stylear.curate.forget import finish_forget
+
+        finish_forget(corpus)
 
 
 def _resume_retry(build: Build) -> None:

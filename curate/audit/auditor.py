@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from stylear.curate.audit.absence import check_absence
 from stylear.curate.audit.counts import check_manifest, check_stages
 from stylear.curate.audit.difference import read_or_report
 from stylear.curate.audit.files import check_files, read_manifest
@@ -17,12 +18,13 @@ from stylear.curate.audit.preferences import check_preferences
 from stylear.curate.audit.result import AuditResult, Findings
 from stylear.curate.audit.scores import check_scores
 from stylear.curate.audit.shards import check_indexes, check_shards
-from stylear.curate.audit.splits import check_ratio, check_splits
+from stylear.curate.audit.splits import check_ratio, check_splits, read_removed
 from stylear.curate.audit.tables import Tables
-from stylear.curate.corpus.layout import KINDS, LEDGER, RECIPE, score_paths
+from stylear.curate.corpus.layout import KINDS, LEDGER, RECIPE, TOMBSTONES, score_paths
 from stylear.curate.corpus.shards import shard_paths
 from stylear.curate.corpus.split import SPLITS
 from stylear.curate.corpus.storage import FileInfo
+from stylear.curate.corpus.tombstones import read_tombstones
 
 
 def audit(corpus: Path) -> AuditResult:
@@ -75,7 +77,9 @@ def check_contents(
     if tables is not None and recipe is not None:
         findings.record("pairs", f"{pairs} pairs", check_pairs(tables))
         findings.record("splits", f"{samples} samples", check_splits(tables, recipe))
-        findings.record("ratio", f"{len(SPLITS)} splits", check_ratio(tables, recipe))
+        findings.record(
+            "ratio", f"{len(SPLITS)} splits", check_ratio(tables, recipe, read_removed(corpus))
+        )
         number = len(tables.preferences["key"])
         findings.record("preferences", f"{number} preference pairs", check_preferences(tables))
     if recipe is not None:
@@ -83,6 +87,11 @@ def check_contents(
 
         number = sum(len(score_paths(corpus, spec.name)) for spec in list_scorers(recipe))
         findings.record("scores", f"{number} score tables", check_scores(corpus, recipe))
+    if not unreadable:
+        tombstones, bad_tombstones = read_or_report(lambda: read_tombstones(corpus), TOMBSTONES)
+        found = bad_tombstones if tombstones is None else check_absence(corpus, tombstones)
+        number = 0 if tombstones is None else len(tombstones.keys)
+        findings.record("forgotten", f"{number} tombstones", found)
     number = sum(len(shard_paths(corpus / folder)) for folder in (*KINDS, *SPLITS))
     findings.record("shards", f"{number} tars", check_shards(corpus))
     findings.record("indexes", f"{len(SPLITS) + 1} indexes", check_indexes(corpus, infos))

@@ -12,6 +12,7 @@ from typing import Any
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.layout import (
     FETCHED,
+    FORGET,
     LOCK,
     MANIFEST,
     RECIPE,
@@ -117,7 +118,9 @@ def corpus_files(corpus: Path) -> list[str]:
         name = path.relative_to(corpus).as_posix()
         top = name.partition("/")[0]
         unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
-        beside = top in (REPORT, WORK, FETCHED, LOCK, RETRY, RECIPE_FOLDER, SOURCE_HASHES)
+        beside = top in (
+            REPORT, WORK, FETCHED, FORGET, LOCK, RETRY, RECIPE_FOLDER, SOURCE_HASHES,
+        )  # fmt: skip
         if name != MANIFEST and not beside and not unfinished:
             found.append(name)
     return sorted(found)

@@ -22,6 +22,7 @@ CLAIMS = {  # each check, and what is true of the corpus when it passes
     "scores": "each score was measured by one model with the same weights and preprocessing",
     "shards": "every tar of pairs holds exactly the images of its table",
     "indexes": "every wids.json lists the shards that are there, with their sizes and hashes",
+    "forgotten": "nothing is left of a pair that was forgotten, but its key",
     "manifest": "the counts, the ratio and the splits in manifest.json are those of the tables",
 }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,9 @@ from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.tables import Tables, equals
 from stylear.curate.corpus.columns import NONE, Index, Texts, to_bytes, to_objects
 from stylear.curate.corpus.layout import KINDS
+from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.split import SPLITS, split_of
+from stylear.curate.corpus.tombstones import REMOVED
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
@@ -39,8 +42,19 @@ def check_splits(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
                     yield Difference("split", f"{name} {value.decode()}", right, split)
 
 
-def check_ratio(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
-    """More raw pairs than asked, or fewer although some were left out for the ratio."""
+def read_removed(corpus: Path) -> Mapping[str, Mapping[str, int]]:
+    """How many samples of each kind were forgotten since the mix, by split."""
+    mix = Ledger(corpus).entry("mix", ALL)
+    return {} if mix is None else mix.note.get(REMOVED, {})
+
+
+def check_ratio(
+    tables: Tables, recipe: Recipe, removed: Mapping[str, Mapping[str, int]]
+) -> Iterator[Difference]:
+    """More raw pairs than asked, or fewer although some were left out for the ratio.
+
+    Those that were forgotten since count as if they were there: nothing was drawn in their place.
+    """
     mix = tables.mix
     out = Index(tables.pairs["key"]).find(mix["key"][equals(mix["reason"], "ratio")])
     left_out = Counter(
@@ -49,7 +63,8 @@ def check_ratio(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
     )
     for split in SPLITS:
         kind = tables.splits[split]["kind"]
-        raw, stylized = (int(equals(kind, name).sum()) for name in KINDS)
+        gone = removed.get(split, {})
+        raw, stylized = (int(equals(kind, name).sum()) + gone.get(name, 0) for name in KINDS)
         wanted = math.floor(recipe.mix.raw_per_stylized * stylized + 0.5)
         if stylized and raw > wanted:
             yield Difference("ratio", split, f"at most {wanted} raw pairs", f"{raw}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stylear.curate.cli import build, diff, explain, export, init, inspect, stages
+from stylear.curate.cli import build, diff, explain, export, forget, init, inspect, stages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ for command in (
     inspect.audit,
     explain.explain,
     diff.diff,
+    forget.forget,
     inspect.query,
     inspect.report,
     export.export,

@@ -26,6 +26,8 @@ REPORT = "report"
 LOCK = ".lock"
 FETCHED = "fetched"  # when each download was made; differs in every run, so no part of the manifest
 RETRY = ".retry"  # finished shards of a retry, before they replace the old ones
+FORGET = ".forget"  # new versions of files with forgotten pairs, before they replace the old ones
+TOMBSTONES = "tombstones.json"  # hashes of pairs that were forgotten and must not come back
 WORK = ".work"  # temporary files of downloads; removed once fetch is done
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from stylear.curate.corpus.layout import KINDS, RECIPE, ShardKind
 from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.parquet import read_batches, read_table
-from stylear.curate.explain.looks import Look, find_similar
+from stylear.curate.explain.looks import find_similar, look_of_file
 from stylear.curate.fetch.refused import Refused, plain_url
 from stylear.curate.recipe import load_recipe
 from stylear.curate.stage import STAGE_OF_KIND
@@ -125,7 +125,7 @@ def find_picture(corpus: Path, file: Path) -> Found:
     data = file.read_bytes()
     if places := find_sha256(corpus, hashlib.sha256(data).hexdigest()):
         return Found("picture", places)
-    look = Look.of_file(file, load_recipe(corpus / RECIPE).image)
+    look = look_of_file(file, load_recipe(corpus / RECIPE).image)
     similar = tuple(
         Place(kind, unit, int(row))
         for kind, unit, rows in find_similar(corpus, look)

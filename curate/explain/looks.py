@@ -1,10 +1,8 @@
-"""Looks: the perceptual hash and the colours of a picture, and the pairs of a corpus that look like it."""
+"""Pairs that look like a picture: by its perceptual hash and its colours."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +11,11 @@ import numpy as np
 from stylear.curate.corpus.columns import Places
 from stylear.curate.corpus.layout import KINDS, RECIPE, ShardKind, score_path
 from stylear.curate.corpus.ledger import ALL, Ledger
+from stylear.curate.corpus.looks import DISTANCE, Look
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.shards import read_shard
 from stylear.curate.fetch.ingest import Refusal, store
 from stylear.curate.filter.gather import phash_name
-from stylear.curate.filter.groups import COLOUR_DISTANCE
 from stylear.curate.recipe import load_recipe
 from stylear.curate.score import COLOUR
 from stylear.curate.stage import STAGE_OF_KIND
@@ -26,40 +24,15 @@ from stylear.errors import SourceError
 if TYPE_CHECKING:
     from stylear.curate.recipe import ImageSettings
 
-DISTANCE = 4  # bits (ours, the filter's default)
 
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a picture looks like: 64 bits of perceptual hash, and the mean RGB of its four quarters."""
-
-    phash: str  # 16 hex digits
-    colour: str  # 24 hex digits
-
-    @classmethod
-    def of_file(cls, file: Path, settings: ImageSettings) -> Look:
-        """Of an image file, stored as the corpus stores its pictures. Raises SourceError for another file."""
-        try:
-            return cls.of_image(store(file.read_bytes(), settings).data)
-        except Refusal as refusal:
-            raise SourceError(f"{file}: expected an image, found: {refusal}") from refusal
-
-    @classmethod
-    def of_image(cls, data: bytes) -> Look:
-        """Of a stored image."""
-        from PIL import Image
-
-        from stylear.curate.score.phash import compute_phash, quarter_colours
-
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        return cls(compute_phash(pixels), quarter_colours(pixels))
-
-    def is_near(self, other: Look, distance: int) -> bool:
-        """Whether two pictures are near duplicates, as the filter has it."""
-        bits = (int(self.phash, 16) ^ int(other.phash, 16)).bit_count()
-        levels = zip(bytes.fromhex(self.colour), bytes.fromhex(other.colour), strict=True)
-        return bits <= distance and all(abs(a - b) <= COLOUR_DISTANCE for a, b in levels)
+def look_of_file(file: Path, settings: ImageSettings) -> Look:
+    """Hash an image file, stored as a corpus stores its pictures. Raises SourceError for another file."""
+    try:
+        return Look.of_image(store(file.read_bytes(), settings).data)
+    except OSError as error:
+        raise SourceError(f"{file}: expected an image, found: {error.strerror or error}") from error
+    except Refusal as refusal:
+        raise SourceError(f"{file}: expected an image, found: {refusal}") from refusal
 
 
 def find_similar(

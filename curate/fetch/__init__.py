@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylear.console import say
+from stylear.curate.corpus.tombstones import NONE, Tombstones
 from stylear.errors import SourceEmpty
 from stylear.pair import Pair, Verdict, digest
 
@@ -30,20 +31,22 @@ def read_raw(
     only: Container[str] | None = None,
     *,
     allow_empty: bool = False,
+    tombstones: Tombstones = NONE,
 ) -> Iterator[Pair]:
     """All raw pairs of a recipe with the bytes as they came, source by source, each in its own order.
 
     Every row, file and sample is a pair; what cannot be used is dropped with a reason. Keys are
     unique: what came before is dropped with duplicate-row. The same sources give the same pairs;
     downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded,
-    without `work` none is: such pairs come without an image. Raises SourceError and RecipeError, and
-    SourceEmpty for a source without a pair, unless `allow_empty`: then that is said and the next one read.
+    nor is a URL that matches one of the `tombstones`, and without `work` none is: such pairs come without an
+    image. Raises SourceError and RecipeError, and SourceEmpty for a source without a pair, unless
+    `allow_empty`: then that is said and the next one read.
     """
     from stylear.curate.fetch.ingest import STAGE
 
     seen: Counter[bytes] = Counter()
     for number, source in enumerate(recipe.raw):
-        pairs = open_source(source, work, recipe, only)
+        pairs = open_source(source, work, recipe, only, tombstones)
         for pair in require_pairs(pairs, number, source, allow_empty=allow_empty):
             token = bytes.fromhex(pair.key)
             repeats = seen[token]
@@ -84,7 +87,11 @@ def source_name(source: Any) -> str:
 
 
 def open_source(
-    source: Any, work: Path | None, recipe: Recipe, only: Container[str] | None = None
+    source: Any,
+    work: Path | None,
+    recipe: Recipe,
+    only: Container[str] | None = None,
+    tombstones: Tombstones = NONE,
 ) -> Iterator[Pair]:
     """The pairs of one source with the bytes as they came."""
     from stylear.curate.fetch.folder import read_folder
@@ -103,6 +110,6 @@ def open_source(
         case "shards":
             return read_tars(source, recipe.seed)
         case "urls":
-            return read_urls(source, work, recipe.image.max_pixels, only, recipe.seed)
+            return read_urls(source, work, recipe.image.max_pixels, only, recipe.seed, tombstones)
         case other:
             raise AssertionError(f"a source of type {other!r} passed the recipe")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, canonical_json
+from stylear.curate.corpus.tombstones import FORGOTTEN
 from stylear.curate.fetch import read_raw
 from stylear.curate.fetch.blocks import EVIDENCE
 from stylear.curate.fetch.ingest import INGESTED
@@ -113,12 +114,15 @@ class CommittedRows:
             bytes, bytes
         ] = {}  # by key: the digest of what the source says, then of the image
         self._reasons: dict[bytes, str] = {}
+        self._forgotten: set[bytes] = set()  # may be gone from the sources, or be there still
         for row in self._read_rows():
             key, details = bytes.fromhex(row["key"]), json.loads(row["details"])
             token = row_token(row["caption"], row["source"], row["content"], details)
             self._rows[key] = token + image_token(row["source_sha256"])
             if row["reason"] is not None:
                 self._reasons[key] = row["reason"]
+            if row["reason"] == FORGOTTEN:
+                self._forgotten.add(key)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -129,6 +133,8 @@ class CommittedRows:
     def has_changed(self, pair: Pair) -> bool:
         """Whether a row of the sources differs from the row of the same key in the corpus."""
         origin, key = pair.origin, bytes.fromhex(pair.key)
+        if key in self._forgotten:
+            return False
         token = row_token(pair.caption, origin.source, origin.content, origin.details)
         image = image_token(origin.source_sha256)  # empty where nothing was downloaded
         if not self._rows[key].startswith(token) or not self._rows[key].endswith(image):
@@ -140,7 +146,7 @@ class CommittedRows:
 
         Raises SettingsChanged naming rows that are gone from the sources or have changed.
         """
-        new, missing, changed = 0, set(self._rows), list[str]()
+        new, missing, changed = 0, set(self._rows) - self._forgotten, list[str]()
         for pair in read_raw(recipe, None, allow_empty=allow_empty):
             if pair.key not in self:
                 new += 1

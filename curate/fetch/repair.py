@@ -9,7 +9,9 @@ from stylear.curate.corpus import parquet
 from stylear.curate.corpus.ledger import ALL, Entry
 from stylear.curate.corpus.repair import SalvagedShard, is_intact, replace_shard, salvage_shard
 from stylear.curate.corpus.storage import work_folder
-from stylear.curate.fetch import ingest, read_raw
+from stylear.curate.corpus.tombstones import read_tombstones
+from stylear.curate.fetch import read_raw
+from stylear.curate.fetch.forgotten import ingest_unless_forgotten
 from stylear.curate.fetch.growth import arrange_sources
 from stylear.curate.fetch.times import strip_times
 from stylear.curate.stage import Build
@@ -28,6 +30,7 @@ def repair_from_sources(build: Build, damaged: Collection[Entry]) -> None:
     Raises CorpusError naming the first pair that can't be had again; its shard stays as it is.
     """
     recipe = read_leniently(arrange_sources(build.recipe, build.ledger))
+    tombstones = read_tombstones(build.corpus)
     try:
         keys = find_keys(build, recipe, damaged)
         salvaged = {entry.unit: salvage_shard(build.corpus, entry) for entry in damaged}
@@ -39,11 +42,18 @@ def repair_from_sources(build: Build, damaged: Collection[Entry]) -> None:
         }
         fetched: dict[str, dict[str, Pair]] = {unit: {} for unit in salvaged}
         for pair in strip_times(
-            read_raw(recipe, work_folder(build.corpus), lost.keys(), allow_empty=True), {}
+            read_raw(
+                recipe,
+                work_folder(build.corpus),
+                lost.keys(),
+                allow_empty=True,
+                tombstones=tombstones,
+            ),
+            {},
         ):
             if pair.key in lost:
                 unit = lost[pair.key]
-                fetched[unit][pair.key] = ingest.ingest(pair, recipe.image)
+                fetched[unit][pair.key] = ingest_unless_forgotten(pair, recipe.image, tombstones)
     except SourceError as error:
         raise repair_error(build, next(iter(damaged)), error.message) from error
     failed: list[CorpusError] = []

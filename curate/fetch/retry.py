@@ -20,7 +20,8 @@ from stylear.curate.corpus.layout import FETCHED, RETRY, STAGES
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.corpus.storage import remove_path, work_folder
-from stylear.curate.fetch import ingest
+from stylear.curate.corpus.tombstones import read_tombstones
+from stylear.curate.fetch.forgotten import ingest_unless_forgotten
 from stylear.curate.fetch.step import STAGE, finish, hash_inputs
 from stylear.curate.fetch.times import strip_times, write_times
 from stylear.curate.fetch.urls import download_rows, plan_rows
@@ -81,10 +82,14 @@ def retry_downloads(
             hint=f"downloads failed with: {', '.join(sorted(found)) or 'nothing'}",
         )
     remove_path(work_folder(build.corpus))  # failures there would be reused
+    tombstones = read_tombstones(build.corpus)
     for unit, group in groupby(download_again(build, wanted), key=lambda item: item[0]):
         times: dict[str, float] = {}
         pairs = strip_times((pair for _, pair in group), times)
-        new = {pair.key: ingest.ingest(pair, build.recipe.image) for pair in pairs}
+        new = {
+            pair.key: ingest_unless_forgotten(pair, build.recipe.image, tombstones)
+            for pair in pairs
+        }
         for key, pair in new.items():
             reason = wanted[key][1]
             result.retried[reason] += 1

@@ -16,7 +16,9 @@ from stylear.curate.corpus.layout import MANIFEST
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.repair import repair_shard
 from stylear.curate.corpus.storage import map_storage_errors, work_folder
+from stylear.curate.corpus.tombstones import read_tombstones
 from stylear.curate.fetch import ingest, read_raw
+from stylear.curate.fetch.forgotten import ingest_unless_forgotten
 from stylear.curate.fetch.growth import (
     CommittedRows,
     NewKeys,
@@ -108,7 +110,13 @@ def append_new_rows(build: Build, made: StageInputs) -> int:
     only = NewKeys(CommittedRows(build.corpus, finished)) if finished else None
     pairs = (
         pair
-        for pair in read_raw(recipe, work_folder(build.corpus), only, allow_empty=build.allow_empty)
+        for pair in read_raw(
+            recipe,
+            work_folder(build.corpus),
+            only,
+            allow_empty=build.allow_empty,
+            tombstones=read_tombstones(build.corpus),
+        )
         if pair.key not in rows
     )
     count = 0
@@ -136,7 +144,11 @@ def commit_shard(
     keys: list[str] = []
     times: dict[str, float] = {}
     ready = map_ahead(
-        partial(ingest.ingest, settings=build.recipe.image),
+        partial(
+            ingest_unless_forgotten,
+            settings=build.recipe.image,
+            tombstones=read_tombstones(build.corpus),
+        ),
         collect_keys(strip_times(pairs, times), keys),
         threads,
         4 * build.cores,

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from stylear.console import Bar
 from stylear.curate.corpus.captions import clean_caption, clean_details, plain_source
+from stylear.curate.corpus.tombstones import NONE, Tombstones
 from stylear.curate.fetch.blocks import Download
 from stylear.curate.fetch.captions import caption_reason, choose_captions
 from stylear.curate.fetch.download import Downloads
+from stylear.curate.fetch.forgotten import skip_forgotten
 from stylear.curate.fetch.guard import Limits
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.lists import (
@@ -58,6 +60,7 @@ def read_urls(
     max_pixels: int,
     only: Container[str] | None = None,
     seed: int = 0,
+    tombstones: Tombstones = NONE,
 ) -> Iterator[Pair]:
     """A pair for every row of the list, in list order, with the downloaded bytes as its image.
 
@@ -71,6 +74,8 @@ def read_urls(
     if work is None:
         yield from (plan.pair for plan in planned)
         return
+    if tombstones:
+        planned = skip_forgotten(planned, tombstones)
     if only is not None:
         planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
     with Bar(f"download {source.path.name}", total=count_total(source, paths), unit="URLs") as bar:

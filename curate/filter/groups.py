@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylear.curate.corpus.columns import NONE, Ids, Mask, Places, first_occurrence
+from stylear.curate.corpus.looks import COLOUR_DISTANCE
 from stylear.curate.filter.hamming import find_neighbours
 from stylear.curate.filter.rows import Numbers
-
-COLOUR_DISTANCE = 16  # ours: levels; a red and a blue heart are no duplicates of each other
 
 
 def exact_groups(pool: Numbers, image: Ids, kept: Mask) -> Numbers:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stylear.curate.corpus.looks import compute_phash, quarter_colours
 from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import COLOUR, string_column
 
@@ -49,22 +49,3 @@ class PhashScorer(Scorer):
             COLOUR: string_column(other for _, other in both),
         }
         return columns, {}
-
-
-def compute_phash(pixels: NDArray[np.uint8]) -> str:
-    """Hash RGB pixels (H, W, 3): which of the 64 lowest DCT coefficients exceed their median."""
-    import cv2
-
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
-    low = np.round(cv2.dct(small)[:8, :8], 2)
-    bits = np.packbits((low > np.median(low.ravel()[1:])).ravel())
-    return bits.tobytes().hex()
-
-
-def quarter_colours(pixels: NDArray[np.uint8]) -> str:
-    """The mean RGB of the four quarters: 12 bytes as hex."""
-    import cv2
-
-    small = cv2.resize(pixels, (2, 2), interpolation=cv2.INTER_AREA)
-    return bytes(small.tobytes()).hex()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
 COLUMNS = (*Content._fields, "reference", "reference_sha256")
+FORGOTTEN_GROUP = "forgotten_group"  # column of a generation with forgotten pairs: their groups
 REDO = (
     "plan and draw everything anew with"
     " `stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out"
@@ -74,7 +75,15 @@ class PlannedJobs(Sequence[Job]):
             candidate=candidate,
             settings=self._settings,
             prompt_metadata=prompt_metadata(content),
+            forgotten_group=self._forgotten_group(group),
         )
+
+    def _forgotten_group(self, group: int) -> str | None:
+        """The group as it was named before its raw pair was forgotten; None for any other."""
+        if FORGOTTEN_GROUP not in self.groups.column_names:
+            return None
+        found: str | None = self.groups[FORGOTTEN_GROUP][group].as_py()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +179,7 @@ def read_generations(build: Build) -> list[Generation]:
                     hint=f"put its file back from a copy; or {REDO}",
                 )
             break
-        tables = [parquet.read_table(build.corpus / name, COLUMNS) for name in entry.files]
+        tables = [read_groups(build.corpus / name) for name in entry.files]
         table = tables[0] if tables else empty_table()
         found.append(Generation(entry, PlannedJobs(encode_table(table), build.recipe)))
     return found
@@ -226,6 +235,14 @@ def groups_table(jobs: Plan) -> pa.Table:
     )
 
 
+def read_groups(path: Path) -> pa.Table:
+    """The candidate groups of a generation, with those that were forgotten, if any were."""
+    table = parquet.read_table(path)
+    if set(COLUMNS) <= set(table.column_names) <= {*COLUMNS, FORGOTTEN_GROUP}:
+        return table
+    return parquet.read_table(path, COLUMNS)  # raises for the column that is missing
+
+
 def empty_table() -> pa.Table:
     """A table of no groups."""
     import pyarrow as pa
@@ -237,4 +254,4 @@ def encode_table(table: pa.Table) -> pa.Table:
     """The table with each text once, for a plan of many groups of few contents and references."""
     import pyarrow as pa
 
-    return pa.table({name: table[name].combine_chunks().dictionary_encode() for name in COLUMNS})
+    return pa.table({n: table[n].combine_chunks().dictionary_encode() for n in table.column_names})

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from stylear.curate.corpus.tombstones import blank_pair
 from stylear.curate.fetch.ingest import Refusal, flatten, to_srgb
 from stylear.curate.fetch.pixels import encode
 from stylear.pair import Origin, Pair, Scalar, digest, seed_of
@@ -35,11 +36,12 @@ class Job:
     settings: str  # canonical JSON of the backend's settings
     prompt_metadata: Mapping[str, Scalar] = field(default_factory=dict)  # not part of the key
     attempt: int = 0  # the number of the retry; changes the seed, not the key
+    forgotten_group: str | None = None  # of a parent that was forgotten: the prompt is gone
     group: str = field(init=False)
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        group = digest(
+        group = self.forgotten_group or digest(
             "stylized",
             self.backend,
             self.settings,
@@ -129,3 +131,16 @@ def make_stylized_pair(
     if pixels is None:
         return pair.drop(STAGE, reason)
     return pair if finite else pair.drop(STAGE, "not-finite")
+
+
+def forgotten_pair(job: Job) -> Pair:
+    """The pair of a job whose picture was forgotten: not drawn again."""
+    origin = Origin(
+        kind="stylized",
+        source=f"synthesizer:{job.backend}",
+        content="",
+        parent=job.parent,
+        reference=job.reference,
+        reference_sha256=job.reference_sha256,
+    )
+    return blank_pair(Pair(job.key, "", b"", origin))

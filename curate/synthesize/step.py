@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.repair import repair_shard
 from stylear.curate.corpus.shards import ShardInfo
+from stylear.curate.corpus.tombstones import read_tombstones
 from stylear.curate.engine.progress import WorkProgress
 from stylear.curate.recipe.base import PathNames
 from stylear.curate.recipe.synthesizers import NEEDS_CONTENT, BackendSettings, backend_settings
@@ -29,7 +30,7 @@ from stylear.curate.stage import (
 )
 from stylear.curate.synthesize import Job, open_synthesizer
 from stylear.curate.synthesize.generations import Generation, extend_plan
-from stylear.curate.synthesize.job import VERSIONS
+from stylear.curate.synthesize.job import VERSIONS, forgotten_pair
 from stylear.curate.synthesize.raw_contents import has_contents
 from stylear.errors import CorpusError, SettingsChanged, WeightsError
 from stylear.pair import digest
@@ -181,7 +182,7 @@ def run(build: Build) -> StageResult:
     with Bar("synthesize", total=total, unit="images") as bar:
         bar.skip(total - new)
         progress = WorkProgress(bar, new)
-        opened = partial(open_worker, recipe, references)
+        opened = partial(open_worker, recipe, references, read_tombstones(build.corpus).keys)
         results = build.map_units(
             opened, work, len(todo), gpu=draws_prompts, on_progress=progress.report
         )
@@ -238,13 +239,18 @@ def list_shards(
 
 
 def open_worker(
-    recipe: Recipe, references: Sequence[StyleReference]
+    recipe: Recipe, references: Sequence[StyleReference], forgotten: Collection[str] = ()
 ) -> Callable[[Unit], ShardInfo]:
-    """The function that a worker runs on each unit; it loads the models once, here."""
+    """The function that a worker runs on each unit; it loads the models once, here.
+
+    Jobs whose keys are `forgotten` are not drawn: their pairs are dropped with that reason.
+    """
     synthesizer = open_synthesizer(recipe, references)
 
     def run(unit: Unit) -> ShardInfo:
-        pairs = synthesizer(list(zip(unit.jobs, unit.images, strict=True)))
+        work = zip(unit.jobs, unit.images, strict=True)
+        drawn = iter(synthesizer([(job, image) for job, image in work if job.key not in forgotten]))
+        pairs = [forgotten_pair(job) if job.key in forgotten else next(drawn) for job in unit.jobs]
         expected = [job.key for job in unit.jobs]
         if [pair.key for pair in pairs] != expected:
             raise CorpusError(

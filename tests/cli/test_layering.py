@@ -21,8 +21,8 @@ ROOMS = (
     "stylear.evaluation", "stylear.mini",
     "curate", "curate.corpus", "curate.recipe", "curate.references", "curate.engine", "curate.stage",
     "curate.fetch", "curate.synthesize", "curate.score", "curate.filter", "curate.mix",
-    "curate.pairs", "curate.audit", "curate.report", "curate.query",
-    "curate.explain", "curate.diff", "curate.export", "curate.preflight", "curate.run", "curate.api",
+    "curate.pairs", "curate.explain", "curate.audit", "curate.report", "curate.query",
+    "curate.diff", "curate.export", "curate.forget", "curate.preflight", "curate.run", "curate.api",
     "curate.cli",
     "train", "stylear.demo", "stylear.cli", "stylear.__main__",
 )  # fmt: skip

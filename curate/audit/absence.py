@@ -1,0 +1,111 @@
+"""Absence: that nothing of a forgotten pair is left in a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stylear.curate.audit.difference import Difference
+from stylear.curate.corpus.columns import Mask, combine_chunks
+from stylear.curate.corpus.layout import FETCHED, MIX, PLAN, VERDICTS, ShardKind
+from stylear.curate.corpus.parquet import read_table, read_tables
+from stylear.curate.corpus.tombstones import FORGOTTEN, MATCHED, Tombstones
+from stylear.curate.explain.find import committed_tables
+from stylear.curate.explain.looks import read_looks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLANK = ["caption", "kept", "reason"]  # what tells a forgotten row from one to be forgotten
+SIDES = ("chosen", "rejected")
+
+
+def match_tombstones(
+    corpus: Path, tombstones: Tombstones, columns: list[str]
+) -> Iterator[tuple[ShardKind, str, pa.Table, Mask]]:
+    """(kind, unit, MATCHED and other columns, which rows match) of every committed shard."""
+    looks = read_looks(corpus) if tombstones.looks else None
+    for kind, unit, table in committed_tables(corpus, [*MATCHED, *columns]):
+        found = tombstones.mask(table)
+        if looks is not None:
+            for row, look in enumerate(next(looks)[2]):
+                found[row] = found[row] or (look is not None and tombstones.match_look(look))
+        yield kind, unit, table, found
+
+
+def check_absence(corpus: Path, tombstones: Tombstones) -> Iterator[Difference]:
+    """All that is left of pairs that were forgotten."""
+    for where, found in find_remains(corpus, tombstones):
+        yield Difference("forgotten", where, "nothing of a forgotten pair", found)
+
+
+def find_remains(corpus: Path, tombstones: Tombstones) -> Iterator[tuple[str, str]]:
+    """(where, what was found) for all that is left of pairs that were forgotten."""
+    keys: set[str] = set()
+    for kind, unit, table, found in match_tombstones(corpus, tombstones, BLANK):
+        blank = blank_rows(table)
+        keys |= set(table["key"].filter(blank).to_pylist())
+        for key in table["key"].filter(found & ~blank).to_pylist():
+            yield f"{kind}/{unit} {key}", "its row with what it says"
+        yield from find_scores(corpus, kind, unit, set(table["key"].filter(blank).to_pylist()))
+    for place in ("train", "val"):
+        for path, table in read_tables(corpus / place, MATCHED):
+            gone = tombstones.mask(table) | is_in(table, "key", keys)
+            for key in table["key"].filter(gone).to_pylist():
+                yield f"{place}/{path.stem} {key}", "its sample"
+    for path, table in read_tables(corpus / "preferences", ["key", *SIDES]):
+        gone = is_in(table, "chosen", keys) | is_in(table, "rejected", keys)
+        for key in table["key"].filter(gone).to_pylist():
+            yield f"preferences/{path.stem} {key}", "one of its sides"
+    for name, path in ((VERDICTS, corpus / VERDICTS), (MIX, corpus / MIX)):
+        if path.is_file():
+            table = read_table(path, ["key", "kept", "reason"])
+            judged = is_in(table, "key", keys)
+            if name == VERDICTS:
+                judged &= ~is_in(table, "reason", {FORGOTTEN})
+            for key in table["key"].filter(judged).to_pylist():
+                yield f"{name} {key}", "another verdict"
+    for path, table in read_tables(corpus / PLAN, ["key", "caption"]):
+        named = is_in(table, "key", keys) & ~is_in(table, "caption", {""})
+        for key in table["key"].filter(named).to_pylist():
+            yield f"{PLAN}/{path.stem} {key}", "its prompt"
+    for path, table in read_tables(corpus / FETCHED, ["key"]):
+        for key in table["key"].filter(is_in(table, "key", keys)).to_pylist():
+            yield f"{FETCHED}/{path.stem} {key}", "the time of its download"
+
+
+def find_scores(
+    corpus: Path, kind: ShardKind, unit: str, keys: set[str]
+) -> Iterator[tuple[str, str]]:
+    """Scores that a shard still has of forgotten pairs."""
+    for path in sorted((corpus / "scores").glob(f"*/{kind}-{unit}.parquet")) if keys else ():
+        table = read_table(path)
+        for row in table.filter(is_in(table, "key", keys)).to_pylist():
+            if any(value is not None for name, value in row.items() if name != "key"):
+                where = path.relative_to(corpus).as_posix()
+                yield f"{where} {row['key']}", "a score"
+
+
+def blank_rows(table: pa.Table) -> Mask:
+    """Which rows are what stays of forgotten pairs."""
+    kept = combine_chunks(table["kept"]).to_numpy(zero_copy_only=False)
+    images = combine_chunks(table["image_sha256"]).is_valid().to_numpy(zero_copy_only=False)
+    blank: Mask = (
+        ~kept & ~images & is_in(table, "reason", {FORGOTTEN}) & is_in(table, "caption", {""})
+    )
+    return blank
+
+
+def is_in(table: pa.Table, name: str, values: set[str]) -> Mask:
+    """Which rows have one of these texts in a column."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not len(table):
+        return np.zeros(0, bool)
+    found = pc.is_in(table[name], value_set=pa.array(sorted(values), pa.string()))
+    mask: Mask = combine_chunks(found).to_numpy(zero_copy_only=False)
+    return mask

@@ -1,0 +1,96 @@
+"""`stylear curate forget`: take pairs out of a corpus for good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stylear.console import DryRunOption, JsonOption, emit_json, emit_table, say
+from stylear.curate.cli.options import CorpusArgument
+
+
+def forget(
+    corpus: CorpusArgument,
+    key: Annotated[list[str], typer.Option("--key", help="The key of a pair; repeatable.")] = [],  # noqa: B006
+    url: Annotated[
+        list[str], typer.Option("--url", help="A URL or another source; repeatable.")
+    ] = [],  # noqa: B006
+    sha256: Annotated[
+        list[str],
+        typer.Option(
+            "--sha256", help="The hash of image bytes, as they came or as stored; repeatable."
+        ),
+    ] = [],  # noqa: B006
+    domain: Annotated[
+        list[str],
+        typer.Option("--domain", help="All URLs of a domain and of those below it; repeatable."),
+    ] = [],  # noqa: B006
+    phash_of: Annotated[
+        list[Path],
+        typer.Option(
+            "--phash-of", metavar="FILE", help="All that looks like a picture; repeatable."
+        ),
+    ] = [],  # noqa: B006
+    distance: Annotated[
+        int, typer.Option("--distance", min=0, max=32, help="Bits by which --phash-of may differ.")
+    ] = 4,
+    list_: Annotated[
+        Path | None,
+        typer.Option("--list", metavar="FILE", help="A key, sha256 or URL on each line."),
+    ] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Option(
+            "--runs", metavar="DIR", help="Name the models below it that were trained on this."
+        ),
+    ] = [],  # noqa: B006
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Forget pairs: out of raw and stylized shards, scores, training shards, preference pairs and page.
+
+    What was synthesised from a raw pair goes with it. Only the files that hold such pairs are rewritten;
+    hashes stay, so that later runs leave out what was forgotten. Stopped at any point, the same command
+    (or any run) finishes. Exit 0 also when nothing matches: it will not come in later either.
+
+    Example: stylear curate forget corpus --domain example.org --dry-run
+    """
+    from dataclasses import replace
+
+    from stylear.curate import forget as forgetter
+    from stylear.curate import run as runner
+    from stylear.curate.forget.models import find_models
+    from stylear.curate.forget.request import Request, read_request_list
+
+    runner.recipe_path(corpus)
+    request = Request(
+        tuple(key), tuple(url), tuple(sha256), tuple(domain), tuple(phash_of), distance
+    )
+    if list_ is not None:
+        more = read_request_list(list_)
+        request = replace(
+            request,
+            keys=request.keys + more.keys,
+            sources=request.sources + more.sources,
+            sha256=request.sha256 + more.sha256,
+        )
+    models = find_models(corpus, runs)
+    result = forgetter.forget_pairs(corpus, request, dry_run=dry_run)
+    if json:
+        emit_json(result.summary() | {"dry_run": dry_run, "models": models})
+        return
+    verb = "would be forgotten" if dry_run else "forgotten"
+    say(f"{len(result.selection.keys)} pairs {verb}")
+    emit_table(result.rows())
+    if result.selection.copies:
+        say(
+            f"{result.selection.copies} other pairs have the same image bytes and stay;"
+            " --sha256 takes them too"
+        )
+    if models:
+        print()
+        emit_table(models)
+    elif runs:
+        say("no model below --runs was trained on this corpus")

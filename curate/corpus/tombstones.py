@@ -1,0 +1,186 @@
+"""Tombstones: hashes of the pairs that a corpus has forgotten, by which they are kept from coming back.
+
+`tombstones.json` holds hashes only: keys (digests of where a pair came from), SHA-256 of sources, of domains
+and of image bytes, and perceptual hashes. A pair that matches one is stored without caption, source, details
+and image, dropped with the reason `forgotten`. Its key stays, so that every row is still accounted for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from stylear.curate.corpus.columns import Mask, combine_chunks
+from stylear.curate.corpus.layout import TOMBSTONES
+from stylear.curate.corpus.looks import Look
+from stylear.errors import CorpusError
+from stylear.pair import Origin, Pair, Verdict, content_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = "stylear-tombstones-1"
+FORGOTTEN = "forgotten"  # the reason, and the source that a forgotten raw pair has
+REMOVED = "removed"  # note of the mix in the ledger: samples that were forgotten, by split and kind
+REDIRECT = "final_url"  # the detail that says where a download was redirected to
+MATCHED = ["key", "source", "details", "source_sha256", "image_sha256"]
+Strings = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstones:
+    """What must not come back."""
+
+    keys: Strings = frozenset()
+    sources: Strings = frozenset()  # SHA-256 of URLs and other sources
+    domains: Strings = (
+        frozenset()
+    )  # SHA-256 of names such as example.org, which stand for all below
+    bytes: Strings = frozenset()  # SHA-256 of images, as they came or as they are stored
+    looks: frozenset[tuple[Look, int]] = (
+        frozenset()
+    )  # and within how many bits a picture is like it
+    manifests: Strings = frozenset()  # SHA-256 of the manifests of the corpus before it forgot
+
+    def __bool__(self) -> bool:
+        return any((self.keys, self.sources, self.domains, self.bytes, self.looks))
+
+    def __or__(self, other: Tombstones) -> Tombstones:
+        return Tombstones(*(getattr(self, f.name) | getattr(other, f.name) for f in fields(self)))
+
+    def match(self, pair: Pair) -> bool:
+        """Whether a pair must not come back, as far as it is known before or after its download."""
+        origin = pair.origin
+        redirect = origin.details.get(REDIRECT)
+        places = [origin.source, *([redirect] if isinstance(redirect, str) else [])]
+        return (
+            pair.key in self.keys
+            or any(self.match_source(place) for place in places)
+            or origin.source_sha256 in self.bytes
+            or bool(self.bytes and pair.image and sha256_of(pair.image) in self.bytes)
+        )
+
+    def match_source(self, source: str) -> bool:
+        """Whether a URL or another source, or its domain, is one to be left."""
+        if self.sources and sha256_of(source) in self.sources:
+            return True
+        return bool(self.domains) and any(
+            sha256_of(name) in self.domains for name in domains_of(source)
+        )
+
+    def match_look(self, look: Look) -> bool:
+        """Whether a picture looks like one to be left."""
+        return any(look.is_near(other, distance) for other, distance in self.looks)
+
+    def match_stored(self, pair: Pair) -> bool:
+        """The same of a pair with its stored image, looks included."""
+        return self.match(pair) or bool(
+            self.looks and pair.image and self.match_look(Look.of_image(pair.image))
+        )
+
+    def mask(self, table: pa.Table) -> Mask:
+        """Which rows (MATCHED) of a shard's table match; looks are not in a table."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = np.zeros(len(table), bool)
+        for column, wanted in (
+            ("key", self.keys),
+            ("source_sha256", self.bytes),
+            ("image_sha256", self.bytes),
+        ):
+            if wanted:
+                values = pc.is_in(table[column], value_set=pa.array(sorted(wanted), pa.string()))
+                found |= combine_chunks(values).to_numpy(zero_copy_only=False)
+        if self.sources or self.domains:
+            for row, source in enumerate(table["source"].to_pylist()):
+                found[row] = found[row] or self.match_source(source)
+            redirected = pc.match_substring(table["details"], f'"{REDIRECT}":')
+            moved = np.flatnonzero(combine_chunks(redirected).to_numpy(zero_copy_only=False))
+            for row in moved.tolist():
+                place = json.loads(table["details"][row].as_py()).get(REDIRECT)
+                found[row] = found[row] or (isinstance(place, str) and self.match_source(place))
+        return found
+
+    def text(self) -> str:
+        """The file that holds them."""
+        values: dict[str, Any] = {"format": FORMAT}
+        for name in ("keys", "sources", "domains", "bytes", "manifests"):
+            values[name] = sorted(getattr(self, name))
+        values["looks"] = [[look.phash, look.colour, bits] for look, bits in sorted(self.looks)]
+        return json.dumps(values, indent=1) + "\n"
+
+
+NONE = Tombstones()
+
+
+def read_tombstones(corpus: Path) -> Tombstones:
+    """The tombstones of a corpus; none where nothing was forgotten. Raises CorpusError for a damaged file."""
+    path = corpus / TOMBSTONES
+    if not path.is_file():
+        return NONE
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        if values.pop("format") != FORMAT:
+            raise ValueError("another format")
+        looks = frozenset(
+            (Look(phash, colour), bits) for phash, colour, bits in values.pop("looks")
+        )
+        return Tombstones(looks=looks, **{name: frozenset(found) for name, found in values.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(
+            f"{path}: expected tombstones, found: {error}",
+            hint="put the file back from a copy: without it forgotten pairs would come back",
+        ) from error
+
+
+def blank_pair(pair: Pair) -> Pair:
+    """What stays of a forgotten pair: its key, and of a stylized one its parent and its reference."""
+    origin = pair.origin
+    raw = origin.kind == "raw"
+    blank = Origin(
+        kind=origin.kind,
+        source=FORGOTTEN if raw else origin.source,
+        content=content_id(""),
+        parent=origin.parent,
+        reference=origin.reference,
+        reference_sha256=origin.reference_sha256,
+    )
+    return Pair(
+        pair.key,
+        "",
+        b"",
+        blank,
+        verdict=Verdict(False, "fetch" if raw else "synthesize", FORGOTTEN),
+    )
+
+
+def sha256_of(value: str | bytes) -> str:
+    """The hash that a tombstone holds of a text or of bytes."""
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    return hashlib.sha256(data).hexdigest()
+
+
+def domains_of(source: str) -> Iterator[str]:
+    """The host of a URL and the domains above it: a.b.example.org, b.example.org, example.org, org."""
+    if not source.startswith(("http://", "https://")):
+        return
+    try:
+        name = urlsplit(source).hostname or ""
+    except ValueError:
+        return
+    while name:
+        yield name
+        name = name.partition(".")[2]
+
+
+def hash_all(values: Iterable[str]) -> Strings:
+    """The hashes of several texts."""
+    return frozenset(map(sha256_of, values))

@@ -1,0 +1,199 @@
+"""Forgetting: pairs are selected, new files written beside the corpus, and all of it put in place at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stylear.console import say
+from stylear.curate.audit.absence import check_absence
+from stylear.curate.audit.manifest import corpus_files, write_manifest
+from stylear.curate.corpus.layout import (
+    FORGET,
+    MANIFEST,
+    RECIPE,
+    REFILL,
+    REPORT,
+    VERDICTS,
+)
+from stylear.curate.corpus.ledger import ALL, Entry, Ledger, lock_corpus
+from stylear.curate.corpus.parquet import file_sha256
+from stylear.curate.corpus.storage import remove_path, remove_unfinished
+from stylear.curate.corpus.tombstones import REMOVED, Tombstones, read_tombstones
+from stylear.curate.forget.derived import update_derived
+from stylear.curate.forget.journal import (
+    Journal,
+    read_journal,
+    replay,
+    uncommitted_files,
+    update_entries,
+)
+from stylear.curate.forget.request import Request
+from stylear.curate.forget.rewrite import Rewriter, removed_counts
+from stylear.curate.forget.select import Selection, select_pairs
+from stylear.curate.recipe import load_recipe
+from stylear.curate.report import write_report
+from stylear.curate.stage import STAGE_OF_KIND, read_verdict_counts
+from stylear.errors import CorpusError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetResult:
+    """What was forgotten, or would be."""
+
+    corpus: Path
+    selection: Selection
+    resumed: bool = False  # an earlier forget was finished first
+    forgotten_before: int = 0  # keys with a tombstone
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For a table: a row for each place."""
+        return self.selection.rows()
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "corpus": str(self.corpus),
+            "pairs": len(self.selection.keys),
+            "places": self.rows(),
+            "keys": sorted(self.selection.keys),
+            "copies_left": self.selection.copies,
+            "resumed": self.resumed,
+            "forgotten_before": self.forgotten_before,
+        }
+
+
+def forget_pairs(corpus: Path, request: Request, *, dry_run: bool = False) -> ForgetResult:
+    """Take the pairs that a request matches out of a corpus, and leave tombstones for them.
+
+    A forget that was killed is finished first. Raises UsageError for an empty request and for an unknown key,
+    CorpusError while a retry is unfinished and when something is left of a forgotten pair, CorpusLocked
+    while another process writes.
+    """
+    if dry_run:
+        selection = select(corpus, request)
+        return ForgetResult(corpus, selection, False, len(read_tombstones(corpus).keys))
+    with lock_corpus(corpus):
+        resumed = finish_forget(corpus)
+        if not request and not resumed:
+            raise UsageError(
+                "forget: expected what to forget, found nothing",
+                hint="give --key, --url, --sha256, --domain, --phash-of or --list",
+            )
+        before = read_tombstones(corpus)
+        selection = select(corpus, request)
+        wanted = before | selection.tombstones
+        if replace(wanted, manifests=before.manifests) != before:
+            prepare(corpus, selection, wanted)
+            finish_forget(corpus)
+            require_absence(corpus)
+        return ForgetResult(corpus, selection, resumed, len(before.keys))
+
+
+def select(corpus: Path, request: Request) -> Selection:
+    """The pairs that a request means. Raises UsageError for a key that was never there."""
+    recipe = load_recipe(corpus / RECIPE)
+    selection = select_pairs(corpus, request.tombstones(recipe.image))
+    known = selection.keys | read_tombstones(corpus).keys
+    for key in request.keys:
+        if key not in known:
+            from stylear.curate.explain.find import find_pairs
+
+            find_pairs(corpus, key)  # raises with the nearest keys
+    return selection
+
+
+def prepare(corpus: Path, selection: Selection, tombstones: Tombstones) -> None:
+    """Write new files and the journal beside the corpus. Nothing of the corpus itself is changed.
+
+    Raises CorpusError while a retry is unfinished.
+    """
+    if (corpus / REFILL).is_dir():
+        raise CorpusError(
+            f"{corpus}: a retry of downloads was not finished",
+            hint="finish it with `stylear curate run RECIPE --out CORPUS`, then forget",
+        )
+    remove_path(corpus / FORGET)
+    ledger = Ledger(corpus)
+    manifest = corpus / MANIFEST
+    if manifest.is_file():
+        hashes = frozenset({file_sha256(manifest)})
+        tombstones = replace(tombstones, manifests=tombstones.manifests | hashes)
+    rewriter = Rewriter(corpus, selection)
+    rewriter.write_all(tombstones, load_recipe(corpus / RECIPE))
+    committed = {
+        name for stage in ledger.stages() for e in ledger.entries(stage) for name in e.files
+    }
+    entries = update_entries(ledger, rewriter.files, changed_entries(ledger, rewriter))
+    journal = Journal(
+        files={
+            name: {"sha256": info.sha256, "bytes": info.bytes}
+            for name, info in rewriter.files.items()
+        },
+        entries=list(entries),
+        remove_files=uncommitted_files(corpus_files(corpus), committed),
+        has_manifest=manifest.is_file(),
+        has_report=(corpus / REPORT).is_dir(),
+    )
+    journal.write(corpus)
+
+
+def finish_forget(corpus: Path) -> bool:
+    """Carry out a forget whose journal is written; whether there was one. The caller holds the lock.
+
+    What a forget left that was killed before its journal was written is removed.
+    """
+    journal = read_journal(corpus)
+    if journal is None:
+        remove_path(corpus / FORGET)
+        return False
+    say(f"forget: {len(journal.files)} files are replaced")
+    remove_unfinished(corpus)
+    replay(corpus, journal)
+    update_derived(corpus)
+    if journal.has_manifest:
+        write_manifest(corpus)
+    if journal.has_report:
+        write_report(corpus)
+    remove_path(corpus / FORGET)
+    return True
+
+
+def changed_entries(ledger: Ledger, rewriter: Rewriter) -> dict[tuple[str, str], Entry]:
+    """The entries whose counts or notes change, by stage and unit."""
+    found: dict[tuple[str, str], Entry] = {}
+    for (kind, unit), info in rewriter.shards.items():
+        entry = ledger.entry(STAGE_OF_KIND[kind], unit)
+        assert entry is not None
+        found[entry.stage, unit] = replace(entry, kept=info.kept, dropped=dict(info.dropped))
+    for stage in ("fetch", "synthesize"):
+        whole = ledger.entry(stage, ALL)
+        if whole is not None:
+            units = [found.get((stage, e.unit), e) for e in ledger.entries(stage) if e.unit != ALL]
+            dropped: Counter[str] = Counter()
+            for entry in units:
+                dropped.update(entry.dropped)
+            kept = sum(entry.kept for entry in units)
+            found[stage, ALL] = replace(whole, kept=kept, dropped=dict(sorted(dropped.items())))
+    for stage, name in (("filter", VERDICTS), ("mix", "mix.parquet")):
+        whole = ledger.entry(stage, ALL)
+        if whole is not None and name in rewriter.files:
+            rows, kept, dropped_now = read_verdict_counts(rewriter.beside / name, stage)
+            found[stage, ALL] = replace(whole, rows_in=rows, kept=kept, dropped=dict(dropped_now))
+    mix = found.get(("mix", ALL)) or ledger.entry("mix", ALL)
+    if mix is not None and rewriter.removed:
+        removed = removed_counts(mix.note.get(REMOVED, {}), rewriter.removed)
+        found["mix", ALL] = replace(mix, note={**mix.note, REMOVED: removed})
+    pairs = ledger.entry("pairs", ALL)
+    lost = rewriter.selection.count("preferences")
+    if pairs is not None and lost:
+        found["pairs", ALL] = replace(pairs, rows_in=pairs.rows_in - lost, kept=pairs.kept - lost)
+    return found
+
+
+def require_absence(corpus: Path) -> None:
+    """Raise CorpusError when something of a forgotten pair is left."""
+    for difference in check_absence(corpus, read_tombstones(corpus)):
+        raise CorpusError(f"{corpus}: {difference}")

@@ -1,0 +1,250 @@
+"""Rewriting: new versions of the files that hold forgotten pairs, written beside the corpus."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stylear.curate.audit.absence import is_in
+from stylear.curate.corpus import shards
+from stylear.curate.corpus.layout import (
+    FETCHED,
+    FORGET,
+    MIX,
+    PLAN,
+    TOMBSTONES,
+    VERDICTS,
+    ShardKind,
+    score_path,
+)
+from stylear.curate.corpus.ledger import ALL, Ledger
+from stylear.curate.corpus.parquet import read_table, write_table
+from stylear.curate.corpus.records import canonical_json, pair_to_row
+from stylear.curate.corpus.shards import ShardInfo
+from stylear.curate.corpus.storage import FileInfo, write_text
+from stylear.curate.corpus.tars import write_tar
+from stylear.curate.corpus.tombstones import FORGOTTEN, Tombstones, blank_pair
+from stylear.curate.corpus.wids import WIDS, shard_entry
+from stylear.curate.forget.select import PREFERENCES, SPLITS, Selection, used_rows
+from stylear.curate.stage import paths_in_corpus
+from stylear.curate.synthesize.generations import FORGOTTEN_GROUP, PlannedJobs, read_groups
+from stylear.pair import content_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from stylear.curate.recipe import Recipe
+
+FROM_SCORES = ("rank", "twin", "group")  # of a verdict, what a forgotten pair has no more
+
+
+class Rewriter:
+    """Writes the new versions into `.forget/`, under the paths that they have in the corpus."""
+
+    def __init__(self, corpus: Path, selection: Selection) -> None:
+        self.corpus, self.beside, self.selection = corpus, corpus / FORGET, selection
+        self.keys = selection.keys
+        self.files: dict[str, FileInfo] = {}  # by path in the corpus
+        self.shards: dict[tuple[ShardKind, str], ShardInfo] = {}
+        self.removed: dict[str, dict[str, int]] = {}  # split -> kind -> samples
+
+    def write_all(self, tombstones: Tombstones, recipe: Recipe) -> None:
+        """Write every file that is touched, and the tombstones; those of pairs that are only planned, too."""
+        planned = frozenset(self.write_plan(recipe))
+        tombstones = replace(tombstones, keys=tombstones.keys | planned)
+        self._add(TOMBSTONES, write_text(self.beside / TOMBSTONES, tombstones.text()))
+        for kind in ("raw", "stylized"):
+            for unit in self.selection.shards.get(kind, ()):
+                self.write_pairs(kind, unit)
+                self.write_scores(kind, unit)
+        for unit in self.selection.shards.get("raw", ()):
+            self.write_without_rows(f"{FETCHED}/{unit}.parquet")
+        self.write_verdicts()
+        self.write_without_rows(MIX)
+        for folder in (*SPLITS, PREFERENCES):
+            self.write_samples(folder)
+
+    def write_pairs(self, kind: ShardKind, unit: str) -> None:
+        """A raw or stylized shard: forgotten pairs keep their row and lose all that it says."""
+        old = shards.read_shard(self.corpus / kind / f"{unit}.tar")
+        pairs = (blank_pair(pair) if pair.key in self.keys else pair for pair in old)
+        info = shards.write_shard(self.beside / kind, int(unit), pairs)
+        self.shards[kind, unit] = info
+        self.files |= paths_in_corpus(self.beside, self.beside / kind, info.files)
+
+    def write_plan(self, recipe: Recipe) -> Iterator[str]:
+        """The plan without the prompts of forgotten raw pairs; the keys of the pairs planned of them."""
+        for path in sorted((self.corpus / PLAN).glob("*.parquet")):
+            table = read_groups(path)
+            gone = is_in(table, "key", self.keys)
+            if not gone.any():
+                continue
+            jobs, places = PlannedJobs(table, recipe), np.flatnonzero(gone).tolist()
+            count = recipe.synthesize.candidates
+            groups = {place: jobs[place * count].group for place in places}
+            for place in places:
+                yield from (jobs[place * count + n].key for n in range(count))
+            self._write_table(path, blank_groups(table, gone, groups))
+
+    def write_scores(self, kind: ShardKind, unit: str) -> None:
+        """The scores of a shard, null for forgotten pairs."""
+        ledger = Ledger(self.corpus)
+        for stage in ledger.stages():
+            family, _, name = stage.partition(".")
+            if family != "score" or ledger.entry(stage, f"{kind}-{unit}") is None:
+                continue
+            path = score_path(self.corpus, name, kind, int(unit))
+            table = read_table(path)
+            gone = is_in(table, "key", self.keys)
+            columns = [n for n in table.column_names if n != "key"]
+            self._write_table(path, blank_columns(table, gone, columns))
+
+    def write_verdicts(self) -> None:
+        """The verdicts of the filter: forgotten pairs are dropped, and have no score."""
+        path = self.corpus / VERDICTS
+        if Ledger(self.corpus).entry("filter", ALL) is None:
+            return
+        table = read_table(path)
+        gone = is_in(table, "key", self.keys)
+        if gone.any():
+            kind = is_in(table, "key", self.raw_keys())
+            scores = [name for name in table.column_names if name.startswith("score.")]
+            table = blank_columns(table, gone, [*FROM_SCORES, *scores])
+            table = set_texts(table, "reason", gone, FORGOTTEN)
+            table = set_texts(table, "stage", gone & kind, "fetch")
+            table = set_texts(table, "stage", gone & ~kind, "synthesize")
+            self._write_table(path, set_false(table, "kept", gone))
+
+    def raw_keys(self) -> set[str]:
+        """The keys of the forgotten raw pairs."""
+        found: set[str] = set()
+        for unit in self.selection.shards.get("raw", ()):
+            table = read_table(self.corpus / "raw" / f"{unit}.parquet", ["key"])
+            found |= self.keys.intersection(table["key"].to_pylist())
+        return found
+
+    def write_without_rows(self, name: str) -> None:
+        """A table without the rows of forgotten pairs, if it has any."""
+        path = self.corpus / name
+        if path.is_file():
+            table = read_table(path)
+            gone = is_in(table, "key", self.keys)
+            if gone.any():
+                self._write_table(path, table.filter(~gone))
+
+    def write_samples(self, folder: str) -> None:
+        """Training or preference shards without the samples of forgotten pairs, and their index."""
+        entries: dict[str, dict[str, Any]] = {}
+        for unit in self.selection.shards.get(folder, ()):
+            write = self.write_preferences if folder == PREFERENCES else self.write_training
+            tar, samples = write(folder, unit)
+            entries[tar.name] = shard_entry(tar, samples)
+        if entries:
+            index = json.loads((self.corpus / folder / WIDS).read_text("utf-8"))
+            index["shardlist"] = [entries.get(one["url"], one) for one in index["shardlist"]]
+            text = json.dumps(index, indent=1) + "\n"
+            self._add(f"{folder}/{WIDS}", write_text(self.beside / folder / WIDS, text))
+
+    def write_training(self, split: str, unit: str) -> tuple[FileInfo, int]:
+        """One training shard; its tar and the samples in it."""
+        counts = self.removed.setdefault(split, {"raw": 0, "stylized": 0})
+
+        def rows() -> Iterator[tuple[dict[str, Any], str, bytes]]:
+            for pair in shards.read_shard(self.corpus / split / f"{unit}.tar"):
+                if pair.key in self.keys:
+                    counts[pair.origin.kind] += 1
+                else:
+                    row = pair_to_row(pair)
+                    yield row, canonical_json(row), pair.image
+
+        info = shards.write_rows(self.beside / split, int(unit), rows(), md5=True)
+        self.files |= paths_in_corpus(self.beside, self.beside / split, info.files)
+        return info.files[f"{unit}.tar"], info.rows
+
+    def write_preferences(self, folder: str, unit: str) -> tuple[FileInfo, int]:
+        """One shard of preference pairs; its tar and the samples in it."""
+        path = self.corpus / folder / f"{unit}.parquet"
+        table = read_table(path)
+        left = table.filter(~used_rows(table, folder, self.keys))
+        wanted = set(left["key"].to_pylist())
+        members = (
+            (f"{key}.{ext}", data)
+            for key, files in shards.tar_samples(path.with_suffix(".tar"))
+            if key in wanted
+            for ext, data in files.items()
+        )
+        tar = write_tar(self.beside / folder / f"{unit}.tar", members)
+        self._add(f"{folder}/{unit}.tar", tar)
+        self._write_table(path, left)
+        return tar, len(left)
+
+    def _write_table(self, path: Path, table: pa.Table) -> None:
+        name = path.relative_to(self.corpus).as_posix()
+        self._add(name, write_table(self.beside / name, table))
+
+    def _add(self, name: str, info: FileInfo) -> None:
+        self.files[name] = info
+
+
+def blank_columns(table: pa.Table, gone: Any, names: list[str]) -> pa.Table:
+    """A table with null in some columns of some rows; its schema stays."""
+    import pyarrow as pa
+
+    rows = pa.array(np.arange(len(table)), mask=gone)
+    columns = [
+        table[name].take(rows) if name in names else table[name] for name in table.column_names
+    ]
+    return pa.table(columns, schema=table.schema)
+
+
+def blank_groups(table: pa.Table, gone: Any, groups: Mapping[int, str]) -> pa.Table:
+    """A table of candidate groups in which some have lost their prompt, and kept their name."""
+    import pyarrow as pa
+
+    table = blank_columns(table, gone, ["original"])
+    for name, text in (("caption", ""), ("content", content_id(""))):
+        table = set_texts(table, name, gone, text)
+    if FORGOTTEN_GROUP not in table.column_names:
+        none = pa.nulls(len(table), pa.string())
+        table = table.append_column(FORGOTTEN_GROUP, none)
+    names = table[FORGOTTEN_GROUP].to_pylist()
+    for place, group in groups.items():
+        names[place] = group
+    column = pa.array(names, pa.string())
+    return table.set_column(table.column_names.index(FORGOTTEN_GROUP), FORGOTTEN_GROUP, column)
+
+
+def set_texts(table: pa.Table, name: str, where: Any, text: str) -> pa.Table:
+    """A table with a text in a column of some rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = pc.if_else(pa.array(where), pa.scalar(text, pa.string()), table[name])
+    return table.set_column(table.column_names.index(name), name, column)
+
+
+def set_false(table: pa.Table, name: str, where: Any) -> pa.Table:
+    """A table with false in a column of some rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = pc.and_(table[name], pa.array(~where))
+    return table.set_column(table.column_names.index(name), name, column)
+
+
+def removed_counts(
+    before: Mapping[str, Mapping[str, int]], now: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Samples of each kind that were taken out of each split, these and earlier ones."""
+    return {
+        split: {
+            kind: before.get(split, {}).get(kind, 0) + now.get(split, {}).get(kind, 0)
+            for kind in ("raw", "stylized")
+        }
+        for split in SPLITS
+    }

@@ -1,0 +1,97 @@
+"""Selection: which pairs a request takes out, and in which files they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylear.curate.audit.absence import BLANK, blank_rows, is_in, match_tombstones
+from stylear.curate.corpus.columns import Mask
+from stylear.curate.corpus.parquet import read_tables
+from stylear.curate.corpus.tombstones import Tombstones
+from stylear.curate.explain.find import committed_tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPLITS = ("train", "val")
+PREFERENCES = "preferences"
+
+
+@dataclass(slots=True)
+class Selection:
+    """Pairs to forget: their keys, and how many are in each shard of each folder."""
+
+    tombstones: Tombstones  # of the request, with the keys of all that it takes out
+    keys: set[str] = field(default_factory=set)
+    shards: dict[str, Counter[str]] = field(default_factory=dict)  # folder -> unit -> pairs
+    copies: int = 0  # other pairs with the image bytes of one that is selected
+
+    def count(self, folder: str) -> int:
+        """Pairs (samples, preference pairs) in a folder."""
+        return self.shards.get(folder, Counter()).total()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For a table: a row for each place."""
+        return [
+            {"place": folder, "pairs": self.count(folder), "shards": len(self.shards[folder])}
+            for folder in ("raw", "stylized", *SPLITS, PREFERENCES)
+            if self.count(folder)
+        ]
+
+
+def select_pairs(corpus: Path, request: Tombstones) -> Selection:
+    """The pairs that a request matches and is to take out, with the stylized pairs made of them.
+
+    Pairs that were forgotten before are left out. Raises CorpusError for a table that cannot be read.
+    """
+    found = Selection(request)
+    raw: set[str] = set()
+    for kind, unit, table, mask in match_tombstones(corpus, request, [*BLANK, "parent"]):
+        mask = mask & ~blank_rows(table)
+        if kind == "stylized":
+            mask |= is_in(table, "parent", raw) & ~blank_rows(table)
+        if not mask.any():
+            continue
+        chosen = table.filter(mask)
+        keys = set(chosen["key"].to_pylist())
+        found.keys |= keys
+        found.shards.setdefault(kind, Counter())[unit] = len(keys)
+        if kind == "raw":
+            raw |= keys
+    found.tombstones = replace(request, keys=request.keys | found.keys)
+    if found.keys:
+        find_uses(corpus, found)
+        find_copies(corpus, found)
+    return found
+
+
+def find_uses(corpus: Path, found: Selection) -> None:
+    """Count the training samples and preference pairs that hold selected pairs."""
+    for folder in (*SPLITS, PREFERENCES):
+        for path, table in read_tables(corpus / folder):
+            if count := int(used_rows(table, folder, found.keys).sum()):
+                found.shards.setdefault(folder, Counter())[path.stem] = count
+
+
+def used_rows(table: pa.Table, folder: str, keys: set[str]) -> Mask:
+    """Which samples of a training shard, or preference pairs, hold one of these pairs."""
+    if folder == PREFERENCES:
+        return is_in(table, "chosen", keys) | is_in(table, "rejected", keys)
+    return is_in(table, "key", keys)
+
+
+def find_copies(corpus: Path, found: Selection) -> None:
+    """Count the pairs that stay though they have the image bytes of one that is selected."""
+    hashes: set[str] = set()
+    columns = ["key", "source_sha256", "image_sha256"]
+    for kind, unit, table in committed_tables(corpus, columns):
+        if unit in found.shards.get(kind, ()):
+            chosen = table.filter(is_in(table, "key", found.keys))
+            for name in columns[1:]:
+                hashes |= set(chosen[name].drop_null().to_pylist())
+    for _, _, table in committed_tables(corpus, columns):
+        alike = is_in(table, "source_sha256", hashes) | is_in(table, "image_sha256", hashes)
+        found.copies += int((alike & ~is_in(table, "key", found.keys)).sum())
