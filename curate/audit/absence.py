@@ -81,7 +81,10 @@ def find_scores(
     corpus: Path, kind: ShardKind, unit: str, keys: set[str]
 ) -> Iterator[tuple[str, str]]:
     """Scores that a shard still has of forgotten pairs."""
-    for path in sorted((corpus / "scores").glob(f"*/{kind}-{unit}.parquet")) if keys else ():
+    for folder in sorted((corpus / "scores").glob("*")) if keys else ():
+        path = folder / f"{kind}-{unit}.parquet"
+        if not path.is_file():
+            continue
         table = read_table(path)
         for row in table.filter(is_in(table, "key", keys)).to_pylist():
             if any(value is not None for name, value in row.items() if name != "key"):

@@ -18,6 +18,7 @@ import numpy as np
 from stylear.curate.corpus.layout import KINDS, RECIPE, ShardKind
 from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.parquet import read_batches, read_table
+from stylear.curate.corpus.tombstones import read_tombstones
 from stylear.curate.explain.looks import find_similar, look_of_file
 from stylear.curate.fetch.refused import Refused, plain_url
 from stylear.curate.recipe import load_recipe
@@ -164,6 +165,12 @@ def unknown_error(corpus: Path, text: str) -> UsageError:
     """The error for a name that no pair has, with those that are spelled almost like it."""
     import pyarrow.compute as pc
 
+    tombstones = read_tombstones(corpus)
+    if tombstones.match_source(text) or text.lower() in tombstones.bytes:
+        return UsageError(
+            f"{text}: was forgotten; {corpus} has only the hash of it",
+            hint="what stays of such a pair is its key, dropped as `forgotten`",
+        )
     column = "source" if ":" in text else "key"
     start = urlsplit(text).netloc if "://" in text else text[: 1 if column == "key" else 4]
     names: list[str] = []

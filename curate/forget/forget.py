@@ -24,6 +24,7 @@ from stylear.curate.corpus.storage import remove_path, remove_unfinished
 from stylear.curate.corpus.tombstones import REMOVED, Tombstones, read_tombstones
 from stylear.curate.forget.derived import update_derived
 from stylear.curate.forget.journal import (
+    JOURNAL,
     Journal,
     read_journal,
     replay,
@@ -157,6 +158,7 @@ def finish_forget(corpus: Path) -> bool:
         write_manifest(corpus)
     if journal.has_report:
         write_report(corpus)
+    (corpus / FORGET / JOURNAL).unlink()  # first: without it the rest is only to be removed
     remove_path(corpus / FORGET)
     return True
 

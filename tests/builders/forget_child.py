@@ -27,12 +27,19 @@ from stylear.curate.forget.request import Request
 NAMES = ("os.rename", "os.remove", "os.rmdir")
 
 
+def path_of(args: tuple[Any, ...]) -> str:
+    """The path that an event is about; where a folder is removed, its files are named relative to it."""
+    folder = args[-1] if len(args) == 2 else -1
+    name = os.fsdecode(args[0])
+    return name if folder < 0 else f"{Path(f'/proc/self/fd/{folder}').readlink()}/{name}"
+
+
 def watch(corpus: str, at: int) -> list[int]:
     """Kill this process before its `at`-th change below `corpus`; counts the changes."""
     count = [0]
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event in NAMES and os.fsdecode(args[0]).startswith(corpus):
+        if event in NAMES and path_of(args).startswith(corpus):
             count[0] += 1
             if count[0] == at:
                 os.kill(os.getpid(), signal.SIGKILL)

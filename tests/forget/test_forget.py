@@ -16,6 +16,8 @@ from stylear.curate.audit.auditor import audit
 from stylear.curate.cli import app
 from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.corpus.shards import iter_pairs, tar_samples
+from stylear.curate.explain.find import find_pairs
+from stylear.curate.explain.life import explain
 from stylear.curate.forget import forget_pairs
 from stylear.curate.forget.request import Request
 from stylear.errors import UsageError
@@ -169,6 +171,15 @@ def test_other_pairs_of_the_same_bytes_are_counted_and_stay(finished: Path, tmp_
     request = Request(sources=("folder:photos/p000.png",))
     result = forget_pairs(tmp_path / "corpus", request)
     assert (len(result.selection.keys), result.selection.copies) == (1, 1)
+
+
+def test_explain_says_that_a_source_was_forgotten(done: Forgotten) -> None:
+    with pytest.raises(UsageError, match=r"folder:.*: was forgotten; .* has only the hash of it"):
+        find_pairs(done.corpus, done.raw.origin.source)
+    [life] = explain(done.corpus, find_pairs(done.corpus, done.raw.key))
+    assert life["outcome"] == "dropped by fetch: forgotten"
+    assert {child["key"] for child in life["children"]} == {c.key for c in done.children}
+    assert {child["reason"] for child in life["children"]} == {"forgotten"}
 
 
 def test_nothing_asked_for_is_an_error(finished: Path) -> None:
