@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from stylear.curate.audit.difference import Difference
 from stylear.curate.corpus.columns import Mask, combine_chunks
 from stylear.curate.corpus.layout import FETCHED, MIX, PLAN, VERDICTS, ShardKind
 from stylear.curate.corpus.parquet import read_table, read_tables
-from stylear.curate.corpus.tombstones import FORGOTTEN, MATCHED, Tombstones
+from stylear.curate.corpus.tombstones import FORGOTTEN, MATCHED, Tombstones, is_in
 from stylear.curate.explain.find import committed_tables
 from stylear.curate.explain.looks import read_looks
 
@@ -100,15 +98,3 @@ def blank_rows(table: pa.Table) -> Mask:
         ~kept & ~images & is_in(table, "reason", {FORGOTTEN}) & is_in(table, "caption", {""})
     )
     return blank
-
-
-def is_in(table: pa.Table, name: str, values: set[str]) -> Mask:
-    """Which rows have one of these texts in a column."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not len(table):
-        return np.zeros(0, bool)
-    found = pc.is_in(table[name], value_set=pa.array(sorted(values), pa.string()))
-    mask: Mask = combine_chunks(found).to_numpy(zero_copy_only=False)
-    return mask

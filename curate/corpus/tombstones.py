@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from stylear.curate.corpus.columns import Mask, combine_chunks
+from stylear.curate.corpus.columns import Mask, combine_chunks, to_objects
 from stylear.curate.corpus.layout import TOMBSTONES
 from stylear.curate.corpus.looks import Look
 from stylear.errors import CorpusError
@@ -87,7 +87,6 @@ class Tombstones:
 
     def mask(self, table: pa.Table) -> Mask:
         """Which rows (MATCHED) of a shard's table match; looks are not in a table."""
-        import pyarrow as pa
         import pyarrow.compute as pc
 
         found = np.zeros(len(table), bool)
@@ -97,8 +96,7 @@ class Tombstones:
             ("image_sha256", self.bytes),
         ):
             if wanted:
-                values = pc.is_in(table[column], value_set=pa.array(sorted(wanted), pa.string()))
-                found |= combine_chunks(values).to_numpy(zero_copy_only=False)
+                found |= is_in(table, column, wanted)
         if self.sources or self.domains:
             for row, source in enumerate(table["source"].to_pylist()):
                 found[row] = found[row] or self.match_source(source)
@@ -160,6 +158,12 @@ def blank_pair(pair: Pair) -> Pair:
         blank,
         verdict=Verdict(False, "fetch" if raw else "synthesize", FORGOTTEN),
     )
+
+
+def is_in(table: pa.Table, name: str, values: Collection[str]) -> Mask:
+    """Which rows have one of these texts, a set of any size, in a column."""
+    column = combine_chunks(table[name])
+    return np.fromiter((text in values for text in to_objects(column)), bool, len(column))
 
 
 def sha256_of(value: str | bytes) -> str:

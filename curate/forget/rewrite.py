@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stylear.curate.audit.absence import is_in
 from stylear.curate.corpus import shards
 from stylear.curate.corpus.layout import (
     FETCHED,
@@ -28,7 +27,7 @@ from stylear.curate.corpus.records import canonical_json, pair_to_row
 from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.corpus.storage import FileInfo, write_text
 from stylear.curate.corpus.tars import write_tar
-from stylear.curate.corpus.tombstones import FORGOTTEN, Tombstones, blank_pair
+from stylear.curate.corpus.tombstones import FORGOTTEN, Tombstones, blank_pair, is_in
 from stylear.curate.corpus.wids import WIDS, shard_entry
 from stylear.curate.forget.select import PREFERENCES, SPLITS, Selection, used_rows
 from stylear.curate.stage import paths_in_corpus

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.audit.absence import BLANK, blank_rows, is_in, match_tombstones
+from stylear.curate.audit.absence import BLANK, blank_rows, match_tombstones
 from stylear.curate.corpus.columns import Mask
 from stylear.curate.corpus.parquet import read_tables
-from stylear.curate.corpus.tombstones import Tombstones
+from stylear.curate.corpus.tombstones import Tombstones, is_in
 from stylear.curate.explain.find import committed_tables
 
 if TYPE_CHECKING:
