@@ -32,6 +32,7 @@ from stylear.curate.corpus.object_store import in_process
 from stylear.curate.corpus.repair import drop_unreadable_entries
 from stylear.curate.corpus.repair import verify_committed as verify_files
 from stylear.curate.corpus.storage import remove_path, remove_unfinished, work_folder, write_text
+from stylear.curate.corpus.tombstones import read_tombstones
 from stylear.curate.engine import LOCAL, Engine
 from stylear.curate.preflight.checks import require_output_folder
 from stylear.curate.preflight.plan import sum_pairs
@@ -204,7 +205,11 @@ def retry(
 
 
 def _resume_forget(corpus: Path) -> None:
-    """Carry out a forget that was killed after it had been decided."""
+    """Carry out a forget that was killed after it had been decided.
+
+    Raises CorpusError for damaged tombstones, before anything is removed or fetched again.
+    """
+    read_tombstones(corpus)
     if (corpus / FORGET).is_dir():
         from stylear.curate.forget import finish_forget
 

@@ -127,14 +127,12 @@ def prepare(corpus: Path, selection: Selection, tombstones: Tombstones) -> None:
     committed = {
         name for stage in ledger.stages() for e in ledger.entries(stage) for name in e.files
     }
-    entries = update_entries(ledger, rewriter.files, changed_entries(ledger, rewriter))
+    uncommitted = uncommitted_files(corpus_files(corpus), committed)
+    files = {name: info for name, info in rewriter.files.items() if name not in uncommitted}
     journal = Journal(
-        files={
-            name: {"sha256": info.sha256, "bytes": info.bytes}
-            for name, info in rewriter.files.items()
-        },
-        entries=list(entries),
-        remove_files=uncommitted_files(corpus_files(corpus), committed),
+        files={name: {"sha256": info.sha256, "bytes": info.bytes} for name, info in files.items()},
+        entries=list(update_entries(ledger, files, changed_entries(ledger, rewriter))),
+        remove_files=sorted(uncommitted),
         has_manifest=manifest.is_file(),
         has_report=(corpus / REPORT).is_dir(),
     )

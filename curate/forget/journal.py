@@ -141,12 +141,12 @@ def hash_raw_shards(entries: Sequence[Entry], files: Mapping[str, FileInfo]) -> 
     return {digest(*old): digest(*new)}
 
 
-def uncommitted_files(names: list[str], committed: set[str]) -> list[str]:
+def uncommitted_files(names: list[str], committed: set[str]) -> set[str]:
     """Outputs of stages that were not finished: nobody reads them, and they may hold what is to go."""
     folders = (*KINDS, PLAN, "scores", "train", "val", "preferences")
     singles = ("verdicts.parquet", "columns.parquet", "diversity.json", "mix.parquet")
-    return [
+    return {
         name
         for name in names
         if name not in committed and (name.partition("/")[0] in folders or name in singles)
-    ]
+    }

@@ -144,6 +144,7 @@ def test_damaged_tombstones_stop_a_run(done: Forgotten) -> None:
         read_tombstones(done.corpus)
     with pytest.raises(CorpusError, match=r"tombstones\.json: expected tombstones"):
         runner.run_stages(["fetch"], recipe_of(done.corpus), done.corpus, redo="fetch")
+    assert (done.corpus / "raw" / "00000.tar").is_file()
     result = audit(done.corpus)
     assert "tombstones.json" in {difference.where for difference in result.differences}
 
