@@ -116,7 +116,7 @@ def update_entries(
                 new_hashes[str(info["sha256"])] = files[name].sha256
     new_hashes |= hash_raw_shards(entries, files)
     for entry in entries:
-        inputs = [new_hashes.get(digest, digest) for digest in entry.inputs]
+        inputs = [new_hashes.get(value, value) for value in entry.inputs]
         own = {
             name: {"sha256": files[name].sha256, "bytes": files[name].bytes}
             if name in files
@@ -132,7 +132,7 @@ def update_entries(
 def hash_raw_shards(entries: Sequence[Entry], files: Mapping[str, FileInfo]) -> dict[str, str]:
     """What stands for all raw shards in the inputs of the plan: as it was, and as it is of the new files."""
     raw = [e for e in entries if e.stage == "fetch" and e.unit != ALL]
-    old = [digest_of for entry in raw for digest_of in file_digests(entry)]
+    old = [value for entry in raw for value in file_digests(entry)]
     new = [
         files[name].sha256 if name in files else str(info["sha256"])
         for entry in raw

@@ -112,7 +112,7 @@ def test_a_run_finishes_what_a_killed_forget_had_decided(
 ) -> None:
     files, changes = expected
     corpus = Path(shutil.copytree(reported, reported.parent / "run"))
-    assert forget(corpus, changes * 3 // 4)["status"] == -signal.SIGKILL
+    assert forget(corpus, changes // 2)["status"] == -signal.SIGKILL
     assert (corpus / ".forget" / "journal.json").is_file()
     results = runner.run_stages(STAGES, load_recipe(corpus / "recipe.yaml"), corpus, workers=1)
     assert [result.new for result in results] == [0] * len(STAGES)

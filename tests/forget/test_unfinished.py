@@ -46,6 +46,8 @@ def test_what_was_not_committed_is_removed(corpus: Path) -> None:
 def test_what_was_only_planned_of_a_forgotten_pair_is_not_drawn(corpus: Path) -> None:
     unfinish(corpus, "synthesize", "filter", "mix", "pairs")
     (corpus / "ledger" / "synthesize" / "00002.json").unlink()
+    for scorer in ("score.texture", "score.phash"):
+        shutil.rmtree(corpus / "ledger" / scorer)
     late = list(read_shard(corpus / "stylized" / "00002.tar"))
     parents = {pair.origin.parent for pair in late}
     raw = next(pair for pair in iter_pairs(corpus / "raw") if pair.key in parents)
