@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from stylear.curate.audit.difference import Difference
 from stylear.curate.corpus.columns import Mask, combine_chunks
-from stylear.curate.corpus.layout import FETCHED, MIX, PLAN, VERDICTS, ShardKind
+from stylear.curate.corpus.layout import FETCHED, MIX, PLAN, TOMBSTONES, VERDICTS, ShardKind
 from stylear.curate.corpus.parquet import read_table, read_tables
 from stylear.curate.corpus.tombstones import FORGOTTEN, MATCHED, Tombstones, is_in
 from stylear.curate.explain.find import committed_tables
 from stylear.curate.explain.looks import read_looks
+from stylear.errors import CorpusError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,8 +37,12 @@ def match_tombstones(
 
 def check_absence(corpus: Path, tombstones: Tombstones) -> Iterator[Difference]:
     """All that is left of pairs that were forgotten."""
-    for where, found in find_remains(corpus, tombstones):
-        yield Difference("forgotten", where, "nothing of a forgotten pair", found)
+    expected = "nothing of a forgotten pair"
+    try:
+        for where, found in find_remains(corpus, tombstones) if tombstones else ():
+            yield Difference("forgotten", where, expected, found)
+    except CorpusError as error:
+        yield Difference("unreadable", TOMBSTONES, expected, error.message)
 
 
 def find_remains(corpus: Path, tombstones: Tombstones) -> Iterator[tuple[str, str]]:

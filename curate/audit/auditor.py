@@ -77,8 +77,9 @@ def check_contents(
     if tables is not None and recipe is not None:
         findings.record("pairs", f"{pairs} pairs", check_pairs(tables))
         findings.record("splits", f"{samples} samples", check_splits(tables, recipe))
+        removed, _ = read_or_report(lambda: read_removed(corpus), LEDGER)
         findings.record(
-            "ratio", f"{len(SPLITS)} splits", check_ratio(tables, recipe, read_removed(corpus))
+            "ratio", f"{len(SPLITS)} splits", check_ratio(tables, recipe, removed or {})
         )
         number = len(tables.preferences["key"])
         findings.record("preferences", f"{number} preference pairs", check_preferences(tables))

@@ -55,6 +55,7 @@ def test_each_check_says_how_much_it_examined_and_what_it_proves(finished: Path)
         "scores": "12 score tables",
         "shards": "10 tars",
         "indexes": "3 indexes",
+        "forgotten": "0 tombstones",
         "manifest": "counts of every stage and split",
     }
     assert audit(finished).summary()["checks"] == rows
