@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from html import unescape
 from itertools import chain, islice
@@ -17,7 +17,6 @@ from stylear.curate.corpus.tombstones import NONE, Tombstones
 from stylear.curate.fetch.blocks import Download
 from stylear.curate.fetch.captions import caption_reason, choose_captions
 from stylear.curate.fetch.download import Downloads
-from stylear.curate.fetch.forgotten import skip_forgotten
 from stylear.curate.fetch.guard import Limits
 from stylear.curate.fetch.ingest import STAGE
 from stylear.curate.fetch.lists import (
@@ -80,6 +79,12 @@ def read_urls(
         planned = (p if p.pair.key in only else replace(p, url=None) for p in planned)
     with Bar(f"download {source.path.name}", total=count_total(source, paths), unit="URLs") as bar:
         yield from download_rows(planned, source, work, max_pixels, bar.advance)
+
+
+def skip_forgotten(planned: Iterable[PlannedRow], tombstones: Tombstones) -> Iterator[PlannedRow]:
+    """The same rows; those that match a tombstone have no URL to download."""
+    for plan in planned:
+        yield replace(plan, url=None) if tombstones.match(plan.pair) else plan
 
 
 def download_rows(

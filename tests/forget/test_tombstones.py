@@ -16,8 +16,7 @@ from stylear.curate.audit.auditor import audit
 from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.shards import iter_pairs
 from stylear.curate.corpus.tombstones import Tombstones, hash_all, read_tombstones
-from stylear.curate.fetch.forgotten import skip_forgotten
-from stylear.curate.fetch.urls import plan_rows
+from stylear.curate.fetch.urls import plan_rows, skip_forgotten
 from stylear.curate.forget import forget_pairs
 from stylear.curate.forget.request import Request
 from stylear.curate.recipe import Recipe, load_recipe
