@@ -1,4 +1,4 @@
-"""Two corpora side by side: recipes, counts, pairs, scores and styles. Some 30 bytes a pair are in memory."""
+"""Two corpora side by side: recipes, counts, pairs, scores and styles. Some 90 bytes a pair are in memory."""
 
 from __future__ import annotations
 
