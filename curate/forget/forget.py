@@ -14,8 +14,8 @@ from stylear.curate.corpus.layout import (
     FORGET,
     MANIFEST,
     RECIPE,
-    REFILL,
     REPORT,
+    RETRY,
     VERDICTS,
 )
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, lock_corpus
@@ -111,7 +111,7 @@ def prepare(corpus: Path, selection: Selection, tombstones: Tombstones) -> None:
 
     Raises CorpusError while a retry is unfinished.
     """
-    if (corpus / REFILL).is_dir():
+    if (corpus / RETRY).is_dir():
         raise CorpusError(
             f"{corpus}: a retry of downloads was not finished",
             hint="finish it with `stylear curate run RECIPE --out CORPUS`, then forget",

@@ -84,7 +84,7 @@ def test_a_corpus_that_was_only_fetched_forgets(corpus: Path) -> None:
 
 def test_an_unfinished_retry_comes_first(corpus: Path) -> None:
     raw, _ = pair_to_forget(corpus)
-    (corpus / ".refill").mkdir()
+    (corpus / ".retry").mkdir()
     with pytest.raises(CorpusError, match="a retry of downloads was not finished"):
         forget_pairs(corpus, Request(sources=(raw.origin.source,)))
     assert not (corpus / ".forget").exists()
