@@ -15,7 +15,7 @@ from stylear.console import JsonOption, emit_json
 from stylear.embedded import find_manifest
 from stylear.errors import UsageError
 
-HEAD = "# Paths start at this file's folder. Unknown keys are errors. Every key is spelled out."
+HEAD = "# Paths are relative to this file's folder. Unknown keys are errors. Every key is shown."
 NEW = "\0"  # stands for a new value until backslashes in it can do no harm
 
 
