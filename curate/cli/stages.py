@@ -39,11 +39,13 @@ def fetch(
     """
     if dry_run:
         from stylear.curate.fetch.preview import preview_sources
+        from stylear.curate.preflight.checks import check_sources, require_checks
         from stylear.curate.run import recipe_path
+        from stylear.curate.stage import Build
 
-        rows = preview_sources(
-            load_changed_recipe(recipe if recipe is not None else recipe_path(out), set_)
-        )
+        loaded = load_changed_recipe(recipe if recipe is not None else recipe_path(out), set_)
+        require_checks(list(check_sources(Build(out, loaded, allow_empty=allow_empty))))
+        rows = preview_sources(loaded)
         emit_json(rows) if json else emit_table(rows)
         return
     run_stage(

@@ -241,3 +241,16 @@ def test_an_incomplete_model_is_named_before_the_run(
 def test_all_errors_are_of_the_tree(tmp_path: Path) -> None:
     assert issubclass(SeveralErrors, StylearError)
     assert SeveralErrors([WeightsError("a")]).exit_code == 1
+
+
+def test_a_dry_run_of_fetch_lists_the_problems_of_all_sources(tmp_path: Path) -> None:
+    sources = [{"type": "folder", "path": "nowhere"}, {"type": "urls", "path": "no-list.csv"}]
+    text = json.dumps({"name": "t", "raw": sources})
+    (tmp_path / "recipe.yaml").write_text(text)
+    words = ["curate", "fetch", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "corpus")]
+    error = CliRunner().invoke(mount(), [*words, "--dry-run"]).exception
+    assert isinstance(error, SeveralErrors)
+    assert [each.message.split(":")[0] for each in error.errors] == [
+        "raw.0 (folder)",
+        "raw.1 (urls)",
+    ]
