@@ -45,7 +45,7 @@ def fetch(
 
         loaded = load_changed_recipe(recipe if recipe is not None else recipe_path(out), set_)
         require_checks(list(check_sources(Build(out, loaded, allow_empty=allow_empty))))
-        rows = preview_sources(loaded)
+        rows = preview_sources(loaded, allow_empty=allow_empty)
         emit_json(rows) if json else emit_table(rows)
         return
     run_stage(

@@ -10,19 +10,38 @@ from stylear.curate.fetch.folder_files import find_images
 from stylear.curate.fetch.lists import count_rows, find_lists
 from stylear.curate.fetch.shards import tar_paths
 from stylear.curate.fetch.urls import plan_rows
+from stylear.errors import SourceEmpty
 
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe, UrlsSource
 
 
-def preview_sources(recipe: Recipe) -> list[dict[str, Any]]:
-    """One row a source: what it holds and what would be downloaded. Raises SourceError and RecipeError."""
-    return [_row(source, recipe.seed) for source in recipe.raw]
+def preview_sources(recipe: Recipe, *, allow_empty: bool = False) -> list[dict[str, Any]]:
+    """One row per source: what it holds and what would be downloaded.
+
+    Raises SourceError and RecipeError, and SourceEmpty for a source without pairs unless `allow_empty`.
+    """
+    rows = []
+    for source in recipe.raw:
+        row: dict[str, Any] = {
+            "source": source.type,
+            "path": str(getattr(source, "path", "embedded")),
+        }
+        row |= {"pairs": None, "downloads": 0, "hosts": 0}
+        row |= {"busiest": None, "refused": None, "bytes": None}
+        try:
+            row |= _count(source, recipe.seed)
+        except SourceEmpty:
+            if not allow_empty:
+                raise
+            row["pairs"] = 0
+        rows.append(row)
+    return rows
 
 
-def _row(source: Any, seed: int) -> dict[str, Any]:
-    row = {"source": source.type, "path": str(getattr(source, "path", "embedded")), "pairs": None}
-    row |= {"downloads": 0, "hosts": 0, "busiest": None, "refused": None, "bytes": None}
+def _count(source: Any, seed: int) -> dict[str, Any]:
+    """What is known of one source."""
+    row: dict[str, Any] = {}
     match source.type:
         case "urls":
             row |= _urls(source, seed)

@@ -146,4 +146,5 @@ def test_the_commands_take_allow_empty(tmp_path: Path) -> None:
         words = ["curate", command, str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / command)]
         failed = CliRunner().invoke(mount(), words)
         assert isinstance(failed.exception, SourceEmpty)
+        assert CliRunner().invoke(mount(), [*words, "--allow-empty", "--dry-run"]).exit_code == 0
         assert CliRunner().invoke(mount(), [*words, "--allow-empty"]).exit_code == 0
