@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,8 @@ def check_recipe(
     todo = unfinished_stages(build, stages, redo)
     found = [attempt("--out", lambda: check_output(build.corpus))]
     if "fetch" in stages:  # of a finished corpus too, which grows with its sources
-        found += check_sources(build)
+        accepted = "fetch" not in todo  # an empty source was accepted when it was fetched
+        found += check_sources(replace(build, allow_empty=build.allow_empty or accepted))
     if build.recipe.references and set(stages) & {"synthesize", "score", "mix"}:
         found += check_references(build.recipe)
     if "synthesize" in todo:
