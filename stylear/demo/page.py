@@ -13,27 +13,41 @@ if TYPE_CHECKING:
 
     from stylear.curate.report.page import Section
     from stylear.evaluation.evaluate import Evaluation
+    from stylear.sampling.references import Reference
 
 TITLE = "StyleAR toolkit: the demo"
-TRAINING = {
-    "base": "mini-ar: the embedded drawings only, text only; it cannot see the reference",
-    "shipped": "mini-stylear: mini-ar after SFT on rendered drawings in 320 variants of 20 styles",
+MODELS = {
+    "base": "mini-ar: draws from the prompt alone; it cannot see the reference",
+    "shipped": "mini-stylear: style tokens, trained on 20 other styles",
     "after SFT": "mini-stylear after SFT (LoRA) on the corpus below",
-    "after DPO": "the same after DPO on the preference pairs below",
+    "after DPO": "the same after DPO on pairs of its own pictures",
 }
+SHOWN_REFERENCES = 8
 METRICS_NOTE = (
     "Mean and 95% bootstrap interval over (reference, prompt) pairs. clip_t: similarity of picture and"
-    " prompt; clip_i: of picture and reference; texture: of their textures, measured without weights;"
-    " harmonic: mean of clip_t and texture; leakage: how much of the reference's own content shows."
+    " prompt, clip_i: of picture and reference, both by mini-clip, which also filtered the corpus and ranked"
+    " the preference pairs; texture: similarity of texture statistics to the reference, measured without"
+    " weights, a judge that took no part in filtering or training; harmonic: mean of clip_t and texture;"
+    " leakage: how much of the reference's own content shows."
 )
+WINS_NOTE = (
+    "How often the picture of the one model scores higher than that of the other for the same reference,"
+    " prompt and seed; 0.5 is chance."
+)
+COMPARED = (("after SFT", "shipped"), ("after DPO", "after SFT"))
 CURVES = (
     ("sft", [["loss", "validation_loss"]]),
     ("dpo", [["loss"], ["margin", "accuracy"], ["chosen_log_prob", "rejected_log_prob"]]),
 )
 
 
-def write_page(out: Path, evaluation: Evaluation, seconds: Mapping[str, float]) -> Path:
-    """Write `index.html` into the demo's folder; its path."""
+def write_page(
+    out: Path,
+    evaluation: Evaluation,
+    parts: Sequence[tuple[str, Evaluation]],
+    seconds: Mapping[str, float],
+) -> Path:
+    """Write `index.html` into the demo's folder; its path. `parts` are the tables to show, with titles."""
     from stylear.curate.report.corpus_page import corpus_sections
     from stylear.curate.report.facts import read_facts
     from stylear.curate.report.overview import render_totals
@@ -41,13 +55,15 @@ def write_page(out: Path, evaluation: Evaluation, seconds: Mapping[str, float]) 
 
     facts = read_facts(out / "corpus")
     introduction = render_paragraph(
-        "A style corpus was built and audited, a small model was trained on it, and it drew prompts in the"
-        " style of reference pictures. Everything ran offline on this machine, on the embedded mini family.",
+        "A house has three styles of its own that no model has seen. A corpus of them was curated from a few"
+        " references and audited; a small model was fine-tuned on it (SFT), then on preference pairs of its"
+        " own pictures (DPO). Here it draws prompts after each step. Everything ran offline on this machine,"
+        " on the embedded mini family.",
         "introduction",
     )
     sections = [
         pictures_section(evaluation),
-        metrics_section(evaluation),
+        metrics_section(parts),
         training_section(out),
         time_section(seconds),
         Section("corpus", f"Corpus {facts.recipe.name}", render_totals(facts)),
@@ -59,7 +75,7 @@ def write_page(out: Path, evaluation: Evaluation, seconds: Mapping[str, float]) 
 
 
 def pictures_section(evaluation: Evaluation) -> Section:
-    """One table a model: rows are references, columns are prompts; the first seed of each."""
+    """One table a reference: rows are prompts, columns the models side by side; the first seed of each."""
     from stylear.curate.report.page import (
         Section,
         make_anchor,
@@ -74,41 +90,80 @@ def pictures_section(evaluation: Evaluation) -> Section:
     first: dict[tuple[str, str, str], Image.Image] = {}
     for sample in evaluation.samples:
         first.setdefault((sample.model, sample.reference, sample.prompt), sample.picture)
-    parts = [
-        render_paragraph("The first seed of each reference and prompt; none was chosen by eye.")
-    ]
-    for number, model in enumerate(evaluation.models, 1):
+    legend = [[render_untrusted(m), escape(MODELS.get(m, ""))] for m in evaluation.models]
+    blocks = []
+    for reference in spread(evaluation.references, SHOWN_REFERENCES):
         rows = []
-        for reference in evaluation.references:
-            style = reference.id.split("--")[0]
-            held_out = '<span class="held-out">held out</span>' if reference.held_out else ""
+        for prompt in evaluation.prompts:
             cells = [
                 render_picture(
                     first[model, reference.id, prompt],
-                    f"{model}: {prompt}, in the style of {style}",
+                    f"{model}: {prompt}, in the style of {reference.style}",
                 )
-                for prompt in evaluation.prompts
+                for model in evaluation.models
             ]
-            shown = render_picture(reference.picture, f"Style reference {style}")
-            rows.append([shown, f"{escape(shorten_text(style))} {held_out}", *cells])
-        heads = ["reference", "style", *map(render_untrusted, evaluation.prompts)]
-        anchor = make_anchor("model", str(number), model)
-        parts += [
-            render_heading(3, shorten_text(model), anchor, TRAINING.get(model, "")),
-            render_table(f"Pictures of {shorten_text(model)}", heads, rows, "grid"),
+            shown = render_picture(reference.picture, f"Style reference {reference.style}")
+            rows.append([render_untrusted(prompt), shown, *cells])
+        heads = ["prompt", "reference", *map(render_untrusted, evaluation.models)]
+        name = shorten_text(reference.style)
+        blocks.append(
+            "<div>"
+            + render_heading(3, name, make_anchor("style", reference.id))
+            + render_table(f"Pictures in the style {name}", heads, rows, "grid")
+            + "</div>"
+        )
+    note = (
+        f"{len(blocks)} of {len(evaluation.references)} references, the first seed of each prompt; none was"
+        " chosen by eye. No reference is in the corpus."
+    )
+    body = render_table("Models", ["model", "what it is"], legend) + render_paragraph(note)
+    return Section(
+        "pictures", "What each step changes", f'{body}<div class="blocks">{"".join(blocks)}</div>'
+    )
+
+
+def spread(items: Sequence[Reference], count: int) -> list[Reference]:
+    """At most `count` of the items, evenly spaced, in their order."""
+    if len(items) <= count:
+        return list(items)
+    return [items[place * len(items) // count] for place in range(count)]
+
+
+def metrics_section(parts: Sequence[tuple[str, Evaluation]]) -> Section:
+    """The metrics of each model and the win rates between steps, for each part of the evaluation."""
+    from stylear.curate.report.page import (
+        Section,
+        make_anchor,
+        render_heading,
+        render_paragraph,
+        render_table,
+    )
+
+    body = render_paragraph(METRICS_NOTE)
+    for title, evaluation in parts:
+        rows: Sequence[Mapping[str, Any]] = evaluation.table()
+        table = [[escape(str(value)) for value in row.values()] for row in rows]
+        heads = [escape(str(name)) for name in rows[0]]
+        body += render_heading(3, title, make_anchor("measured", title))
+        body += render_table(f"Metrics: {title}", heads, table)
+        wins = [
+            [escape(f"{model} against {other}"), *win_cells(evaluation, model, other)]
+            for model, other in COMPARED
+            if {model, other} <= set(evaluation.models)
         ]
-    return Section("pictures", "Pictures", "".join(parts))
-
-
-def metrics_section(evaluation: Evaluation) -> Section:
-    """The metrics of each model with their 95% intervals."""
-    from stylear.curate.report.page import Section, render_paragraph, render_table
-
-    rows: Sequence[Mapping[str, Any]] = evaluation.table()
-    table = [[escape(str(value)) for value in row.values()] for row in rows]
-    heads = [escape(str(name)) for name in rows[0]]
-    body = render_paragraph(METRICS_NOTE) + render_table("Metrics of each model", heads, table)
+        if wins:
+            body += render_paragraph(WINS_NOTE)
+            body += render_table(f"Win rates: {title}", ["", *WIN_METRICS], wins)
     return Section("measured", "Measured", body)
+
+
+WIN_METRICS = ("clip_t", "clip_i", "texture", "harmonic")
+
+
+def win_cells(evaluation: Evaluation, model: str, other: str) -> list[str]:
+    """Win rates of a model against another, by metric."""
+    found = [evaluation.win_rate(model, other, metric) for metric in WIN_METRICS]
+    return [escape(str(rate or "-")) for rate in found]
 
 
 def training_section(out: Path) -> Section:

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from stylear.console import say
 from stylear.embedded import find_manifest
+from stylear.mini.references import EVALUATION_SCENES
+from stylear.mini.styles import HOUSE_FAMILIES, UNSEEN_FAMILIES
 
 if TYPE_CHECKING:
     from stylear.evaluation.evaluate import Evaluation
 
 PORT = 8917  # fixed: URLs are part of the keys, so another port would be another corpus
+STEPS = 6
 SERVED = 24  # drawings that are fetched over HTTP
-SEEN = ["knit--01", "chalkboard--00", "led--01", "comic--00"]
-HELD_OUT = ["thermal--00", "pixel--01", "batik--01", "stained-glass--00"]
+HOUSE = [f"{family}--h{number}" for family in HOUSE_FAMILIES for number in EVALUATION_SCENES]
+UNSEEN = [f"{family}--h{number}" for family in UNSEEN_FAMILIES for number in EVALUATION_SCENES]
 SAMPLING: dict[str, Any] = {"guidance": 5.0, "top_k": 100, "temperature": 0.7, "noise": 0.1}
 PROMPTS = ["a red apple", "a cat face", "a heart", "a sun", "a mushroom", "a house"]
 SEEDS = [0, 1]
@@ -43,7 +46,9 @@ def run(out: Path) -> Path:
     sft = out / "sft"
     with watch.step("sft", f"stylear train sft --config train-demo-sft --out {sft}"):
         train("sft", out)
-    dpo = out / "dpo"
+    pairs, dpo = out / "pairs", out / "dpo"
+    with watch.step("pairs", f"stylear train pairs --config train-demo-pairs --out {pairs}"):
+        train("pairs", out)
     with watch.step("dpo", f"stylear train dpo --config train-demo-dpo --out {dpo}"):
         train("dpo", out)
     models = {
@@ -55,13 +60,24 @@ def run(out: Path) -> Path:
     with watch.step("evaluate", "stylear evaluate --model ... --styles ... --prompt ..."):
         evaluation = evaluate(models)
         evaluation.write(out / "evaluation")
-    page = write_page(out, evaluation, watch.seconds)
+    parts = parts_of(evaluation)
+    page = write_page(out, evaluation, parts, watch.seconds)
     from stylear.console import emit_table
 
-    emit_table(evaluation.table())
-    say(f"{watch.total() / 60:.1f} minutes")
+    for title, part in parts:
+        say(f"\n{title}")
+        emit_table(part.table())
+    say(f"\n{watch.total() / 60:.1f} minutes")
     print(f"page: {page}")
     return page
+
+
+def parts_of(evaluation: Evaluation) -> list[tuple[str, Evaluation]]:
+    """The evaluation on the house styles, and on styles that nothing was trained on."""
+    return [
+        ("House styles, references that are not in the corpus", evaluation.subset(HOUSE)),
+        ("Styles that nothing was trained on", evaluation.subset(UNSEEN)),
+    ]
 
 
 class Watch:
@@ -77,7 +93,7 @@ class Watch:
     def step(self, name: str, command: str) -> Iterator[None]:
         """Run the block as step `name`; `command` is what a user would type for it."""
         self.number += 1
-        say(f"\n[{self.number}/5] {command}")
+        say(f"\n[{self.number}/{STEPS}] {command}")
         started = time.monotonic()
         yield
         took = time.monotonic() - started
@@ -154,29 +170,34 @@ def audit(corpus: Path) -> None:
 
 
 def train(kind: str, out: Path) -> Path:
-    """SFT from mini-stylear on the fresh corpus, or DPO from that."""
-    from stylear.train.settings import DpoSettings, SftSettings, load_settings
+    """SFT from mini-stylear on the fresh corpus, pairs of its pictures, or DPO on these."""
+    from stylear.train import settings as of
 
     config = find_manifest(f"train-demo-{kind}")
-    flags: dict[str, Any] = {"corpus": [out / "corpus"], "encoded": out / "encoded"}
+    shared = {"corpus": [out / "corpus"], "encoded": out / "encoded", "out": out / kind}
     if kind == "sft":
         from stylear.train import sft_trainer as sft
 
-        return Path(sft.run(load_settings(SftSettings, config, {**flags, "out": out / "sft"})))
+        return Path(sft.run(of.load_settings(of.SftSettings, config, shared)))
+    after_sft = {**shared, "model": str(out / "sft")}
+    if kind == "pairs":
+        from stylear.train import pairs
+
+        return pairs.run(of.load_settings(of.PairsSettings, config, after_sft))
     from stylear.train import dpo_trainer as dpo
 
-    model = {"model": str(out / "sft"), "out": out / "dpo"}
-    return Path(dpo.run(load_settings(DpoSettings, config, {**flags, **model})))
+    flags = {**after_sft, "pairs": [out / "pairs"]}
+    return Path(dpo.run(of.load_settings(of.DpoSettings, config, flags)))
 
 
 def evaluate(models: dict[str, str]) -> Evaluation:
-    """Every model on seen and held-out references x prompts x seeds."""
+    """Every model on references of house styles and of unseen styles x prompts x seeds."""
     from stylear.encoders.clip import ClipEncoder
     from stylear.evaluation.evaluate import evaluate as measure
     from stylear.model.open import open_model
     from stylear.sampling.references import load_styles
 
-    references = [load_styles(name)[0] for name in [*SEEN, *HELD_OUT]]
+    references = [load_styles(name)[0] for name in [*HOUSE, *UNSEEN]]
     opened = []
     for name, path in models.items():
         model = open_model(path)

@@ -27,6 +27,7 @@ from stylear.evaluation.metrics import (
     content_leakage,
     harmonic_mean,
     pair_cosine,
+    prompt_recall,
     win_rate,
 )
 from stylear.sampling.context import describe_long_prompts, measure_prompt
@@ -38,7 +39,7 @@ from stylear.weights.files import write_bytes, write_json
 if TYPE_CHECKING:
     from stylear.model.style_model import StyleModel
 
-METRICS = ("clip_t", "clip_i", "csd", "dino", "texture", "harmonic", "leakage")
+METRICS = ("clip_t", "recall", "clip_i", "csd", "dino", "texture", "harmonic", "leakage")
 OPTIONAL = ("csd", "dino")  # measured only if their encoder is given
 
 
@@ -214,13 +215,14 @@ def evaluate(
     on_batch    called with the number of pictures that were finished
     sampling    keywords of `generate`: guidance, top_k, temperature, noise, size_px
 
-    Scores of a picture, all without unit: `clip_t` cos(picture, prompt); `clip_i`, `csd` and `dino`
+    Scores of a picture, all without unit: `clip_t` cos(picture, prompt); `recall`, 1 where the
+    picture's own prompt is the nearest to it, else 0 (NaN with one prompt); `clip_i`, `csd` and `dino`
     cos(picture, reference); `texture`, the similarity of texture statistics; `harmonic`, the harmonic mean
     of clip_t and texture, clamped at 0; `leakage`, see `content_leakage`. Prompts beyond the context of a
     model or of `clip` are drawn and scored, and reported in `warnings`.
 
     Raises UsageError if there is nothing to evaluate or two models have the same name. Sources: CLIP score
-    (arXiv 2104.08718), CSD (arXiv 2404.01292), DINOv2 (arXiv 2304.07193); texture, harmonic mean and
+    (arXiv 2104.08718), recall as R-precision (arXiv 1711.10485), CSD (arXiv 2404.01292), DINOv2 (arXiv 2304.07193); texture, harmonic mean and
     leakage are ours.
     """
     for name, values in (("references", references), ("prompts", prompts), ("seeds", seeds)):
@@ -276,6 +278,7 @@ def evaluate(
         clip_t = pair_cosine(embedded, texts[prompt_index])
         scores = {
             "clip_t": clip_t,
+            "recall": prompt_recall(embedded, texts, prompt_index),
             "clip_i": pair_cosine(embedded, shown[reference_index]),
             **dict.fromkeys(OPTIONAL, torch.full((len(jobs),), torch.nan)),
             **{

@@ -40,6 +40,16 @@ def harmonic_mean(text: Tensor, style: Tensor) -> Tensor:
     return torch.where(total > 0, 2 * text * style / total.clamp(min=1e-12), 0.0)
 
 
+def prompt_recall(pictures: Tensor, texts: Tensor, own: Tensor) -> Tensor:
+    """1 where a picture (B, D) is nearest to its own one of the texts (P, D), else 0: (B,).
+
+    `own` (B,) is the row of each picture's text. NaN with fewer than two texts.
+    """
+    if len(texts) < 2:
+        return torch.full((len(pictures),), torch.nan)
+    return ((pictures @ texts.T).argmax(dim=1) == own).float()
+
+
 def content_leakage(pictures: Tensor, own: Tensor, contents: Tensor, others: Tensor) -> Tensor:
     """How much closer each picture is to the content of its own reference than to other contents (B,).
 

@@ -12,19 +12,27 @@ import argparse
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stylear.mini.styles import HELD_OUT_FAMILIES, TRAIN_FAMILIES, make_style, render
+from stylear.mini.styles import (
+    HELD_OUT_FAMILIES,
+    HOUSE_FAMILIES,
+    TRAIN_FAMILIES,
+    make_style,
+    render,
+)
 from stylear.pair import digest
 
 SIZE, SUPER = 64, 8  # drawn eight times larger, then reduced
 Brush = ImageDraw.ImageDraw
 SHIPPED_VARIANTS = (0, 1)  # of each family, in the package
+HOUSE_VARIANT = 0
+EVALUATION_SCENES = (4, 5)  # by name; the corpus of the demo has references of the others
 
 
 def harbour(d: Brush) -> None:
@@ -138,10 +146,11 @@ def scene(name: str) -> np.ndarray[Any, Any]:
     return np.asarray(canvas.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
 
-def reference(family: str, variant: int) -> tuple[bytes, str]:
-    """PNG bytes of a reference, and the name of its scene (drawn by hash, so scenes mix)."""
+def reference(family: str, variant: int, name: str | None = None) -> tuple[bytes, str]:
+    """PNG bytes of a reference, and the name of its scene (by default drawn by hash, so scenes mix)."""
     names = sorted(SCENES)
-    name = names[int(digest("scene", family, variant)[:8], 16) % len(names)]
+    if name is None:
+        name = names[int(digest("scene", family, variant)[:8], 16) % len(names)]
     pixels = render(scene(name), make_style(family, variant), seed=variant)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
@@ -150,23 +159,42 @@ def reference(family: str, variant: int) -> tuple[bytes, str]:
 
 def write(out: Path, families: list[str], variants: range | tuple[int, ...]) -> int:
     """Write references and their list; the number written."""
+    jobs = [(f"{f}--{v:02d}", f, v, None) for f in families for v in variants]
+    return write_rows(out, jobs)
+
+
+def write_shipped(out: Path) -> int:
+    """Write the embedded references: two variants of each style, and one variant of the held-out styles on
+    several scenes (`blueprint--h0` ...), as a house that has a look of its own would have them."""
+    jobs: list[tuple[str, str, int, str | None]] = [
+        (f"{family}--{variant:02d}", family, variant, None)
+        for family in [*TRAIN_FAMILIES, *HELD_OUT_FAMILIES]
+        for variant in SHIPPED_VARIANTS
+    ]
+    for family in HELD_OUT_FAMILIES:
+        for number, name in enumerate(sorted(SCENES)):
+            if family in HOUSE_FAMILIES or number in EVALUATION_SCENES:
+                jobs.append((f"{family}--h{number}", family, HOUSE_VARIANT, name))
+    return write_rows(out, jobs)
+
+
+def write_rows(out: Path, jobs: Sequence[tuple[str, str, int, str | None]]) -> int:
+    """Write references (id, family, variant, scene or None) and their list; the number written."""
     out.mkdir(parents=True, exist_ok=True)
     rows = []
-    for family in families:
-        for variant in variants:
-            data, name = reference(family, variant)
-            file = f"{family}--{variant:02d}.png"
-            (out / file).write_bytes(data)
-            rows.append(
-                {
-                    "file": file,
-                    "style": family,
-                    "variant": variant,
-                    "held_out": family in HELD_OUT_FAMILIES,
-                    "scene": name,
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                }
-            )
+    for stem, family, variant, wanted in jobs:
+        data, name = reference(family, variant, wanted)
+        (out / f"{stem}.png").write_bytes(data)
+        rows.append(
+            {
+                "file": f"{stem}.png",
+                "style": family,
+                "variant": variant,
+                "held_out": family in HELD_OUT_FAMILIES,
+                "scene": name,
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
+        )
     (out / "references.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return len(rows)
 
@@ -177,6 +205,9 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=None, help="variants of each style")
     parser.add_argument("--train-only", action="store_true", help="leave held-out styles out")
     options = parser.parse_args()
+    if options.variants is None and not options.train_only:
+        print(write_shipped(options.out), "references")
+        return
     families = [*TRAIN_FAMILIES, *([] if options.train_only else HELD_OUT_FAMILIES)]
     variants = SHIPPED_VARIANTS if options.variants is None else range(options.variants)
     print(write(options.out, families, variants), "references")

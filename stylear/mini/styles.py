@@ -39,6 +39,12 @@ HELD_OUT: dict[str, Family] = {
 FAMILIES: dict[str, Family] = {**TRAIN, **HELD_OUT}
 TRAIN_FAMILIES = tuple(TRAIN)
 HELD_OUT_FAMILIES = tuple(HELD_OUT)
+HOUSE_FAMILIES = ("blueprint", "thermal", "batik")  # the demo's user has these as styles of its own
+UNSEEN_FAMILIES = (
+    "woodcut",
+    "stained-glass",
+    "pixel",
+)  # neither a shipped model nor the demo's corpus
 
 
 @dataclass(frozen=True, slots=True)

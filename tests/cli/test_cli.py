@@ -133,7 +133,18 @@ def test_evaluate_measures_every_model(place: Path, tmp_path: Path) -> None:
     ]
     run = said["models"][0]
     assert set(run) == {
-        *("model", "pictures", "clip_t", "clip_i", "csd", "dino", "texture", "harmonic", "leakage"),
+        *(
+            "model",
+            "pictures",
+            "clip_t",
+            "recall",
+            "clip_i",
+            "csd",
+            "dino",
+            "texture",
+            "harmonic",
+            "leakage",
+        ),
     }
     assert (run["csd"], run["dino"]) == (None, None)  # no model for them was given
     assert run["clip_t"]["low"] <= run["clip_t"]["mean"] <= run["clip_t"]["high"]
@@ -151,7 +162,7 @@ def test_evaluate_prints_a_table(place: Path) -> None:
         *("--prompt", "a cat", "--seeds", 1, "--clip", place / "run" / "final-clip"),
     )
     head, row = result.stdout.splitlines()
-    assert head.split() == ["model", "clip_t", "clip_i", "texture", "harmonic", "leakage"]
+    assert head.split() == ["model", "clip_t", "recall", "clip_i", "texture", "harmonic", "leakage"]
     assert row.split()[0] == "run"
     assert row.split()[-1] == "-"  # one reference alone has no other content
 
@@ -168,7 +179,16 @@ def test_evaluate_reports_csd_and_dino_when_their_models_are_given(
     assert said["settings"]["csd_sha256"] == sha256_of(csd)
     assert all(0 < abs(said["models"][0][name]["mean"]) <= 1 for name in ("csd", "dino"))
     head = stylear("evaluate", *arguments, "--csd", csd).stdout.splitlines()[0]
-    assert head.split() == ["model", "clip_t", "clip_i", "csd", "texture", "harmonic", "leakage"]
+    assert head.split() == [
+        "model",
+        "clip_t",
+        "recall",
+        "clip_i",
+        "csd",
+        "texture",
+        "harmonic",
+        "leakage",
+    ]
     with pytest.raises(WeightsError, match=r"none\.pth: expected a model .* found nothing"):
         stylear("evaluate", *arguments, "--csd", tmp_path / "none.pth")
 

@@ -14,12 +14,19 @@ from PIL import Image
 from stylear.curate import run as runner
 from stylear.curate.fetch.loopback import serve
 from stylear.curate.recipe import load_recipe
+from stylear.curate.references import load_references
 from stylear.demo import page as demo_page
 from stylear.demo import story as demo
 from stylear.embedded import find_manifest
 from stylear.evaluation.evaluate import METRICS, Evaluation, Sample
+from stylear.mini.styles import (
+    HELD_OUT_FAMILIES,
+    HOUSE_FAMILIES,
+    TRAIN_FAMILIES,
+    UNSEEN_FAMILIES,
+)
 from stylear.sampling.references import Reference, load_styles
-from stylear.train.settings import DpoSettings, SftSettings, load_settings
+from stylear.train.settings import DpoSettings, PairsSettings, SftSettings, load_settings
 
 
 def test_the_list_names_what_is_served_and_three_that_cannot_be_had(tmp_path: Path) -> None:
@@ -42,23 +49,36 @@ def test_the_demo_downloads_for_real_and_drops_three_with_reasons(tmp_path: Path
     assert result.dropped == {"http-404": 1, "not-an-image": 1, "not-public-address": 1}
 
 
-def test_the_demo_trains_on_no_held_out_style() -> None:
-    recipe = load_recipe(find_manifest("demo"))
-    from stylear.curate.references import load_references
+def test_the_corpus_has_house_styles_alone_and_none_of_the_references_that_are_evaluated() -> None:
+    used = load_references(load_recipe(find_manifest("demo")))
+    assert {reference.style for reference in used} == set(HOUSE_FAMILIES)
+    assert len(used) == 12
+    evaluated = [load_styles(name)[0] for name in [*demo.HOUSE, *demo.UNSEEN]]
+    assert not {reference.id for reference in used} & {reference.id for reference in evaluated}
+    assert not {r.scene for r in used} & {r.scene for r in evaluated}
+    assert {load_styles(name)[0].style for name in demo.UNSEEN} == set(UNSEEN_FAMILIES)
 
-    held_out = {reference.id for reference in load_styles("mini") if reference.held_out}
-    used = {reference.id for reference in load_references(recipe)}
-    assert set(demo.HELD_OUT) <= held_out
-    assert len(used) == 40
-    assert used & held_out == set()
-    assert set(demo.SEEN) <= used
+
+def test_no_shipped_model_was_trained_on_a_style_that_the_demo_draws() -> None:
+    drawn = {*HOUSE_FAMILIES, *UNSEEN_FAMILIES}
+    assert drawn == set(HELD_OUT_FAMILIES)
+    assert not drawn & set(TRAIN_FAMILIES)
+
+
+def test_the_judge_of_the_textures_took_no_part_in_filter_or_pairs() -> None:
+    recipe = load_recipe(find_manifest("demo"))
+    assert "texture" not in {score.type for score in recipe.score}
+    pairs = load_settings(PairsSettings, find_manifest("train-demo-pairs"), {})
+    assert pairs.judge == "mini-clip"
 
 
 def test_the_settings_of_the_demo_are_read() -> None:
     sft = load_settings(SftSettings, find_manifest("train-demo-sft"), {})
     dpo = load_settings(DpoSettings, find_manifest("train-demo-dpo"), {})
+    pairs = load_settings(PairsSettings, find_manifest("train-demo-pairs"), {})
     assert sft.model == "mini-stylear"
-    assert dpo.model == str(sft.out)
+    assert dpo.model == pairs.model == str(sft.out)
+    assert dpo.pairs == (pairs.out,)
 
 
 def test_a_step_that_was_done_before_keeps_its_seconds(tmp_path: Path) -> None:
@@ -90,30 +110,37 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_is_whole_and_shows_every_model_reference_and_prompt(out: Path) -> None:
     picture = Image.new("RGB", (8, 8), "red")
     references = [
-        Reference("knit--01", picture, "knit"),
-        Reference("batik--01", picture, "batik", held_out=True),
+        Reference("batik--h4", picture, "batik", held_out=True),
+        Reference("pixel--h4", picture, "pixel", held_out=True),
     ]
     prompts = ["a cat", "<script>alert(1)</script>"]
     evaluation = Evaluation(references, prompts, {})
-    for model in ("base", "after SFT"):
+    for model in ("shipped", "after SFT"):
         for reference in references:
             for prompt in prompts:
                 scores = dict.fromkeys(METRICS, 0.5)
                 evaluation.samples.append(Sample(model, reference.id, prompt, 0, picture, scores))
-    page = demo_page.write_page(out, evaluation, {"corpus": 12.3}).read_text("utf-8")
+    parts = demo.parts_of(evaluation)
+    page = demo_page.write_page(out, evaluation, parts, {"corpus": 12.3}).read_text("utf-8")
     found = Page(page)
     grids = Page(page[: page.index('<h2 id="measured"')])
     pictures = grids.attributes("img", "alt")
-    assert len(pictures) == 2 * (2 + 2 * 2)  # of each model: two references, four pictures
-    assert pictures[:2] == ["Style reference knit", "base: a cat, in the style of knit"]
-    assert " ".join(grids.texts).count("held out") == 2
+    assert len(pictures) == 2 * 2 * (
+        1 + 2
+    )  # references, prompts, and the reference beside two models
+    assert pictures[:3] == [
+        "Style reference batik",
+        "shipped: a cat, in the style of batik",
+        "after SFT: a cat, in the style of batik",
+    ]
+    assert "after SFT against shipped" in found.texts
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert found.table("step") == [["corpus", "12"]]
     assert [tag for tag, _, _ in found.headings].count("h1") == 1
     assert [name for tag, _, name in found.headings if tag == "h2"] == [
-        "Pictures", "Measured", "Training", "Time", "Corpus tiny", "Funnel", "Scores", "Diversity",
-        "Raw pairs", "Styles", "Preference pairs", "Files", "Recipe",
+        "What each step changes", "Measured", "Training", "Time", "Corpus tiny", "Funnel", "Scores",
+        "Diversity", "Raw pairs", "Styles", "Preference pairs", "Files", "Recipe",
     ]  # fmt: skip
     links = [link for link in found.attributes("a", "href") if not link.startswith("#")]
     assert all((out / link).is_file() for link in links)

@@ -19,7 +19,13 @@ from stylear.encoders.dino import DinoEncoder
 from stylear.encoders.style import CsdEncoder
 from stylear.errors import SourceError, UsageError
 from stylear.evaluation.evaluate import METRICS, Evaluation, choose_leakage_basis, evaluate
-from stylear.evaluation.metrics import bootstrap, content_leakage, harmonic_mean, win_rate
+from stylear.evaluation.metrics import (
+    bootstrap,
+    content_leakage,
+    harmonic_mean,
+    prompt_recall,
+    win_rate,
+)
 from stylear.model.style_model import StyleModel
 from stylear.sampling.references import Reference, load_prompts, load_styles
 
@@ -74,6 +80,14 @@ def test_pictures_that_ignore_their_reference_leak_exactly_nothing() -> None:
     assert found.mean().item() == pytest.approx(0.0, abs=1e-6)
     copies = content_leakage(contents, torch.arange(5), contents, ~torch.eye(5, dtype=torch.bool))
     assert copies.mean().item() > 0.5
+
+
+def test_recall_counts_pictures_that_are_nearest_to_their_own_prompt() -> None:
+    texts = torch.eye(3)
+    pictures = torch.tensor([[0.2, 0.1, 0.0], [0.2, 0.1, 0.0], [0.0, 0.0, 0.1]])
+    own = torch.tensor([0, 1, 2])
+    assert prompt_recall(pictures, texts, own).tolist() == [1.0, 0.0, 1.0]
+    assert torch.isnan(prompt_recall(pictures, texts[:1], torch.zeros(3, dtype=torch.long))).all()
 
 
 def test_a_win_counts_one_and_a_tie_half() -> None:
