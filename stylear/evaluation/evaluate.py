@@ -222,8 +222,8 @@ def evaluate(
     model or of `clip` are drawn and scored, and reported in `warnings`.
 
     Raises UsageError if there is nothing to evaluate or two models have the same name. Sources: CLIP score
-    (arXiv 2104.08718), recall as R-precision (arXiv 1711.10485), CSD (arXiv 2404.01292), DINOv2 (arXiv 2304.07193); texture, harmonic mean and
-    leakage are ours.
+    (arXiv 2104.08718), recall as R-precision (arXiv 1711.10485), CSD (arXiv 2404.01292), DINOv2
+    (arXiv 2304.07193); texture, harmonic mean and leakage are ours.
     """
     for name, values in (("references", references), ("prompts", prompts), ("seeds", seeds)):
         if not values:

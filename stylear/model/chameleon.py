@@ -73,6 +73,7 @@ def _load_full(
             f"found {config.vocab_size}"
         )
     vq = VQModel.from_pretrained(find_vq_directory(raw, directory), device).requires_grad_(False)
+    require_same_tokenizer(raw, vq, directory)
     if vq.config.num_embeddings != layout.num_codes:
         raise WeightsError(
             f"{directory}: expected as many VQ codes as image tokens, "
@@ -90,6 +91,21 @@ def _load_full(
     weights.load_into(decoder, tensors, what=str(file), dtype=dtype, device=device)
     decoder.to(device)
     return StyleModel(directory.name, decoder, vq, layout, settings, raw, source=directory)
+
+
+def require_same_tokenizer(config: Mapping[str, Any], vq: VQModel, directory: Path) -> None:
+    """Raise WeightsError when the VQ model that a model points to is not the one it was trained with."""
+    recorded = config.get("vq_config")
+    if config.get("vq_model") is None or not isinstance(recorded, Mapping):
+        return
+    now = vq.config.to_dict()
+    for key, value in recorded.items():
+        if key in now and now[key] != value:
+            raise WeightsError(
+                f"{directory}: was trained with another {config['vq_model']}: {key} expected {value!r},"
+                f" found {now[key]!r}",
+                hint="the embedded models have changed since; train it again from the present ones",
+            )
 
 
 def find_vq_directory(config: Mapping[str, Any], directory: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -303,3 +304,17 @@ def test_packaged_vq_model_is_pointed_to_and_not_copied(
     found = load_model(tmp_path / "model").vq.encode(pixels)
     assert torch.equal(found, VQModel.from_pretrained(tmp_path / "packaged/some-vq").encode(pixels))
     assert made.config["vq_model"] == "some-vq"
+
+
+def test_a_model_whose_packaged_tokenizer_has_changed_says_what_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MINI_MODELS", tmp_path / "packaged")
+    VQModel(VQ).save_pretrained(tmp_path / "packaged" / "some-vq")
+    tokenizer = build_tokenizer(["a red apple"], 6, [2], text_vocabulary=280)
+    new_model(tmp_path / "model", tokenizer, DecoderConfig(**SIZES, **HEADS), "some-vq")
+    other = replace(VQ, base_channels=2 * VQ.base_channels)
+    VQModel(other).save_pretrained(tmp_path / "packaged" / "some-vq")
+    with pytest.raises(WeightsError, match="another some-vq: base_channels expected") as raised:
+        load_model(tmp_path / "model")
+    assert "train it again" in str(raised.value.hint)
