@@ -166,12 +166,16 @@ def describe_training(settings: Settings, pairs: int) -> dict[str, Any]:
 def describe_origin(
     base: StyleModel, settings: Settings, training: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The lineage of the final model: its base, its corpora and its training record."""
-    corpora = []
+    """The lineage of the final model: its base, all corpora that shaped it, and its training record.
+
+    The corpora of the base come first: what was trained into it is still in there.
+    """
+    corpora = list(base.settings.base.get("corpora") or ())
     for corpus in settings.corpus:
         manifest = corpus / "manifest.json"
         digest = file_sha256(manifest) if manifest.is_file() else None
-        corpora.append({"name": corpus.resolve().name, "manifest_sha256": digest})
+        named = {"name": corpus.resolve().name, "manifest_sha256": digest}
+        corpora += [] if named in corpora else [named]
     first = describe_lineage(base)
     if settings.full and first.get("model"):
         # the base is no longer needed, so its name is enough

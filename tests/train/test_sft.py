@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,15 @@ def test_training_lowers_the_loss_and_says_what_it_was_made_from(place: Path) ->
     assert model.settings.base["training"]["steps"] == 40
     assert (final.parent / "samples" / "step-0000040.png").is_file()
     assert list((final.parent / "tensorboard").glob("events.*"))
+
+
+def test_a_model_names_the_corpora_of_its_base_too(place: Path) -> None:
+    base = load_model(place / "model")
+    first, own = ({"name": name, "manifest_sha256": None} for name in ("first", "corpus"))
+    base.settings = replace(base.settings, base={"corpora": [first]})
+    assert sft.describe_origin(base, settings(place, "named"), {})["corpora"] == [first, own]
+    base.settings = replace(base.settings, base={"corpora": [first, own]})
+    assert sft.describe_origin(base, settings(place, "named"), {})["corpora"] == [first, own]
 
 
 def test_lora_leaves_the_base_as_it_was_and_trains_the_resampler(place: Path) -> None:
