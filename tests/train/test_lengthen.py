@@ -108,11 +108,6 @@ def test_a_device_that_is_not_there_is_named_before_anything_is_written(place: P
     assert not (place / "gpu").exists()
 
 
-def test_a_batch_larger_than_the_corpus_is_told(place: Path, capsys: Any) -> None:
-    sft.run(settings(place, "large", steps=1, batch_size=500))
-    assert "warning: batch_size 500 is more than the" in capsys.readouterr().err
-
-
 def test_a_wrong_value_is_explained_and_not_guessed_at(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_settings(
