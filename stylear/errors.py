@@ -6,6 +6,7 @@
     │   └── RecipeError              a key of a recipe: unknown, missing, wrong type, out of range
     ├── SourceError                  an input file, folder, list, URL or tar that cannot be read
     │   └── SourceEmpty              an input that can be read and holds nothing
+    ├── PluginError                  an installed plug-in that cannot be imported or has the wrong interface
     ├── WeightsError                 a model or checkpoint that is missing, corrupt or of another model
     ├── CorpusError                  a corpus that is not what it should be
     │   ├── SettingsChanged          the existing output was made with other settings
@@ -61,6 +62,10 @@ class SourceError(StylearError):
 
 class SourceEmpty(SourceError):
     """An input holds no rows, images or samples."""
+
+
+class PluginError(StylearError):
+    """A plug-in of another distribution cannot be used; the message names the distribution."""
 
 
 class WeightsError(StylearError):

@@ -25,8 +25,11 @@ from stylear.curate.corpus.layout import (
 from stylear.curate.corpus.ledger import Ledger, stage_family
 from stylear.curate.corpus.split import SPLITS
 from stylear.curate.corpus.storage import TEMPORARY, FileInfo, list_files, write_text
+from stylear.curate.entry_points import SCORERS, SYNTHESIZERS, find_plugin
 from stylear.curate.mix.shortfall import count_split, describe_shortfalls
-from stylear.curate.recipe import load_recipe
+from stylear.curate.recipe import Recipe, load_recipe
+from stylear.curate.recipe.scores import BUILT_IN
+from stylear.curate.recipe.synthesizers import BACKENDS
 from stylear.errors import CorpusError
 
 FORMAT = "stylear-corpus-1"
@@ -106,7 +109,7 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
         },
         "splits": splits,
         "warnings": describe_shortfalls(splits, recipe),
-        "versions": versions(),
+        "versions": versions() | plugin_versions(recipe),
         "files": files,
     }
 
@@ -140,6 +143,14 @@ def stage_counts(ledger: Ledger) -> dict[str, dict[str, Any]]:
             counts |= {"kept": sum(e.kept for e in units), "dropped": dict(sorted(dropped.items()))}
         found[stage] = counts
     return found
+
+
+def plugin_versions(recipe: Recipe) -> dict[str, str]:
+    """The version of each distribution whose plug-ins the recipe uses."""
+    found = [find_plugin(SCORERS, spec.type) for spec in recipe.score if spec.type not in BUILT_IN]
+    if recipe.references and recipe.synthesize.backend not in BACKENDS:
+        found.append(find_plugin(SYNTHESIZERS, recipe.synthesize.backend))
+    return {plugin.distribution: plugin.version for plugin in found if plugin is not None}
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from stylear.curate.corpus.layout import CHEAP, PLAN_STAGE, STAGES
 from stylear.curate.corpus.ledger import ALL, Entry, StageInputs, stage_family
 from stylear.curate.preflight.checks import Check, human_bytes
 from stylear.curate.preflight.rates import find_rate
-from stylear.curate.recipe.synthesizers import NEEDS_CONTENT
+from stylear.curate.recipe.synthesizers import needs_content
 from stylear.curate.references import reference_files
 from stylear.curate.stage import Build
 from stylear.errors import SettingsChanged, StylearError
@@ -176,7 +176,7 @@ def estimate_images(recipe: Recipe, contents: int | None, checks: Sequence[Check
     if not recipe.references:
         return 0
     spec = recipe.synthesize
-    if spec.backend not in NEEDS_CONTENT and (spec.prompts is not None or spec.templates):
+    if not needs_content(spec.backend) and (spec.prompts is not None or spec.templates):
         contents = next((c.pairs for c in checks if c.key.startswith("synthesize.")), None)
     if spec.contents is not None:
         contents = spec.contents if contents is None else min(contents, spec.contents)

@@ -11,9 +11,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stylear.curate.corpus.object_store import corpus_path
+from stylear.curate.entry_points import SCORERS as PLUGINS
+from stylear.curate.entry_points import describe_kinds, plugin_hint
 from stylear.curate.recipe.folder import missing_paths, possible_bases
 from stylear.curate.recipe.recipe import Recipe
-from stylear.curate.recipe.scores import RENAMED, SCORERS
+from stylear.curate.recipe.scores import BUILT_IN, RENAMED, SCORERS, plugin_settings
 from stylear.curate.recipe.sources import SOURCES
 from stylear.curate.recipe.synthesis import REFERENCES
 from stylear.errors import RecipeError
@@ -95,8 +97,13 @@ def _describe_error(error: ValidationError, data: Mapping[str, Any]) -> _KeyProb
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = first.get("ctx", {})
         given = context.get("tag", "nothing")
-        expected = ", ".join(_type_name(member) for member in _MEMBERS[key.partition(".")[0]])
-        hint = f"{given} is now called {RENAMED[given]}" if given in RENAMED else None
+        part = key.partition(".")[0]
+        expected = ", ".join(_type_name(member) for member in _MEMBERS[part])
+        hint = None
+        if part == "score":
+            expected, hint = describe_kinds(PLUGINS, BUILT_IN), plugin_hint(PLUGINS)
+        if given in RENAMED:
+            hint = f"{given} is now called {RENAMED[given]}"
         return _KeyProblem(f"{key}.type", f"expected one of {expected}, found {given}", hint)
     message = _EXPECTATIONS.get(kind, first["msg"].removeprefix("Value error, "))
     if kind == "value_error" and not key:
@@ -138,6 +145,8 @@ def _locate(loc: tuple[int | str, ...], data: Any) -> tuple[str, type[BaseModel]
             data = data[part]
         except (KeyError, IndexError, TypeError):
             data = None
+        if parts[0] == "score" and isinstance(part, int) and isinstance(data, Mapping):
+            model = plugin_settings(str(data.get("type"))) or model
     return ".".join(parts), model
 
 

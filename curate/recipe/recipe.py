@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, model_validator
 import stylear
 from stylear.curate.recipe.base import NAME, AbsolutePaths, PathRule, RelativePaths, Settings
 from stylear.curate.recipe.rules import FilterSettings, MixSettings, PairsSettings
-from stylear.curate.recipe.scores import Score
+from stylear.curate.recipe.scores import AnyScore
 from stylear.curate.recipe.sources import ImageSettings, Source
 from stylear.curate.recipe.synthesis import References, SynthesizeSettings
 from stylear.errors import UsageError
@@ -34,7 +34,7 @@ class Recipe(Settings):
     raw: tuple[Source, ...] = Field(min_length=1)
     references: tuple[References, ...] = ()
     synthesize: SynthesizeSettings = SynthesizeSettings()
-    score: tuple[Score, ...] = ()
+    score: tuple[AnyScore, ...] = ()
     filter: FilterSettings = FilterSettings()
     mix: MixSettings = MixSettings()
     pairs: PairsSettings = PairsSettings()

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializeAsAny,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
+from stylear.curate.entry_points import SCORERS as PLUGINS
+from stylear.curate.entry_points import find_plugin
 from stylear.curate.recipe.base import NAME, PathRule, Settings
 
 
@@ -22,6 +33,13 @@ RESERVED = ("key", "colour")
 Name = Annotated[str, Field(pattern=NAME), AfterValidator(_check_name)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 RENAMED = {"clip-style": "clip-image"}  # former type -> present type
+
+
+class ScorerSettings(Settings):
+    """Settings of a plug-in's scorer: subclass it and add fields. Values must be hashable."""
+
+    name: Name = Field(description="The scorer's name: its folder in scores/ and its column.")
+    type: str = Field(description="The name of the plug-in's entry point.")
 
 
 class ClipTextScore(Settings):
@@ -150,3 +168,49 @@ Score = Annotated[
     | CasScore,
     Field(discriminator="type"),
 ]
+BUILT_IN = tuple(str(get_args(model.model_fields["type"].annotation)[0]) for model in SCORERS)
+
+
+class _PluginScore:
+    """Lets a `score` entry be a plug-in's: its own model checks it; built-in types stay as strict as ever."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        other = {
+            "description": "The scorer of a plug-in, whose own model checks its settings.",
+            "type": "object",
+            "required": ["name", "type"],
+            "properties": {
+                "name": {"type": "string", "pattern": NAME},
+                "type": {"type": "string", "not": {"enum": list(BUILT_IN)}},
+            },
+        }
+        return {"anyOf": [handler(schema), other]}
+
+
+def _check_score(value: Any, check_built_in: ValidatorFunctionWrapHandler) -> Any:
+    """A `score` entry as its settings: of a plug-in if its type is installed and not built in."""
+    if isinstance(value, ScorerSettings):
+        return value
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if not isinstance(kind, str) or (model := plugin_settings(kind)) is None:
+        return check_built_in(value)
+    settings = model.model_validate(value)
+    try:
+        hash(settings)
+    except TypeError as error:
+        raise PydanticCustomError(
+            "unhashable", "a plug-in's settings must be hashable: expected tuples in place of lists"
+        ) from error
+    return settings
+
+
+def plugin_settings(kind: str) -> type[ScorerSettings] | None:
+    """The settings of a plug-in's scorer; None for a built-in type and for one that is not installed."""
+    if kind in BUILT_IN or (plugin := find_plugin(PLUGINS, kind)) is None:
+        return None
+    return cast("type[ScorerSettings]", plugin.settings(ScorerSettings))
+
+
+AnyScore = Annotated[Score, SerializeAsAny(), WrapValidator(_check_score), _PluginScore()]

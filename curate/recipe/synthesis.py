@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from stylear.curate.recipe.base import PathRule, Settings
-from stylear.curate.recipe.synthesizers import backend_settings, map_model_paths
+from stylear.curate.recipe.synthesizers import BACKENDS, backend_settings, map_model_paths
 from stylear.curate.recipe.templates import parse_templates
 from stylear.errors import RecipeError
 
@@ -39,16 +39,11 @@ References = Annotated[MiniReferences | FolderReferences, Field(discriminator="t
 class SynthesizeSettings(Settings):
     """Synthesis: contents x references x candidates."""
 
-    backend: Literal[
+    backend: str = Field(
         "patch",
-        "statistics",
-        "render",
-        "instantstyle",
-        "ip-adapter",
-        "style-aligned",
-        "flux-redux",
-        "pipeline",
-    ] = "patch"
+        description="What draws the images: a built-in synthesiser, or the name of a plug-in.",
+        json_schema_extra={"anyOf": [{"enum": list(BACKENDS)}, {"type": "string"}]},
+    )
     contents: int | None = Field(
         None, ge=1, description="Maximum number of raw pairs or prompts to use; default: all."
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from stylear.curate.entry_points import SCORERS, describe_kinds, find_plugin, plugin_hint
+from stylear.curate.recipe.scores import BUILT_IN
 from stylear.curate.score.scorer import Context, Scorer
 from stylear.errors import UsageError
 
@@ -42,7 +44,18 @@ def find_scorer_class(kind: str) -> type[Scorer]:
         from stylear.curate.score.dino import CasScorer, DinoScorer
 
         return DinoScorer if kind == "dino" else CasScorer
-    raise UsageError(f"score: no scorer of type {kind!r}")
+    plugin = find_plugin(SCORERS, kind)
+    if plugin is None:
+        raise UsageError(
+            f"score: expected a scorer of type {describe_kinds(SCORERS, BUILT_IN)}, found {kind!r}",
+            hint=plugin_hint(SCORERS),
+        )
+    if not issubclass(plugin.target, Scorer):
+        raise plugin.error(
+            f"expected a subclass of stylear.plugins.Scorer, found {plugin.target!r}"
+        )
+    found: type[Scorer] = plugin.target
+    return found
 
 
 def open_scorer(spec: Any, context: Context) -> Scorer:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from stylear.curate.corpus import shards
 from stylear.curate.corpus.ledger import StageInputs
+from stylear.curate.entry_points import SCORERS, plugin_origin
 from stylear.curate.recipe.base import PathNames
+from stylear.curate.recipe.scores import BUILT_IN
 from stylear.curate.stage import omit_keys
 
 if TYPE_CHECKING:
@@ -56,4 +58,5 @@ def score_inputs(spec: Any, fingerprint: str, inputs: Sequence[str] = ()) -> Sta
     settings = omit_keys(
         resolve_device(spec).map_paths(PathNames()).model_dump(mode="json"), "device"
     )
-    return StageInputs({"score": settings}, str(shards.VERSION), inputs, [fingerprint])
+    plugin = plugin_origin(SCORERS, spec.type, BUILT_IN)
+    return StageInputs({"score": settings, **plugin}, str(shards.VERSION), inputs, [fingerprint])

@@ -15,6 +15,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from stylear.curate.corpus.layout import KINDS, ShardKind
+from stylear.curate.entry_points import SCORERS, find_plugin, plugin_origin
+from stylear.curate.recipe.scores import BUILT_IN
 from stylear.curate.score.table import make_table
 from stylear.pair import Pair, digest
 
@@ -101,7 +103,8 @@ class Scorer(ABC):
     @classmethod
     def compute_fingerprint(cls, spec: Any) -> str:
         """A digest that changes if the same pair would get another score."""
-        return digest(spec.type, VERSION, *cls.fingerprint_parts(spec))
+        plugin = plugin_origin(SCORERS, spec.type, BUILT_IN).values()
+        return digest(spec.type, VERSION, *plugin, *cls.fingerprint_parts(spec))
 
     @classmethod
     def reference_fingerprint(cls, spec: Any, reference: StyleReference) -> str:
@@ -119,9 +122,11 @@ class Scorer(ABC):
     def table(self, shard: MeasuredShard) -> pa.Table:
         """`columns` as a table with metadata."""
         columns, more = self.columns(shard)
+        self._check_columns(columns, len(shard.pairs))
         metadata = {
             "type": self.spec.type,
             **self.metadata(),
+            **plugin_origin(SCORERS, self.spec.type, BUILT_IN),
             "fingerprint": self.fingerprint,
             **more,
         }
@@ -130,6 +135,25 @@ class Scorer(ABC):
         if sizes:
             metadata["batch_size_after_oom"] = min(sizes)
         return make_table([pair.key for pair in shard.pairs], columns, metadata)
+
+    def _check_columns(self, columns: Mapping[str, pa.Array], count: int) -> None:
+        """Raise PluginError if a plug-in lacks its column or has another number of values."""
+        import pyarrow as pa
+
+        plugin = None if self.spec.type in BUILT_IN else find_plugin(SCORERS, self.spec.type)
+        if plugin is None:
+            return
+        name = self.spec.name
+        if name not in columns or not pa.types.is_floating(columns[name].type):
+            raise plugin.error(
+                f"expected a column {name!r} of floats (use stylear.plugins.float_column), found"
+                f" {', '.join(f'{key} {value.type}' for key, value in columns.items()) or 'none'}"
+            )
+        for key, column in columns.items():
+            if len(column) != count:
+                raise plugin.error(
+                    f"expected {count} values in column {key!r}, found {len(column)}"
+                )
 
 
 class Context:

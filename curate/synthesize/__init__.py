@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from stylear.curate.recipe.synthesizers import backend_settings
+from stylear.curate.recipe.synthesizers import BACKENDS, backend_settings
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize.job import Encoding, Job
 from stylear.pair import Pair
@@ -55,6 +55,10 @@ def open_synthesizer(recipe: Recipe, references: Sequence[StyleReference]) -> Sy
         backend = getattr(import_module(f"stylear.curate.synthesize.backends.{module}"), name)
         synthesizer: Synthesizer = backend(settings, by_id, encoding)
         return synthesizer
+    if spec.backend not in BACKENDS:
+        from stylear.curate.synthesize.plugin import open_plugin
+
+        return open_plugin(spec.backend, settings, by_id, encoding)
     from stylear.curate.synthesize.texture.synthesizer import TextureSynthesizer
 
     return TextureSynthesizer(spec.backend, settings, by_id, encoding)

@@ -18,8 +18,15 @@ from stylear.curate.corpus.repair import repair_shard
 from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.corpus.tombstones import read_tombstones
 from stylear.curate.engine.progress import WorkProgress
+from stylear.curate.entry_points import SYNTHESIZERS, plugin_origin
 from stylear.curate.recipe.base import PathNames
-from stylear.curate.recipe.synthesizers import NEEDS_CONTENT, BackendSettings, backend_settings
+from stylear.curate.recipe.synthesizers import (
+    BACKENDS,
+    BackendSettings,
+    backend_settings,
+    needs_content,
+    uses_gpu,
+)
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.stage import (
     Build,
@@ -103,6 +110,7 @@ def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
             "seed": recipe.seed,
             "mix.val_fraction": recipe.mix.val_fraction,
             "mix.shard_pairs": recipe.mix.shard_pairs,
+            **plugin_origin(SYNTHESIZERS, spec.backend, BACKENDS),
         },
         code_version=f"1.{VERSIONS.get(spec.backend, 1)}.{shards.VERSION}",
         weights=weights,
@@ -175,8 +183,8 @@ def run(build: Build) -> StageResult:
     todo = [shard for shard in planned if not ledger.is_current(STAGE, shard.unit, shard.inputs)]
     if todo:
         (build.corpus / MANIFEST).unlink(missing_ok=True)
-    draws_prompts = recipe.synthesize.backend not in NEEDS_CONTENT
-    parents = None if draws_prompts else ParentImages(build.corpus)
+    backend = recipe.synthesize.backend
+    parents = ParentImages(build.corpus) if needs_content(backend) else None
     work = (Unit.from_jobs(folder, shard.index, shard.jobs, parents) for shard in todo)
     total, new = sum(map(len, planned)), sum(map(len, todo))
     with Bar("synthesize", total=total, unit="images") as bar:
@@ -184,7 +192,7 @@ def run(build: Build) -> StageResult:
         progress = WorkProgress(bar, new)
         opened = partial(open_worker, recipe, references, read_tombstones(build.corpus).keys)
         results = build.map_units(
-            opened, work, len(todo), gpu=draws_prompts, on_progress=progress.report
+            opened, work, len(todo), gpu=uses_gpu(backend), on_progress=progress.report
         )
         for shard, info in zip(todo, results, strict=True):
             ledger.commit(

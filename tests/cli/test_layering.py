@@ -19,11 +19,12 @@ ROOMS = (
     "stylear", "stylear.errors", "stylear.embedded", "stylear.pair", "stylear.console", "stylear.device",
     "stylear.weights", "stylear.encoders", "stylear.model", "stylear.sampling",
     "stylear.evaluation", "stylear.mini",
-    "curate", "curate.corpus", "curate.recipe", "curate.references", "curate.engine", "curate.stage",
+    "curate", "curate.corpus", "curate.entry_points", "curate.recipe", "curate.references",
+    "curate.engine", "curate.stage",
     "curate.fetch", "curate.synthesize", "curate.score", "curate.filter", "curate.mix",
     "curate.pairs", "curate.explain", "curate.audit", "curate.report", "curate.query",
     "curate.diff", "curate.export", "curate.forget", "curate.preflight", "curate.run", "curate.api",
-    "curate.cli",
+    "curate.cli", "stylear.plugins",
     "train", "stylear.demo", "stylear.cli", "stylear.__main__",
 )  # fmt: skip
 READ_SIDE = "stylear.curate.corpus"  # what the trainer may use of the data side

@@ -116,7 +116,7 @@ MISTAKES = [
     (SMALL + "synthesize: {}\n", r"references: synthesize needs at least one style reference", ""),
     (
         STYLED + "synthesize: {backend: patc}\n",
-        r"synthesize\.backend: expected 'patch', .* found 'patc'",
+        r"synthesize\.backend: expected one of patch, .* found 'patc'",
         "",
     ),
     (

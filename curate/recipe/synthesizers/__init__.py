@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
+from stylear.curate.entry_points import SYNTHESIZERS, describe_kinds, find_plugin, plugin_hint
 from stylear.curate.recipe.base import PathRule
 from stylear.curate.recipe.synthesizers.base import BackendSettings
 from stylear.curate.recipe.synthesizers.diffusion import (
@@ -43,6 +44,9 @@ __all__ = [
     "StyleAlignedSettings",
     "backend_settings",
     "map_model_paths",
+    "needs_content",
+    "settings_model",
+    "uses_gpu",
 ]
 
 BACKENDS: dict[str, type[BackendSettings]] = {
@@ -60,15 +64,39 @@ NEEDS_CONTENT = frozenset(
 )  # these stylise an image; the others draw a prompt
 
 
+def settings_model(backend: str) -> type[BackendSettings]:
+    """The settings of a built-in backend or of a plug-in. Raises RecipeError for an unknown one."""
+    if backend in BACKENDS:
+        return BACKENDS[backend]
+    plugin = find_plugin(SYNTHESIZERS, backend)
+    if plugin is None:
+        raise RecipeError(
+            f"synthesize.backend: expected one of {describe_kinds(SYNTHESIZERS, BACKENDS)},"
+            f" found {backend!r}",
+            hint=plugin_hint(SYNTHESIZERS),
+        )
+    return cast("type[BackendSettings]", plugin.settings(BackendSettings))
+
+
+def needs_content(backend: str) -> bool:
+    """Whether a backend stylises a content image; the others draw a prompt."""
+    if backend in BACKENDS:
+        return backend in NEEDS_CONTENT
+    plugin = find_plugin(SYNTHESIZERS, backend)
+    return bool(plugin is not None and getattr(plugin.target, "needs_content", False))
+
+
+def uses_gpu(backend: str) -> bool:
+    """Whether a backend runs on a GPU if there is one: one worker for each."""
+    if backend in BACKENDS:
+        return backend not in NEEDS_CONTENT
+    plugin = find_plugin(SYNTHESIZERS, backend)
+    return bool(plugin is not None and getattr(plugin.target, "uses_gpu", False))
+
+
 def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings:
     """The checked settings of `backend` with defaults. Raises RecipeError that names the key."""
-    if backend not in BACKENDS:
-        known = ", ".join(BACKENDS)
-        raise RecipeError(
-            f"synthesize.backend: expected one of {known}, found {backend!r}",
-            hint="choose one of the synthesisers listed",
-        )
-    model = BACKENDS[backend]
+    model = settings_model(backend)
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -85,7 +113,7 @@ def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings
 def map_model_paths(backend: str, values: Mapping[str, Any], rule: PathRule) -> dict[str, Any]:
     """The settings with the paths of model files rewritten by `rule`."""
     changed = dict(values)
-    for key in BACKENDS[backend].paths:
+    for key in settings_model(backend).paths:
         if isinstance(value := changed.get(key), str):
             changed[key] = rule.map_name(value)
     return changed

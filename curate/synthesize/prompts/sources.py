@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from stylear.curate.recipe.synthesizers import NEEDS_CONTENT
+from stylear.curate.recipe.synthesizers import needs_content
 from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.lines import read_lines
 from stylear.errors import RecipeError
@@ -38,7 +38,7 @@ def read_prompts(
     own = "prompts" if spec.prompts is not None else "templates"
     rows = raw
     if spec.prompts is not None or spec.templates:
-        if spec.backend in NEEDS_CONTENT:
+        if needs_content(spec.backend):
             raise RecipeError(
                 f"synthesize.{own}: backend {spec.backend} stylises pictures and takes its"
                 " prompts from their captions",
