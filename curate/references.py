@@ -1,4 +1,4 @@
-"""Style references: the images that show a style. They are scored against, never trained on."""
+"""Style references: images that show a style. Pairs are scored against them; they are never trained on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MINI = Path(stylear.__file__).parent / "mini" / "references"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-MAX_PIXELS = 64_000_000  # as many as a good camera has; more is a bomb or a mistake
+MAX_PIXELS = 64_000_000  # more than a good camera; above is a decompression bomb or a mistake
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class StyleReference:
 
 
 def load_references(recipe: Recipe) -> list[StyleReference]:
-    """All references of a recipe, by id.
+    """Load all references of a recipe, sorted by id.
 
-    Raises RecipeError for an unknown mini style or an id used twice, SourceError for a folder that
-    is missing or empty, for a file that is no image and for captions that cannot be read.
+    Raises RecipeError for an unknown mini style or an id used twice, SourceError if a folder is missing
+    or empty, a file is no image, or captions cannot be read.
     """
     paths = reference_files(recipe)
     fraction = recipe.mix.val_fraction
@@ -84,8 +84,8 @@ def reference_paths(number: int, source: Any) -> list[Path]:
     Raises RecipeError for an unknown mini style, SourceError for a folder that is missing or empty.
     """
     if source.type == "mini":
-        return mini_paths(source.names, f"references.{number}.names")
-    return folder_paths(Path(source.path), f"references.{number}.path")
+        return find_mini_references(source.names, f"references.{number}.names")
+    return list_reference_files(Path(source.path), f"references.{number}.path")
 
 
 def missing_reference_error(where: str, name: str | None) -> CorpusError:
@@ -96,8 +96,8 @@ def missing_reference_error(where: str, name: str | None) -> CorpusError:
     )
 
 
-def mini_paths(names: list[str] | None, where: str = "names") -> list[Path]:
-    """Files of the embedded styles called `names`; None means every style not held out."""
+def find_mini_references(names: list[str] | None, where: str = "names") -> list[Path]:
+    """The files of the embedded styles called `names`; None means every style not held out."""
     files = sorted(MINI.glob("*.png"))
     if names is None:
         from stylear.mini.styles import HELD_OUT_FAMILIES
@@ -118,8 +118,8 @@ def mini_paths(names: list[str] | None, where: str = "names") -> list[Path]:
     return [path for name in names for path in by_style[name]]
 
 
-def folder_paths(folder: Path, where: str = "path") -> list[Path]:
-    """The image files of a folder, by name; hidden files and other types are left out."""
+def list_reference_files(folder: Path, where: str = "path") -> list[Path]:
+    """The image files of a folder, sorted by name, without hidden files and other types."""
     if not folder.is_dir():
         raise SourceError(
             f"{where}: no folder at {folder}", hint="give a folder that holds style images"
@@ -140,10 +140,10 @@ def folder_paths(folder: Path, where: str = "path") -> list[Path]:
 def read_reference(
     path: Path, *, held_out: bool = False, scene: str | None = None
 ) -> StyleReference:
-    """One reference, its pixels checked. Raises SourceError naming the file."""
+    """Read one reference and decode it. Raises SourceError naming the file."""
     data = path.read_bytes()
     try:
-        with warnings.catch_warnings():  # the size is judged here
+        with warnings.catch_warnings():  # the size is checked below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as image:
                 if image.width * image.height > MAX_PIXELS:

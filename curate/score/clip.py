@@ -41,10 +41,10 @@ class ClipImageFeature:
         self.name = ("clip", spec.model, spec.device, spec.dtype, self.batch_size)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        return self.clip.shape(image)
+        return self.clip.preprocessor.resize(image)
 
     def measure(self, prepared: Sequence[Tensor]) -> Tensor:
-        return self.clip.embed_images(self.clip.pixels(prepared))
+        return self.clip.embed_images(self.clip.preprocessor.normalize(prepared))
 
 
 class ClipScorer(Scorer):
@@ -92,7 +92,7 @@ class ClipTextScorer(ClipScorer):
         images = shard.rows(self.images)
         captions = [shard.pairs[place].caption for place in images]
         distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
-        exceeds = dict(zip(distinct, self.clip.beyond_context(list(distinct)), strict=True))
+        exceeds = dict(zip(distinct, self.clip.exceeds_context(list(distinct)), strict=True))
         values: list[float | None] = [None] * len(shard.pairs)
         truncated: list[bool | None] = [None] * len(shard.pairs)
         if captions:

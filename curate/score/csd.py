@@ -29,10 +29,10 @@ class StyleFeature:
         self.name = ("csd", spec.model, spec.device, spec.dtype, self.batch_size)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        return self.csd.shape(image)
+        return self.csd.preprocessor.resize(image)
 
     def measure(self, prepared: Sequence[Tensor]) -> Tensor:
-        return self.csd.embed_images(self.csd.pixels(prepared))
+        return self.csd.embed_images(self.csd.preprocessor.normalize(prepared))
 
 
 class CsdScorer(Scorer):

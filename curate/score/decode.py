@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from stylear.encoders.clip import to_rgb
+from stylear.encoders.preprocess import to_rgb
 from stylear.errors import CorpusError, SourceError
 
 if TYPE_CHECKING:

@@ -32,21 +32,21 @@ class SharedPass:
 
     def __init__(self, dino: DinoEncoder) -> None:
         self.dino = dino
-        self._shaped = local()  # by thread: the last image and its tensor
+        self._resized = local()  # by thread: the last image and its tensor
         self._passed: tuple[list[Tensor], Tensor] | None = None
 
-    def shape(self, image: Image.Image) -> Tensor:
+    def resize(self, image: Image.Image) -> Tensor:
         """The tensor of an image; the same object if it is the thread's last image."""
-        before: tuple[Image.Image, Tensor] | None = getattr(self._shaped, "last", None)
+        before: tuple[Image.Image, Tensor] | None = getattr(self._resized, "last", None)
         if before is None or before[0] is not image:
-            before = self._shaped.last = (image, self.dino.shape(image))
+            before = self._resized.last = (image, self.dino.preprocessor.resize(image))
         return before[1]
 
-    def features(self, shaped: Sequence[Tensor]) -> Tensor:
+    def features(self, resized: Sequence[Tensor]) -> Tensor:
         """(B, 1+N, D) of a batch; the cached result if these are the tensors of the last call."""
         before = self._passed
-        if before is None or [id(one) for one in before[0]] != [id(one) for one in shaped]:
-            before = list(shaped), self.dino.features(self.dino.pixels(shaped))
+        if before is None or [id(one) for one in before[0]] != [id(one) for one in resized]:
+            before = list(resized), self.dino.features(self.dino.preprocessor.normalize(resized))
             self._passed = before
         return before[1]
 
@@ -59,7 +59,7 @@ class ClassTokenFeature:
         self.name = ("dino", spec.model, spec.device, spec.dtype, self.batch_size)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        return self.passes.shape(image)
+        return self.passes.resize(image)
 
     def measure(self, prepared: Sequence[Tensor]) -> Tensor:
         return F.normalize(self.passes.features(prepared)[:, 0], dim=-1)
@@ -76,18 +76,18 @@ class AlignmentFeature:
         self.name = ("cas", spec.model, spec.device, spec.dtype, self.batch_size)
 
     def prepare_pair(self, pair: Pair, image: Image.Image) -> Aligned:
-        shaped, parent = self.passes.shape(image), self.context.parent(pair)
+        resized, parent = self.passes.resize(image), self.context.parent(pair)
         if parent is None or not parent.image:
-            return shaped, None, None
-        return shaped, parent.key, self.passes.dino.shape(decode_pair_image(parent))
+            return resized, None, None
+        return resized, parent.key, self.passes.dino.preprocessor.resize(decode_pair_image(parent))
 
     def measure(self, prepared: Sequence[Aligned]) -> Tensor:
-        results = self.passes.features([shaped for shaped, _, _ in prepared])
+        results = self.passes.features([resized for resized, _, _ in prepared])
         found = torch.full((len(prepared),), torch.nan, device=results.device)
         parents = {key: parent for _, key, parent in prepared if key and parent is not None}
         if parents:
             dino, row = self.passes.dino, {key: i for i, key in enumerate(parents)}
-            contents = dino.features(dino.pixels(list(parents.values())))
+            contents = dino.features(dino.preprocessor.normalize(list(parents.values())))
             places = [i for i, (_, key, _) in enumerate(prepared) if key]
             chosen = contents[[row[key] for _, key, _ in prepared if key]]
             found[places] = content_alignment(chosen[:, 1:], results[places][:, 1:])

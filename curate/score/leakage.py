@@ -91,7 +91,7 @@ class LeakageScorer(ClipScorer):
                 [one.id for one in references],
                 [require_scene(one) for one in references],
             )
-            beyond = zip(names, self.clip.beyond_context(scenes), strict=True)
+            beyond = zip(names, self.clip.exceeds_context(scenes), strict=True)
             if long := [name for name, too_long in beyond if too_long]:
                 say(
                     f"{self.spec.name}: the captions of {', '.join(long)} are longer than the model's"

@@ -188,7 +188,7 @@ class Context:
         if name not in known:
             from stylear.curate.score.batch_size import BatchHalver
             from stylear.curate.score.decode import concatenate_rows
-            from stylear.encoders.clip import to_rgb
+            from stylear.encoders.preprocess import to_rgb
 
             halver = self.get_or_open(("halver", feature.name), BatchHalver)
             image = to_rgb(self.references[name].image)

@@ -1,1 +1,1 @@
-"""Frozen encoders: CLIP, texture statistics, segmentation."""
+"""Frozen encoders: CLIP, CSD, DINOv2, texture, aesthetics, segmentation."""

@@ -1,4 +1,4 @@
-"""Aesthetics: a linear head over CLIP image embeddings that guesses how people rate a picture.
+"""Aesthetics: a linear head over CLIP image embeddings that predicts how people rate an image.
 
 Axes: B images, D embedding size of the CLIP.
 Source: LAION's aesthetic predictor, sa_0_4_vit_{b_16,b_32,l_14}_linear.pth.
@@ -16,7 +16,7 @@ from stylear.errors import WeightsError
 from stylear.weights.files import load_into, read_tensors, sha256_of
 from stylear.weights.names import resolve_file
 
-HEAD = "an aesthetic head"  # what a name has to mean
+HEAD = "an aesthetic head"  # for errors
 
 
 class AestheticHead:
@@ -32,9 +32,9 @@ class AestheticHead:
     def open(cls, name: str | Path, embed_dim: int) -> Self:
         """Open a head for a CLIP whose embeddings have `embed_dim` numbers; it stays on the CPU.
 
-        The size tells OpenAI's base towers (512) from the large one (768), but neither B/16 from
-        B/32 nor OpenAI's weights from others: head and CLIP have to be named to match.
-        Raises WeightsError when the file is missing, is no linear head, or fits another CLIP.
+        The size distinguishes OpenAI's base towers (512) from the large one (768), but not B/16 from
+        B/32, nor OpenAI's weights from others: you must name a head and a CLIP that match.
+        Raises WeightsError if the file is missing, is no linear head, or fits another CLIP.
         """
         path = resolve_file(name, HEAD)
         tensors = read_tensors(path, ("weight", "bias"))

@@ -5,22 +5,20 @@ Axes: B images or texts, S image side in pixels, D embedding size, N patches, W 
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylear.encoders.clip_weights import adapt_directory, adapt_for_open_clip
+from stylear.encoders.preprocess import ImagePreprocessor, Picture
 from stylear.encoders.quick_gelu import refuse_wrong_activation
-from stylear.errors import SourceError, WeightsError
+from stylear.errors import WeightsError
 from stylear.weights.files import read_json, sha256_of, write_bytes, write_json, write_tensors
 from stylear.weights.names import resolve_model
 
@@ -37,8 +35,6 @@ SPECIAL_TOKENS = {
     "pad_token": "<pad>",
     "unk_token": "<unk>",
 }
-Picture = Union[bytes, Image.Image, "np.ndarray[Any, Any]"]
-Shape = Callable[[Image.Image], Tensor]
 
 
 class ClipEncoder:
@@ -61,10 +57,10 @@ class ClipEncoder:
         visual: Any = self.model.visual
         size = visual.image_size
         self.image_size = int(size if isinstance(size, int) else size[0])
-        seen = visual.preprocess_cfg
-        mean, std = (" ".join(f"{one:g}" for one in seen[name]) for name in ("mean", "std"))
+        config = visual.preprocess_cfg
+        mean, std = (" ".join(f"{one:g}" for one in config[name]) for name in ("mean", "std"))
         self.preprocessing = (
-            f"open_clip, {self.image_size} px, {seen['resize_mode']}, {seen['interpolation']},"
+            f"open_clip, {self.image_size} px, {config['resize_mode']}, {config['interpolation']},"
             f" mean {mean}, std {std}"
         )
         blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
@@ -73,10 +69,10 @@ class ClipEncoder:
         self.num_patches = int(grid[0] * grid[1])
         self.feature_dim = int(visual.conv1.out_channels) if blocks is not None else 0
         self.device = next(self.model.parameters()).device
-        self.dtype = (
-            dtype  # of what goes in; open_clip keeps norms and single parameters in float32
+        self.dtype = dtype  # of the input; open_clip keeps norms and single parameters in float32
+        self.preprocessor = ImagePreprocessor.from_open_clip(
+            transform, self.image_size, self.device
         )
-        self._shape, self._scale = split(transform, self.device)
 
     @classmethod
     def open(
@@ -171,25 +167,11 @@ class ClipEncoder:
         return cls(name, weights, model, transform, tokenizer, dtype)
 
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
-        """Encoded or decoded pictures to pixels (B, 3, S, S), by the model's own preprocess_cfg.
-
-        Transparency is laid on white. Raises SourceError for bytes that are no image.
-        """
-        return self.pixels([self.shape(image) for image in images])
-
-    def shape(self, image: Picture) -> Tensor:
-        """The half of `preprocess` that a thread does beside the model: bytes (S, S, 3).
+        """Encoded or decoded images to pixels (B, 3, S, S), by the model's own preprocess_cfg.
 
         Raises SourceError for bytes that are no image.
         """
-        found: Tensor = self._shape(to_rgb(image))
-        return found
-
-    def pixels(self, shaped: Sequence[Tensor]) -> Tensor:
-        """The other half, for a whole batch on the device: pixels (B, 3, S, S)."""
-        if not shaped:
-            return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
-        return self._scale(to_device(shaped, self.device))
+        return self.preprocessor(images)
 
     @torch.no_grad()
     def embed_images(self, pixels: Tensor) -> Tensor:
@@ -200,14 +182,14 @@ class ClipEncoder:
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """B texts to (B, D) of length one, float32; a text beyond the context length is cut."""
+        """B texts to (B, D) of length one, float32; texts longer than the context are truncated."""
         model: Any = self.model
         tokens = self._tokenizer(list(texts)).to(self.device)
         found: Tensor = model.encode_text(tokens).float()
         return F.normalize(found, dim=-1)
 
-    def beyond_context(self, texts: Sequence[str]) -> list[bool]:
-        """Which texts have more tokens than `context_length`, so that `embed_texts` cuts them."""
+    def exceeds_context(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts have more tokens than `context_length`, so that `embed_texts` truncates them."""
         tokenizer = self._tokenizer
         if not hasattr(tokenizer, "tokenizer"):  # open_clip's own BPE
             return [len(tokenizer.encode(text)) + 2 > self.context_length for text in texts]
@@ -239,62 +221,6 @@ class ClipEncoder:
         )
         parts = (found["image_intermediates_prefix"][0], found["image_intermediates"][0])
         return torch.cat(parts, dim=1)
-
-
-def to_device(shaped: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Pictures of one shape as a batch on the device; a GPU takes it while others go on."""
-    batch = torch.stack(list(shaped))
-    if device.type == "cuda":
-        batch = batch.pin_memory()
-    return batch.to(device, non_blocking=True)
-
-
-def split(transform: Any, device: torch.device) -> tuple[Shape, Callable[[Tensor], Tensor]]:
-    """open_clip's transform in two halves: a picture to bytes (S, S, 3), and a batch to pixels.
-
-    A transform of another build stays whole in the first half, which then gives pixels (3, S, S).
-    """
-    from torchvision.transforms import Compose
-
-    *resize, _, normalize = steps = transform.transforms
-    if [type(step).__name__ for step in steps[-2:]] != ["MaybeToTensor", "Normalize"]:
-        return transform, lambda batch: batch
-    # Normalize itself would wait for the GPU, to look at its own constants
-    mean, std = (
-        torch.tensor(value, device=device).view(-1, 1, 1)
-        for value in (normalize.mean, normalize.std)
-    )
-    shaped = Compose(resize)
-
-    def scale(batch: Tensor) -> Tensor:
-        levels = batch.permute(0, 3, 1, 2).contiguous().float()
-        return levels.div_(255).sub_(mean).div_(std)
-
-    return lambda image: torch.from_numpy(np.array(shaped(image))), scale
-
-
-def to_rgb(image: Picture) -> Image.Image:
-    """A picture as RGB, laid on white where it is transparent.
-
-    Raises SourceError for bytes that do not decode.
-    """
-    if isinstance(image, bytes):
-        try:
-            image = Image.open(io.BytesIO(image))
-            image.load()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise SourceError(
-                f"expected an image, found bytes that do not decode: {error}"
-            ) from error
-    elif isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    if image.mode == "RGB":
-        return image
-    if "A" in image.getbands() or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, layer)
-    return image.convert("RGB")
 
 
 def save_clip(
@@ -336,7 +262,7 @@ def _architectures() -> list[str]:
 
 
 def _refuse_hub_tower(name: str, text_config: Mapping[str, Any]) -> None:
-    """A text tower that transformers would look up on the network is refused before it tries."""
+    """Raise WeightsError for a text tower that transformers would look up on the network."""
     tower = text_config.get("hf_model_name")
     if tower and not Path(tower).is_dir():
         raise WeightsError(

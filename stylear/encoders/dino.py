@@ -1,4 +1,4 @@
-"""DINOv2: what a picture shows and where, from transformers' own model in a local directory.
+"""DINOv2: features of what an image shows and where, by transformers' model in a local directory.
 
 Axes: B images, S image side in pixels, N patches, D hidden size.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylear.encoders.clip import Picture, to_device, to_rgb
+from stylear.encoders.preprocess import ImagePreprocessor, Picture
 from stylear.errors import WeightsError
 from stylear.weights.files import read_json, read_tensors, sha256_of
 from stylear.weights.names import resolve_model
@@ -29,17 +29,19 @@ EPSILON = 1e-5  # of torch.nn.InstanceNorm1d
 
 
 class DinoEncoder:
-    """A frozen DINOv2: images to one unit vector each, or to a feature a patch."""
+    """A frozen DINOv2: images to one unit vector each, or to one feature for each patch."""
 
     def __init__(self, name: str, weights: Path, model: Any, processor: Any) -> None:
         self.name = name
         self.weights_sha256 = sha256_of(weights)
         self.model = model.eval().requires_grad_(False)
-        self._processor = processor
         self._skipped = 1 + int(getattr(model.config, "num_register_tokens", 0))
-        self.image_size = _side(processor, name)
-        self.preprocessing = _words(processor, self.image_size)
+        self.image_size = _image_side(processor, name)
+        self.preprocessing = _describe_processor(processor, self.image_size)
         self.device, self.dtype = model.device, model.dtype
+        self.preprocessor = ImagePreprocessor.from_processor(
+            processor, self.image_size, self.device
+        )
 
     @classmethod
     def open(
@@ -65,22 +67,11 @@ class DinoEncoder:
         return cls(place.name, weights, model.to(device), processor)
 
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
-        """Encoded or decoded pictures to pixels (B, 3, S, S) by the model's own processor.
+        """Encoded or decoded images to pixels (B, 3, S, S) by the model's own processor.
 
-        Transparency is laid on white. Raises SourceError for bytes that are no image.
+        Raises SourceError for bytes that are no image.
         """
-        return self.pixels([self.shape(image) for image in images])
-
-    def shape(self, image: Picture) -> Tensor:
-        """The half of `preprocess` that a thread does beside the model: pixels (3, S, S)."""
-        found: Tensor = self._processor(images=[to_rgb(image)], return_tensors="pt")["pixel_values"]
-        return found[0]
-
-    def pixels(self, shaped: Sequence[Tensor]) -> Tensor:
-        """The other half: a batch (B, 3, S, S) on the device."""
-        if not shaped:
-            return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
-        return to_device(shaped, self.device)
+        return self.preprocessor(images)
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
@@ -98,7 +89,7 @@ class DinoEncoder:
 
 
 def model_files(directory: str | Path) -> tuple[Path, Path, Path]:
-    """What a model is read from, by name or path: its config, its processor's config, its weights.
+    """The files of a model, by name or path: its config, its processor's config, its weights.
 
     Raises WeightsError naming what is missing.
     """
@@ -121,8 +112,8 @@ def content_alignment(content: Tensor, result: Tensor) -> Tensor:
     """CAS of patch features (B, N, D) of a content image and its stylised result: (B,), 0 if equal.
 
     The mean squared difference of features that are normalised over the patches of their image,
-    channel by channel, which takes the style out (CSGO, Xing et al. 2024; the mean in place of the
-    sum is ours). Lower is better; features that have nothing to do with each other give about 2.
+    channel by channel, which removes the style (CSGO, Xing et al. 2024; the mean in place of the
+    sum is ours). Lower is better; unrelated features give about 2.
     """
     difference = _instance_norm(content) - _instance_norm(result)
     return difference.square().mean(dim=(1, 2))
@@ -134,7 +125,7 @@ def _instance_norm(features: Tensor) -> Tensor:
 
 
 def _load(place: Path, name: str, weights: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The model and its processor. Raises WeightsError when they do not fit together."""
+    """Load the model and its processor. Raises WeightsError if they do not fit together."""
     import transformers
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
@@ -145,7 +136,7 @@ def _load(place: Path, name: str, weights: Path, dtype: torch.dtype) -> tuple[An
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
             kind = getattr(transformers, name)
-            model, told = kind.from_pretrained(
+            model, info = kind.from_pretrained(
                 None,
                 config=kind.config_class.from_pretrained(place, **options),
                 state_dict=tensors,
@@ -158,15 +149,15 @@ def _load(place: Path, name: str, weights: Path, dtype: torch.dtype) -> tuple[An
     except (*foreign, SafetensorError, StrictDataclassError, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"{place}: transformers cannot load it: {' '.join(str(error).split())[:300]}",
-            hint="the files are corrupt, cut off or of different models; copy them again",
+            hint="the files are corrupt, truncated or of different models; copy them again",
         ) from error
-    _check(weights, told)
+    _check(weights, info)
     return model, processor
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no report of transformers inside: what is wrong becomes an error."""
+    """Silence the progress bars and reports of transformers; our errors say more."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -180,14 +171,14 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check(weights: Path, told: Mapping[str, Any]) -> None:
-    """Raise WeightsError naming the first key that transformers missed, ignored or could not fit."""
+def _check(weights: Path, info: Mapping[str, Any]) -> None:
+    """Raise WeightsError naming the first key that is missing, unexpected or of another shape."""
     problems = [
-        f"{key} expected {_shape(expected)}, found {_shape(found)}"
-        for key, found, expected in sorted(told["mismatched_keys"])
+        f"{key} expected {_format_shape(expected)}, found {_format_shape(found)}"
+        for key, found, expected in sorted(info["mismatched_keys"])
     ]
-    problems += [f"{key} expected, found nothing" for key in sorted(told["missing_keys"])]
-    problems += [f"{key} expected nothing of that name" for key in sorted(told["unexpected_keys"])]
+    problems += [f"{key} expected, found nothing" for key in sorted(info["missing_keys"])]
+    problems += [f"{key} expected nothing of that name" for key in sorted(info["unexpected_keys"])]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WeightsError(
@@ -196,25 +187,25 @@ def _check(weights: Path, told: Mapping[str, Any]) -> None:
         )
 
 
-def _side(processor: Any, name: str) -> int:
-    """The side in pixels of what the processor makes. Raises WeightsError when it is not one."""
+def _image_side(processor: Any, name: str) -> int:
+    """The side of the processor's output in pixels. Raises WeightsError if it is not square."""
     size: Any = processor.crop_size if processor.do_center_crop else processor.size
     height, width = (getattr(size, side, None) for side in ("height", "width"))
     if height is None or height != width:
         raise WeightsError(
-            f"{name}: {PROCESSOR_FILE}: expected a square cut, found {dict(size)}",
+            f"{name}: {PROCESSOR_FILE}: expected a square crop, found {dict(size)}",
             hint="set do_center_crop and crop_size with equal height and width",
         )
     return int(height)
 
 
-def _words(processor: Any, side: int) -> str:
-    """What the processor does, for the record."""
+def _describe_processor(processor: Any, side: int) -> str:
+    """A description of the processor's steps, for the metadata."""
     size = ", ".join(f"{key} {value}" for key, value in dict(processor.size).items())
-    told = {"mean": processor.image_mean, "std": processor.image_std}
-    spread = ", ".join(f"{key} {' '.join(f'{x:g}' for x in one)}" for key, one in told.items())
+    values = {"mean": processor.image_mean, "std": processor.image_std}
+    spread = ", ".join(f"{key} {' '.join(f'{x:g}' for x in one)}" for key, one in values.items())
     return f"{PROCESSOR_FILE}: {size}, cut {side} px, {spread}"
 
 
-def _shape(size: Sequence[int]) -> str:
+def _format_shape(size: Sequence[int]) -> str:
     return "x".join(map(str, size)) or "a scalar"

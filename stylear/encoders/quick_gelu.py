@@ -1,7 +1,7 @@
-"""Checkpoints trained with QuickGELU, recognised: loaded with plain GELU they give other scores, silently.
+"""Recognise checkpoints trained with QuickGELU: with plain GELU they silently give wrong scores.
 
-OpenAI's, DFN's and MetaCLIP's files have the same keys and shapes as those trained with GELU. open_clip knows
-which of its published checkpoints are meant, by their addresses; OpenAI's addresses hold the files' hashes.
+OpenAI's, DFN's and MetaCLIP's files have the same keys and shapes as those trained with GELU. open_clip lists
+which of its published checkpoints need it, by URL; OpenAI's URLs contain the files' hashes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def refuse_wrong_activation(name: str, arch: str, file: Path) -> None:
 
 
 def quick_gelu_urls(arch: str) -> Iterator[str]:
-    """Where the published checkpoints of an architecture that need QuickGELU come from."""
+    """The URLs of an architecture's published checkpoints that need QuickGELU."""
     import open_clip
 
     for tag in open_clip.list_pretrained_tags_by_model(arch):

@@ -1,4 +1,4 @@
-"""Segment: the subject of a picture as a mask, to take it out of a style reference.
+"""Segment the subject of an image, to remove it from a style reference.
 
 Axes: H, W the picture in pixels.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from stylear.encoders.clip import Picture, to_rgb
+from stylear.encoders.preprocess import Picture, to_rgb
 from stylear.errors import SourceError, UsageError, WeightsError
 from stylear.weights.files import load_into, read_tensors
 from stylear.weights.names import resolve_model
@@ -45,7 +45,7 @@ def subject_masks(
 
 
 class Segmenter:
-    """Finds the subject of pictures; a SAM is loaded once, at the first call.
+    """Finds the subject of images; a SAM is loaded once, on the first call.
 
     `method` is the path of a mask picture (white on the subject), `grabcut`, or `sam:MODEL` with a
     registered model (`sam:sam-vit-b`) or any segment-anything checkpoint. `sam:MODEL@X,Y` and
@@ -69,7 +69,7 @@ class Segmenter:
         elif kind == "sam":
             masks = self._sam(pictures, rest)
         else:
-            masks = [_from_file(picture, Path(self.method)) for picture in pictures]
+            masks = [_read_mask(picture, Path(self.method)) for picture in pictures]
         if not all(mask.any() for mask in masks):
             raise SourceError(
                 f"{self.method}: expected a subject in the picture, found none",
@@ -91,9 +91,9 @@ class Segmenter:
         for picture in pictures:
             self._predictor.set_image(np.asarray(picture))
             masks.append(
-                _prompted(self._predictor, numbers)
+                _predict_prompted(self._predictor, numbers)
                 if numbers
-                else _central(self._predictor, picture)
+                else _predict_central(self._predictor, picture)
             )
         return masks
 
@@ -117,13 +117,13 @@ def _check_prompt(spec: str, numbers: Sequence[int], picture: Image.Image) -> No
 
 
 def cut_out(image: Picture, mask: Mask) -> Image.Image:
-    """The subject alone on white (ours): the picture whose features are taken out of the style."""
+    """The subject alone on white (ours): its features are subtracted from the style."""
     pixels = np.asarray(to_rgb(image)).copy()
     pixels[~mask] = 255
     return Image.fromarray(pixels)
 
 
-def _from_file(picture: Image.Image, path: Path) -> Mask:
+def _read_mask(picture: Image.Image, path: Path) -> Mask:
     try:
         with Image.open(path) as stored:
             mask = stored.convert("L")
@@ -156,8 +156,8 @@ def _grabcut(picture: Image.Image) -> Mask:
     return found
 
 
-def _prompted(predictor: Any, numbers: Sequence[int]) -> Mask:
-    """The mask of a box, or the surest of the three masks of a point."""
+def _predict_prompted(predictor: Any, numbers: Sequence[int]) -> Mask:
+    """The mask of a box, or the most confident of the three masks of a point."""
     if len(numbers) == 4:
         masks, _, _ = predictor.predict(box=np.array(numbers), multimask_output=False)
         return np.asarray(masks[0], dtype=bool)
@@ -165,8 +165,8 @@ def _prompted(predictor: Any, numbers: Sequence[int]) -> Mask:
     return np.asarray(masks[int(sure.argmax())], dtype=bool)
 
 
-def _central(predictor: Any, picture: Image.Image) -> Mask:
-    """The largest sure mask under nine points of the central half that leaves most border free."""
+def _predict_central(predictor: Any, picture: Image.Image) -> Mask:
+    """The largest confident mask at nine points of the central half that covers at most half the border."""
     width, height = picture.size
     grid = np.array([(x, y) for y in (0.3, 0.5, 0.7) for x in (0.3, 0.5, 0.7)])
     points = predictor.transform.apply_coords(grid * (width, height), (height, width))
@@ -191,7 +191,7 @@ def load_sam(checkpoint: str | Path) -> Any:
     """A segment_anything Sam from a registered name or a checkpoint (.pth or .safetensors).
 
     vit_b, vit_l, vit_h and any other size load through this one path: sizes are read from the
-    keys, and nothing is unpickled but tensors. Raises WeightsError when it is no SAM or not there.
+    keys, and nothing but tensors is unpickled. Raises WeightsError if it is missing or no SAM.
     """
     from segment_anything.modeling import (
         ImageEncoderViT,
@@ -236,7 +236,7 @@ def load_sam(checkpoint: str | Path) -> Any:
 
 
 def _sam_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Every size of a SAM that its weights show."""
+    """All sizes of a SAM, read from the shapes of its weights."""
     positions = tensors["image_encoder.pos_embed"]  # (1, grid, grid, dim)
     grid, dim = positions.shape[1], positions.shape[3]
     depth = _count(tensors, r"image_encoder\.blocks\.(\d+)\.")

@@ -1,4 +1,4 @@
-"""Style: CSD, a CLIP vision tower tuned so that pictures of one style embed alike.
+"""Style: CSD, a CLIP vision tower tuned so that images of one style have similar embeddings.
 
 Axes: B images, S image side in pixels, W tower width, D embedding size.
 Source: Somepalli et al. 2024, "Measuring Style Similarity in Diffusion Models", and its code.
@@ -17,17 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylear.encoders.clip import Picture, split, to_device, to_rgb
+from stylear.encoders.preprocess import ImagePreprocessor, Picture
 from stylear.errors import WeightsError
 from stylear.weights.files import load_into, read_tensors, sha256_of
 from stylear.weights.formats import SAFETENSORS, require_weights, warn_wrong_ending
 from stylear.weights.names import resolve_file
 from stylear.weights.state_dict import find_state_dict, strip_wrappers
 
-CHECKPOINT = "a CSD checkpoint"  # what a name has to mean
-STATE = "model_state_dict"  # where a training checkpoint keeps the weights, beside its optimisers
+CHECKPOINT = "a CSD checkpoint"  # for errors
+STATE = "model_state_dict"  # the key of the weights in a training checkpoint, beside its optimisers
 ROOTS = ("backbone.", "last_layer_")  # of a CSD's tensors
-HEAD_WIDTH = 64  # of every vision tower of OpenAI's CLIP; not visible in the weights
+HEAD_WIDTH = 64  # of all vision towers of OpenAI's CLIP; not in the weights
 _BLOCK = re.compile(r"^backbone\.transformer\.resblocks\.(\d+)\.")
 
 
@@ -48,7 +48,7 @@ class CsdModel(nn.Module):
 
 
 class CsdEncoder:
-    """A frozen CSD: images to unit vectors whose cosine says how alike two styles are."""
+    """A frozen CSD: images to unit vectors whose cosine is the similarity of their styles."""
 
     def __init__(self, name: str, weights: Path, model: CsdModel, image_size: int) -> None:
         import open_clip
@@ -61,7 +61,7 @@ class CsdEncoder:
         style = model.last_layer_style
         self.device, self.dtype = style.device, style.dtype
         transform = open_clip.image_transform(image_size, is_train=False)
-        self._shape, self._scale = split(transform, self.device)
+        self.preprocessor = ImagePreprocessor.from_open_clip(transform, image_size, self.device)
 
     @classmethod
     def open(
@@ -70,37 +70,27 @@ class CsdEncoder:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Open a published checkpoint (.pth, .bin or .safetensors); the tower's size is read off it.
+        """Open a published checkpoint (.pth, .bin or .safetensors); its shapes give the tower's size.
 
-        Of a training checkpoint only the tensors are read: whatever else its pickle names
-        (optimisers, arguments) is neither imported nor called.
+        Only the tensors of a training checkpoint are read: nothing else that its pickle names
+        (optimisers, arguments) is imported or called.
         Raises WeightsError naming the first key that is missing, unknown or of another shape.
         """
         path = resolve_file(checkpoint, CHECKPOINT)
         tensors = read_csd(path)
-        backbone, width, image_size = _tower(tensors, path)
-        dims = [_shape(tensors, f"last_layer_{kind}", path)[-1] for kind in ("style", "content")]
+        backbone, width, image_size = _build_tower(tensors, path)
+        dims = [_shape_of(tensors, f"last_layer_{kind}", path)[-1] for kind in ("style", "content")]
         with torch.device("meta"):
             model = CsdModel(backbone, width, *dims)
         load_into(model, tensors, what=str(path), dtype=dtype, device=device)
         return cls(path.name, path, model, image_size)
 
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
-        """Encoded or decoded pictures to pixels (B, 3, S, S) as the published code makes them.
+        """Encoded or decoded images to pixels (B, 3, S, S) as in the published code.
 
-        Transparency is laid on white. Raises SourceError for bytes that are no image.
+        Raises SourceError for bytes that are no image.
         """
-        return self.pixels([self.shape(image) for image in images])
-
-    def shape(self, image: Picture) -> Tensor:
-        """The half of `preprocess` that a thread does beside the model: bytes (S, S, 3)."""
-        return self._shape(to_rgb(image))
-
-    def pixels(self, shaped: Sequence[Tensor]) -> Tensor:
-        """The other half, for a whole batch on the device: pixels (B, 3, S, S)."""
-        if not shaped:
-            return torch.empty(0, 3, self.image_size, self.image_size, device=self.device)
-        return self._scale(to_device(shaped, self.device))
+        return self.preprocessor(images)
 
     @torch.no_grad()
     def embed_images(self, pixels: Tensor) -> Tensor:
@@ -126,7 +116,7 @@ def read_csd(path: Path) -> dict[str, Tensor]:
 
 
 class Inert:
-    """Stands for every class and function that a pickle names; made of anything, does nothing."""
+    """A stand-in for every class and function that a pickle names; it accepts anything and does nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return super().__new__(cls)
@@ -139,10 +129,10 @@ class Inert:
 
 
 def _read_inert(path: Path) -> dict[str, Any]:
-    """What a torch checkpoint holds; tensors are real, any other object is an `Inert`.
+    """Read a torch checkpoint; every object that is no tensor becomes an `Inert`.
 
     The published file keeps its optimisers and an argparse.Namespace beside the weights, which
-    weights_only refuses. Here each such name is bound to `Inert` instead of being imported.
+    weights_only refuses. Here each such name becomes `Inert` instead of being imported.
     """
     serialization = torch.serialization
     try:
@@ -156,7 +146,7 @@ def _read_inert(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise WeightsError(
             f"{path}: cannot be read: {_reason(error)}",
-            hint="the file is corrupt, cut off or no checkpoint; copy it again",
+            hint="the file is corrupt, truncated or no checkpoint; copy it again",
         ) from error
     if not isinstance(found, Mapping):
         raise WeightsError(f"{path}: expected named tensors, found {type(found).__name__}")
@@ -164,18 +154,18 @@ def _read_inert(path: Path) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Why torch read nothing, without the advice it adds to run what the file holds."""
+    """Why torch could not read the file, without its advice to run the code in it."""
     inner = error.__context__ if isinstance(error, pickle.UnpicklingError) else None
     lines = str(inner or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
-def _tower(tensors: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, int, int]:
-    """The vision tower that the weights belong to (on no device yet), its width, its image side."""
+def _build_tower(tensors: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, int, int]:
+    """The vision tower of the weights (on the meta device), its width, its image side."""
     from open_clip.transformer import QuickGELU, VisionTransformer
 
-    width, _, _, patch = _shape(tensors, "backbone.conv1.weight", path, 4)
-    positions, _ = _shape(tensors, "backbone.positional_embedding", path, 2)
+    width, _, _, patch = _shape_of(tensors, "backbone.conv1.weight", path, 4)
+    positions, _ = _shape_of(tensors, "backbone.positional_embedding", path, 2)
     blocks = {int(found[1]) for key in tensors if (found := _BLOCK.match(key))}
     if width % HEAD_WIDTH or not blocks:
         raise WeightsError(
@@ -198,8 +188,8 @@ def _tower(tensors: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, int, i
     return tower, width, size
 
 
-def _shape(tensors: Mapping[str, Tensor], key: str, path: Path, dims: int = 2) -> list[int]:
-    """The shape of a tensor. Raises WeightsError when it is missing or has other dimensions."""
+def _shape_of(tensors: Mapping[str, Tensor], key: str, path: Path, dims: int = 2) -> list[int]:
+    """The shape of a tensor. Raises WeightsError if it is missing or has other dimensions."""
     value = tensors.get(key)
     if value is None or value.ndim != dims:
         found = "nothing" if value is None else "x".join(map(str, value.shape)) or "a scalar"

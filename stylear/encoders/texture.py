@@ -1,6 +1,6 @@
-"""Texture: how a picture is drawn, as numbers of its strokes and colours; needs no weights.
+"""Texture: a descriptor of the strokes and colours of an image; needs no weights.
 
-B pictures, F features. A picture is seen at a fixed side, so features of pictures of any size compare.
+Axes: B images, F features. Images are resized to a fixed side, so features of all sizes are comparable.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from stylear.encoders.clip import Picture, to_rgb
+from stylear.encoders.preprocess import Picture, to_rgb
 
-VERSION = 1  # raise when the same picture gives other numbers
+VERSION = 1  # raise if the same image gives other numbers
 SIDE = 128  # ours: pixels a side at which strokes are measured
 SCALES = 3  # ours: SIDE, half, quarter
 BLOCK = 8
@@ -52,7 +52,7 @@ def texture_similarity(a: Picture | Tensor, b: Picture | Tensor) -> Tensor:
 
 
 def _describe(picture: NDArray[np.uint8]) -> Tensor:
-    """Features (F,) of one RGB picture; each group is averaged, so that none counts by its size."""
+    """Features (F,) of one RGB image; each group is averaged, so that its size does not weight it."""
     square = cv2.resize(picture, (SIDE, SIDE), interpolation=_interpolation(picture))
     lab = cv2.cvtColor(square.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / np.float32(100)
     groups = {
@@ -85,7 +85,7 @@ def _basis() -> Array:
 
 
 def _strokes(lab: Array) -> Array:
-    """Log mean and spread over the blocks of every DCT coefficient but the mean, per channel."""
+    """Log mean and median over the blocks of every DCT coefficient but the DC, per channel."""
     rows, columns = lab.shape[0] // BLOCK, lab.shape[1] // BLOCK
     blocks = lab.reshape(rows, BLOCK, columns, BLOCK, 3).transpose(0, 2, 4, 1, 3)
     basis = _basis()
@@ -98,7 +98,7 @@ def _strokes(lab: Array) -> Array:
 
 
 def _angles(light: Array) -> Array:
-    """Shares of gradient energy by direction, and how much there is."""
+    """The distribution of gradient energy over directions, and its mean."""
     dx = cv2.Sobel(light, cv2.CV_32F, 1, 0)
     dy = cv2.Sobel(light, cv2.CV_32F, 0, 1)
     size = np.hypot(dx, dy)
@@ -111,18 +111,18 @@ def _angles(light: Array) -> Array:
 
 
 def _moments(lab: Array) -> Array:
-    """Mean, spread and lopsidedness of each channel, and how channels go together."""
+    """Mean, deviation and skewness of each channel, and the correlations of channels."""
     flat = lab.reshape(-1, 3).astype(np.float64)
     mean, spread = flat.mean(axis=0), flat.std(axis=0)
     centred = flat - mean
     third = np.cbrt((centred * centred * centred).mean(axis=0))  # a power is ten times slower
     products = (centred[:, [0, 0, 1]] * centred[:, [1, 2, 2]]).mean(axis=0)
-    together = np.sign(products) * np.sqrt(np.abs(products))
-    return np.concatenate([mean, spread, third, together]).astype(np.float32)
+    correlation = np.sign(products) * np.sqrt(np.abs(products))
+    return np.concatenate([mean, spread, third, correlation]).astype(np.float32)
 
 
 def _colours(lab: Array) -> Array:
-    """Cumulated histogram of each channel: compared by sum, it is the earth mover's distance."""
+    """The cumulative histogram of each channel; its L1 distance is the earth mover's distance."""
     parts = []
     for channel, (low, high) in enumerate(((0.0, 1.0), (-0.8, 0.8), (-0.8, 0.8))):
         values = np.clip(lab[..., channel], low, high)

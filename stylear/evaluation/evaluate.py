@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from stylear.console import say_warning
-from stylear.encoders.clip import ClipEncoder, Picture
+from stylear.encoders.clip import ClipEncoder
+from stylear.encoders.preprocess import Picture
 from stylear.encoders.texture import texture_descriptor, texture_similarity
 from stylear.errors import UsageError
 from stylear.evaluation.metrics import (
@@ -301,7 +302,7 @@ def evaluate(
 
 def describe_truncated_texts(clip: ClipEncoder, prompts: Sequence[str]) -> str | None:
     """A warning about prompts that the judging CLIP truncates; None if it truncates none."""
-    count = sum(clip.beyond_context(list(prompts)))
+    count = sum(clip.exceeds_context(list(prompts)))
     if not count:
         return None
     return (

@@ -18,7 +18,8 @@ from stylear.model.transformer import Decoder
 from stylear.model.vq import VQModel
 
 if TYPE_CHECKING:
-    from stylear.encoders.clip import ClipEncoder, Picture
+    from stylear.encoders.clip import ClipEncoder
+    from stylear.encoders.preprocess import Picture
 
 PROMPT_TEMPLATE = (  # code
     "Instant style Generation. Given image style is {style}. "

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from stylear.console import say_warning
-from stylear.encoders.clip import Picture, to_rgb
+from stylear.encoders.preprocess import Picture, to_rgb
 from stylear.encoders.segment import Mask, cut_out
 from stylear.errors import UsageError
 from stylear.model.style_tokens import REMOVAL, add_noise, insert_style_tokens, remove_subject

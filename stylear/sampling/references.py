@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from stylear.encoders.clip import to_rgb
+from stylear.encoders.preprocess import to_rgb
 from stylear.errors import SourceError
 from stylear.sampling.scenes import Notes, read_notes, read_scene
 

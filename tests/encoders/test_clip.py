@@ -12,7 +12,8 @@ import torch
 from builders.tiny_clip import CONFIG, WORDS, tiny_tokenizer, write_tiny_clip
 from PIL import Image
 
-from stylear.encoders.clip import ClipEncoder, save_clip, to_rgb
+from stylear.encoders.clip import ClipEncoder, save_clip
+from stylear.encoders.preprocess import to_rgb
 from stylear.errors import SourceError, WeightsError
 from stylear.weights.files import sha256_of
 

@@ -153,9 +153,11 @@ def test_both_halves_of_preprocessing_are_open_clips_own(tmp_path: Path) -> None
     _, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
     clip = ClipEncoder.open(str(tmp_path))
     images = [Image.open(io.BytesIO(one.image)).convert("RGB") for one in PAIRS]
-    shaped = [clip.shape(image) for image in images]
-    assert {one.dtype for one in shaped} == {torch.uint8}
-    assert torch.equal(clip.pixels(shaped), torch.stack([transform(image) for image in images]))
+    resized = [clip.preprocessor.resize(image) for image in images]
+    assert {one.dtype for one in resized} == {torch.uint8}
+    assert torch.equal(
+        clip.preprocessor.normalize(resized), torch.stack([transform(image) for image in images])
+    )
 
 
 def test_a_transform_of_another_build_is_left_whole(checkpoint: Path) -> None:
