@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders.candidate_rows import Candidate, rows
-from test_filter import GREY, raw, recipe, stylized
+from builders.filter_candidates import GREY, raw, recipe, stylized
 
 from stylear.curate.filter import count_kept, diversity_rows
 from stylear.curate.filter.diversity import (

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from builders.filter_candidates import recipe
 from builders.pictures_folder import tree
-from test_filter import recipe
-from test_filter_rules import some_pairs, some_rules
+from builders.random_candidates import random_pairs, random_rules
 from typer.testing import CliRunner
 
 import stylear.curate.cli
@@ -41,7 +41,7 @@ from stylear.curate.stage import Build
 
 def table(draw: random.Random, kind: str, index: int) -> tuple[pa.Table, dict[str, pa.Table]]:
     """The table of a shard at random, and its scores."""
-    pairs = [pair for pair in some_pairs(draw, 120) if pair.kind == kind]
+    pairs = [pair for pair in random_pairs(draw, 120) if pair.kind == kind]
     rows = [
         dict.fromkeys(TYPES)
         | {name: getattr(pair, name) for name in vars(pair) if name in TYPES}
@@ -124,9 +124,9 @@ def test_a_dry_run_says_what_a_run_decides(seed: int, tmp_path: Path) -> None:
     """Random corpus, first filtered by one set of rules, then tried and filtered by another."""
     draw = random.Random(seed)
     corpus = write_corpus(tmp_path / "corpus", draw)
-    first, second = asked(**some_rules(draw)), asked(**some_rules(draw))
+    first, second = asked(**random_rules(draw)), asked(**random_rules(draw))
     if draw.random() < 0.3:
-        second = asked(**some_rules(draw), text_score="style", style_score="text")
+        second = asked(**random_rules(draw), text_score="style", style_score="text")
     (corpus / RECIPE).write_text(dump_recipe(first))
     real(corpus, first)
     copy = shutil.copytree(corpus, tmp_path / "copy")
@@ -159,8 +159,8 @@ def rows_of(corpus: Path, kind: str, index: int) -> int:
 def test_rows_read_back_decide_each_pair_as_rows_gathered(seed: int, tmp_path: Path) -> None:
     draw = random.Random(seed)
     corpus = write_corpus(tmp_path / "corpus", draw)
-    real(corpus, asked(**some_rules(draw)))
-    wanted = asked(**some_rules(draw), text_score=draw.choice([None, "style"]))
+    real(corpus, asked(**random_rules(draw)))
+    wanted = asked(**random_rules(draw), text_score=draw.choice([None, "style"]))
     rows = read_columns(corpus, wanted)
     assert rows is not None
     [read, gathered] = [

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from builders.candidate_rows import Candidate, decide
+from builders.filter_candidates import GREY, NAN, NEAR, raw, reasons, recipe, stylized
 from builders.filter_oracle import judged
-from test_filter import GREY, NAN, NEAR, raw, reasons, recipe, stylized
+from builders.random_candidates import random_pairs, random_rules
 
 from stylear.curate.recipe import check_recipe
 from stylear.errors import RecipeError
@@ -205,69 +206,10 @@ def test_quotas_count_what_other_rules_kept() -> None:
 # --- everything at random ---------------------------------------------------------------------
 
 
-def some_pairs(draw: random.Random, count: int = 250) -> list[Candidate]:
-    """Pairs with many ties, few sources, contents, hashes and styles."""
-    pairs = []
-    for number in range(count):
-        key = f"{draw.randrange(10**6):06d}-{number:03d}"
-        made = draw.random() < 0.6
-
-        def score() -> float | None:
-            return draw.choice([None, NAN, *(draw.randrange(20) / 20 for _ in range(8))])
-
-        group = f"g{number // 4}"
-        pair = (stylized if made else raw)(
-            key,
-            scores={"text": score(), "style": score() if made else None},
-            rank=draw.choice([None, draw.randrange(10) / 10]),
-            content=f"content {draw.randrange(30)}",
-            group=group if made else None,
-            image_sha256=draw.choice([None, *(f"s{draw.randrange(60)}" for _ in range(9))]),
-            phash=draw.choice([None, f"{draw.getrandbits(9) << 20:016x}"]),
-            colour=draw.choice(["808080" * 4, "8a8080" * 4, "a08080" * 4]),
-        )
-        if made:
-            pair.reference = f"style{draw.randrange(3)}--{draw.randrange(2)}"
-        else:
-            pair.source = f"http://host/{draw.randrange(60)}"
-        if draw.random() < 0.1:
-            pair.kept, pair.stage, pair.reason = False, "fetch", "timeout"
-        pairs.append(pair)
-    return pairs
-
-
-def some_rules(draw: random.Random) -> dict[str, Any]:
-    """Settings of the filter, each rule there or not."""
-
-    def limit(votes: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = {"score": draw.choice(["text", "style"])}
-        kind = draw.choice(["min", "max", "percentile", "within"])
-        if kind in ("min", "max"):
-            found[kind] = draw.randrange(20) / 20
-        else:
-            found["percentile"] = draw.choice([5, 33.3, 60])
-            found["within"] = "style" if kind == "within" else None
-        return found
-
-    votes = [limit() for _ in range(draw.choice([0, 0, 2, 3]))]
-    return {
-        "thresholds": [limit() for _ in range(draw.randrange(3))],
-        "votes": votes,
-        "at_least": draw.choice([None, *range(1, len(votes) + 1)]),
-        "best_of": draw.choice([None, 1, 2]),
-        "duplicates": {
-            "exact": draw.random() < 0.7,
-            "phash_distance": draw.choice([None, 0, 2, 4]),
-        },
-        "per_content": draw.choice([None, None, 3]),
-        "per_style": draw.choice([None, None, 15]),
-    }
-
-
 @pytest.mark.parametrize("seed", range(25))
 def test_the_rules_decide_what_their_description_says(seed: int) -> None:
     draw = random.Random(seed)
-    pairs, asked = some_pairs(draw), recipe(**some_rules(draw))
+    pairs, asked = random_pairs(draw), recipe(**random_rules(draw))
     expected = judged(pairs, asked.filter)
     found = {pair.key: (pair.reason, pair.duplicate_of) for pair in decide(pairs, asked)}
     assert found == expected
@@ -278,7 +220,7 @@ def test_the_random_rules_drop_for_every_reason() -> None:
     found: set[str | None] = set()
     for seed in range(25):
         draw = random.Random(seed)
-        pairs, asked = some_pairs(draw), recipe(**some_rules(draw))
+        pairs, asked = random_pairs(draw), recipe(**random_rules(draw))
         found |= {reason for reason, _ in judged(pairs, asked.filter).values()}
     names = {f"{s}-{why}" for s in ("text", "style") for why in ("below-min", "above-max")}
     names |= {
