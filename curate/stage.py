@@ -78,6 +78,7 @@ class StageResult:
     rows_in: int
     kept: int
     dropped: Mapping[str, int]
+    warnings: tuple[str, ...] = ()  # said on stderr too
 
     @classmethod
     def from_entries(cls, stage: str, entries: Iterable[Entry], new: int) -> StageResult:

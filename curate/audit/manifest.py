@@ -30,6 +30,7 @@ from stylear.curate.mix.shortfall import count_split, describe_shortfalls
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.curate.recipe.scores import BUILT_IN
 from stylear.curate.recipe.synthesizers import BACKENDS
+from stylear.curate.synthesize.truncation import describe_truncation
 from stylear.errors import CorpusError
 
 FORMAT = "stylear-corpus-1"
@@ -108,7 +109,10 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
             "asked": recipe.mix.raw_per_stylized,
         },
         "splits": splits,
-        "warnings": describe_shortfalls(splits, recipe),
+        "warnings": [
+            *describe_truncation(ledger.entries("synthesize")),
+            *describe_shortfalls(splits, recipe),
+        ],
         "versions": versions() | plugin_versions(recipe),
         "files": files,
     }

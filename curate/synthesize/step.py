@@ -39,6 +39,7 @@ from stylear.curate.synthesize import Job, open_synthesizer
 from stylear.curate.synthesize.generations import Generation, extend_plan
 from stylear.curate.synthesize.job import VERSIONS, forgotten_pair
 from stylear.curate.synthesize.raw_contents import has_contents
+from stylear.curate.synthesize.truncation import describe_truncation, note_truncation
 from stylear.errors import CorpusError, SettingsChanged, WeightsError
 from stylear.pair import digest
 
@@ -194,7 +195,7 @@ def run(build: Build) -> StageResult:
         results = build.map_units(
             opened, work, len(todo), gpu=uses_gpu(backend), on_progress=progress.report
         )
-        for shard, info in zip(todo, results, strict=True):
+        for shard, (info, note) in zip(todo, results, strict=True):
             ledger.commit(
                 STAGE,
                 shard.unit,
@@ -203,13 +204,18 @@ def run(build: Build) -> StageResult:
                 kept=info.kept,
                 dropped=info.dropped,
                 files=paths_in_corpus(build.corpus, folder, info.files),
+                note=note,
             )
             progress.finish(info.rows)
-    result = StageResult.from_entries(STAGE, _shard_entries(build), len(todo) + repaired)
+    entries = _shard_entries(build)
+    result = StageResult.from_entries(STAGE, entries, len(todo) + repaired)
     finished = ledger.entry(STAGE, ALL)
     if todo or finished is None or finished.fingerprint != stage_inputs.fingerprint:
         commit_stage(ledger, STAGE, stage_inputs, result)
-    return result
+    warnings = tuple(describe_truncation(entries))
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return replace(result, warnings=warnings)
 
 
 def repair_shards(build: Build) -> int:
@@ -248,14 +254,14 @@ def list_shards(
 
 def open_worker(
     recipe: Recipe, references: Sequence[StyleReference], forgotten: Collection[str] = ()
-) -> Callable[[Unit], ShardInfo]:
-    """The function that a worker runs on each unit; it loads the models once, here.
+) -> Callable[[Unit], tuple[ShardInfo, dict[str, Any]]]:
+    """The function that a worker runs on each unit: it writes the shard and returns a ledger note.
 
-    Jobs whose keys are `forgotten` are not drawn: their pairs are dropped with that reason.
+    The models are loaded once, here. Jobs whose keys are `forgotten` are not drawn: their pairs are dropped with that reason.
     """
     synthesizer = open_synthesizer(recipe, references)
 
-    def run(unit: Unit) -> ShardInfo:
+    def run(unit: Unit) -> tuple[ShardInfo, dict[str, Any]]:
         work = zip(unit.jobs, unit.images, strict=True)
         drawn = iter(synthesizer([(job, image) for job, image in work if job.key not in forgotten]))
         pairs = [forgotten_pair(job) if job.key in forgotten else next(drawn) for job in unit.jobs]
@@ -265,7 +271,7 @@ def open_worker(
                 f"{recipe.synthesize.backend}: expected one pair for each of {len(expected)} jobs, in"
                 f" order, found {len(pairs)} pairs with other keys"
             )
-        return shards.write_shard(unit.folder, unit.index, pairs)
+        return shards.write_shard(unit.folder, unit.index, pairs), note_truncation(pairs)
 
     return run
 

@@ -20,7 +20,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from stylear.curate.synthesize.diffusers.load import open_pipeline, silence_libraries
 from stylear.curate.synthesize.diffusers.lru_cache import LruCache
-from stylear.curate.synthesize.diffusers.prompt_cache import EncodedPrompt, PromptCache
+from stylear.curate.synthesize.diffusers.prompt_cache import (
+    EncodedPrompt,
+    PromptCache,
+    prompt_length,
+)
 from stylear.curate.synthesize.diffusers.synthesizer import DiffusionSynthesizer, DrawnImage
 from stylear.curate.synthesize.job import Job
 from stylear.errors import WeightsError
@@ -40,11 +44,9 @@ class FluxPromptCache(PromptCache):
     def count_tokens(self, prompt: str) -> dict[str, Scalar]:
         """The number of T5 tokens of a prompt, and where T5 and CLIP truncate it, if they do."""
         clip, t5 = self._pipeline.tokenizer, self._pipeline.tokenizer_2
-        count = len(t5(prompt, verbose=False).input_ids)
         short = len(clip(prompt, verbose=False).input_ids)
         return {
-            "prompt_tokens": count,
-            "prompt_truncated_at": self.tokens if count > self.tokens else None,
+            **prompt_length(prompt, [(t5, self.tokens)]),
             "pooled_prompt_truncated_at": (
                 clip.model_max_length if short > clip.model_max_length else None
             ),

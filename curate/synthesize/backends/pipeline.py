@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from stylear.curate.recipe.synthesizers.pipeline_call import fill_placeholders, is_per_image
 from stylear.curate.synthesize.diffusers.load import open_pipeline, silence_libraries
 from stylear.curate.synthesize.diffusers.lru_cache import LruCache
+from stylear.curate.synthesize.diffusers.prompt_cache import prompt_length
 from stylear.curate.synthesize.diffusers.synthesizer import (
     CACHED_IMAGES,
     DiffusionSynthesizer,
@@ -51,16 +52,9 @@ class PipelineSynthesizer(DiffusionSynthesizer):
         prompt = fill_placeholders(
             self.settings.call.get("prompt", "{prompt}"), self._placeholders(job)
         )
-        tokens, cuts = 0, list[int]()
-        for tokenizer in (getattr(self.pipeline, name, None) for name in TOKENIZERS):
-            if tokenizer is not None and isinstance(prompt, str):
-                with silence_libraries():
-                    count = len(tokenizer(prompt).input_ids)
-                limit = self._token_limit(tokenizer)
-                tokens = max(tokens, count)
-                if count > limit:
-                    cuts.append(limit)
-        return {"prompt_tokens": tokens, "prompt_truncated_at": min(cuts, default=None)}
+        found = [getattr(self.pipeline, name, None) for name in TOKENIZERS]
+        tokenizers = [(one, self._token_limit(one)) for one in found if one is not None]
+        return prompt_length(prompt, tokenizers if isinstance(prompt, str) else [])
 
     def draw(self, batch: Sequence[Job]) -> list[DrawnImage]:
         generators = self.generators(batch)

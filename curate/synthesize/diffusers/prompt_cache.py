@@ -39,13 +39,10 @@ class PromptCache:
 
     def count_tokens(self, prompt: str) -> dict[str, Scalar]:
         """The number of tokens of a prompt, start and end included, and where it is truncated, if it is."""
-        tokens, limit = 0, None
-        for tokenizer in (self._pipeline.tokenizer, self._pipeline.tokenizer_2):
-            if tokenizer is not None:
-                tokens = max(tokens, len(tokenizer(prompt, verbose=False).input_ids))
-                if tokens > tokenizer.model_max_length:
-                    limit = min(limit or tokens, tokenizer.model_max_length)
-        return {"prompt_tokens": tokens, "prompt_truncated_at": limit}
+        tokenizers = (self._pipeline.tokenizer, self._pipeline.tokenizer_2)
+        return prompt_length(
+            prompt, [(one, one.model_max_length) for one in tokenizers if one is not None]
+        )
 
     def _encode_all(self, prompts: Sequence[str]) -> EncodedPrompt:
         """(B, T, D) and (B, D). New prompts are encoded in one batch, on a CPU one at a time."""
@@ -66,3 +63,26 @@ class PromptCache:
                 prompt=prompts, device=self._device, do_classifier_free_guidance=False
             )
         return embeds, pooled
+
+
+def prompt_length(prompt: str, tokenizers: Sequence[tuple[Any, int]]) -> dict[str, Scalar]:
+    """The largest token count of a prompt, start and end included, and where it is truncated.
+
+    `tokenizers` come with their limits. The keys are prompt_tokens, prompt_truncated_at (None if no
+    tokenizer truncates it) and, if one does, prompt_truncated_text: what the tightest of them cuts off.
+    """
+    tokens, truncated = 0, list[tuple[int, str]]()
+    with silence_libraries():
+        for tokenizer, limit in tokenizers:
+            ids = tokenizer(prompt, verbose=False).input_ids
+            tokens = max(tokens, len(ids))
+            if len(ids) > limit:  # the last token that fits is the end token
+                truncated.append((limit, tokenizer.decode(ids[limit - 1 : -1]).strip()))
+    if not truncated:
+        return {"prompt_tokens": tokens, "prompt_truncated_at": None}
+    limit, text = min(truncated)
+    return {
+        "prompt_tokens": tokens,
+        "prompt_truncated_at": limit,
+        "prompt_truncated_text": text,
+    }
