@@ -155,7 +155,7 @@ def settings(file: str, **changes: object) -> Callable[[Path], None]:
         (settings("config.json", hidden_size="wide"), "transformers cannot load it"),
         (
             settings("preprocessor_config.json", do_center_crop=False),
-            "preprocessor_config.json: expected a square cut",
+            "preprocessor_config.json: expected a square crop",
         ),
         (lambda place: (place / WEIGHTS).unlink(), "expected model.safetensors or pytorch_model"),
         (

@@ -61,7 +61,7 @@ def test_without_plug_ins_the_hint_says_how_they_come(tmp_path: Path) -> None:
     [
         ({"score": [{**SHARP, "radius": 0}]}, r"score\.0\.radius: expected greater than or equal to 1"),
         ({"score": [{**SHARP, "colour": 1}]}, r"score\.0\.colour: unknown key; .* name, radius, type"),
-        ({"score": [{**SHARP, "name": "key"}]}, r"score\.0\.name: expected another name"),
+        ({"score": [{**SHARP, "name": "key"}]}, r"score\.0\.name: expected a name other than key"),
         (
             {"synthesize": {**TINT, "settings": {"strength": 2}}},
             r"synthesize\.settings\.strength: .*less than or equal to 1, found 2",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.diffusion_jobs import blank, made
+from builders.diffusion_jobs import draw_blank, draw_jobs
 from builders.drawn_jobs import (
     REFERENCES,
     SIZE,
@@ -18,6 +18,7 @@ from builders.drawn_jobs import (
     pixels_of,
     recipe,
 )
+from builders.tiny_sdxl import write_sdxl
 
 from stylear.curate.synthesize import open_synthesizer
 from stylear.curate.synthesize.diffusers.synthesizer import (
@@ -33,6 +34,16 @@ pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns ten
 )
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture
+def synthesizer(folder: Path) -> Any:
+    return open_synthesizer(recipe(folder), REFERENCES)
+
+
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("HIP: out of memory")]
 )
@@ -45,10 +56,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
         sizes.append(len(batch))
         if len(batch) > 2:
             raise error
-        return blank(batch)
+        return draw_blank(batch)
 
     synthesizer.batch_size, synthesizer.draw = 5, draw_two
-    pairs = made(synthesizer, jobs_of(recipe(folder)))
+    pairs = draw_jobs(synthesizer, jobs_of(recipe(folder)))
     assert [pair.kept for pair in pairs] == [True] * 8
     assert sizes == [5, 3, 2, 1, 2, 2, 1]  # never again more than two
     details = [pair.origin.details for pair in pairs]
@@ -63,10 +74,10 @@ def test_an_image_that_does_not_fit_alone_is_dropped_and_the_others_are_made(
     def draw_no_owls(batch: Any) -> list[DrawnImage]:
         if any(job.prompt == "an owl" for job in batch):
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return blank(batch)
+        return draw_blank(batch)
 
     synthesizer.batch_size, synthesizer.draw = 4, draw_no_owls
-    pairs = made(synthesizer, jobs_of(recipe(folder)))
+    pairs = draw_jobs(synthesizer, jobs_of(recipe(folder)))
     reasons = {pair.caption: pair.verdict.reason for pair in pairs}
     assert reasons == {"an owl": "out-of-memory", "a cat": None}
     assert [pair.image == b"" for pair in pairs] == [not pair.kept for pair in pairs]
@@ -78,7 +89,7 @@ def test_other_errors_of_a_pipeline_are_bugs_and_crash(folder: Path, synthesizer
 
     synthesizer.draw = broken
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        made(synthesizer, jobs_of(recipe(folder)))
+        draw_jobs(synthesizer, jobs_of(recipe(folder)))
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes"))
 
@@ -102,11 +113,11 @@ def test_bad_images_are_tried_again_with_another_seed_and_then_dropped(
             seeds.setdefault(job.key, []).append(job.seed)
         lucky = [job.key == jobs[0].key and len(seeds[job.key]) == 2 for job in batch]
         lucky = [yes or job.key == jobs[1].key for yes, job in zip(lucky, batch, strict=True)]
-        return [blank([j])[0] if yes else bad for yes, j in zip(lucky, batch, strict=True)]
+        return [draw_blank([j])[0] if yes else bad for yes, j in zip(lucky, batch, strict=True)]
 
     synthesizer: Any = open_synthesizer(spec, REFERENCES)
     synthesizer.batch_size, synthesizer.draw = 3, draw_badly
-    second, first, never = made(synthesizer, jobs[:3])
+    second, first, never = draw_jobs(synthesizer, jobs[:3])
     assert (first.kept, "attempt" in first.origin.details) == (True, False)
     assert (second.kept, second.origin.details["attempt"]) == (True, 1)
     assert second.origin.details["retried_after"] == reason
@@ -141,11 +152,11 @@ def test_images_are_encoded_beside_the_drawing(
 
     def draw_here(batch: Any) -> list[DrawnImage]:
         threads["draw"].add(threading.get_ident())
-        return blank(batch)
+        return draw_blank(batch)
 
     monkeypatch.setattr(Encoding, "encode", noted)
     synthesizer.draw = draw_here
-    made(synthesizer, jobs_of(recipe(folder)))
+    draw_jobs(synthesizer, jobs_of(recipe(folder)))
     assert threads["draw"] == {threading.get_ident()}
     assert threads["encode"]
     assert not threads["encode"] & threads["draw"]

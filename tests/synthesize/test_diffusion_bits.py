@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders.diffusion_jobs import blank, made
+from builders.diffusion_jobs import draw_blank, draw_jobs
 from builders.drawn_jobs import (
     REFERENCES,
     SIZE,
@@ -19,6 +19,7 @@ from builders.drawn_jobs import (
     recipe,
 )
 from builders.pictures_folder import make_folders, make_recipe, settings, tree
+from builders.tiny_sdxl import write_sdxl
 
 from stylear.curate import run as runner
 from stylear.curate.corpus.shards import iter_pairs
@@ -33,13 +34,23 @@ pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns ten
 )
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture
+def synthesizer(folder: Path) -> Any:
+    return open_synthesizer(recipe(folder), REFERENCES)
+
+
 def test_batch_size_order_and_neighbours_change_no_bit_on_a_cpu(folder: Path) -> None:
     jobs, alone = draw(recipe(folder, batch_size=1))
     _, batched = draw(recipe(folder, batch_size=4))
     assert batched == alone
-    backwards = made(open_synthesizer(recipe(folder, batch_size=4), REFERENCES), jobs[::-1])
+    backwards = draw_jobs(open_synthesizer(recipe(folder, batch_size=4), REFERENCES), jobs[::-1])
     assert backwards[::-1] == alone
-    few = made(open_synthesizer(recipe(folder), REFERENCES), jobs[5:6])
+    few = draw_jobs(open_synthesizer(recipe(folder), REFERENCES), jobs[5:6])
     assert few == alone[5:6]
     assert len({pair.image for pair in alone}) == 8
 
@@ -48,8 +59,8 @@ def test_torch_threads_are_those_of_the_settings_and_are_given_back(folder: Path
     before = torch.get_num_threads()
     seen = []
     synthesizer: Any = open_synthesizer(recipe(folder, threads=2), REFERENCES)
-    synthesizer.draw = lambda batch: seen.append(torch.get_num_threads()) or blank(batch)
-    made(synthesizer, jobs_of(recipe(folder, threads=2))[:1])
+    synthesizer.draw = lambda batch: seen.append(torch.get_num_threads()) or draw_blank(batch)
+    draw_jobs(synthesizer, jobs_of(recipe(folder, threads=2))[:1])
     assert seen == [2]
     assert torch.get_num_threads() == before
 
@@ -83,8 +94,8 @@ def test_prompts_and_references_are_encoded_once(folder: Path, synthesizer: Any)
 
     pipeline.encode_prompt, pipeline.encode_image = encode_prompt, encode_image
     jobs = jobs_of(recipe(folder))
-    made(synthesizer, jobs)
-    made(synthesizer, jobs)
+    draw_jobs(synthesizer, jobs)
+    draw_jobs(synthesizer, jobs)
     assert sorted(encoded) == [["a cat"], ["an owl"], ["blurry"]]
     assert len(pictures) == len(REFERENCES)
 

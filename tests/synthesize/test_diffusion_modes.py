@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders.diffusion_jobs import made
+from builders.diffusion_jobs import draw_jobs
 from builders.drawn_jobs import (
     GUIDANCE,
     REFERENCES,
@@ -19,6 +19,7 @@ from builders.drawn_jobs import (
     pixels_of,
     recipe,
 )
+from builders.tiny_sdxl import write_sdxl
 
 from stylear.curate.recipe.synthesizers import InstantStyleSettings
 from stylear.curate.synthesize import open_synthesizer
@@ -31,13 +32,23 @@ pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns ten
 )
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture
+def synthesizer(folder: Path) -> Any:
+    return open_synthesizer(recipe(folder), REFERENCES)
+
+
 def test_a_prompt_beyond_the_encoders_length_is_recorded(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [Content("k0", " ".join(["cat"] * 40), "c0"), Content("k1", "a cat", "c1")]
     spec = recipe(folder, negative_prompt="owl " * 30)
     jobs = jobs_of(spec, rows)
-    pairs = made(open_synthesizer(spec, REFERENCES), jobs)
+    pairs = draw_jobs(open_synthesizer(spec, REFERENCES), jobs)
     found = {
         (p.origin.details["prompt_tokens"], p.origin.details["prompt_truncated_at"]) for p in pairs
     }

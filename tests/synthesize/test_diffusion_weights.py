@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders.diffusion_jobs import made
+from builders.diffusion_jobs import draw_jobs
 from builders.drawn_jobs import (
     REFERENCES,
     draw,
@@ -19,7 +19,7 @@ from builders.drawn_jobs import (
     pixels_of,
     recipe,
 )
-from builders.tiny_sdxl import write_lora
+from builders.tiny_sdxl import write_lora, write_sdxl
 from safetensors.torch import load_file, save_file
 
 from stylear.curate.references import StyleReference
@@ -33,6 +33,16 @@ pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns ten
 
 
 PARTS = ("unet", "vae")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture
+def synthesizer(folder: Path) -> Any:
+    return open_synthesizer(recipe(folder), REFERENCES)
 
 
 @pytest.mark.parametrize("kind", ["peft", "diffusers", "kohya"])
@@ -173,7 +183,7 @@ def test_a_variant_is_read_where_there_is_one(
     assert len(chosen) > 3
     assert all("fp16" in name for name in chosen if name != "config.json")
     (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    made(open_synthesizer(recipe(folder, model=str(model), variant="fp16"), REFERENCES), [])
+    draw_jobs(open_synthesizer(recipe(folder, model=str(model), variant="fp16"), REFERENCES), [])
 
 
 def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path) -> None:
@@ -213,4 +223,4 @@ def test_a_reference_that_is_no_image_is_named(folder: Path) -> None:
     spec = recipe(folder)
     bad = StyleReference("red", b"no image", REFERENCES[0].sha256, Path("styles/red.png"), False)
     with pytest.raises(SourceError, match=r"styles/red\.png is not a readable image"):
-        made(open_synthesizer(spec, [bad, REFERENCES[1]]), jobs_of(spec))
+        draw_jobs(open_synthesizer(spec, [bad, REFERENCES[1]]), jobs_of(spec))
