@@ -257,7 +257,8 @@ def open_worker(
 ) -> Callable[[Unit], tuple[ShardInfo, dict[str, Any]]]:
     """The function that a worker runs on each unit: it writes the shard and returns a ledger note.
 
-    The models are loaded once, here. Jobs whose keys are `forgotten` are not drawn: their pairs are dropped with that reason.
+    The models are loaded once, here. Jobs whose keys are `forgotten` are not drawn: their pairs are dropped
+    with that reason.
     """
     synthesizer = open_synthesizer(recipe, references)
 

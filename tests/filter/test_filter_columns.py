@@ -71,13 +71,15 @@ def write_corpus(corpus: Path, draw: random.Random) -> Path:
         ledger.commit(stage, unit, made, rows_in=rows, kept=rows, dropped={}, files=files)
 
     for kind, stage in zip(KINDS, ("fetch", "synthesize"), strict=True):
+        total = 0
         for index in range(2):
             rows, scores = table(draw, kind, index)
+            total += rows.num_rows
             commit(stage, f"{index:05d}", corpus / kind / f"{index:05d}.parquet", rows)
             for name, column in scores.items():
                 path = score_path(corpus, name, kind, index)
                 commit(f"score.{name}", path.stem, path, column)
-        ledger.commit(stage, "all", made, rows_in=0, kept=0, dropped={}, files={})
+        ledger.commit(stage, "all", made, rows_in=total, kept=total, dropped={}, files={})
     return corpus
 
 
