@@ -81,13 +81,13 @@ def forget(
     if json:
         emit_json(result.summary() | {"dry_run": dry_run, "models": models})
         return
-    verb = "would be forgotten" if dry_run else "forgotten"
-    say(f"{len(result.selection.keys)} pairs {verb}")
+    what = "pairs that would be forgotten" if dry_run else "pairs forgotten"
+    say(f"{what}: {len(result.selection.keys)}")
     emit_table(result.rows())
     if result.selection.copies:
         say(
-            f"{result.selection.copies} other pairs have the same image bytes and stay;"
-            " --sha256 takes them too"
+            f"other pairs with the same image bytes, which stay: {result.selection.copies}"
+            " (--sha256 takes them too)"
         )
     if models:
         print()
