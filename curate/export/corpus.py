@@ -21,7 +21,7 @@ from stylear.pair import Pair
 
 PREFERENCES = "preferences"
 CHUNK_BYTES = 1 << 20
-UNFINISHED = "`stylear curate run` finishes the corpus and mends files that were damaged"
+UNFINISHED = "`stylear curate run` finishes the corpus and repairs damaged files"
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,13 @@ class ExportedCorpus:
         return {split: pairs for split, pairs in sizes.items() if pairs}
 
     def shards(self, split: str) -> list[Path]:
-        """The tars of a split, in order."""
-        return shards.shard_paths(self.path / split)
+        """The tars of a split as the manifest lists them, in order; reading one that is gone fails."""
+        listed = sorted(name for name in self.manifest["files"] if name.startswith(f"{split}/"))
+        return [self.path / name for name in listed if name.endswith(".tar")]
 
     def preference_shards(self) -> list[Path]:
         """The tars with preference pairs, in order."""
-        return shards.shard_paths(self.path / PREFERENCES)
+        return self.shards(PREFERENCES)
 
     def pairs(self, split: str) -> Iterator[Pair]:
         """The pairs of a split, one in memory at a time."""

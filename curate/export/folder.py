@@ -18,9 +18,7 @@ from stylear.curate.corpus.storage import (
 )
 from stylear.errors import CorpusLocked, StylearError, UsageError
 
-SYNCED_SINGLY = (
-    1000  # more files are put on the disk by one sync of it: 12,000 took 37 s one by one (ours)
-)
+SYNCED_SINGLY = 1000  # of more files the disk is synced once: 12,000 took 37 s one by one (ours)
 
 
 @contextmanager

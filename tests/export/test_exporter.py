@@ -90,6 +90,12 @@ def test_the_command_prints_what_was_written_as_json(tmp_path: Path, corpus: Pat
     }
 
 
+def test_the_help_and_the_page_name_every_format() -> None:
+    words = " ".join(run("--help").output.split())
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text("utf-8")
+    assert [name for name in FORMATS if name not in words or f"| `{name}` |" not in page] == []
+
+
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path, corpus: Path) -> None:
     with pytest.raises(UsageError, match="expected one of croissant, huggingface, parquet"):
         export(corpus, "zip", tmp_path / "out")
@@ -120,6 +126,16 @@ def test_a_table_that_is_not_the_manifests_stops_the_export(tmp_path: Path, name
     corpus = small_corpus(tmp_path)
     shutil.copy(corpus / "val" / "00000.parquet", corpus / "train" / "00001.parquet")
     with pytest.raises(CorpusError, match=r"train/00001\.parquet: expected sha256 \w{12} as in"):
+        export(corpus, name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", WITHOUT_UIDS)
+def test_a_shard_that_is_gone_stops_the_export(tmp_path: Path, name: str) -> None:
+    corpus = small_corpus(tmp_path)
+    for path in (corpus / "train").glob("00001.*"):
+        path.unlink()
+    with pytest.raises(CorpusError, match=r"train/00001\.\w+: expected a file"):
         export(corpus, name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
