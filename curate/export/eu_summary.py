@@ -43,14 +43,14 @@ class EuSummaryExport(Export):
             "corpus": {"name": self.corpus.name, "manifest_sha256": self.corpus.manifest_sha256},
             "general": self.answer_general(),
             "sources": {
-                "public_datasets": self.answer_datasets(),
-                "private_datasets": UNKNOWN,
+                "datasets": self.answer_datasets(),
                 "crawled": self.answer_crawled(),
                 "user_data": UNKNOWN,
                 "synthetic": self.answer_synthetic(),
-                "other": self.answer_licences(),
+                "other": UNKNOWN,
             },
             "processing": self.answer_processing(),
+            "licences": self.answer_licences(),
         }
 
     def answer_general(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class EuSummaryExport(Export):
         return {
             "pairs_by_type_of_source": dict(sorted(given.items())),
             "names": UNKNOWN,
-            "publicly_available": UNKNOWN,
+            "public_or_private": UNKNOWN,
         }
 
     def answer_crawled(self) -> dict[str, Any]:
@@ -165,32 +165,24 @@ def write_sections(answers: Answers) -> Iterator[str]:
         ("Latest acquisition", general["latest_acquisition"]),
         ("Languages", general["languages"]),
     )
-    yield "## 2 Sources of data"
-    yield "### 2.1, 2.2 Data sets"
-    datasets = sources["public_datasets"]
+    yield "## 2 List of data sources"
+    yield "### 2.1 Publicly available and 2.2 private datasets"
+    datasets = sources["datasets"]
     yield listed("type of source", datasets["pairs_by_type_of_source"], "No data set was used.")
     yield answer_table(
         ("Names", datasets["names"]),
-        ("Publicly available", datasets["publicly_available"]),
-        ("Private data sets of third parties", sources["private_datasets"]),
+        ("Public or private", datasets["public_or_private"]),
     )
-    yield "### 2.3 Data crawled from online sources"
+    yield "### 2.3 Data crawled and scraped from online sources"
     yield from crawled_sections(sources["crawled"])
     yield "### 2.4 User data"
     yield sources["user_data"]
     yield "### 2.5 Synthetic data"
     yield from synthetic_sections(sources["synthetic"])
-    yield "### 2.6 Licences"
-    other = sources["other"]
-    yield answer_table(
-        ("Licence of the corpus", other["licence_of_the_corpus"]),
-        ("Raw pairs whose source states none", other["pairs_without_a_stated_licence"]),
-    )
-    yield listed(
-        "licence, as stated by the source", other["pairs_by_licence"], "No licence is stated."
-    )
-    yield "## 3 Processing"
-    yield "### 3.1 Reservations of rights"
+    yield "### 2.6 Other sources of data"
+    yield sources["other"]
+    yield "## 3 Data processing"
+    yield "### 3.1 Respect of reservations of rights (text and data mining)"
     yield answer_table(
         (
             "Obeyed",
@@ -202,11 +194,20 @@ def write_sections(answers: Answers) -> Iterator[str]:
     yield listed("left out because", left_out, "No pair was left out for an opt-out.")
     yield "### 3.2 Removal of illegal content"
     yield processing["removal_of_illegal_content"]
-    yield "### 3.3 Other filters"
+    yield "### 3.3 Other information: filters"
     rows = [
         (s, r, n) for s, dropped in processing["other_filters"].items() for r, n in dropped.items()
     ]
     yield markdown_table(["stage", "reason", "pairs"], rows) if rows else "No pair was dropped."
+    yield "## Beside the template: licences"
+    licences = answers["licences"]
+    yield answer_table(
+        ("Licence of the corpus", licences["licence_of_the_corpus"]),
+        ("Raw pairs whose source states none", licences["pairs_without_a_stated_licence"]),
+    )
+    yield listed(
+        "licence, as stated by the source", licences["pairs_by_licence"], "No licence is stated."
+    )
 
 
 def crawled_sections(crawled: Answers) -> Iterator[str]:

@@ -114,6 +114,19 @@ def test_mlcroissant_reads_every_picture_by_its_key(exported: Path, reader: Any)
     assert found[digest("raw", 2)].tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("encoding", ["JPEG", "WEBP"])
+def test_pictures_of_other_encodings_are_read_too(
+    tmp_path: Path, reader: Any, encoding: str
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 30), "red").save(buffer, encoding)
+    pairs = [raw_pair(0, image=buffer.getvalue()), raw_pair(1)]
+    export(write_corpus(tmp_path, {"train": [pairs]}), "croissant", tmp_path / "out")
+    records = list(reader.Dataset(str(tmp_path / "out" / "croissant.json")).records("images"))
+    sizes = {record["images/key"].decode(): record["images/image"].size for record in records}
+    assert sizes == {digest("raw", 0): (20, 30), digest("raw", 1): (32, 32)}
+
+
 def test_every_file_is_described_with_its_hash(exported: Path, corpus: Path) -> None:
     files = {n["@id"]: n for n in described(exported)["distribution"] if "contentUrl" in n}
     there = {p.relative_to(exported).as_posix() for p in exported.rglob("*") if p.is_file()}

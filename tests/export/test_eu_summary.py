@@ -86,7 +86,7 @@ def test_opt_outs_licences_and_filters_are_given(exported: Path) -> None:
             "filter": {"not-best": 5},
         },
     }
-    assert found["sources"]["other"] == {
+    assert found["licences"] == {
         "licence_of_the_corpus": UNKNOWN,
         "pairs_by_licence": {"CC0-1.0": 16},
         "pairs_without_a_stated_licence": 1,
@@ -98,7 +98,12 @@ def test_what_the_corpus_does_not_know_is_said_so(exported: Path) -> None:
     assert found["general"]["provider"] == "A Lab"
     unknown = {name for name, value in found["general"].items() if value == UNKNOWN}
     assert unknown == {"model", "placed_on_the_market", "languages", "published"}
-    assert found["sources"]["user_data"] == UNKNOWN
+    assert found["sources"]["user_data"] == found["sources"]["other"] == UNKNOWN
+    assert found["sources"]["datasets"] == {
+        "pairs_by_type_of_source": {"folder": 1},
+        "names": UNKNOWN,
+        "public_or_private": UNKNOWN,
+    }
     assert found["general"]["latest_acquisition"] == "2026-04-02"
 
 
