@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt tests/moto.txt
 	.venv/moto/bin/python -m pip install --quiet --disable-pip-version-check -r tests/moto.txt
 	@touch $(READY)
 
-demo: $(READY) ## the whole story offline: corpus, audit, training, pictures; ends with a page to open
+demo: $(READY) ## the whole workflow offline: corpus, audit, training, pictures; ends with a page to open
 	$(BIN)/stylear demo --out $(OUT)
 
 test: $(READY) ## all tests

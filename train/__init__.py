@@ -26,7 +26,7 @@ PUBLIC = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported now."""
+    """Import a public name on first use."""
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = PUBLIC[name]

@@ -62,18 +62,18 @@ def open_run(kind: str, settings: Settings, base_sha256: str) -> Run:
     expected = {"kind": kind, "base_sha256": base_sha256, **kept}
     path = run.root / "settings.json"
     if path.exists():
-        found = weights.read_json(path)
+        saved = weights.read_json(path)
         changed = [
-            key for key in sorted(set(found) | set(expected)) if found.get(key) != expected.get(key)
+            key for key in sorted(set(saved) | set(expected)) if saved.get(key) != expected.get(key)
         ]
         if changed and not run.has_work():
             weights.write_json(path, expected)  # the earlier call trained nothing
-        elif changed == ["steps"] and settings.steps > int(found["steps"]):
-            extend_run(run, settings, int(found["steps"]), expected)
+        elif changed == ["steps"] and settings.steps > int(saved["steps"]):
+            extend_run(run, settings, int(saved["steps"]), expected)
         elif changed:
             key = changed[0]
             raise SettingsChanged(
-                f"{run.root}: made with {key} = {found.get(key)!r}, now {expected.get(key)!r}",
+                f"{run.root}: made with {key} = {saved.get(key)!r}, now {expected.get(key)!r}",
                 hint="give another --out, or remove the old run",
             )
     else:
@@ -88,10 +88,10 @@ def open_run(kind: str, settings: Settings, base_sha256: str) -> Run:
 
 
 def extend_run(run: Run, settings: Settings, steps: int, settings_json: Mapping[str, Any]) -> None:
-    """Extend a finished run of `steps` steps. Raises SettingsChanged if its last checkpoint is gone."""
+    """Extend a finished run of `steps` steps. Raises SettingsChanged if its last checkpoint was removed."""
     if run.final.is_dir() and not (run.root / "checkpoints" / format_step(steps)).is_dir():
         raise SettingsChanged(
-            f"{run.root}: finished after {steps} steps, and its last checkpoint is gone",
+            f"{run.root}: finished after {steps} steps, and its last checkpoint was removed",
             hint=f"start from its model with another --out: --model {run.root}",
         )
     if settings.schedule != "constant":
@@ -99,9 +99,8 @@ def extend_run(run: Run, settings: Settings, steps: int, settings_json: Mapping[
             f"{run.root}: extended from {steps} to {settings.steps} steps; the {settings.schedule} schedule"
             " is stretched from here, so the result differs from a run of that length"
         )
-    shutil.rmtree(
-        run.final, ignore_errors=True
-    )  # first, so that the run counts as unfinished whatever happens next
+    # first, so that the run counts as unfinished whatever happens next
+    shutil.rmtree(run.final, ignore_errors=True)
     weights.write_json(run.root / "settings.json", settings_json)
 
 
@@ -127,8 +126,8 @@ def save_checkpoint(
 
 def find_last_checkpoint(run: Run) -> Path | None:
     """The newest complete checkpoint; None if there is none."""
-    found = run.checkpoints()
-    return found[-1] if found else None
+    checkpoints = run.checkpoints()
+    return checkpoints[-1] if checkpoints else None
 
 
 def restore_model(checkpoint: Path, device: str) -> tuple[StyleModel, int]:

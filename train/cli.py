@@ -30,16 +30,17 @@ Corpora = Annotated[
 Model = Annotated[str | None, typer.Option("--model", help="Mini name, model directory or run.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; resumable.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimiser steps.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples a step.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Batch size.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 Optimizer = Annotated[str | None, typer.Option("--optimizer", help="adamw or muon.")]
-Full = Annotated[bool | None, typer.Option("--full/--lora", help="All weights, or LoRA.")]
-Rank = Annotated[int | None, typer.Option("--lora-rank", help="Rank of LoRA.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same run.")]
+Full = Annotated[bool | None, typer.Option("--full/--lora", help="Train all weights, or LoRA.")]
+Rank = Annotated[int | None, typer.Option("--lora-rank", help="LoRA rank.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Random seed.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 Encoded = Annotated[
-    Path | None, typer.Option("--encoded", help="Cache of codes and features, to share.")
+    Path | None,
+    typer.Option("--encoded", help="Cache of image codes and style features, shared between runs."),
 ]
 SaveEvery = Annotated[int | None, typer.Option("--save-every", help="Steps between checkpoints.")]
 
@@ -59,15 +60,21 @@ def sft(
     style_tokens: Annotated[
         int | None,
         typer.Option(
-            "--style-tokens", help="Style tokens; 0: text only; default: the model's own, or 16."
+            "--style-tokens",
+            help="Number of style tokens; 0: text only; default: the model's own, or 16.",
         ),
     ] = None,
-    sigma: Annotated[float | None, typer.Option("--sigma", help="Noise on style tokens.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option("--sigma", help="Noise std on style tokens.")
+    ] = None,
     style_from: Annotated[
-        str | None, typer.Option("--style-from", help="self (paper) or sibling.")
+        str | None,
+        typer.Option(
+            "--style-from", help="Style features of the target itself (self) or of a sibling."
+        ),
     ] = None,
     condition_dropout: Annotated[
-        float | None, typer.Option("--condition-dropout", help="Share trained without condition.")
+        float | None, typer.Option("--condition-dropout", help="Condition dropout probability.")
     ] = None,
     precision: Precision = None,
     device: Device = None,
@@ -77,7 +84,7 @@ def sft(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune on (prompt, image) pairs with style tokens; resumes a run that was stopped.
+    """Fine-tune on (prompt, image) pairs with style tokens; resumes an interrupted run.
 
     Example: stylear train sft --corpus demo-output/corpus --model mini-stylear --out runs/sft --steps 100
     """
@@ -102,18 +109,18 @@ def dpo(
     steps: Steps = None,
     batch_size: BatchSize = None,
     lr: Rate = None,
-    beta: Annotated[float | None, typer.Option("--beta", help="Strength of the reference.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="KL penalty strength.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="sigmoid, ipo or simpo.")] = None,
     chosen_nll: Annotated[
-        float | None, typer.Option("--chosen-nll", help="Weight of the chosen image's NLL.")
+        float | None, typer.Option("--chosen-nll", help="NLL loss weight on chosen images.")
     ] = None,
     length_normalised: Annotated[
         bool | None,
-        typer.Option("--length-normalised/--summed", help="Log-probabilities per code or summed."),
+        typer.Option("--length-normalised/--summed", help="Log-probs per code, or summed."),
     ] = None,
     pairs: Annotated[
         list[Path] | None,
-        typer.Option("--pairs", help="Folder of `stylear train pairs`; can be repeated."),
+        typer.Option("--pairs", help="Output folder of `stylear train pairs`; can be repeated."),
     ] = None,
     full: Full = None,
     lora_rank: Rank = None,
@@ -125,7 +132,7 @@ def dpo(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Optimise preferences against the frozen model it starts from.
+    """Optimise on preference pairs (DPO) against the frozen starting model.
 
     Example: stylear train dpo --corpus demo-output/corpus --model runs/sft --out runs/dpo --steps 40
     """
@@ -147,22 +154,26 @@ def pairs(
     corpus: Corpora = None,
     model: Model = None,
     out: Out = None,
-    prompts: Annotated[int | None, typer.Option("--prompts", help="Prompts to draw.")] = None,
-    samples: Annotated[int | None, typer.Option("--samples", help="Pictures of a prompt.")] = None,
-    margin: Annotated[
-        float | None, typer.Option("--margin", help="Least lead of the best over the worst.")
+    prompts: Annotated[int | None, typer.Option("--prompts", help="Number of prompts.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="Samples per prompt.")] = None,
+    margin: Annotated[float | None, typer.Option("--margin", help="Minimum score margin.")] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="CLIP model that scores the samples.")
     ] = None,
-    judge: Annotated[str | None, typer.Option("--judge", help="CLIP model that scores.")] = None,
-    guidance: Annotated[float | None, typer.Option("--guidance", help="Guidance.")] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", help="Codes that can be drawn.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="Temperature.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Classifier-free guidance scale.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Top-k.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Sampling temperature.")
+    ] = None,
     device: Device = None,
     encoded: Encoded = None,
     seed: Seed = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make preference pairs of a model's own pictures: the best of several against the worst.
+    """Make on-policy preference pairs: the best of a model's own samples against the worst.
 
     Example: stylear train pairs --corpus demo-output/corpus --model runs/sft --out runs/pairs --prompts 100
     """
@@ -173,9 +184,9 @@ def pairs(
     if dry_run:
         print_settings(settings)
         return
-    from stylear.train import pairs as maker
+    from stylear.train import pairs as pair_maker
 
-    folder = maker.run(settings)
+    folder = pair_maker.run(settings)
     if as_json:
         emit_json({"pairs": str(folder)})
     else:
@@ -185,9 +196,11 @@ def pairs(
 @app.command()
 def encode(
     corpus: Annotated[list[str], typer.Option("--corpus", help="Corpus; can be repeated.")],
-    model: Annotated[str, typer.Option("--model", help="Whose VQ model and encoder to use.")],
-    out: Annotated[Path, typer.Option("--out", help="Cache directory, for --encoded.")],
-    copies: Annotated[int, typer.Option("--copies", help="Copies, moved and mirrored.")] = 1,
+    model: Annotated[str, typer.Option("--model", help="Model whose VQ model and encoder to use.")],
+    out: Annotated[Path, typer.Option("--out", help="Cache directory, to pass to --encoded.")],
+    copies: Annotated[
+        int, typer.Option("--copies", help="Augmented copies per image, shifted and flipped.")
+    ] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:

@@ -22,13 +22,13 @@ from stylear.train.encode import encode_corpus, read_encoded
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingBatch:
     """One batch: token ids, codes, and the style features of its styled rows."""
 
     batch: Batch
     features: Tensor | None  # (B', P, W) of the rows that have style tokens
     repeated_pairs: int = 0  # examples whose pair occurs earlier in the same batch
-    tokens_beyond_context: int = 0  # by which its longest sequence exceeds the context
+    tokens_beyond_context: int = 0  # how far its longest sequence exceeds the context
 
 
 class EncodedSet:
@@ -45,14 +45,14 @@ class EncodedSet:
 
     @cached_property
     def groups(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Row numbers by group; pictures of a group share a style."""
+        """Row indices by group; images of a group share a style."""
         members: dict[str, list[int]] = {}
         for number, row in enumerate(self.rows):
             members.setdefault(row["group"], []).append(number)
         return {group: np.array(numbers) for group, numbers in members.items()}
 
-    def order(self, seed: int, start: int, count: int) -> list[int]:
-        """Row numbers of examples `start` to `start + count`, in epochs that are each shuffled."""
+    def draw_rows(self, seed: int, start: int, count: int) -> list[int]:
+        """The row indices of examples `start` to `start + count`; each epoch is shuffled anew."""
         picks: list[int] = []
         while count > 0:
             epoch, offset = divmod(start, len(self))
@@ -62,25 +62,25 @@ class EncodedSet:
             start, count = start + len(picked), count - len(picked)
         return picks
 
-    def step(
+    def build_step_batch(
         self, seed: int, step: int, batch_size: int, *, dropout: float, style_from: str
-    ) -> Step:
+    ) -> TrainingBatch:
         """The batch of a step (counted from 0)."""
         rng = np.random.default_rng([seed, 1 + step])
-        picks = self.order(seed, step * batch_size, batch_size)
+        picks = self.draw_rows(seed, step * batch_size, batch_size)
         copies = rng.integers(self.codes.shape[1], size=len(picks)).tolist()
         dropped = (rng.random(len(picks)) < dropout).tolist()
-        return self.examples(picks, copies, dropped, style_from, rng)
+        return self.build_batch(picks, copies, dropped, style_from, rng)
 
-    def examples(
+    def build_batch(
         self,
         picks: Sequence[int],
         copies: Sequence[int],
         dropped: Sequence[bool],
         style_from: str,
         rng: np.random.Generator,
-    ) -> Step:
-        """The batch of the given rows and copies; dropped rows are unconditional."""
+    ) -> TrainingBatch:
+        """The batch of these rows and copies; dropped rows are unconditional."""
         height, width = self.model.grid
         styled: list[int] = []
         examples: list[Example] = []
@@ -91,12 +91,12 @@ class EncodedSet:
                 continue
             examples.append(build_example(self.model, self.rows[pick]["caption"], codes))
             if self.features is not None:
-                styled.append(self.sibling(pick, rng) if style_from == "sibling" else pick)
+                styled.append(self.draw_sibling(pick, rng) if style_from == "sibling" else pick)
         features = None
         if self.features is not None:
             features = self.features[styled].float()
         longest = max(len(example.ids) for example in examples)
-        return Step(
+        return TrainingBatch(
             collate(examples, self.model.layout.pad),
             features,
             repeated_pairs=len(picks) - len(set(picks)),
@@ -105,7 +105,7 @@ class EncodedSet:
             ),
         )
 
-    def sibling(self, pick: int, rng: np.random.Generator) -> int:
+    def draw_sibling(self, pick: int, rng: np.random.Generator) -> int:
         """A random other row of the same style; the row itself if it is the only one."""
         group = self.groups[self.rows[pick]["group"]]
         if len(group) == 1:
@@ -125,7 +125,7 @@ def build_example(model: StyleModel, caption: str, codes: Tensor) -> Example:
 def open_encoded(
     model: StyleModel, corpora: Sequence[Path], split: str, cache: Path, *, copies: int
 ) -> EncodedSet:
-    """The encoded pairs of a split of several corpora, encoding what the cache lacks."""
+    """The encoded pairs of a split of several corpora, encoding what is not cached."""
     paths = [
         path
         for corpus in corpora
@@ -147,6 +147,6 @@ def forward_logits(model: StyleModel, batch: Batch, tokens: Tensor | None) -> Te
     return model.decoder.image_logits(hidden[batch.code_rows, batch.code_columns - 1])
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
+def make_step_generator(seed: int, step: int) -> torch.Generator:
     """The random generator for the noise of a step."""
     return torch.Generator().manual_seed((seed << 32) + step)

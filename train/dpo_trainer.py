@@ -1,6 +1,6 @@
 """Direct preference optimisation (DPO) against the frozen model that training starts from.
 
-Reference log-probabilities are computed once. Style tokens come from a kept picture of the same reference,
+Reference log-probabilities are computed once. Style tokens come from a training image of the same reference,
 without noise, so that policy and reference have the same condition and the loss starts at ln 2.
 """
 
@@ -63,7 +63,7 @@ class PreferenceSet:
             record = json.loads(sample["json"])
             row = first.get(record["reference"])
             if row is None and styles.features is not None:
-                self.without_style += 1  # no kept picture of this reference, so no condition
+                self.without_style += 1  # no training image of this reference, so no condition
                 continue
             self.captions.append(str(record["caption"]))
             chosen.append(encode_member(model, sample, "chosen"))
@@ -72,7 +72,7 @@ class PreferenceSet:
                 features.append(styles.features[row])
         if not self.captions:
             raise CorpusError(
-                "preference pairs: expected some with a kept picture of their reference to take the style"
+                "preference pairs: expected some with a training image of their reference to take the style"
                 f" from, found none ({self.without_style} without one)",
                 hint="lower the thresholds of the filter, then `stylear curate run RECIPE --out CORPUS`",
             )
@@ -82,7 +82,7 @@ class PreferenceSet:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def log_probs(self, model: StyleModel, picks: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def compute_log_probs(self, model: StyleModel, picks: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B,) of chosen and rejected images, from one forward pass."""
         height, width = model.grid
         examples = [
@@ -92,17 +92,17 @@ class PreferenceSet:
         ]
         tokens = None
         if self.features is not None and model.resampler is not None:
-            found = model.resampler(self.features[list(picks)].float().to(model.device))
-            tokens = torch.cat([found, found])
+            style_tokens = model.resampler(self.features[list(picks)].float().to(model.device))
+            tokens = torch.cat([style_tokens, style_tokens])
         batch = collate(examples, model.layout.pad).to(model.device)
         logits = forward_logits(model, batch, tokens)
         sums = sequence_log_probs(logits, batch.codes, batch.code_rows, len(examples))
         return sums[: len(picks)], sums[len(picks) :]
 
 
-def read_preferences(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
+def read_preference_samples(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
     """The preference samples of all corpora. Raises CorpusError if a corpus has none."""
-    found: list[dict[str, bytes]] = []
+    samples: list[dict[str, bytes]] = []
     for corpus in corpora:
         shards = shard_paths(corpus / "preferences")
         if not shards:
@@ -110,8 +110,8 @@ def read_preferences(corpora: Sequence[Path]) -> list[dict[str, bytes]]:
             raise CorpusError(
                 f"{corpus}: expected preference pairs, found none: {reason}", hint=remedy
             )
-        found += [sample for shard in shards for _, sample in tar_samples(shard)]
-    return found
+        samples += [sample for shard in shards for _, sample in tar_samples(shard)]
+    return samples
 
 
 @torch.inference_mode()
@@ -138,7 +138,7 @@ def run(settings: DpoSettings) -> Path:
     samples = (
         [sample for folder in settings.pairs for sample in read_pairs(folder)]
         if settings.pairs
-        else read_preferences(settings.corpus)
+        else read_preference_samples(settings.corpus)
     )
     source = find_final_model(settings.model)
     base = load_model(source, device)
@@ -156,19 +156,19 @@ def run(settings: DpoSettings) -> Path:
     training = describe_preferences(settings, data)
     for warning in training["warnings"]:
         say_warning(warning)
-    references = reference_log_probs(base, data, size, settings.precision, device)
-    found = checkpoint.find_last_checkpoint(training_run)
+    references = compute_reference_log_probs(base, data, size, settings.precision, device)
+    last_checkpoint = checkpoint.find_last_checkpoint(training_run)
     start = 0
-    if found is not None:
-        model, start = checkpoint.restore_model(found, device)
+    if last_checkpoint is not None:
+        model, start = checkpoint.restore_model(last_checkpoint, device)
         say(f"resuming from step {start}")
     else:
         model = load_model(source, device)
         prepare_lora(model, settings)
     model.settings = replace(model.settings, base=describe_origin(base, settings, training))
     optimisers = Optimisers(select_trainable(model, settings.full), settings)
-    if found is not None:
-        checkpoint.restore_optimisers(found, optimisers)
+    if last_checkpoint is not None:
+        checkpoint.restore_optimisers(last_checkpoint, optimisers)
     set_training(model)
     length = data.codes.shape[-1] if settings.length_normalised else 1
     with (
@@ -177,9 +177,9 @@ def run(settings: DpoSettings) -> Path:
     ):
         bar.advance(start)
         for step in range(start, settings.steps):
-            picks = choose_pairs(settings.seed, step, size, len(data))
+            picks = draw_pair_indices(settings.seed, step, size, len(data))
             with autocast(settings.precision, device):
-                chosen, rejected = data.log_probs(model, picks)
+                chosen, rejected = data.compute_log_probs(model, picks)
                 outcome = preference_loss(
                     chosen,
                     rejected,
@@ -214,21 +214,21 @@ def run(settings: DpoSettings) -> Path:
 
 def describe_preferences(settings: DpoSettings, data: PreferenceSet) -> dict[str, Any]:
     """The training record of the final model: settings, number of pairs, warnings."""
-    found = describe_training(settings, len(data)) | {"warnings": []}
+    record = describe_training(settings, len(data)) | {"warnings": []}
     if data.without_style:
-        found["warnings"].append(
-            f"{data.without_style} preference pairs skipped: no picture of their reference was kept"
+        record["warnings"].append(
+            f"{data.without_style} preference pairs skipped: train/ has no image of their reference"
         )
     if settings.batch_size > len(data):
-        found["warnings"].append(
+        record["warnings"].append(
             f"batch_size {settings.batch_size} is more than the {len(data)} preference pairs;"
             " every step takes all of them once"
         )
-    return found
+    return record
 
 
 @torch.no_grad()
-def reference_log_probs(
+def compute_reference_log_probs(
     base: StyleModel, data: PreferenceSet, size: int, precision: str, device: str
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N,) of every chosen and rejected image under the frozen model."""
@@ -237,14 +237,14 @@ def reference_log_probs(
     for start in range(0, len(data), size):
         picks = list(range(start, min(len(data), start + size)))
         with autocast(precision, device):
-            pair = data.log_probs(base, picks)
+            pair = data.compute_log_probs(base, picks)
         chosen.append(pair[0].cpu())
         rejected.append(pair[1].cpu())
     return torch.cat(chosen), torch.cat(rejected)
 
 
-def choose_pairs(seed: int, step: int, size: int, total: int) -> list[int]:
-    """Pair numbers of a step, in epochs that are each shuffled."""
+def draw_pair_indices(seed: int, step: int, size: int, total: int) -> list[int]:
+    """The pair indices of a step; each epoch is shuffled anew."""
     picks: list[int] = []
     for position in range(step * size, (step + 1) * size):
         epoch, index = divmod(position, total)

@@ -28,7 +28,7 @@ from stylear.weights import files as weights
 
 VERSION = 2
 BATCH = 64
-MAX_SHIFT = 16  # a copy is shifted by at most a 16th of the side
+MAX_SHIFT = 16  # a copy is shifted by at most 1/16 of the side
 
 
 def encode_corpus(
@@ -46,11 +46,11 @@ def encode_corpus(
             hint="build the corpus first: stylear curate run RECIPE --out CORPUS",
         )
     vq_sha256 = weights.hash_tensors(model.vq.state_dict())
-    made = []
+    cached = []
     counts = {shard: count_table_rows(shard.with_suffix(".parquet")) for shard in shards}
     with Bar(f"encode {split}", total=sum(counts.values()), unit="images") as bar:
         for shard in shards:
-            name = fingerprint(model, vq_sha256, shard, copies=copies, features=features)
+            name = compute_cache_key(model, vq_sha256, shard, copies=copies, features=features)
             path = cache / f"{split}-{shard.stem}-{name}.safetensors"
             if not path.exists():
                 tensors, rows = encode_shard(model, shard, copies, features, bar)
@@ -59,11 +59,11 @@ def encode_corpus(
                 weights.write_tensors(path, tensors, metadata=metadata)
             else:
                 bar.skip(counts[shard])
-            made.append(path)
-    return made
+            cached.append(path)
+    return cached
 
 
-def fingerprint(
+def compute_cache_key(
     model: StyleModel, vq_sha256: str, shard: Path, *, copies: int, features: bool
 ) -> str:
     """The key of a cached file: hashes of shard, VQ model and encoder, and the number of copies."""
@@ -83,14 +83,14 @@ def encode_shard(
     for batch in iterate_batches(read_samples([shard])):
         pictures = [decode_picture(sample["image"]) for sample in batch]
         rows += [describe_sample(sample) for sample in batch]
-        moved = [
+        copies_as_pixels = [
             augment(picture_to_pixels(picture, side), sample["key"], copy)
             for sample, picture in zip(batch, pictures, strict=True)
             for copy in range(copies)
         ]
         with torch.inference_mode():
-            found = model.vq.encode(torch.stack(moved).to(device)).flatten(1).cpu()
-            codes.append(found.view(len(batch), copies, -1).int())
+            encoded = model.vq.encode(torch.stack(copies_as_pixels).to(device)).flatten(1).cpu()
+            codes.append(encoded.view(len(batch), copies, -1).int())
             if features:
                 feature_parts.append(model.style_features(pictures).half().cpu())
         bar.advance(len(batch))
@@ -118,7 +118,7 @@ def decode_picture(data: bytes) -> Image.Image:
 
 
 def describe_sample(sample: dict[str, Any]) -> dict[str, Any]:
-    """Key, caption, kind and group of a sample; pictures of one group share a style."""
+    """Key, caption, kind and group of a sample; images of one group share a style."""
     record = sample["json"]
     details = record.get("details") or {}
     group = record.get("reference") or f"raw:{details.get('vendor', '')}"
@@ -138,16 +138,16 @@ def picture_to_pixels(picture: Image.Image, side: int) -> Tensor:
 
 
 def augment(pixels: Tensor, key: str, copy: int) -> Tensor:
-    """Copy 0 is the picture; odd copies are mirrored and all others shifted, determined by the key."""
+    """Copy 0 is the image itself; all others are shifted and odd ones also flipped, determined by the key."""
     if copy == 0:
         return pixels
     side = pixels.shape[-1]
-    most = max(1, side // MAX_SHIFT)
-    moves = int(digest("augment", key, copy)[:8], 16)
-    y, x = moves % (2 * most + 1), (moves // 64) % (2 * most + 1)
+    max_shift = max(1, side // MAX_SHIFT)
+    offsets = int(digest("augment", key, copy)[:8], 16)
+    y, x = offsets % (2 * max_shift + 1), (offsets // 64) % (2 * max_shift + 1)
     if copy % 2:
         pixels = pixels.flip(-1)
-    padded = F.pad(pixels[None], (most,) * 4, mode="replicate")[0]
+    padded = F.pad(pixels[None], (max_shift,) * 4, mode="replicate")[0]
     return padded[:, y : y + side, x : x + side]
 
 

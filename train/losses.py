@@ -12,7 +12,7 @@ PreferenceKind = Literal["sigmoid", "ipo", "simpo"]
 
 
 def image_code_loss(logits: Tensor, codes: Tensor, z_loss: float = 0.0) -> Tensor:
-    """Mean cross entropy in nats over code positions, plus z_loss * mean(logsumexp^2) (base: 1e-5).
+    """Mean cross entropy in nats over code positions, plus z_loss * mean(logsumexp^2) (Lumina-mGPT: 1e-5).
 
     logits: (N, V) over image codes only; codes: (N,) long.
     """
@@ -58,7 +58,7 @@ def preference_loss(
     `ipo` (arXiv 2310.12036, equation 17): (dc - dr - 1 / (2 beta))^2. `simpo` (arXiv 2405.14734,
     equation 6) needs no reference: -log s(beta (c - r) / length - margin). `length` > 1 divides all
     log-probabilities by the number of codes (length-normalised); `chosen_nll` adds that many times
-    the mean negative log-probability per code of the chosen image, against both going down.
+    the mean negative log-probability per code of the chosen image, to stop both log-probs falling.
     """
     chosen = (policy_chosen - reference_chosen) / length
     rejected = (policy_rejected - reference_rejected) / length

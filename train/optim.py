@@ -1,4 +1,4 @@
-"""Optimisers: AdamW (base), or Muon for the decoder's matrices and AdamW for the rest."""
+"""Optimisers: AdamW as in Lumina-mGPT, or Muon for the decoder's matrices and AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stylear.train.settings import Settings
 
-BETAS = (0.9, 0.95)  # base
+BETAS = (0.9, 0.95)  # Lumina-mGPT
 
 
 class Optimisers:
@@ -63,12 +63,12 @@ class Optimisers:
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the state from `tensors`."""
         for number, part in enumerate(self.parts):
-            found: dict[int, dict[str, Tensor]] = {}
+            states: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():
                 owner, index, name = key.split(".", 2)
                 if int(owner) == number:
-                    found.setdefault(int(index), {})[name] = value
-            part.load_state_dict({**part.state_dict(), "state": found})
+                    states.setdefault(int(index), {})[name] = value
+            part.load_state_dict({**part.state_dict(), "state": states})
 
 
 def merge_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

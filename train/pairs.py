@@ -1,8 +1,8 @@
-"""On-policy preference pairs: what a model draws, its best against its worst by frozen scorers.
+"""On-policy preference pairs: best-vs-worst samples of a model, ranked by frozen scorers.
 
-For a prompt and a style of the corpus the model draws several pictures. Text score (picture and prompt)
-and style score (picture and a kept picture of the style) are combined by their harmonic mean; the best and
-the worst become a pair if the first leads by the margin. The folder has the layout of a corpus's
+For a prompt and a style of the corpus the model draws several images. Text score (image and prompt)
+and style score (image and a training image of the style) are combined by their harmonic mean; the best and
+the worst become a pair if their scores differ by at least the margin. The folder has the layout of a corpus's
 `preferences/`, so that `stylear train dpo --pairs` reads it.
 
 J jobs, S samples of a job, K style tokens, D the decoder's width.
@@ -45,7 +45,7 @@ DECIMALS = 6
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A prompt, and the row of the kept picture that shows its style."""
+    """A prompt, and the row of the training image that shows its style."""
 
     caption: str
     group: str
@@ -53,16 +53,16 @@ class Job:
 
 
 def run(settings: PairsSettings) -> Path:
-    """Draw, score and pair; the folder. Finished shards are kept, so a stopped run goes on.
+    """Sample images, score them and write pairs; returns the folder. An interrupted run resumes.
 
-    Raises CorpusError for a corpus without stylized pairs, or when no pair reaches the margin.
+    Raises CorpusError if the corpora have no stylized pairs, or if no pair reaches the margin.
     """
     device = pick_device(settings.device)
     model = load_model(find_model(settings.model), device)
     data = open_encoded(
         model, settings.corpus, "train", settings.encoded or settings.out / "encoded", copies=1
     )
-    jobs = plan(data, settings)
+    jobs = plan_jobs(data, settings)
     inputs = {**settings.model_dump(mode="json", exclude={"out", "encoded", "device"})}
     key = digest("on-policy pairs", canonical_json(inputs), canonical_json(describe_lineage(model)))
     judge = ClipEncoder.open(settings.judge, device=device)
@@ -75,15 +75,15 @@ def run(settings: PairsSettings) -> Path:
             path = folder / f"{number:05d}.tar"
             note = path.with_suffix(".json")
             if not (path.is_file() and note.is_file() and read_json(note).get("key") == key):
-                made = list(draw_pairs(model, judge, data, part, start, settings, bar))
-                write_tar(path, (member for members, _ in made for member in members))
-                write_json(note, {"key": key, "rows": [row for _, row in made]})
+                shard_pairs = list(draw_pairs(model, judge, data, part, start, settings, bar))
+                write_tar(path, (member for members, _ in shard_pairs for member in members))
+                write_json(note, {"key": key, "rows": [row for _, row in shard_pairs]})
             else:
                 bar.advance(len(part) * settings.samples)
             rows += read_json(note)["rows"]
     if not rows:
         raise CorpusError(
-            f"{settings.model}: no pair of its pictures differs by the margin {settings.margin:g}",
+            f"{settings.model}: no pair of its samples reaches the margin {settings.margin:g}",
             hint="draw more samples (--samples), or lower --margin",
         )
     margins = [row["margin"] for row in rows]
@@ -102,8 +102,8 @@ def run(settings: PairsSettings) -> Path:
     return settings.out
 
 
-def plan(data: EncodedSet, settings: PairsSettings) -> list[Job]:
-    """Prompts of the corpus, each with a style of the corpus, drawn by the seed."""
+def plan_jobs(data: EncodedSet, settings: PairsSettings) -> list[Job]:
+    """Draw prompts of the corpus, each with one of its styles."""
     stylized = sorted({row["group"] for row in data.rows if row["kind"] == "stylized"})
     if not stylized:
         raise CorpusError(
@@ -128,20 +128,22 @@ def draw_pairs(
     settings: PairsSettings,
     bar: Bar,
 ) -> Iterator[tuple[list[tuple[str, bytes]], dict[str, Any]]]:
-    """Tar members and row of each pair of these jobs; `start` is the number of the first job."""
+    """Tar members and row of each pair of these jobs; `start` is the index of the first job."""
     pictures = draw_samples(model, data, jobs, start, settings, bar)
-    shown = judge.embed_images(judge.preprocess([kept_picture(model, data, j) for j in jobs]))
+    style_images = judge.embed_images(
+        judge.preprocess([decode_training_image(model, data, j) for j in jobs])
+    )
     texts = judge.embed_texts([job.caption for job in jobs])
     drawn = judge.embed_images(judge.preprocess(pictures)).view(len(jobs), settings.samples, -1)
     text = (drawn * texts[:, None]).sum(-1).cpu()  # (J, S)
-    style = (drawn * shown[:, None]).sum(-1).cpu()
+    style = (drawn * style_images[:, None]).sum(-1).cpu()
     scores = harmonic_mean(text, style)
     best, worst = scores.argmax(1).tolist(), scores.argmin(1).tolist()
-    for place, job in enumerate(jobs):
-        high, low = float(scores[place, best[place]]), float(scores[place, worst[place]])
+    for i, job in enumerate(jobs):
+        high, low = float(scores[i, best[i]]), float(scores[i, worst[i]])
         if high - low < settings.margin or high == low:
             continue
-        key = digest("on-policy pair", settings.seed, start + place)
+        key = digest("on-policy pair", settings.seed, start + i)
         row = {
             "key": key,
             "caption": job.caption,
@@ -151,8 +153,8 @@ def draw_pairs(
             "margin": round(high - low, DECIMALS),
         }
         members = [
-            (f"{key}.{side}.png", encode_png(pictures[place * settings.samples + chosen]))
-            for side, chosen in (("chosen", best[place]), ("rejected", worst[place]))
+            (f"{key}.{side}.png", encode_png(pictures[i * settings.samples + chosen]))
+            for side, chosen in (("chosen", best[i]), ("rejected", worst[i]))
         ]
         members += [
             (f"{key}.txt", job.caption.encode()),
@@ -170,18 +172,18 @@ def draw_samples(
     settings: PairsSettings,
     bar: Bar,
 ) -> list[Image.Image]:
-    """The pictures of these jobs, `samples` of each in a row; each depends on its job and seed alone."""
+    """The images of these jobs, `samples` consecutive ones per job; each depends only on job and seed."""
     pictures: list[Image.Image] = []
-    every = [(job, start + n, s) for n, job in enumerate(jobs) for s in range(settings.samples)]
-    for first in range(0, len(every), settings.sampling_batch):
-        part = every[first : first + settings.sampling_batch]
+    samples = [(job, start + n, s) for n, job in enumerate(jobs) for s in range(settings.samples)]
+    for first in range(0, len(samples), settings.sampling_batch):
+        part = samples[first : first + settings.sampling_batch]
         styles: list[Tensor | None] = [None] * len(part)
         if model.resampler is not None and data.features is not None:
             features = data.features[[job.row for job, _, _ in part]]
             styles = list(model.resampler(features.float().to(model.device)))
         draws = torch.stack(
             [
-                torch.rand(*model.grid, generator=generator_of(settings.seed, number, sample))
+                torch.rand(*model.grid, generator=make_generator(settings.seed, number, sample))
                 for _, number, sample in part
             ]
         ).double()
@@ -200,20 +202,20 @@ def draw_samples(
     return pictures
 
 
-def generator_of(seed: int, number: int, sample: int) -> torch.Generator:
-    """The random numbers of one sample of one job."""
+def make_generator(seed: int, number: int, sample: int) -> torch.Generator:
+    """The random generator of one sample of one job."""
     return torch.Generator().manual_seed(int(digest("sample", seed, number, sample)[:15], 16))
 
 
 @torch.inference_mode()
-def kept_picture(model: StyleModel, data: EncodedSet, job: Job) -> Image.Image:
-    """The kept picture that shows a job's style, as its codes have it."""
+def decode_training_image(model: StyleModel, data: EncodedSet, job: Job) -> Image.Image:
+    """The training image that shows a job's style, decoded from its VQ codes."""
     height, width = model.grid
     return decode_codes(model, data.codes[job.row, :1].view(1, height, width).long())[0]
 
 
 def read_pairs(folder: Path) -> list[dict[str, bytes]]:
-    """All samples of a folder of on-policy pairs. Raises CorpusError for an unfinished one."""
+    """All samples of a folder of on-policy pairs. Raises CorpusError if it is unfinished."""
     if not (folder / MANIFEST).is_file():
         raise CorpusError(
             f"{folder}: expected finished preference pairs with {MANIFEST}, found none",

@@ -1,7 +1,7 @@
 """Settings of training runs: flags and YAML files build the same frozen objects. Imports no torch.
 
-The source of each default is noted: paper (arXiv 2505.19874), code (its released inference code),
-base (the trainer of Lumina-mGPT), ours.
+Descriptions say where a default comes from: paper (arXiv 2505.19874), code (its released inference
+code), base (the trainer of Lumina-mGPT), ours (our choice).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from stylear.embedded import find_manifest
 from stylear.errors import RecipeError, SourceError
 
 
-def _corpus(value: Any) -> Path:
+def _parse_corpus(value: Any) -> Path:
     """A folder or a URL. Raises ValueError for anything else, with the reason if a URL is invalid."""
     if not isinstance(value, (str, Path)):
         raise ValueError("expected a folder or a URL")
     return corpus_path(value)
 
 
-Corpus = Annotated[Path, PlainValidator(_corpus), PlainSerializer(str)]
+Corpus = Annotated[Path, PlainValidator(_parse_corpus), PlainSerializer(str)]
 
 
 class Settings(BaseModel):
@@ -38,23 +38,27 @@ class Settings(BaseModel):
     model: str = Field(description="Model to start from: a mini name, a model directory or a run.")
     out: Path = Field(description="Directory of the run.")
     steps: int = Field(1000, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(16, ge=1, description="Examples a step.")
+    batch_size: int = Field(16, ge=1, description="Batch size.")
     lr: float = Field(2e-5, gt=0, description="Learning rate (base).")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="Of the rate (base).")
-    warmup: int = Field(0, ge=0, description="Steps of linear warm-up (ours).")
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for matrices (ours).")
-    weight_decay: float = Field(0.1, ge=0, description="Decay of matrices (base).")
-    clip_norm: float = Field(4.0, gt=0, description="Gradient norm limit (base).")
-    full: bool = Field(False, description="Train every weight of the decoder, not LoRA.")
-    lora_rank: int = Field(4, ge=1, description="Rank of LoRA (code).")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: automatic casting.")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="LR schedule (base).")
+    warmup: int = Field(0, ge=0, description="Linear warm-up steps (ours).")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: Muon for matrices (ours)."
+    )
+    weight_decay: float = Field(0.1, ge=0, description="Weight decay of matrices (base).")
+    clip_norm: float = Field(4.0, gt=0, description="Maximum gradient norm (base).")
+    full: bool = Field(False, description="Train all decoder weights instead of LoRA.")
+    lora_rank: int = Field(4, ge=1, description="LoRA rank (code).")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: mixed precision (autocast)."
+    )
     device: str = Field("auto", description="torch device; auto: cuda if available.")
-    seed: int = Field(0, description="Fixes order, dropout, noise and fresh weights.")
+    seed: int = Field(0, description="Random seed of order, dropout, noise and new weights.")
     encoded: Path | None = Field(
-        None, description="Cache of codes and features; default OUT/encoded."
+        None, description="Cache directory of image codes and style features; default OUT/encoded."
     )
     save_every: int = Field(200, ge=1, description="Steps between checkpoints.")
-    keep: int = Field(2, ge=1, description="Checkpoints kept.")
+    keep: int = Field(2, ge=1, description="Number of checkpoints to keep.")
 
 
 class SftSettings(Settings):
@@ -63,25 +67,27 @@ class SftSettings(Settings):
     style_tokens: int | None = Field(
         None,
         ge=0,
-        description="Style tokens; 0: text only; default: as many as the model has, else 16 (code).",
+        description="Number of style tokens; 0: text only; default: the model's own, else 16 (code).",
     )
     clip: str = Field("mini-clip", description="Frozen image encoder of the style tokens.")
-    resampler: dict[str, int] = Field(default_factory=dict, description="Sizes of the resampler.")
-    sigma: float = Field(0.1, ge=0, description="Noise on style tokens; unreported, so ours.")
+    resampler: dict[str, int] = Field(default_factory=dict, description="Resampler sizes.")
+    sigma: float = Field(0.1, ge=0, description="Noise std on style tokens (ours; unreported).")
     style_from: Literal["self", "sibling"] = Field(
         "self",
-        description="self: features of the target (paper); sibling: of another picture in its style (ours).",
+        description="self: features of the target (paper); sibling: of another image in its style (ours).",
     )
     condition_dropout: float = Field(
-        0.1, ge=0, le=1, description="Fraction trained without condition (base)."
+        0.1, ge=0, le=1, description="Condition dropout probability (base)."
     )
-    z_loss: float = Field(1e-5, ge=0, description="Weight of logsumexp^2 (base).")
+    z_loss: float = Field(1e-5, ge=0, description="Z-loss weight (base).")
     augment_copies: int = Field(
-        1, ge=1, description="Encoded copies of each picture, shifted and mirrored."
+        1, ge=1, description="Augmented copies per image, shifted and flipped."
     )
-    resampler_lr: float | None = Field(None, gt=0, description="Rate of the resampler; default lr.")
+    resampler_lr: float | None = Field(
+        None, gt=0, description="Learning rate of the resampler; default lr."
+    )
     validate_every: int = Field(200, ge=1, description="Steps between validations.")
-    sample_every: int = Field(500, ge=1, description="Steps between sample pictures.")
+    sample_every: int = Field(500, ge=1, description="Steps between sample images.")
 
 
 class DpoSettings(Settings):
@@ -89,13 +95,14 @@ class DpoSettings(Settings):
 
     lr: float = Field(5e-6, gt=0, description="Learning rate (ours).")
     steps: int = Field(200, ge=1, description="Optimiser steps (ours; unreported).")
-    batch_size: int = Field(8, ge=1, description="Preference pairs a step (ours).")
-    beta: float = Field(0.1, gt=0, description="Strength of the reference (DPO paper; unreported).")
-    kind: Literal["sigmoid", "ipo", "simpo"] = Field("sigmoid", description="Loss.")
+    batch_size: int = Field(8, ge=1, description="Batch size, in preference pairs (ours).")
+    beta: float = Field(0.1, gt=0, description="KL penalty strength (DPO paper; unreported).")
+    kind: Literal["sigmoid", "ipo", "simpo"] = Field("sigmoid", description="Preference loss.")
     length_normalised: bool = Field(False, description="Log-probabilities per code (ours).")
-    chosen_nll: float = Field(0.0, ge=0, description="Weight of the chosen image's NLL (ours).")
+    chosen_nll: float = Field(0.0, ge=0, description="NLL loss weight on chosen images (ours).")
     pairs: tuple[Path, ...] = Field(
-        (), description="Folders of `stylear train pairs`; default: the pairs of the corpora."
+        (),
+        description="Output folders of `stylear train pairs`; default: the corpora's preferences.",
     )
 
 
@@ -104,23 +111,23 @@ class PairsSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    corpus: tuple[Corpus, ...] = Field(description="Corpora with the prompts and styles.")
-    model: str = Field(
-        description="Whose pictures to pair: a mini name, a model directory or a run."
+    corpus: tuple[Corpus, ...] = Field(description="Corpora to take prompts and styles from.")
+    model: str = Field(description="Model to sample from: a mini name, a model directory or a run.")
+    out: Path = Field(description="Output folder; resumable.")
+    prompts: int = Field(200, ge=1, description="Number of prompts, each in one style (ours).")
+    samples: int = Field(4, ge=2, description="Samples per prompt; best and worst are paired.")
+    margin: float = Field(0.05, ge=0, description="Minimum score margin between best and worst.")
+    judge: str = Field(
+        "mini-clip", description="CLIP model that scores samples against prompt and style."
     )
-    out: Path = Field(description="Folder of the pairs; resumable.")
-    prompts: int = Field(200, ge=1, description="Prompts to draw, each in one style (ours).")
-    samples: int = Field(4, ge=2, description="Pictures of a prompt; best and worst are paired.")
-    margin: float = Field(0.05, ge=0, description="Least lead of the best over the worst.")
-    judge: str = Field("mini-clip", description="CLIP model that scores text and style.")
-    guidance: float = Field(4.0, ge=0, description="Classifier-free guidance (code).")
-    top_k: int = Field(2000, ge=1, description="Codes that can be drawn (code).")
-    temperature: float = Field(1.0, ge=0, description="Of the draws (code).")
-    sampling_batch: int = Field(64, ge=1, description="Pictures drawn at once.")
-    device: str = Field("auto", description="torch device; auto: cuda where there is one.")
-    seed: int = Field(0, description="Fixes prompts, styles and draws.")
+    guidance: float = Field(4.0, ge=0, description="Classifier-free guidance scale (code).")
+    top_k: int = Field(2000, ge=1, description="Top-k (code).")
+    temperature: float = Field(1.0, ge=0, description="Sampling temperature (code).")
+    sampling_batch: int = Field(64, ge=1, description="Sampling batch size.")
+    device: str = Field("auto", description="torch device; auto: cuda if available.")
+    seed: int = Field(0, description="Random seed of prompts, styles and samples.")
     encoded: Path | None = Field(
-        None, description="Cache of codes and features; default OUT/encoded."
+        None, description="Cache directory of image codes and style features; default OUT/encoded."
     )
 
 
@@ -139,12 +146,14 @@ def load_settings(
     if config is not None:
         config = find_manifest(config)
         try:
-            found = yaml.safe_load(config.read_text(encoding="utf-8"))
+            document = yaml.safe_load(config.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SourceError(f"{config}: cannot be read: {error}") from error
-        if not isinstance(found, dict):
-            raise RecipeError(f"{config}: expected keys and values, found {type(found).__name__}")
-        values = {str(key): value for key, value in found.items()}
+        if not isinstance(document, dict):
+            raise RecipeError(
+                f"{config}: expected keys and values, found {type(document).__name__}"
+            )
+        values = {str(key): value for key, value in document.items()}
     values |= {key: value for key, value in flags.items() if value is not None}
     try:
         return kind.model_validate(values)

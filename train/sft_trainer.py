@@ -15,14 +15,20 @@ from stylear.curate.corpus.parquet import file_sha256
 from stylear.curate.corpus.shards import shard_paths
 from stylear.device import pick_device
 from stylear.errors import CorpusError, UsageError, WeightsError
-from stylear.model.build import add_style
+from stylear.model.build import attach_style_encoder
 from stylear.model.chameleon import describe_lineage, load_model, save_model
 from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge_lora
 from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import add_noise
 from stylear.train import checkpoint
 from stylear.train.checkpoint import Metrics, Run
-from stylear.train.data import EncodedSet, Step, forward_logits, open_encoded, step_generator
+from stylear.train.data import (
+    EncodedSet,
+    TrainingBatch,
+    forward_logits,
+    make_step_generator,
+    open_encoded,
+)
 from stylear.train.losses import image_code_loss
 from stylear.train.optim import Optimisers
 from stylear.train.settings import Settings, SftSettings
@@ -54,13 +60,13 @@ def run(settings: SftSettings) -> Path:
     if training_run.final.is_dir():
         say(f"{training_run.root}: already trained")
         return training_run.final
-    found = checkpoint.find_last_checkpoint(training_run)
+    last_checkpoint = checkpoint.find_last_checkpoint(training_run)
     start = 0
-    if found is None:
+    if last_checkpoint is None:
         model = ensure_style_tokens(base, settings)
         prepare_lora(model, settings)
     else:
-        model, start = checkpoint.restore_model(found, device)
+        model, start = checkpoint.restore_model(last_checkpoint, device)
         say(f"resuming from step {start}")
     cache = settings.encoded or training_run.root / "encoded"
     corpora, copies = settings.corpus, settings.augment_copies
@@ -69,21 +75,21 @@ def run(settings: SftSettings) -> Path:
     model.settings = replace(model.settings, base=describe_origin(base, settings, training))
     for warning in training["warnings"]:
         say_warning(warning)
-    held = open_validation(model, settings, cache)
+    validation = open_validation(model, settings, cache)
     optimisers = Optimisers(
-        select_trainable(model, settings.full), settings, learning_rates(settings)
+        select_trainable(model, settings.full), settings, choose_learning_rates(settings)
     )
-    if found is not None:
-        checkpoint.restore_optimisers(found, optimisers)
+    if last_checkpoint is not None:
+        checkpoint.restore_optimisers(last_checkpoint, optimisers)
     set_training(model)
-    beyond = False
+    warned_of_context = False
     with (
         Metrics(training_run, start) as metrics,
         Bar("sft", total=settings.steps, unit="steps") as bar,
     ):
         bar.advance(start)
         for step in range(start, settings.steps):
-            seen = data.step(
+            batch = data.build_step_batch(
                 settings.seed,
                 step,
                 settings.batch_size,
@@ -91,29 +97,31 @@ def run(settings: SftSettings) -> Path:
                 style_from=settings.style_from,
             )
             with autocast(settings.precision, device):
-                logits = compute_logits(model, seen, settings.sigma, settings.seed, step)
-                loss = image_code_loss(logits, seen.batch.codes.to(device), settings.z_loss)
+                logits = compute_logits(model, batch, settings.sigma, settings.seed, step)
+                loss = image_code_loss(logits, batch.batch.codes.to(device), settings.z_loss)
             torch.autograd.backward(loss)
             norm, rate = optimisers.step(step)
             done = step + 1
             values = {"loss": loss.item(), "gradient_norm": norm, "lr": rate}
             values |= {
                 "epoch": done * settings.batch_size / len(data),
-                "repeated_pairs": seen.repeated_pairs,
-                "tokens_beyond_context": seen.tokens_beyond_context,
+                "repeated_pairs": batch.repeated_pairs,
+                "tokens_beyond_context": batch.tokens_beyond_context,
             }
-            if seen.tokens_beyond_context and not beyond:
-                beyond = True
+            if batch.tokens_beyond_context and not warned_of_context:
+                warned_of_context = True
                 say_warning(
-                    f"step {done}: a caption and its picture are longer than the context of {model.name};"
+                    f"step {done}: the longest sequence exceeds the context of {model.name};"
                     " see tokens_beyond_context in metrics.jsonl"
                 )
-            if held is not None and (done % settings.validate_every == 0 or done == settings.steps):
-                values["validation_loss"] = validate(model, held, settings, device)
+            if validation is not None and (
+                done % settings.validate_every == 0 or done == settings.steps
+            ):
+                values["validation_loss"] = validate(model, validation, settings, device)
             metrics.write(done, values)
             bar.advance(1, f"loss {values['loss']:.3f}")
             if done % settings.sample_every == 0 or done == settings.steps:
-                draw_samples(training_run, model, held or data, done)
+                draw_samples(training_run, model, validation or data, done)
             if done % settings.save_every == 0 or done == settings.steps:
                 checkpoint.save_checkpoint(training_run, model, optimisers, done, settings.keep)
     save_model(model.eval(), training_run.final)
@@ -148,7 +156,9 @@ def ensure_style_tokens(base: StyleModel, settings: SftSettings) -> StyleModel:
         )
     if base.num_style_tokens or count == 0:
         return base
-    return add_style(base, settings.clip, count, seed=settings.seed, sizes=settings.resampler)
+    return attach_style_encoder(
+        base, settings.clip, count, seed=settings.seed, sizes=settings.resampler
+    )
 
 
 def describe_training(settings: Settings, pairs: int) -> dict[str, Any]:
@@ -209,7 +219,7 @@ def select_trainable(model: StyleModel, full: bool) -> Iterator[tuple[str, nn.Pa
             yield f"resampler.{name}", parameter
 
 
-def learning_rates(settings: SftSettings) -> dict[str, float]:
+def choose_learning_rates(settings: SftSettings) -> dict[str, float]:
     """Learning rates by prefix of the parameter name."""
     return {} if settings.resampler_lr is None else {"resampler.": settings.resampler_lr}
 
@@ -225,15 +235,17 @@ def autocast(precision: str, device: str) -> torch.autocast:
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16")
 
 
-def compute_logits(model: StyleModel, seen: Step, sigma: float, seed: int, step: int) -> Tensor:
+def compute_logits(
+    model: StyleModel, batch: TrainingBatch, sigma: float, seed: int, step: int
+) -> Tensor:
     """Logits (N, V) of a step; the noise depends only on (seed, step)."""
     tokens = None
-    if seen.features is not None and len(seen.features):
+    if batch.features is not None and len(batch.features):
         if model.resampler is None:
             raise WeightsError(f"{model.name}: expected a resampler, found none")
-        tokens = model.resampler(seen.features.to(model.device))
-        tokens = add_noise(tokens, sigma, step_generator(seed, step))
-    return forward_logits(model, seen.batch.to(model.device), tokens)
+        tokens = model.resampler(batch.features.to(model.device))
+        tokens = add_noise(tokens, sigma, make_step_generator(seed, step))
+    return forward_logits(model, batch.batch.to(model.device), tokens)
 
 
 def open_validation(model: StyleModel, settings: SftSettings, cache: Path) -> EncodedSet | None:
@@ -243,18 +255,22 @@ def open_validation(model: StyleModel, settings: SftSettings, cache: Path) -> En
 
 
 @torch.no_grad()
-def validate(model: StyleModel, held: EncodedSet, settings: SftSettings, device: str) -> float:
+def validate(
+    model: StyleModel, validation: EncodedSet, settings: SftSettings, device: str
+) -> float:
     """Mean loss over at most VALIDATION_BATCHES batches, the same at every call."""
     model.decoder.eval()
     total, count = 0.0, 0
     for number in range(VALIDATION_BATCHES):
-        if number * settings.batch_size >= len(held):
+        if number * settings.batch_size >= len(validation):
             break
-        size = min(settings.batch_size, len(held) - number * settings.batch_size)
-        seen = held.step(0, number, size, dropout=0.0, style_from=settings.style_from)
+        size = min(settings.batch_size, len(validation) - number * settings.batch_size)
+        batch = validation.build_step_batch(
+            0, number, size, dropout=0.0, style_from=settings.style_from
+        )
         with autocast(settings.precision, device):
-            logits = compute_logits(model, seen, 0.0, 0, number)
-            loss = image_code_loss(logits, seen.batch.codes.to(device))
+            logits = compute_logits(model, batch, 0.0, 0, number)
+            loss = image_code_loss(logits, batch.batch.codes.to(device))
         total, count = total + loss.item() * size, count + size
     model.decoder.train()
     return total / count
@@ -264,7 +280,7 @@ def draw_samples(training_run: Run, model: StyleModel, data: EncodedSet, step: i
     """Write a strip of pictures for the first captions, each in the style of its own row."""
     from stylear.sampling.generate import decode_codes, sample_codes
 
-    rows = data.order(0, 0, min(SAMPLES, len(data)))
+    rows = data.draw_rows(0, 0, min(SAMPLES, len(data)))
     captions = [str(data.rows[row]["caption"]) for row in rows]
     styles: list[Tensor | None] = [None] * len(rows)
     model.decoder.eval()
@@ -272,7 +288,7 @@ def draw_samples(training_run: Run, model: StyleModel, data: EncodedSet, step: i
         if data.features is not None and model.resampler is not None:
             features = data.features[rows].float().to(model.device)
             styles = list(model.resampler(features))
-        draws = torch.rand(len(rows), *model.grid, generator=step_generator(0, 0))
+        draws = torch.rand(len(rows), *model.grid, generator=make_step_generator(0, 0))
         prompts = [model.encode_prompt(caption) for caption in captions]
         codes = sample_codes(model.decoder, model.layout, prompts, styles, draws)
         pictures = decode_codes(model, codes)

@@ -23,9 +23,9 @@ from stylear.pair import digest
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-SAMPLE = 1000  # images compared of all raw or all stylized pairs (ours)
-STYLE_SAMPLE = 256  # images compared of one style (ours)
-BITS, LEVELS = 8.0, 32.0  # a difference of either divides the similarity by e (ours)
+SAMPLE = 1000  # images compared of all raw or all stylized pairs (our choice)
+STYLE_SAMPLE = 256  # images compared of one style (our choice)
+BITS, LEVELS = 8.0, 32.0  # a difference of either divides the similarity by e (our choice)
 DECIMALS = 2
 Matrix = NDArray[np.float64]
 

@@ -40,7 +40,7 @@ class Duplicates(Settings):
         4,
         ge=0,
         le=32,
-        description="Drop pairs whose perceptual hashes differ in at most this many bits; null: off (ours).",
+        description="Drop pairs whose perceptual hashes differ in at most this many bits; null: off.",
     )
 
 
@@ -90,7 +90,7 @@ class MixSettings(Settings):
     """The training shards."""
 
     raw_per_stylized: float = Field(
-        3.0, ge=0, description="Number of raw pairs for each stylized one (paper)."
+        3.0, ge=0, description="Number of raw pairs for each stylized one (as in the paper)."
     )
     on_shortfall: Literal["warn", "fail", "scale"] = Field(
         "warn",
@@ -99,12 +99,10 @@ class MixSettings(Settings):
     val_fraction: float = Field(
         0.1, ge=0, lt=1, description="Share of contents and of references in the validation split."
     )
-    shard_pairs: int = Field(1000, ge=1, le=100_000, description="Pairs per shard (ours).")
+    shard_pairs: int = Field(1000, ge=1, le=100_000, description="Pairs per shard.")
 
 
 class PairsSettings(Settings):
     """Preference pairs: the best against the worst candidate."""
 
-    margin: float = Field(
-        0.02, ge=0, description="Minimum difference of the two harmonic means (ours)."
-    )
+    margin: float = Field(0.02, ge=0, description="Minimum difference of the two harmonic means.")

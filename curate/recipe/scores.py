@@ -56,7 +56,7 @@ class ClipTextScore(Settings):
     )
     device: str = Field("auto", description="torch device; auto: cuda if available.")
     dtype: Dtype = Field(
-        "auto", description="Precision; auto: float32 on a CPU, bfloat16 on a GPU (ours)."
+        "auto", description="Precision; auto: float32 on a CPU, bfloat16 on a GPU."
     )
 
     def map_paths(self, rule: PathRule) -> Self:

@@ -14,7 +14,7 @@ from stylear.curate.recipe.base import PathRule, Settings
 class ImageSettings(Settings):
     """How images are stored."""
 
-    size: int = Field(64, ge=16, le=4096, description="Side of the square images in pixels (ours).")
+    size: int = Field(64, ge=16, le=4096, description="Side of the square images in pixels.")
     format: Literal["png", "jpg", "webp"] = Field("png", description="Format of stored images.")
     quality: int | None = Field(
         None,
@@ -105,8 +105,8 @@ class UrlsSource(ListSettings):
     timeout_s: float = Field(
         10.0, gt=0, description="Timeout of one wait for the server (img2dataset)."
     )
-    deadline_s: float = Field(60.0, gt=0, description="Timeout of a whole download (ours).")
-    max_bytes: int = Field(32_000_000, ge=1, description="Larger responses are refused (ours).")
+    deadline_s: float = Field(60.0, gt=0, description="Timeout of a whole download.")
+    max_bytes: int = Field(32_000_000, ge=1, description="Larger responses are refused.")
     retries: int = Field(0, ge=0, le=10, description="Retries of a failed download.")
     threads: int = Field(16, ge=1, le=256, description="Concurrent downloads.")
     processes: int = Field(1, ge=1, le=64, description="Download processes.")
@@ -114,11 +114,11 @@ class UrlsSource(ListSettings):
         None, description="Web page or mail address to put into the user agent."
     )
     host_requests_per_s: float | None = Field(
-        20.0, gt=0, description="Average requests per second to one host; null: no limit (ours)."
+        20.0, gt=0, description="Average requests per second to one host; null: no limit."
     )
     robots: bool = Field(False, description="Fetch and obey the robots.txt of every host.")
     min_success: float = Field(
-        0.1, ge=0, le=1, description="Stop if a smaller share of the downloads succeeds (ours)."
+        0.1, ge=0, le=1, description="Stop if a smaller share of the downloads succeeds."
     )
     uids: Path | None = Field(
         None, description="Use only rows whose uid is in this DataComp subset (.npy of u8,u8)."
@@ -155,7 +155,7 @@ class FolderSource(ListSettings):
         description="Endings of caption files; the first one found is used.",
     )
     follow_links: bool = Field(False, description="Follow links to images outside the folder.")
-    max_bytes: int = Field(64_000_000, ge=1, description="Larger files are dropped (ours).")
+    max_bytes: int = Field(64_000_000, ge=1, description="Larger files are dropped.")
     limit: int | None = Field(None, ge=1, description="Maximum number of rows, from the top.")
 
     def map_paths(self, rule: PathRule) -> Self:
@@ -177,7 +177,7 @@ class ParquetSource(Settings):
         "first",
         description="If an image has several captions: use the first, one pair for each, or one by seed.",
     )
-    max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped (ours).")
+    max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped.")
     limit: int | None = Field(None, ge=1, description="Maximum number of pairs, in order.")
 
     def map_paths(self, rule: PathRule) -> Self:
@@ -232,7 +232,7 @@ class ShardsSource(Settings):
         "stop",
         description="Whether a missing or damaged tar stops the run, or becomes a dropped row.",
     )
-    max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped (ours).")
+    max_bytes: int = Field(64_000_000, ge=1, description="Larger images are dropped.")
     limit: int | None = Field(None, ge=1, description="Maximum number of samples, in order.")
     uids: Path | None = Field(
         None, description="Use only samples whose uid is in this DataComp subset (.npy of u8,u8)."

@@ -54,7 +54,7 @@ class SynthesizeSettings(Settings):
         64,
         ge=1,
         le=100_000,
-        description="Images per shard; a killed run repeats at most the shard in progress (ours).",
+        description="Images per shard; a killed run repeats at most the shard in progress.",
     )
     candidates: int = Field(
         2, ge=1, le=64, description="Number of images of each (content, reference)."

@@ -21,9 +21,11 @@ from stylear.curate.score.scorer import Context, MeasuredShard
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EMBEDDING = "embedding"  # the column, half precision: 2 bytes a number (ours)
+EMBEDDING = "embedding"  # the column, half precision: 2 bytes a number (our choice)
 COMPARED = "raw: other sources; stylized: others of the style, except candidates of the same job"
-EXTRA_NEIGHBOURS = 8  # fetched in addition, because nearly equal ones come in any order (ours)
+EXTRA_NEIGHBOURS = (
+    8  # fetched in addition, because nearly equal ones come in any order (our choice)
+)
 BLOCK = 1024  # images searched at a time
 MAX_NUMBERS = 1 << 24  # numbers of neighbours held in memory
 

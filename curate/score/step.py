@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from stylear.curate.score.scorer import Scorer
 
-GPU_RUN_PAIRS = 16_000  # pairs of a unit on a GPU, so that the GPU never waits (ours)
+GPU_RUN_PAIRS = 16_000  # pairs of a unit on a GPU, so that the GPU never waits (our choice)
 LEDGER_NOTES = ("captions_truncated", "batch_size_after_oom")  # copied from a table's metadata
 
 

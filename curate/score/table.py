@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA = b"stylear.scorer"
-DECIMALS = 5  # ours
+DECIMALS = 5  # our choice
 PER_SHARD = ("captions_truncated", "batch_size_after_oom")
 COLOUR = "colour"  # column beside the perceptual hash: mean RGB of the four quarters, hex
 

@@ -22,6 +22,6 @@ def demo(
 
     Example: stylear demo --out demo-output
     """
-    from stylear.demo import story as story
+    from stylear.demo.workflow import run_demo
 
-    story.run(out)
+    run_demo(out)

@@ -202,7 +202,7 @@ class ClipEncoder:
     def patch_features(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, 1+N, W): `hidden_states[-2]` of the vision tower, class token first.
 
-        That is what enters the last block, before ln_post and the projection (code).
+        That is what enters the last block, before ln_post and the projection, as in the released code.
         Raises WeightsError for a tower that is not open_clip's own vision transformer.
         """
         if self._num_blocks < 2:

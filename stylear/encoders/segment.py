@@ -24,8 +24,8 @@ from stylear.weights.names import resolve_model
 
 Mask = NDArray[np.bool_]
 
-GRABCUT_MARGIN = 0.05  # ours: the share of each side taken as background at first
-GRABCUT_ROUNDS = 5  # ours
+GRABCUT_MARGIN = 0.05  # our choice: the share of each side taken as background at first
+GRABCUT_ROUNDS = 5  # our choice
 SURE_IOU = 0.88  # segment_anything: pred_iou_thresh of its automatic mask generator
 DECODER_HEADS = 8  # segment_anything: the same in every published SAM; not visible in the weights
 ROOTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")  # of a SAM's tensors
@@ -117,7 +117,7 @@ def _check_prompt(spec: str, numbers: Sequence[int], picture: Image.Image) -> No
 
 
 def cut_out(image: Picture, mask: Mask) -> Image.Image:
-    """The subject alone on white (ours): its features are subtracted from the style."""
+    """The subject alone on white, our choice of background: its features are subtracted from the style."""
     pixels = np.asarray(to_rgb(image)).copy()
     pixels[~mask] = 255
     return Image.fromarray(pixels)

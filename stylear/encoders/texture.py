@@ -17,12 +17,12 @@ from torch import Tensor
 from stylear.encoders.preprocess import Picture, to_rgb
 
 VERSION = 1  # raise if the same image gives other numbers
-SIDE = 128  # ours: pixels a side at which strokes are measured
-SCALES = 3  # ours: SIDE, half, quarter
+SIDE = 128  # our choice: pixels a side at which strokes are measured
+SCALES = 3  # our choice: SIDE, half, quarter
 BLOCK = 8
 ANGLES = 8
-WEIGHTS = {"strokes": 1.0, "angles": 0.5, "moments": 1.5, "colours": 1.5}  # ours
-# ours: distance at which the similarity has fallen to 1/e; 0.57 within a style, 1.6 across
+WEIGHTS = {"strokes": 1.0, "angles": 0.5, "moments": 1.5, "colours": 1.5}  # our choice
+# our choice: distance at which the similarity has fallen to 1/e; 0.57 within a style, 1.6 across
 WIDTH = 1.0
 PREPROCESSING = f"rgb on white, {SIDE} px, Lab, {SCALES} scales, version {VERSION}"
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DRAWS = 1000  # ours: resamples of the bootstrap
+DRAWS = 1000  # our choice: resamples of the bootstrap
 LEVEL = 0.95
 
 

@@ -18,7 +18,7 @@ from stylear.model.style_model import StyleModel
 from stylear.sampling.generate import generate
 from stylear.sampling.references import load_styles
 
-# ours: what looks best at this size
+# our choice: what looks best at this size
 SAMPLING: dict[str, Any] = {"guidance": 3.0, "top_k": 200, "temperature": 0.9}
 PROMPTS = ("a red apple", "a cat face", "a house", "a tulip", "a red car", "a fish", "a key")
 

@@ -19,7 +19,7 @@ from stylear.mini.measure import measure_styled
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, StyleInput, train
 from stylear.mini.train_ar import SIDE, WORK
-from stylear.model.build import add_style
+from stylear.model.build import attach_style_encoder
 from stylear.model.chameleon import load_model, save_model
 from stylear.model.lora import apply_lora
 from stylear.weights.names import MINI_MODELS
@@ -48,8 +48,10 @@ def run(
     """Train the adapter and write its directory."""
     device = pick_device("auto")
     examples = load_examples(work, vq, device=device, limit=limit)
-    model = add_style(load_model(base, device), clip, STYLE_TOKENS, seed=seed, sizes=RESAMPLER)
-    assert model.clip is not None  # add_style made both
+    model = attach_style_encoder(
+        load_model(base, device), clip, STYLE_TOKENS, seed=seed, sizes=RESAMPLER
+    )
+    assert model.clip is not None  # attach_style_encoder made both
     assert model.resampler is not None
     features = style_features(examples.pictures, model.clip)
     apply_lora(model.decoder, RANK, seed=seed)

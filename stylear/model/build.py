@@ -53,7 +53,7 @@ def new_model(
     return load_model(directory)
 
 
-def add_style(
+def attach_style_encoder(
     model: StyleModel,
     clip: str,
     num_style_tokens: int = 16,  # code

@@ -32,7 +32,7 @@ IMAGE_START, IMAGE_END = "<racm3:break>", "<eoss>"
 SEPARATOR, NEWLINE = "<reserved08706>", "<reserved08799>"
 SIZE_BASE = 8800  # `<reserved08800 + n>` says a side of n units
 CODES_PER_UNIT = 2
-STYLE_PLACEHOLDER = "S*"  # code
+STYLE_PLACEHOLDER = "S*"  # released code
 _DIGITS = str.maketrans("ABCDEFGHIJ", "0123456789")
 _LETTERS = str.maketrans("0123456789", "ABCDEFGHIJ")
 _CODE_NAME = re.compile(r"IMGIMG([A-J]+)Z")
@@ -193,7 +193,7 @@ class TokenLayout:
         return self._example(self.encode_prompt(caption, num_style_tokens, template), codes)
 
     def unconditional(self, codes: Tensor) -> Example:
-        """A training sequence without condition, starting at the image start token (code)."""
+        """An unconditional training sequence: it starts at the image start token, as in the released code."""
         return self._example([], codes)
 
     def _example(self, prompt: list[int], codes: Tensor) -> Example:

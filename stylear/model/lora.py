@@ -22,7 +22,7 @@ from stylear.model.decoder_layers import Head
 from stylear.model.transformer import Decoder
 from stylear.weights import files as weights
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "lm_head")  # code
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "lm_head")  # released code
 PEFT_PREFIX = "base_model.model."
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILES = ("adapter_model.safetensors", "adapter_model.bin")  # the first is written
@@ -69,7 +69,7 @@ def lora_parameters(decoder: Decoder) -> list[nn.Parameter]:
 
 def apply_lora(
     decoder: Decoder,
-    rank: int = 4,  # paper
+    rank: int = 4,  # StyleAR paper
     targets: Sequence[str] = TARGETS,
     *,
     alpha: float | None = None,  # rank, as the released code has no alpha

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from stylear.model import lora
-from stylear.model.build import add_style
+from stylear.model.build import attach_style_encoder
 from stylear.model.resampler import ResamplerConfig
 from stylear.model.style_model import StyleModel
 from stylear.weights import files as weights
@@ -27,7 +27,7 @@ def load_released(base: StyleModel, directory: str | Path, clip: str) -> StyleMo
     tensors = weights.read_tensors(path, ("latents",))
     config = ResamplerConfig.infer(tensors, what=str(path))
     sizes = {name: value for name, value in config.to_dict().items() if name != "num_queries"}
-    model = add_style(base, clip, config.num_queries, sizes=sizes)
+    model = attach_style_encoder(base, clip, config.num_queries, sizes=sizes)
     assert model.resampler is not None
     weight = base.decoder.model.norm.weight
     weights.load_into(

@@ -18,7 +18,7 @@ from stylear.errors import WeightsError
 
 @dataclass(frozen=True)
 class ResamplerConfig:
-    """Sizes of a resampler; the defaults are StyleAR's (code)."""
+    """Sizes of a resampler; the defaults are those of StyleAR's released code."""
 
     dim: int = 4096
     depth: int = 4

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from stylear.encoders.clip import ClipEncoder
     from stylear.encoders.preprocess import Picture
 
-PROMPT_TEMPLATE = (  # code
+PROMPT_TEMPLATE = (  # released code
     "Instant style Generation. Given image style is {style}. "
     "Please generate an same style image according to my instruction: {prompt}"
 )
-CAPTION_TEMPLATE = (  # base
+CAPTION_TEMPLATE = (  # Lumina-mGPT
     "Generate an image of 768x768 according to the following prompt:\n{prompt}"
 )
 STYLE = "stylear.json"  # the file of StyleSettings

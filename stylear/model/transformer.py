@@ -119,7 +119,7 @@ class Decoder(nn.Module):
         return KVCache(self.config, batch, slots, device=weight.device, dtype=weight.dtype)
 
     def init_weights(self, seed: int, std: float = 0.02) -> None:
-        """Initialise the weights: normal, std 0.02 (base), residual outputs / sqrt(2 layers) (GPT-2)."""
+        """Initialise: normal, std 0.02 (Lumina-mGPT), residual outputs / sqrt(2 layers) (GPT-2)."""
         generator = torch.Generator().manual_seed(seed)
         scale = (2 * self.config.num_hidden_layers) ** -0.5
         for name, module in self.named_modules():

@@ -25,7 +25,7 @@ ROOTS = ("encoder.", "quantize.")  # of a VQ model's tensors
 
 @dataclass(frozen=True)
 class VQConfig:
-    """Sizes of a VQ model; the defaults are Chameleon's (base)."""
+    """Sizes of a VQ model; the defaults are Chameleon's."""
 
     embed_dim: int = 256
     num_embeddings: int = 8192
@@ -39,7 +39,7 @@ class VQConfig:
     attn_type: str = "vanilla"  # attention in the middle: "vanilla" or "none"
     dropout: float = 0.0
     norm_groups: int = 32  # of every GroupNorm; fewer where the channels do not divide
-    patch: int = 1  # ours: space-to-depth factor before conv_in, undone after conv_out
+    patch: int = 1  # our choice: space-to-depth factor before conv_in, undone after conv_out
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> VQConfig:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from stylear.model.style_model import StyleModel
     from stylear.model.transformer import Decoder
 
-GUIDANCE = 4.0  # code
-TOP_K = 2000  # code
-TEMPERATURE = 1.0  # code
-NOISE = 0.3  # paper: 0.1 to 0.3 at inference
-BATCH_SIZE = 32  # ours
+GUIDANCE = 4.0  # released code
+TOP_K = 2000  # released code
+TEMPERATURE = 1.0  # released code
+NOISE = 0.3  # StyleAR paper: 0.1 to 0.3 at inference
+BATCH_SIZE = 32  # our choice
 
 
 def generate(
@@ -59,18 +59,18 @@ def generate(
     references   a style reference (PIL image, encoded bytes or uint8 array (H, W, 3)) or None for each prompt
     seeds        an integer for each prompt
     guidance     classifier-free guidance: u + guidance (c - u) on logits; 1 turns it off
-    top_k        only the k likeliest image codes can be drawn
+    top_k        sample from the k likeliest image codes
     temperature  divides the logits; 0 takes the likeliest code
     noise        standard deviation of the noise on style tokens (0.1 to 0.3 in the paper)
     masks        bool (H, W), True on the subject of a reference, whose content is then removed from the style
     removal      strength of that removal, 0 to 1
     size_px      side of the square pictures in pixels; the model's own size if None
-    batch_size   pictures drawn together
+    batch_size   pictures drawn in one batch
     on_batch     called with the number of pictures that were finished
     warn         whether prompts longer than the model's context are reported on stderr
 
     Raises UsageError if a setting is out of range, if lists differ in length, or if a reference is given to a
-    model without style tokens. Sampling as in StyleAR's released code (code), noise as in its paper.
+    model without style tokens. Sampling follows StyleAR's released code, noise its paper.
     """
     _check_settings(guidance=guidance, top_k=top_k, temperature=temperature, noise=noise)
     count = len(prompts)
@@ -179,7 +179,7 @@ def sample_codes(
 
     `draws` (B, h, w) holds a uniform random number for each code. Guided logits are
     u + guidance (c - u); the unconditional sequence begins with the image start token, and guidance
-    begins after the two size tokens (code). Guidance 1 needs no unconditional rows.
+    begins after the two size tokens, as in the released code. Guidance 1 needs no unconditional rows.
     """
     batch, height, width = draws.shape
     device = decoder.model.norm.weight.device
@@ -217,8 +217,8 @@ def sample_code(logits: Tensor, uniform: Tensor, top_k: int, temperature: float)
     if temperature == 0:
         return logits.argmax(dim=-1)
     if top_k < logits.shape[-1]:
-        least = logits.topk(top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, float("-inf"))
+        threshold = logits.topk(top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < threshold, float("-inf"))
     steps = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
     target = uniform.double()[:, None] * steps[:, -1:]
     # the first step above the target, so that its code has a probability above 0
@@ -262,11 +262,11 @@ def _pad_left(
 
 
 def _check_settings(*, guidance: float, top_k: int, temperature: float, noise: float) -> None:
-    for name, value, least in (
+    for name, value, minimum in (
         ("guidance", guidance, 0),
         ("top_k", top_k, 1),
         ("temperature", temperature, 0),
         ("noise", noise, 0),
     ):
-        if not value >= least:
-            raise UsageError(f"{name}: expected at least {least}, found {value}")
+        if not value >= minimum:
+            raise UsageError(f"{name}: expected at least {minimum}, found {value}")

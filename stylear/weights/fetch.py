@@ -27,7 +27,7 @@ from stylear.weights.store import (
     record_in_lock,
 )
 
-LONG_BYTES = 10**9  # ours: hashing more than this takes seconds
+LONG_BYTES = 10**9  # our choice: hashing more than this takes seconds
 BROKEN = (RuntimeError, ValueError, EOFError, OSError)  # what torch raises for damaged files
 
 

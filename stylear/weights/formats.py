@@ -15,7 +15,7 @@ from pathlib import Path
 from stylear.console import say_warning
 from stylear.errors import WeightsError
 
-HEAD_BYTES = 4096  # ours: enough for every signature below
+HEAD_BYTES = 4096  # our choice: enough for every signature below
 MAX_HEADER_BYTES = 100 * 10**6  # of safetensors itself
 SAFETENSORS, TORCH, TORCH_LEGACY = "safetensors", "torch", "torch-legacy"
 READABLE = (SAFETENSORS, TORCH, TORCH_LEGACY)

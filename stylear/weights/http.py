@@ -23,11 +23,11 @@ from stylear import __version__
 from stylear.errors import UsageError, WeightsError
 
 ENDPOINT = "https://huggingface.co"
-TIMEOUT_S = 30.0  # ours: for each read, not for the whole transfer
-MAX_REDIRECTS = 5  # ours
-ATTEMPTS = 5  # ours
-MAX_WAIT_S = 60.0  # ours
-MAX_JSON_BYTES = 16 * 2**20  # ours
+TIMEOUT_S = 30.0  # our choice: for each read, not for the whole transfer
+MAX_REDIRECTS = 5  # our choice
+ATTEMPTS = 5  # our choice
+MAX_WAIT_S = 60.0  # our choice
+MAX_JSON_BYTES = 16 * 2**20  # our choice
 T = TypeVar("T")
 pause = time.sleep  # replaced in tests
 

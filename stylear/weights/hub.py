@@ -17,7 +17,7 @@ from stylear.weights.registry import File, Model, format_bytes
 
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 TEXTS = (".json", ".txt")
-MAX_SIZE_RATIO = 2  # ours: how many times its registered size a model may have
+MAX_SIZE_RATIO = 2  # our choice: how many times its registered size a model may have
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from builders.tiny_clip import WORDS, write_tiny_clip
-from stylear.model.build import add_style, new_model
+from stylear.model.build import attach_style_encoder, new_model
 from stylear.model.chameleon import load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
@@ -55,5 +55,7 @@ def write_tiny_model(directory: Path, seed: int = 0) -> StyleModel:
     clip = write_tiny_clip(directory.with_name(f"{directory.name}-clip"), seed)
     base = write_tiny_base(directory.with_name(f"{directory.name}-base"), seed)
     sizes = {"depth": 1, "heads": 2, "dim_head": 8}
-    save_model(add_style(base, str(clip), 3, seed=seed, sizes=sizes), directory, dtype=None)
+    save_model(
+        attach_style_encoder(base, str(clip), 3, seed=seed, sizes=sizes), directory, dtype=None
+    )
     return load_model(directory)

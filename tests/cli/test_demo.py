@@ -1,4 +1,4 @@
-"""The demo's own parts: what it serves, what its recipe says, and the page that it ends with."""
+"""The demo: what it serves, its recipe and settings, and its page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stylear.curate.fetch.loopback import serve
 from stylear.curate.recipe import load_recipe
 from stylear.curate.references import load_references
 from stylear.demo import page as demo_page
-from stylear.demo import story as demo
+from stylear.demo import workflow as demo
 from stylear.embedded import find_manifest
 from stylear.evaluation.evaluate import METRICS, Evaluation, Sample
 from stylear.mini.styles import (
@@ -29,10 +29,10 @@ from stylear.sampling.references import Reference, load_styles
 from stylear.train.settings import DpoSettings, PairsSettings, SftSettings, load_settings
 
 
-def test_the_list_names_what_is_served_and_three_that_cannot_be_had(tmp_path: Path) -> None:
-    folder = demo.folder_to_serve(tmp_path / "server")
+def test_the_list_names_what_is_served_and_three_urls_that_fail(tmp_path: Path) -> None:
+    folder = demo.write_served_folder(tmp_path / "server")
     assert len(list(folder.glob("*.png"))) == demo.SERVED
-    text = demo.write_list(folder, "http://127.0.0.1:1").read_text("utf-8")
+    text = demo.write_url_list(folder, "http://127.0.0.1:1").read_text("utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     assert len(rows) == demo.SERVED + 3
     assert sum((folder / row["url"].rsplit("/", 1)[-1]).suffix == ".png" for row in rows) == 25
@@ -40,9 +40,9 @@ def test_the_list_names_what_is_served_and_three_that_cannot_be_had(tmp_path: Pa
 
 
 def test_the_demo_downloads_for_real_and_drops_three_with_reasons(tmp_path: Path) -> None:
-    folder = demo.folder_to_serve(tmp_path / "server")
+    folder = demo.write_served_folder(tmp_path / "server")
     with serve(folder) as url:
-        source = demo.url_source(demo.write_list(folder, url))
+        source = demo.make_url_source(demo.write_url_list(folder, url))
         recipe = load_recipe(find_manifest("demo"), {"raw.1": source, "raw.0.limit": 4})
         result = runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)[0]
     assert (result.rows_in, result.kept) == (demo.SERVED + 7, demo.SERVED + 4)
@@ -82,13 +82,13 @@ def test_the_settings_of_the_demo_are_read() -> None:
 
 
 def test_a_step_that_was_done_before_keeps_its_seconds(tmp_path: Path) -> None:
-    path = tmp_path / "minutes.json"
+    path = tmp_path / "seconds.json"
     path.write_text(json.dumps({"corpus": 42.0}))
-    watch = demo.Watch(path)
-    with watch.step("corpus", "stylear curate run"):
+    timer = demo.StepTimer(path)
+    with timer.step("corpus", "stylear curate run"):
         pass
-    assert watch.seconds["corpus"] == 42.0
-    assert json.loads(path.read_text()) == watch.seconds
+    assert timer.seconds["corpus"] == 42.0
+    assert json.loads(path.read_text()) == timer.seconds
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_the_page_is_whole_and_shows_every_model_reference_and_prompt(out: Path)
             for prompt in prompts:
                 scores = dict.fromkeys(METRICS, 0.5)
                 evaluation.samples.append(Sample(model, reference.id, prompt, 0, picture, scores))
-    parts = demo.parts_of(evaluation)
+    parts = demo.split_evaluation(evaluation)
     page = demo_page.write_page(out, evaluation, parts, {"corpus": 12.3}).read_text("utf-8")
     found = Page(page)
     grids = Page(page[: page.index('<h2 id="measured"')])

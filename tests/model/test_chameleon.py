@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from stylear.errors import StorageError, WeightsError
 from stylear.model import lora
-from stylear.model.build import add_style, new_model
+from stylear.model.build import attach_style_encoder, new_model
 from stylear.model.chameleon import describe_lineage, load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
@@ -66,7 +66,7 @@ def logits(model: StyleModel) -> torch.Tensor:
 
 def styled(base: Path, clip: str) -> StyleModel:
     sizes = {"dim": 8, "depth": 1, "heads": 2, "dim_head": 64, "ff_mult": 2}
-    return add_style(load_model(base), clip, 2, seed=5, sizes=sizes)
+    return attach_style_encoder(load_model(base), clip, 2, seed=5, sizes=sizes)
 
 
 def test_fresh_model_is_a_base_model_in_the_chameleon_layout(base: Path) -> None:

@@ -82,7 +82,7 @@ def test_killed_run_ends_with_the_same_weights(
 
 
 def test_epochs_of_picks_are_permutations() -> None:
-    picks = [pick for step in range(5) for pick in dpo.choose_pairs(3, step, 2, 5)]
+    picks = [pick for step in range(5) for pick in dpo.draw_pair_indices(3, step, 2, 5)]
     assert sorted(picks[:5]) == sorted(picks[5:]) == [0, 1, 2, 3, 4]
 
 

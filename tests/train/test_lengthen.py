@@ -80,7 +80,7 @@ def test_fewer_steps_or_a_run_without_its_last_state_do_not_go_on(place: Path) -
     with pytest.raises(SettingsChanged, match="made with steps = 3, now 2"):
         sft.run(settings(place, "short", steps=2))
     shutil.rmtree(place / "short" / "checkpoints")
-    with pytest.raises(SettingsChanged, match="its last checkpoint is gone"):
+    with pytest.raises(SettingsChanged, match="its last checkpoint was removed"):
         sft.run(settings(place, "short", steps=4))
     assert (place / "short" / "final").is_dir()
 

@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_a_margin_that_nothing_reaches_is_an_error(place: Path) -> None:
-    with pytest.raises(CorpusError, match="by the margin 5") as raised:
+    with pytest.raises(CorpusError, match="reaches the margin 5") as raised:
         pairs.run(settings(place, "none", margin=5.0))
     assert "--margin" in str(raised.value.hint)
 

@@ -126,7 +126,7 @@ def test_text_only_training_needs_no_style_encoder(place: Path) -> None:
 def test_loss_reads_only_the_code_positions(place: Path) -> None:
     model = load_model(place / "model")
     data = open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=1)
-    seen = data.step(0, 0, 4, dropout=0.0, style_from="self")
+    seen = data.build_step_batch(0, 0, 4, dropout=0.0, style_from="self")
     tokens = model.resampler(seen.features) if model.resampler is not None else None
     with torch.no_grad():
         before = forward_logits(model, seen.batch, tokens)
@@ -140,13 +140,13 @@ def test_loss_reads_only_the_code_positions(place: Path) -> None:
 def test_steps_depend_on_the_seed_and_the_number_only(place: Path) -> None:
     model = load_model(place / "model")
     data = open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=1)
-    order = [row for step in range(3) for row in data.order(7, step * 4, 4)]
+    order = [row for step in range(3) for row in data.draw_rows(7, step * 4, 4)]
     assert sorted(order) == list(range(12))
-    again = data.step(7, 2, 4, dropout=0.5, style_from="sibling")
-    once = data.step(7, 2, 4, dropout=0.5, style_from="sibling")
+    again = data.build_step_batch(7, 2, 4, dropout=0.5, style_from="sibling")
+    once = data.build_step_batch(7, 2, 4, dropout=0.5, style_from="sibling")
     assert torch.equal(again.batch.ids, once.batch.ids)
     assert not torch.equal(
-        again.batch.ids, data.step(8, 2, 4, dropout=0.5, style_from="self").batch.ids
+        again.batch.ids, data.build_step_batch(8, 2, 4, dropout=0.5, style_from="self").batch.ids
     )
 
 
@@ -155,7 +155,7 @@ def test_sibling_is_another_picture_of_the_same_style(place: Path) -> None:
     data = open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=1)
     rng = np.random.default_rng(0)
     for pick in range(12):
-        found = {data.sibling(pick, rng) for _ in range(40)}
+        found = {data.draw_sibling(pick, rng) for _ in range(40)}
         group = {i for i, row in enumerate(data.rows) if row["group"] == data.rows[pick]["group"]}
         assert found == group - {pick}
 
@@ -265,6 +265,6 @@ def test_a_caption_beyond_the_context_is_said_once(
     short = json.loads(config.read_text()) | {"max_position_embeddings": 20}
     config.write_text(json.dumps(short))
     final = sft.run(settings(place, "beyond", model=str(tmp_path / "model"), steps=2))
-    assert capsys.readouterr().err.count("are longer than the context") == 1
+    assert capsys.readouterr().err.count("exceeds the context") == 1
     lines = read_metrics(final.parent / "metrics.jsonl")
     assert all(line["tokens_beyond_context"] > 0 for line in lines)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from stylear.errors import RecipeError, SourceError
 from stylear.train.cli import app, print_result
-from stylear.train.settings import DpoSettings, SftSettings, load_settings
+from stylear.train.settings import DpoSettings, PairsSettings, SftSettings, load_settings
 
 FLAGS = {"corpus": [Path("c")], "model": "mini-ar", "out": Path("o")}
 
@@ -42,11 +42,12 @@ def test_missing_and_wrong_values_name_the_key(tmp_path: Path) -> None:
 
 
 def test_shipped_training_recipes_are_valid() -> None:
+    kinds = {"sft": SftSettings, "dpo": DpoSettings, "pairs": PairsSettings}
     found = sorted((Path(__file__).parents[2] / "manifests").glob("train-*.yaml"))
-    assert len(found) >= 2
+    assert len(found) >= 3
     for path in found:
-        kind = DpoSettings if "dpo" in path.name else SftSettings
-        assert load_settings(kind, path, {}).steps > 0
+        settings = load_settings(kinds[path.stem.rpartition("-")[2]], path, {})
+        assert settings.model_dump()["corpus"]
 
 
 def test_dry_run_prints_the_resolved_settings() -> None:

@@ -36,7 +36,7 @@ class DiffusionSettings(BackendSettings):
         1,
         ge=0,
         le=10,
-        description="Further seeds to try if an image is unsafe or not finite (ours).",
+        description="Further seeds to try if an image is unsafe or not finite.",
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU."
@@ -50,7 +50,7 @@ class DiffusionSettings(BackendSettings):
         1,
         ge=1,
         le=512,
-        description="torch threads on a CPU; they affect the last bits of an image (ours).",
+        description="torch threads on a CPU; they affect the last bits of an image.",
     )
     offload: Literal["none", "model", "sequential"] = Field(
         "none", description="Offload to main memory: whole models, or every layer (for small GPUs)."
@@ -98,7 +98,7 @@ class InstantStyleSettings(SdxlSettings):
         1.0, ge=0, le=2, description="Scale in the style block (InstantStyle)."
     )
     layout_scale: float = Field(
-        0.0, ge=0, le=2, description="Scale in the layout block; 0: off (paper)."
+        0.0, ge=0, le=2, description="Scale in the layout block; 0: off (as in the paper)."
     )
 
 
@@ -109,5 +109,5 @@ class IpAdapterSettings(SdxlSettings):
         0.6,
         ge=0,
         le=2,
-        description="Scale in all blocks (ours; IP-Adapter's 1.0 copies the reference).",
+        description="Scale in all blocks (IP-Adapter's 1.0 copies the reference).",
     )

@@ -18,8 +18,10 @@ class FluxReduxSettings(DiffusionSettings):
     size: int = Field(
         1024, ge=16, multiple_of=16, description="Side of the drawn images in pixels."
     )
-    steps: int = Field(50, ge=1, le=1000, description="Denoising steps (code).")
-    guidance: float = Field(2.5, ge=0, le=50, description="Distilled guidance scale (code).")
+    steps: int = Field(50, ge=1, le=1000, description="Denoising steps (released code).")
+    guidance: float = Field(
+        2.5, ge=0, le=50, description="Distilled guidance scale (released code)."
+    )
     prompt_tokens: int = Field(
         512,
         ge=1,
@@ -30,8 +32,6 @@ class FluxReduxSettings(DiffusionSettings):
         None,
         ge=1,
         description="Pool the reference's tokens to a grid of this side; fewer tokens carry less of its"
-        " content (ours); default: no pooling.",
+        " content; default: no pooling.",
     )
-    reference_scale: float = Field(
-        1.0, ge=0, le=4, description="Scale of the reference's tokens (ours)."
-    )
+    reference_scale: float = Field(1.0, ge=0, le=4, description="Scale of the reference's tokens.")

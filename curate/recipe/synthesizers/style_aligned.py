@@ -13,18 +13,21 @@ class StyleAlignedSettings(DiffusionSettings):
     """SDXL with self-attention shared with the reference, without adapter (defaults: the authors' code)."""
 
     steps: int = Field(
-        50, ge=1, le=1000, description="DDIM steps, of inversion and of denoising (code)."
+        50, ge=1, le=1000, description="DDIM steps, of inversion and of denoising (released code)."
     )
-    guidance: float = Field(10.0, ge=0, le=50, description="Guidance scale (code).")
-    negative_prompt: str = Field("", description="Negative prompt; empty: none (code).")
+    guidance: float = Field(10.0, ge=0, le=50, description="Guidance scale (released code).")
+    negative_prompt: str = Field("", description="Negative prompt; empty: none (released code).")
     reference_prompt: str = Field(
         "", description="Prompt of the inversion; {style} stands for the style's name."
     )
     inversion_guidance: float = Field(
-        2.0, ge=0, le=50, description="Guidance scale of the inversion, if it has a prompt (code)."
+        2.0,
+        ge=0,
+        le=50,
+        description="Guidance scale of the inversion, if it has a prompt (released code).",
     )
     inversion_skip: int = Field(
-        5, ge=0, description="Number of the noisiest inversion steps to skip (code)."
+        5, ge=0, description="Number of the noisiest inversion steps to skip (released code)."
     )
     shared_layers: float = Field(
         1.0,
@@ -36,13 +39,14 @@ class StyleAlignedSettings(DiffusionSettings):
         1.0,
         ge=0,
         le=4,
-        description="Scale of the reference's keys; lower it for famous images (code).",
+        description="Scale of the reference's keys; lower it for famous images (released code).",
     )
     reference_shift: float = Field(
         0.6931, ge=-10, le=10, description="Shift of the reference's logits (code: ln 2; paper: 0)."
     )
     share_group_norm: bool = Field(
-        True, description="Share group norms between image and reference (code; not in the paper)."
+        True,
+        description="Share group norms between image and reference (released code; not in the paper).",
     )
 
     @model_validator(mode="after")

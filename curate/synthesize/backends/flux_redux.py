@@ -30,8 +30,8 @@ from stylear.curate.synthesize.job import Job
 from stylear.errors import WeightsError
 from stylear.pair import Scalar
 
-CACHED_PROMPTS = 64  # 0.3 GB for FLUX in bfloat16 (ours)
-CACHED_REFERENCES = 64  # 0.4 GB for Redux in bfloat16 (ours)
+CACHED_PROMPTS = 64  # 0.3 GB for FLUX in bfloat16 (our choice)
+CACHED_REFERENCES = 64  # 0.4 GB for Redux in bfloat16 (our choice)
 
 
 class FluxPromptCache(PromptCache):

@@ -31,7 +31,7 @@ from stylear.curate.synthesize.diffusers.synthesizer import DiffusionSynthesizer
 from stylear.curate.synthesize.job import Job
 from stylear.pair import Scalar
 
-CACHED_INVERSIONS = 64  # 0.4 GB of main memory at 50 steps, 1024 px (ours)
+CACHED_INVERSIONS = 64  # 0.4 GB of main memory at 50 steps, 1024 px (our choice)
 
 
 class StyleAligned(DiffusionSynthesizer):

@@ -15,7 +15,7 @@ from stylear.curate.synthesize.diffusers.load import silence_libraries
 from stylear.curate.synthesize.diffusers.lru_cache import LruCache
 from stylear.pair import Scalar
 
-CACHED_PROMPTS = 256  # prompts; 80 MB of SDXL in bfloat16 (ours)
+CACHED_PROMPTS = 256  # prompts; 80 MB of SDXL in bfloat16 (our choice)
 EncodedPrompt = tuple[Tensor, Tensor]  # of one prompt: (1, T, D) of all tokens, (1, D) pooled
 
 

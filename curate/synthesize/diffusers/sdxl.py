@@ -39,7 +39,7 @@ from stylear.pair import Scalar
 from stylear.weights.files import sha256_of
 from stylear.weights.names import resolve_model
 
-CACHED_REFERENCES = 256  # reference embeddings; 0.3 GB with a plus adapter (ours)
+CACHED_REFERENCES = 256  # reference embeddings; 0.3 GB with a plus adapter (our choice)
 
 
 class PerImagePipeline(StableDiffusionXLPipeline):  # type: ignore[misc]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-EPSILON = 1e-5  # of AdaIN's deviation (code)
+EPSILON = 1e-5  # of AdaIN's deviation (released code)
 
 
 class SharedAttention:

@@ -30,8 +30,8 @@ from stylear.curate.synthesize.threads import pin_thread_count
 from stylear.errors import SourceError
 from stylear.pair import Pair, Scalar
 
-ENCODER_THREADS = 2  # threads that encode images (ours)
-CACHED_IMAGES = 16  # references that are kept as pixels (ours)
+ENCODER_THREADS = 2  # threads that encode images (our choice)
+CACHED_IMAGES = 16  # references that are kept as pixels (our choice)
 
 
 class DrawnImage(NamedTuple):

@@ -1,7 +1,7 @@
-"""`stylear demo`: the whole story offline, on the mini family, ending with one page to look at.
+"""`stylear demo`: the whole workflow offline, with the mini models, ending with one HTML page.
 
-Like the command line it sits on top of all three packages; nothing imports it. Every step is one that a user
-would take, and says the command that takes it. Run again, it goes on where it was stopped.
+Like the command line it sits on top of all three packages; only the command line imports it. Every step is
+one that a user would run, and prints the equivalent command. An interrupted demo resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stylear.mini.styles import HOUSE_FAMILIES, UNSEEN_FAMILIES
 if TYPE_CHECKING:
     from stylear.evaluation.evaluate import Evaluation
 
-PORT = 8917  # fixed: URLs are part of the keys, so another port would be another corpus
+PORT = 8917  # fixed: URLs are part of the keys, so another port would give another corpus
 STEPS = 6
 SERVED = 24  # drawings that are fetched over HTTP
 HOUSE = [f"{family}--h{number}" for family in HOUSE_FAMILIES for number in EVALUATION_SCENES]
@@ -33,55 +33,55 @@ PROMPTS = ["a red apple", "a cat face", "a heart", "a sun", "a mushroom", "a hou
 SEEDS = [0, 1]
 
 
-def run(out: Path) -> Path:
-    """Build, audit, train, generate, measure; the path of the page. At most 8 minutes on 2 cores."""
+def run_demo(out: Path) -> Path:
+    """Run every step, and return the path of the page. At most 8 minutes on 2 cores."""
     from stylear.demo.page import write_page
 
-    watch = Watch(out / "minutes.json")
+    timer = StepTimer(out / "seconds.json")
     corpus = out / "corpus"
-    with watch.step("corpus", f"stylear curate run demo --out {corpus}"):
+    with timer.step("corpus", f"stylear curate run demo --out {corpus}"):
         build_corpus(out, corpus)
-    with watch.step("audit", f"stylear curate audit {corpus}"):
-        audit(corpus)
+    with timer.step("audit", f"stylear curate audit {corpus}"):
+        audit_corpus(corpus)
     sft = out / "sft"
-    with watch.step("sft", f"stylear train sft --config train-demo-sft --out {sft}"):
-        train("sft", out)
+    with timer.step("sft", f"stylear train sft --config train-demo-sft --out {sft}"):
+        train_model("sft", out)
     pairs, dpo = out / "pairs", out / "dpo"
-    with watch.step("pairs", f"stylear train pairs --config train-demo-pairs --out {pairs}"):
-        train("pairs", out)
-    with watch.step("dpo", f"stylear train dpo --config train-demo-dpo --out {dpo}"):
-        train("dpo", out)
+    with timer.step("pairs", f"stylear train pairs --config train-demo-pairs --out {pairs}"):
+        train_model("pairs", out)
+    with timer.step("dpo", f"stylear train dpo --config train-demo-dpo --out {dpo}"):
+        train_model("dpo", out)
     models = {
         "base": "mini-ar",
         "shipped": "mini-stylear",
         "after SFT": str(sft / "final"),
         "after DPO": str(dpo / "final"),
     }
-    with watch.step("evaluate", "stylear evaluate --model ... --styles ... --prompt ..."):
-        evaluation = evaluate(models)
+    with timer.step("evaluate", "stylear evaluate --model ... --styles ... --prompt ..."):
+        evaluation = evaluate_models(models)
         evaluation.write(out / "evaluation")
-    parts = parts_of(evaluation)
-    page = write_page(out, evaluation, parts, watch.seconds)
+    parts = split_evaluation(evaluation)
+    page = write_page(out, evaluation, parts, timer.seconds)
     from stylear.console import emit_table
 
     for title, part in parts:
         say(f"\n{title}")
         emit_table(part.table())
-    say(f"\n{watch.total() / 60:.1f} minutes")
+    say(f"\n{timer.total() / 60:.1f} minutes")
     print(f"page: {page}")
     return page
 
 
-def parts_of(evaluation: Evaluation) -> list[tuple[str, Evaluation]]:
-    """The evaluation on the house styles, and on styles that nothing was trained on."""
+def split_evaluation(evaluation: Evaluation) -> list[tuple[str, Evaluation]]:
+    """Split the evaluation into house styles and styles that no model was trained on."""
     return [
         ("House styles, references that are not in the corpus", evaluation.subset(HOUSE)),
-        ("Styles that nothing was trained on", evaluation.subset(UNSEEN)),
+        ("Styles that no model was trained on", evaluation.subset(UNSEEN)),
     ]
 
 
-class Watch:
-    """Announces steps and keeps the seconds that each took, over restarts too."""
+class StepTimer:
+    """Announces steps and records how many seconds each took, across restarts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,13 +91,14 @@ class Watch:
 
     @contextmanager
     def step(self, name: str, command: str) -> Iterator[None]:
-        """Run the block as step `name`; `command` is what a user would type for it."""
+        """Run the block as step `name`; `command` is the equivalent command line."""
         self.number += 1
         say(f"\n[{self.number}/{STEPS}] {command}")
         started = time.monotonic()
         yield
-        took = time.monotonic() - started
-        self.seconds[name] = max(took, self.seconds.get(name, 0.0))  # a later run finds it done
+        elapsed = time.monotonic() - started
+        # a resumed demo skips finished steps, so the longest time is kept
+        self.seconds[name] = max(elapsed, self.seconds.get(name, 0.0))
         self.path.write_text(json.dumps(self.seconds, indent=2) + "\n")
 
     def total(self) -> float:
@@ -111,47 +112,47 @@ def build_corpus(out: Path, corpus: Path) -> None:
     from stylear.curate.run import run as run_recipe
 
     folder = out / "server"
-    with serve(folder_to_serve(folder), PORT) as url:
-        listing = write_list(folder, url)
-        recipe = load_recipe(find_manifest("demo"), {"raw.1": url_source(listing)})
+    with serve(write_served_folder(folder), PORT) as url:
+        listing = write_url_list(folder, url)
+        recipe = load_recipe(find_manifest("demo"), {"raw.1": make_url_source(listing)})
         run_recipe(recipe, corpus)
 
 
-def url_source(listing: Path) -> dict[str, Any]:
+def make_url_source(listing: Path) -> dict[str, Any]:
     """The recipe's second source: the list of URLs that the demo serves on loopback."""
     return {
         "type": "urls",
         "path": str(listing.resolve()),
         "allow_networks": ["127.0.0.0/8"],  # loopback is refused unless it is named
-        "host_requests_per_s": None,  # our own server needs no limit
+        "host_requests_per_s": None,  # the demo's own server needs no limit
     }
 
 
-def folder_to_serve(folder: Path) -> Path:
-    """A folder with some held-out drawings as files, made from the embedded shards."""
+def write_served_folder(folder: Path) -> Path:
+    """Write some held-out drawings of the embedded shards as files; returns the folder."""
     from stylear.mini.drawings import drawings
 
     folder.mkdir(parents=True, exist_ok=True)
     from PIL import Image
 
-    held = drawings("val")
+    held_out = drawings("val")
     for number in range(SERVED):
         stream = io.BytesIO()
-        Image.fromarray(held.pixels[number]).save(stream, "PNG")
+        Image.fromarray(held_out.pixels[number]).save(stream, "PNG")
         (folder / f"{number:02d}.png").write_bytes(stream.getvalue())
-    captions = dict(enumerate(held.captions[:SERVED]))
+    captions = dict(enumerate(held_out.captions[:SERVED]))
     (folder / "captions.json").write_text(json.dumps(captions))
     return folder
 
 
-def write_list(folder: Path, url: str) -> Path:
-    """The URL list of the served drawings, and three that cannot be had."""
+def write_url_list(folder: Path, url: str) -> Path:
+    """Write the URLs of the served drawings and three that fail; returns the CSV file."""
     captions = json.loads((folder / "captions.json").read_text())
     rows = [(f"{url}/{int(n):02d}.png", caption) for n, caption in captions.items()]
     rows += [
-        (f"{url}/missing.png", "a picture that is not there"),
-        (f"{url}/captions.json", "a file that is no picture"),
-        ("http://169.254.169.254/latest/meta-data", "an address that a fetcher must refuse"),
+        (f"{url}/missing.png", "a missing image"),
+        (f"{url}/captions.json", "a file that is not an image"),
+        ("http://169.254.169.254/latest/meta-data", "an address that the fetcher must refuse"),
     ]
     path = folder / "urls.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -161,39 +162,39 @@ def write_list(folder: Path, url: str) -> Path:
     return path
 
 
-def audit(corpus: Path) -> None:
-    """Prove the finished corpus against its manifest."""
+def audit_corpus(corpus: Path) -> None:
+    """Verify the finished corpus against its manifest."""
     from stylear.curate.run import require_audit
 
     require_audit(corpus)
-    say("every file, key, count and split is as the manifest says")
+    say("all files, keys, counts and splits match the manifest")
 
 
-def train(kind: str, out: Path) -> Path:
-    """SFT from mini-stylear on the fresh corpus, pairs of its pictures, or DPO on these."""
-    from stylear.train import settings as of
+def train_model(kind: str, out: Path) -> Path:
+    """Run SFT from mini-stylear on the new corpus, sample preference pairs, or run DPO on them."""
+    from stylear.train.settings import DpoSettings, PairsSettings, SftSettings, load_settings
 
     config = find_manifest(f"train-demo-{kind}")
     shared = {"corpus": [out / "corpus"], "encoded": out / "encoded", "out": out / kind}
     if kind == "sft":
         from stylear.train import sft_trainer as sft
 
-        return Path(sft.run(of.load_settings(of.SftSettings, config, shared)))
+        return Path(sft.run(load_settings(SftSettings, config, shared)))
     after_sft = {**shared, "model": str(out / "sft")}
     if kind == "pairs":
         from stylear.train import pairs
 
-        return pairs.run(of.load_settings(of.PairsSettings, config, after_sft))
+        return pairs.run(load_settings(PairsSettings, config, after_sft))
     from stylear.train import dpo_trainer as dpo
 
     flags = {**after_sft, "pairs": [out / "pairs"]}
-    return Path(dpo.run(of.load_settings(of.DpoSettings, config, flags)))
+    return Path(dpo.run(load_settings(DpoSettings, config, flags)))
 
 
-def evaluate(models: dict[str, str]) -> Evaluation:
-    """Every model on references of house styles and of unseen styles x prompts x seeds."""
+def evaluate_models(models: dict[str, str]) -> Evaluation:
+    """Evaluate every model on references of house and unseen styles x prompts x seeds."""
     from stylear.encoders.clip import ClipEncoder
-    from stylear.evaluation.evaluate import evaluate as measure
+    from stylear.evaluation.evaluate import evaluate
     from stylear.model.open import open_model
     from stylear.sampling.references import load_styles
 
@@ -203,6 +204,6 @@ def evaluate(models: dict[str, str]) -> Evaluation:
         model = open_model(path)
         model.name = name
         opened.append(model)
-    return measure(
+    return evaluate(
         opened, references, PROMPTS, SEEDS, clip=ClipEncoder.open("mini-clip"), **SAMPLING
     )
