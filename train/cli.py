@@ -210,7 +210,7 @@ def encode(
     """
     from stylear.curate.corpus.object_store import corpus_path
     from stylear.device import pick_device
-    from stylear.model.chameleon import load_model
+    from stylear.model.open import load_model
     from stylear.train.encode import encode_corpus
     from stylear.train.sft_trainer import find_final_model
 

@@ -21,8 +21,9 @@ from stylear.curate.corpus.no_preferences import explain_no_preferences_in
 from stylear.curate.corpus.shards import shard_paths, tar_samples
 from stylear.device import pick_device
 from stylear.errors import CorpusError
-from stylear.model.chameleon import describe_lineage, load_model, save_model
+from stylear.model.chameleon import describe_lineage, save_model
 from stylear.model.layout import collate
+from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
 from stylear.train import checkpoint
 from stylear.train.checkpoint import Metrics

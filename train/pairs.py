@@ -28,8 +28,8 @@ from stylear.device import pick_device
 from stylear.encoders.clip import ClipEncoder
 from stylear.errors import CorpusError
 from stylear.evaluation.metrics import harmonic_mean
-from stylear.model.chameleon import describe_lineage, load_model
-from stylear.model.open import find_model
+from stylear.model.chameleon import describe_lineage
+from stylear.model.open import find_model, load_model
 from stylear.model.style_model import StyleModel
 from stylear.pair import digest
 from stylear.sampling.generate import decode_codes, sample_codes

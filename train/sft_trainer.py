@@ -16,10 +16,11 @@ from stylear.curate.corpus.shards import shard_paths
 from stylear.device import pick_device
 from stylear.errors import CorpusError, UsageError, WeightsError
 from stylear.model.build import attach_style_encoder
-from stylear.model.chameleon import describe_lineage, load_model, save_model
+from stylear.model.chameleon import describe_lineage, save_model
 from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge_lora
+from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
-from stylear.model.style_tokens import add_noise
+from stylear.model.style_tokens import STYLE_TOKENS, add_noise
 from stylear.train import checkpoint
 from stylear.train.checkpoint import Metrics, Run
 from stylear.train.data import (
@@ -35,7 +36,6 @@ from stylear.train.settings import Settings, SftSettings
 
 VALIDATION_BATCHES = 8
 SAMPLES = 6
-STYLE_TOKENS = 16  # code
 
 
 def run(settings: SftSettings) -> Path:

@@ -21,9 +21,10 @@ from stylear.mini.measure import measure_base
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, train
 from stylear.model.build import new_model
-from stylear.model.chameleon import load_model, save_model
+from stylear.model.chameleon import save_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
+from stylear.model.open import load_model
 from stylear.weights.names import MINI_MODELS
 
 WORK = Path("mini-build")

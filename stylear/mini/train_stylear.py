@@ -20,8 +20,9 @@ from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, StyleInput, train
 from stylear.mini.train_ar import SIDE, WORK
 from stylear.model.build import attach_style_encoder
-from stylear.model.chameleon import load_model, save_model
+from stylear.model.chameleon import save_model
 from stylear.model.lora import apply_lora
+from stylear.model.open import load_model
 from stylear.weights.names import MINI_MODELS
 
 STYLE_TOKENS, RANK = 8, 32

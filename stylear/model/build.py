@@ -14,6 +14,7 @@ from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import TokenLayout
 from stylear.model.resampler import Resampler, ResamplerConfig
 from stylear.model.style_model import StyleModel, StyleSettings
+from stylear.model.style_tokens import STYLE_TOKENS
 from stylear.model.transformer import Decoder
 from stylear.model.vq import VQModel
 from stylear.weights import names
@@ -56,7 +57,7 @@ def new_model(
 def attach_style_encoder(
     model: StyleModel,
     clip: str,
-    num_style_tokens: int = 16,  # code
+    num_style_tokens: int = STYLE_TOKENS,
     *,
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,

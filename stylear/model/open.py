@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,13 @@ from stylear.device import pick_device
 from stylear.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
+    import torch
+
     from stylear.model.style_model import StyleModel
 
 
+# the model_type of a config.json, and the module whose `load_model` reads such a model directory
+FAMILIES = {"chameleon": "stylear.model.chameleon"}
 FINAL = "final"  # the finished model of a training run
 
 
@@ -34,6 +39,38 @@ def find_model(name: str) -> Path:
     return path
 
 
+def load_model(
+    name: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    with_clip: bool = True,
+) -> StyleModel:
+    """Load a model directory by the family that its config.json names, in evaluation mode.
+
+    `name` is that of a mini or fetched model, or a directory; `dtype` is float32 by default; `with_clip`
+    loads the style encoder too. Raises WeightsError for an unknown family, and as the family's own
+    `load_model` does.
+    """
+    import torch
+
+    from stylear.weights.files import read_json
+    from stylear.weights.names import resolve_model
+
+    directory = resolve_model(name)
+    config = directory / "config.json"
+    family = read_json(config).get("model_type") if config.is_file() else "chameleon"
+    if family not in FAMILIES:
+        raise WeightsError(
+            f"{config}: model_type expected one of {', '.join(map(repr, FAMILIES))}, found {family!r}"
+        )
+    module = import_module(FAMILIES[family])
+    model: StyleModel = module.load_model(
+        name, device, torch.float32 if dtype is None else dtype, with_clip=with_clip
+    )
+    return model
+
+
 def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> StyleModel:
     """Load a model by name: a shipped mini model, a fetched model, a model directory, or a training run.
 
@@ -48,8 +85,6 @@ def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Style
     tokens.
     """
     import torch
-
-    from stylear.model.chameleon import load_model
 
     device = pick_device(device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

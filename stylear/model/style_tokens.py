@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-REMOVAL = 0.8  # code
+STYLE_TOKENS = 16  # of a new model, as in the released code
+REMOVAL = 0.8  # as in the released code
 
 
 def add_noise(tokens: Tensor, sigma: float, generators: Generator | Sequence[Generator]) -> Tensor:
