@@ -211,3 +211,9 @@ def test_every_command_has_a_summary_and_an_example_that_parses() -> None:
         assert f"stylear {words}" in example, f"stylear {words}: another command's example"
         line = example[example.index("stylear ") :]
         assert problem(line) is None, f"stylear {words}: {problem(line)}"
+
+
+def test_no_two_test_modules_have_the_same_name() -> None:
+    """pytest imports them by name alone, so the second one would not be collected."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
