@@ -19,6 +19,7 @@ from stylear.curate.corpus.layout import (
     RECIPE_FOLDER,
     REPORT,
     RETRY,
+    REVIEW,
     SOURCE_HASHES,
     WORK,
 )
@@ -126,7 +127,7 @@ def corpus_files(corpus: Path) -> list[str]:
         top = name.partition("/")[0]
         unfinished = path.name.startswith(".") and path.name.endswith(TEMPORARY)
         beside = top in (
-            REPORT, WORK, FETCHED, FORGET, LOCK, RETRY, RECIPE_FOLDER, SOURCE_HASHES,
+            REPORT, WORK, FETCHED, FORGET, LOCK, RETRY, REVIEW, RECIPE_FOLDER, SOURCE_HASHES,
         )  # fmt: skip
         if name != MANIFEST and not beside and not unfinished:
             found.append(name)

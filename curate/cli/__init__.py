@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stylear.curate.cli import build, diff, explain, export, forget, init, inspect, stages
+from stylear.curate.cli import build, diff, explain, export, forget, init, inspect, review, stages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,7 @@ for command in (
     forget.forget,
     inspect.query,
     inspect.report,
+    review.review,
     export.export,
 ):
     app.command(command.__name__.rstrip("_"))(command)

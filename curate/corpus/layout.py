@@ -28,6 +28,8 @@ FETCHED = "fetched"  # when each download was made; differs in every run, so no 
 RETRY = ".retry"  # finished shards of a retry, before they replace the old ones
 FORGET = ".forget"  # new versions of files with forgotten pairs, before they replace the old ones
 TOMBSTONES = "tombstones.json"  # hashes of pairs that were forgotten and must not come back
+REVIEW = "review"  # what people said of pairs; grows at any time, so no part of the manifest
+ANSWERS = f"{REVIEW}/answers.jsonl"
 WORK = ".work"  # temporary files of downloads; removed once fetch is done
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from stylear.curate.corpus.answers import Votes, count_votes, read_answers
 from stylear.curate.corpus.layout import COLUMNS, VERDICTS
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.explain.find import select_rows
+from stylear.curate.filter.human import REASONS as HUMAN
 from stylear.curate.filter.votes import OUTVOTED
 
 FETCH_RULES = {  # reason: the setting that decides it, by its place in the settings of fetch
@@ -78,6 +80,11 @@ def filter_rule(
     if reason in QUOTAS:
         quota = QUOTAS[reason]
         return Rule(f"filter.{quota}", rules[quota], None, "better pairs filled the quota")
+    if reason in HUMAN:
+        votes = count_votes(read_answers(corpus)).get(key, Votes())
+        setting = "at_least" if reason == HUMAN[0] else "require"
+        words = f"reviewers: {votes.keep} keep it, {votes.drop} drop it"
+        return Rule(f"filter.human.{setting}", rules["human"][setting], None, words)
     if reason == OUTVOTED:
         return votes_rule(verdict, rules)
     for number, threshold in enumerate(rules["thresholds"]):

@@ -14,6 +14,7 @@ from stylear.curate.filter.diversity import (
 )
 from stylear.curate.filter.duplicates import keep_best_copy
 from stylear.curate.filter.gather import gather_rows
+from stylear.curate.filter.human import apply_human
 from stylear.curate.filter.quotas import apply_quotas
 from stylear.curate.filter.rows import Rows
 from stylear.curate.filter.table import read_columns, write_columns
@@ -60,6 +61,8 @@ def apply_rules(rows: Rows, rules: FilterSettings) -> Rows:
     """Apply every rule to the rows, in place; returns them."""
     if rules.duplicates.exact:
         keep_best_copy(rows, "exact", "duplicate")
+    if rules.human is not None:
+        apply_human(rows, rules.human)
     for threshold in rules.thresholds:
         apply_threshold(rows, threshold)
     if rules.votes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stylear.curate.corpus.answers import count_votes, read_answers
 from stylear.curate.corpus.candidates import Candidates, read_pairs, style_of
 from stylear.curate.corpus.columns import (
     DictionaryColumn,
@@ -21,6 +22,7 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import KINDS, score_path
 from stylear.curate.corpus.parquet import read_table, read_tables
 from stylear.curate.filter.groups import exact_groups, near_groups
+from stylear.curate.filter.human import read_votes
 from stylear.curate.filter.ranking import rank_order, rank_pairs, ranking_scores
 from stylear.curate.filter.rows import Numbers, Rows
 from stylear.curate.score import COLOUR
@@ -47,7 +49,9 @@ def gather_rows(corpus: Path, recipe: Recipe) -> tuple[Candidates, Rows]:
     scores = {name: found.get(name, pa.array([], pa.float32())) for name in names}
     pairs.rank = rank_pairs(scores, pairs.stylized, *ranking_scores(recipe))
     hashes = concatenate(read_hashes(corpus, phash_name(recipe)))
-    return pairs, build_rows(pairs, scores, hashes, recipe.filter.duplicates.phash_distance)
+    rows = build_rows(pairs, scores, hashes, recipe.filter.duplicates.phash_distance)
+    read_votes(rows, pairs.key, count_votes(read_answers(corpus)))
+    return pairs, rows
 
 
 def build_rows(

@@ -46,9 +46,12 @@ class Rows:
     duplicate_of: Numbers = field(
         init=False
     )  # place of the pair that a duplicate repeats; -1: none
+    votes_keep: Numbers = field(init=False)  # number of reviewers who keep the pair
+    votes_drop: Numbers = field(init=False)  # number of reviewers who drop it
 
     def __post_init__(self) -> None:
         self.duplicate_of = np.full(len(self.kept), -1, np.int32)
+        self.votes_keep, self.votes_drop = np.zeros((2, len(self.kept)), np.int32)
 
     def __len__(self) -> int:
         return len(self.kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stylear.curate.corpus.answers import votes_digest
 from stylear.curate.corpus.layout import COLUMNS, DIVERSITY, VERDICTS
 from stylear.curate.score.passes import ledger_stage, list_scorers
 from stylear.curate.stage import (
@@ -34,6 +35,8 @@ def run(build: Build) -> StageResult:
                     hint=f"run `stylear curate score --out {build.corpus}` first",
                 )
             inputs += file_digests(scored)
+    if recipe.filter.human is not None:
+        inputs += votes_digest(build.corpus)
     settings = {
         "filter": recipe.filter.model_dump(mode="json"),
         "score": [spec.name for spec in list_scorers(recipe)],

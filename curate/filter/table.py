@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stylear.curate.corpus.answers import count_votes, read_answers
 from stylear.curate.corpus.candidates import Candidates
 from stylear.curate.corpus.columns import (
     DictionaryColumn,
@@ -29,6 +30,7 @@ from stylear.curate.corpus.object_store import in_store
 from stylear.curate.corpus.parquet import read_table, write_table
 from stylear.curate.filter.diversity import nearest_score_name
 from stylear.curate.filter.gather import find_near_groups, phash_name, score_names
+from stylear.curate.filter.human import read_votes
 from stylear.curate.filter.ranking import rank_order, rank_pairs, ranking_scores
 from stylear.curate.filter.rows import NUMBERS, Rows
 
@@ -100,7 +102,12 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
     if changed:
         names |= {"reference", "order", "key"}
         names |= {f"score.{wanted[name]}" for name in ("text", "style") if wanted[name] is not None}
+    votes = {} if recipe.filter.human is None else count_votes(read_answers(corpus))
+    if votes:
+        names.add("key")
     rows, table = rows_from_table(read_table(path, sorted(names)), names)
+    if votes:
+        read_votes(rows, combine_chunks(table["key"]), votes)
     if changed:
         text, style = wanted["text"], wanted["style"]
         ranks = rank_pairs(rows.scores, rows.stylized, text, style)

@@ -8,7 +8,7 @@ from stylear.curate.recipe.recipe import (
     override_downloads,
     recipe_schema,
 )
-from stylear.curate.recipe.rules import FilterSettings, Threshold
+from stylear.curate.recipe.rules import FilterSettings, HumanRule, Threshold
 from stylear.curate.recipe.scores import ClipImageScore, ClipTextScore, PhashScore, TextureScore
 from stylear.curate.recipe.sources import (
     FolderSource,
@@ -24,6 +24,7 @@ __all__ = [
     "ClipTextScore",
     "FilterSettings",
     "FolderSource",
+    "HumanRule",
     "ImageSettings",
     "MiniSource",
     "PhashScore",

@@ -44,9 +44,27 @@ class Duplicates(Settings):
     )
 
 
+class HumanRule(Settings):
+    """Pairs that reviewers dropped in `stylear curate review` are dropped."""
+
+    at_least: int = Field(1, ge=1, description="Number of reviewers who must drop a pair.")
+    share: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="More than this share of a pair's reviewers must drop it.",
+    )
+    require: bool = Field(
+        False, description="Drop pairs that fewer than at_least reviewers have judged, too."
+    )
+
+
 class FilterSettings(Settings):
     """The rules of the filter; changing them changes no image."""
 
+    human: HumanRule | None = Field(
+        HumanRule(), description="What reviewers decide; null: their answers are ignored."
+    )
     thresholds: tuple[Threshold, ...] = ()
     votes: tuple[Threshold, ...] = Field(
         (), description="Thresholds of which a pair must pass enough, not all."

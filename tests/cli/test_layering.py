@@ -22,7 +22,7 @@ ROOMS = (
     "curate", "curate.corpus", "curate.entry_points", "curate.recipe", "curate.references",
     "curate.engine", "curate.stage",
     "curate.fetch", "curate.synthesize", "curate.score", "curate.filter", "curate.mix",
-    "curate.pairs", "curate.explain", "curate.audit", "curate.report", "curate.query",
+    "curate.pairs", "curate.review", "curate.explain", "curate.audit", "curate.report", "curate.query",
     "curate.diff", "curate.export", "curate.forget", "curate.preflight", "curate.run", "curate.api",
     "curate.cli", "stylear.plugins",
     "train", "stylear.demo", "stylear.cli", "stylear.__main__",

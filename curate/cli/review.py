@@ -1,0 +1,143 @@
+"""`stylear curate review`: people judge pictures on a local page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stylear.console import JsonOption, SeedOption, emit_json, emit_tables, say, say_warning
+from stylear.curate.corpus.object_store import corpus_path, in_store
+from stylear.errors import UsageError
+
+
+def review(
+    corpus: Annotated[
+        Path | None,
+        typer.Argument(parser=corpus_path, metavar="CORPUS", help="A corpus: a local folder."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Review pictures of any systems instead: one subfolder for each system.",
+        ),
+    ] = None,
+    ask: Annotated[
+        str | None,
+        typer.Option(
+            "--ask",
+            metavar="QUESTION",
+            help="keep: keep or drop each pair (of a corpus: the default). prefer: which of two is better.",
+        ),
+    ] = None,
+    reviewer: Annotated[
+        str,
+        typer.Option(
+            "--reviewer", metavar="NAME", help="Who answers; each has answers of their own."
+        ),
+    ] = "anonymous",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, metavar="N", help="Ask only N questions, drawn by the seed."
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")
+    ] = 0,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print what the answers say so far, and end.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Let people keep or drop pairs, or prefer one of two pictures, on a page of this machine.
+
+    Models are hidden, sides and order are shuffled. Answers are appended to review/answers.jsonl. Drops
+    become a rule of the filter; preferences become preference pairs and a table of win rates. Stop the
+    server with Ctrl-C; the same command continues.
+
+    Example: stylear curate review corpus --reviewer ann
+    """
+    place = choose_place(corpus, folder)
+    if summary:
+        print_summary(place, json=json)
+        return
+    if json:
+        raise UsageError("--json: expected with --summary only")
+    asked = ask or ("keep" if folder is None else "prefer")
+    serve(place, asked, reviewer, limit, seed, port, is_corpus=folder is None)
+
+
+def choose_place(corpus: Path | None, folder: Path | None) -> Path:
+    """The corpus or the folder. Raises UsageError for both, for none, and for an object store."""
+    from stylear.curate import run as runner
+
+    if (corpus is None) == (folder is None):
+        raise UsageError("review: expected a CORPUS or --from FOLDER, one of the two")
+    if corpus is None:
+        assert folder is not None
+        return folder
+    if in_store(corpus):
+        raise UsageError(
+            f"{corpus}: expected a local corpus: answers are appended to a file, and an object"
+            " store cannot append",
+            hint="copy the corpus to a disk and review it there",
+        )
+    runner.recipe_path(corpus)
+    return corpus
+
+
+def serve(
+    place: Path,
+    asked: str,
+    reviewer: str,
+    limit: int | None,
+    seed: int,
+    port: int,
+    *,
+    is_corpus: bool,
+) -> None:
+    """Serve the page until it is interrupted."""
+    from stylear.curate.review.corpus_tasks import CorpusMaterial
+    from stylear.curate.review.folder_tasks import FolderMaterial
+    from stylear.curate.review.server import serve_review
+    from stylear.curate.review.session import Session, require_tasks
+    from stylear.curate.review.tasks import Ask, Material, order_tasks
+
+    questions: dict[str, Ask] = {"keep": "keep", "prefer": "prefer"}
+    if asked not in questions:
+        raise UsageError(f"--ask: expected keep or prefer, found {asked!r}")
+    material: Material = CorpusMaterial(place) if is_corpus else FolderMaterial(place)
+    tasks = material.tasks(questions[asked])
+    require_tasks(tasks, place, asked)
+    session = Session(place, order_tasks(tasks, seed, reviewer, limit), reviewer)
+    try:
+        with serve_review(session, material, port) as url:
+            print(f"review: {url}", flush=True)
+            say(f"{session.done} of {len(session.tasks)} answered by {reviewer}; Ctrl-C ends")
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        say(f"{session.done} of {len(session.tasks)} answered by {reviewer}")
+
+
+def print_summary(place: Path, *, json: bool) -> None:
+    """Print the tables of a review."""
+    from stylear.curate.corpus.answers import read_answers
+    from stylear.curate.review.summary import summarize, to_json
+
+    found = summarize(read_answers(place))
+    if json:
+        emit_json(to_json(found))
+    else:
+        pairs = [found["pairs"]] if found["pairs"]["judged"] else []
+        emit_tables([found["reviewers"], pairs, found["models"], found["duels"]])
+    if not found["reviewers"]:
+        say(f"{place}: nobody has answered yet")
+    if not found["comparable"]:
+        say_warning("no chain of comparisons joins all models, so they have no common strengths")

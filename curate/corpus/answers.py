@@ -1,0 +1,188 @@
+"""Answers of people who reviewed pictures: one JSON object a line, which is only ever appended to.
+
+    {"kind": "pair", "task": KEY, "answer": "keep" or "drop", ...}
+    {"kind": "choice", "task": ID, "answer": "left", "right" or "tie", "group", "left", "right", ...}
+    {"kind": "undo", "task": the task whose answer is taken back}
+
+Each also has `reviewer` and `at`, the time in UTC. The last answer of a reviewer to a task counts. A killed
+process can leave a torn last line: readers ignore it, and the next writer cuts it off.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stylear.curate.corpus.layout import ANSWERS
+from stylear.curate.corpus.storage import map_storage_errors, sync_directory
+from stylear.errors import CorpusError
+from stylear.pair import digest
+
+KINDS = {"pair": ("keep", "drop"), "choice": ("left", "right", "tie")}
+UNDO = "undo"
+TAIL_BYTES = 1 << 16  # more than any line has
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A picture that was shown: who made it, and its key or its path in the folder."""
+
+    model: str
+    picture: str
+
+    def fields(self) -> dict[str, str]:
+        """For JSON."""
+        return {"model": self.model, "picture": self.picture}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one reviewer said about one task."""
+
+    kind: str
+    task: str
+    reviewer: str
+    answer: str
+    group: str = ""  # of a choice: the same for all pictures of one reference and prompt
+    sides: tuple[Side, Side] | None = None  # of a choice: left, right
+
+    def fields(self) -> dict[str, Any]:
+        """For JSON."""
+        found = {"kind": self.kind, "task": self.task, "reviewer": self.reviewer}
+        if self.kind != UNDO:
+            found["answer"] = self.answer
+        if self.sides is None:
+            return found
+        left, right = (side.fields() for side in self.sides)
+        return {**found, "group": self.group, "left": left, "right": right}
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """How many reviewers keep and drop a pair."""
+
+    keep: int = 0
+    drop: int = 0
+
+
+def append_answer(folder: Path, answer: Answer) -> None:
+    """Append one answer to the file of a corpus or folder; it is on the disk when this returns.
+
+    Several processes may append. Raises StorageError if the file cannot be written.
+    """
+    path = folder / ANSWERS
+    values = {**answer.fields(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    line = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    with map_storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        with path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            cut_torn_line(file.fileno())
+            file.write(line)
+            os.fsync(file.fileno())
+        if is_new:
+            sync_directory(path.parent)
+            sync_directory(folder)
+
+
+def cut_torn_line(handle: int) -> None:
+    """Cut off what a killed writer left after the last whole line."""
+    size = os.fstat(handle).st_size
+    start = max(0, size - TAIL_BYTES)
+    tail = os.pread(handle, size - start, start)
+    if tail and not tail.endswith(b"\n"):
+        os.ftruncate(handle, start + tail.rfind(b"\n") + 1)
+
+
+def read_answers(folder: Path) -> list[Answer]:
+    """The answers that count, in the order in which they were given; none without a file.
+
+    Raises CorpusError for a whole line that is no answer, with its number.
+    """
+    path = folder / ANSWERS
+    if not path.is_file():
+        return []
+    found: dict[tuple[str, str], Answer] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            answer = parse_answer(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorpusError(
+                f"{path}, line {number}: expected an answer of a review, found: {error!r}",
+                hint="restore the file from a backup, or remove this line",
+            ) from error
+        found.pop((answer.reviewer, answer.task), None)
+        if answer.kind != UNDO:
+            found[answer.reviewer, answer.task] = answer
+    return list(found.values())
+
+
+def parse_answer(values: Mapping[str, Any]) -> Answer:
+    """One line's answer. Raises ValueError, KeyError or TypeError if it is none."""
+    kind, sides = values["kind"], None
+    if kind != UNDO and values["answer"] not in KINDS[kind]:
+        raise ValueError(f"answer {values['answer']!r} of kind {kind!r}")
+    if kind == "choice":
+        left, right = (
+            Side(read_text(values[side], "model"), read_text(values[side], "picture"))
+            for side in ("left", "right")
+        )
+        sides = (left, right)
+    return Answer(
+        kind,
+        read_text(values, "task"),
+        read_text(values, "reviewer"),
+        "" if kind == UNDO else values["answer"],
+        read_text(values, "group") if kind == "choice" else "",
+        sides,
+    )
+
+
+def read_text(values: Mapping[str, Any], name: str) -> str:
+    """A value that must be a text. Raises TypeError for another type."""
+    if not isinstance(values[name], str):
+        raise TypeError(f"{name}: expected text, found {values[name]!r}")
+    return str(values[name])
+
+
+def count_votes(answers: Iterable[Answer]) -> dict[str, Votes]:
+    """How many reviewers keep and drop each pair, by key, in the order of the keys."""
+    counts: dict[str, Counter[str]] = {}
+    for answer in answers:
+        if answer.kind == "pair":
+            counts.setdefault(answer.task, Counter())[answer.answer] += 1
+    return {key: Votes(found["keep"], found["drop"]) for key, found in sorted(counts.items())}
+
+
+def list_preferences(answers: Iterable[Answer]) -> list[tuple[str, str]]:
+    """(preferred, other) pictures on which more reviewers agree than disagree, sorted; ties are left out."""
+    leads: Counter[tuple[str, str]] = Counter()
+    for answer in answers:
+        if answer.sides is not None and answer.answer != "tie":
+            left, right = (side.picture for side in answer.sides)
+            couple = (min(left, right), max(left, right))
+            winner = left if answer.answer == "left" else right
+            leads[couple] += 1 if winner == couple[0] else -1
+    return sorted(
+        couple if lead > 0 else (couple[1], couple[0]) for couple, lead in leads.items() if lead
+    )
+
+
+def votes_digest(folder: Path) -> Iterator[str]:
+    """A hash of the votes on pairs, for the inputs of a stage; nothing where nobody voted."""
+    if votes := count_votes(read_answers(folder)):
+        yield digest("votes", *(f"{key} {v.keep} {v.drop}" for key, v in votes.items()))
+
+
+def preferences_digest(folder: Path) -> Iterator[str]:
+    """A hash of the preferences, for the inputs of a stage; nothing where nobody preferred a picture."""
+    if preferences := list_preferences(read_answers(folder)):
+        yield digest("preferences", *(" ".join(couple) for couple in preferences))
