@@ -14,8 +14,8 @@ from builders.command_tree import commands, problem
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "open_clip", "diffusers", "transformers", "pyarrow", "cv2", "webdataset", "numpy")
-# The order of rooms: a module imports from its own room and from rooms above it in this list.
-ROOMS = (
+# The layers: a module imports from its own package and from packages above it in this list.
+LAYERS = (
     "stylear", "stylear.errors", "stylear.embedded", "stylear.pair", "stylear.console", "stylear.device",
     "stylear.weights", "stylear.encoders", "stylear.model", "stylear.sampling",
     "stylear.evaluation", "stylear.mini",
@@ -44,7 +44,7 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def room_of(module: str) -> str:
+def layer_of(module: str) -> str:
     """`curate.fetch` for `stylear.curate.fetch.guard`, `train` for anything of the trainer."""
     parts = module.removeprefix("stylear.").split(".")
     if parts[0] == "train":
@@ -83,13 +83,13 @@ def arrows() -> list[tuple[str, str, str]]:
 def test_rooms_import_only_from_rooms_before_them() -> None:
     found = arrows()
     assert len(found) > 500
-    order = {room: place for place, room in enumerate(ROOMS)}
-    unknown = {room_of(module) for module in MODULES} - order.keys()
+    order = {layer: place for place, layer in enumerate(LAYERS)}
+    unknown = {layer_of(module) for module in MODULES} - order.keys()
     assert unknown == set()
     assert [
         f"{module} imports {other}"
         for module, other, _ in found
-        if order[room_of(other)] > order[room_of(module)] and not is_lazy_api(module)
+        if order[layer_of(other)] > order[layer_of(module)] and not is_lazy_api(module)
     ] == []
 
 
