@@ -149,7 +149,7 @@ def filter_(
         found = {"funnel": rules.count_funnel(rows), "kept": rules.count_kept(rows)}
         to_tables = [found["funnel"], [found["kept"]]]
         if diversity:
-            found["diversity"] = rules.diversity_rows(rows, loaded)
+            found["diversity"] = rules.measure_all_diversity(rows, loaded)
             to_tables.append(found["diversity"])
     else:
         done = runner.run_stages(["filter"], loaded, out, redo="filter" if redo else None)

@@ -8,7 +8,7 @@ votes; best of n in each candidate group; perceptual duplicates, within raw and 
 from __future__ import annotations
 
 from stylear.curate.filter.apply import apply_rules, filter_corpus, load_rows
-from stylear.curate.filter.diversity import count_kept, diversity_rows, read_diversity
+from stylear.curate.filter.diversity import count_kept, measure_all_diversity, read_diversity
 from stylear.curate.filter.rows import Rows
 from stylear.curate.filter.verdicts import count_funnel
 
@@ -17,8 +17,8 @@ __all__ = [
     "apply_rules",
     "count_funnel",
     "count_kept",
-    "diversity_rows",
     "filter_corpus",
     "load_rows",
+    "measure_all_diversity",
     "read_diversity",
 ]

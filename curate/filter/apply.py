@@ -9,9 +9,7 @@ from stylear.console import say
 from stylear.curate.corpus.layout import COLUMNS, VERDICTS
 from stylear.curate.corpus.parquet import write_table
 from stylear.curate.filter.best import keep_best
-from stylear.curate.filter.diversity import (
-    write_diversity,
-)
+from stylear.curate.filter.diversity import write_diversity
 from stylear.curate.filter.duplicates import keep_best_copy
 from stylear.curate.filter.gather import gather_rows
 from stylear.curate.filter.human import apply_human
@@ -19,8 +17,8 @@ from stylear.curate.filter.quotas import apply_quotas
 from stylear.curate.filter.rows import Rows
 from stylear.curate.filter.table import read_columns, write_columns
 from stylear.curate.filter.thresholds import apply_threshold
-from stylear.curate.filter.verdicts import verdict_table
-from stylear.curate.filter.votes import count_votes
+from stylear.curate.filter.verdicts import make_verdict_table
+from stylear.curate.filter.votes import drop_outvoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +34,7 @@ def filter_corpus(corpus: Path, recipe: Recipe) -> pa.Table:
     pairs, rows = gather_rows(corpus, recipe)
     write_columns(corpus, recipe, pairs, rows)
     apply_rules(rows, recipe.filter)
-    table = verdict_table(pairs, rows)
+    table = make_verdict_table(pairs, rows)
     write_table(corpus / VERDICTS, table)
     write_diversity(corpus, recipe, rows)
     return table
@@ -48,17 +46,17 @@ def load_rows(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Rows:
     Reads columns.parquet if it belongs to the current scores, else the shards, which takes longer and gives
     the same rows. `diversity` adds the columns that diversity is measured by.
     """
-    found = read_columns(corpus, recipe, diversity=diversity)
-    if found is None:
+    rows = read_columns(corpus, recipe, diversity=diversity)
+    if rows is None:
         say(
             f"filter: {COLUMNS} is missing or outdated, so the shards are read; a run will write it"
         )
-        found = gather_rows(corpus, recipe)[1]
-    return found
+        rows = gather_rows(corpus, recipe)[1]
+    return rows
 
 
 def apply_rules(rows: Rows, rules: FilterSettings) -> Rows:
-    """Apply every rule to the rows, in place; returns them."""
+    """Apply every rule to the rows, which are modified and returned."""
     if rules.duplicates.exact:
         keep_best_copy(rows, "exact", "duplicate")
     if rules.human is not None:
@@ -66,7 +64,7 @@ def apply_rules(rows: Rows, rules: FilterSettings) -> Rows:
     for threshold in rules.thresholds:
         apply_threshold(rows, threshold)
     if rules.votes:
-        count_votes(rows, rules.votes, rules.votes_needed)
+        drop_outvoted(rows, rules.votes, rules.votes_needed)
     if rules.best_of is not None:
         keep_best(rows, rules.best_of)
     if rules.duplicates.phash_distance is not None:

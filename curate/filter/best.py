@@ -10,6 +10,6 @@ from stylear.curate.filter.rows import Rows
 
 def keep_best(rows: Rows, best_of: int) -> None:
     """Keep the `best_of` best pairs of each candidate group, of those still kept."""
-    places = np.flatnonzero(rows.kept & (rows["group"] >= 0))
-    _, position = rank_within_group(rows["order"][places], rows["group"][places])
-    rows.drop(places[position >= best_of], "not-best")
+    indices = np.flatnonzero(rows.kept & (rows["group"] >= 0))
+    _, position = rank_within_group(rows["order"][indices], rows["group"][indices])
+    rows.drop(indices[position >= best_of], "not-best")

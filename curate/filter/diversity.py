@@ -23,8 +23,8 @@ from stylear.pair import digest
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-SAMPLE = 1000  # images compared of all raw or all stylized pairs (our choice)
-STYLE_SAMPLE = 256  # images compared of one style (our choice)
+SAMPLE = 1000  # images sampled from all raw or all stylized pairs (our choice)
+STYLE_SAMPLE = 256  # images sampled from one style (our choice)
 BITS, LEVELS = 8.0, 32.0  # a difference of either divides the similarity by e (our choice)
 DECIMALS = 2
 Matrix = NDArray[np.float64]
@@ -35,12 +35,12 @@ def count_kept(rows: Rows) -> dict[str, int]:
     return count_pairs(rows, np.flatnonzero(rows.kept))
 
 
-def count_pairs(rows: Rows, places: Places) -> dict[str, int]:
-    """The numbers of pairs, distinct contents and distinct styles at these places."""
+def count_pairs(rows: Rows, indices: Places) -> dict[str, int]:
+    """The numbers of pairs, distinct contents and distinct styles of these rows."""
     return {
-        "pairs": len(places),
-        "contents": count_distinct(rows["content"][places]),
-        "styles": count_distinct(rows["style"][places][rows.stylized[places]]),
+        "pairs": len(indices),
+        "contents": count_distinct(rows["content"][indices]),
+        "styles": count_distinct(rows["style"][indices][rows.stylized[indices]]),
     }
 
 
@@ -49,59 +49,61 @@ def count_distinct(numbers: Numbers) -> int:
     return int(np.count_nonzero(np.bincount(numbers)))
 
 
-def diversity_rows(rows: Rows, recipe: Recipe) -> list[dict[str, Any]]:
-    """One row for all kept pairs, one for raw, one for stylized, one for each style.
+def measure_all_diversity(rows: Rows, recipe: Recipe) -> list[dict[str, Any]]:
+    """One row for all kept pairs, one for raw, one for stylized, and one per style.
 
     {kind, style, pairs, contents, styles, sample, distance, nearest, vendi}: `distance` is the mean
     number of bits to the nearest perceptual hash in the sample, `nearest` the mean of the recipe's
-    `nearest` score over all these pairs, null without one. Pairs without a hash are not sampled.
+    `nearest` score of all these pairs, null without one. Pairs without a hash are not sampled.
     """
-    places = {
+    kinds = {
         "all": np.flatnonzero(rows.kept),
         "raw": np.flatnonzero(rows.kept & ~rows.stylized),
         "stylized": np.flatnonzero(rows.kept & rows.stylized),
     }
-    found = [measure_diversity(rows, recipe, kind, None, chosen) for kind, chosen in places.items()]
-    stylized = places["stylized"]
+    measured = [
+        measure_diversity(rows, recipe, kind, None, chosen) for kind, chosen in kinds.items()
+    ]
+    stylized = kinds["stylized"]
     stylized = stylized[np.argsort(rows["style"][stylized], kind="stable")]
     edges = np.searchsorted(rows["style"][stylized], np.arange(len(rows.styles) + 1))
     for style, start, end in zip(rows.styles, edges, edges[1:], strict=False):
         if start < end:
-            found.append(measure_diversity(rows, recipe, "stylized", style, stylized[start:end]))
-    return found
+            measured.append(measure_diversity(rows, recipe, "stylized", style, stylized[start:end]))
+    return measured
 
 
 def measure_diversity(
-    rows: Rows, recipe: Recipe, kind: str, style: str | None, places: Places
+    rows: Rows, recipe: Recipe, kind: str, style: str | None, indices: Places
 ) -> dict[str, Any]:
-    """The diversity row of the pairs at these places."""
-    found: dict[str, Any] = {
+    """The diversity row of the pairs of these rows."""
+    row: dict[str, Any] = {
         "kind": kind,
         "style": style,
-        **count_pairs(rows, places),
+        **count_pairs(rows, indices),
         "sample": 0,
         "distance": None,
-        "nearest": mean_nearest(rows, recipe, places),
+        "nearest": mean_nearest(rows, recipe, indices),
         "vendi": None,
     }
     if rows.phash is not None and rows.colour is not None and rows.hashed is not None:
         seed = digest("diversity", recipe.seed, kind, style)
-        sample = draw_sample(places[rows.hashed[places]], STYLE_SAMPLE if style else SAMPLE, seed)
+        sample = draw_sample(indices[rows.hashed[indices]], STYLE_SAMPLE if style else SAMPLE, seed)
         bits, levels = pairwise_distances(rows.phash[sample], rows.colour[sample])
-        found["sample"] = len(sample)
+        row["sample"] = len(sample)
         if len(sample):
-            found["vendi"] = round_value(vendi_score(np.exp(-bits / BITS - levels / LEVELS)))
+            row["vendi"] = round_value(vendi_score(np.exp(-bits / BITS - levels / LEVELS)))
         if len(sample) > 1:
             np.fill_diagonal(bits, np.inf)
-            found["distance"] = round_value(bits.min(axis=1).mean())
-    return found
+            row["distance"] = round_value(bits.min(axis=1).mean())
+    return row
 
 
-def mean_nearest(rows: Rows, recipe: Recipe, places: Places) -> float | None:
+def mean_nearest(rows: Rows, recipe: Recipe, indices: Places) -> float | None:
     """The mean of the recipe's `nearest` score; None without one."""
     if (name := nearest_score_name(recipe)) is None:
         return None
-    values = rows.score(name)[0][places]
+    values = rows.score(name)[0][indices]
     values = values[np.isfinite(values)]
     return round_value(values.mean()) if len(values) else None
 
@@ -115,12 +117,12 @@ def round_value(value: Any) -> float:
     return round(float(value), DECIMALS)
 
 
-def draw_sample(places: Places, size: int, seed: str) -> Places:
-    """At most `size` of the places, in order; the same seed draws the same."""
-    if len(places) <= size:
-        return places
+def draw_sample(indices: Places, size: int, seed: str) -> Places:
+    """Draw at most `size` of the row indices, in order; the same seed draws the same."""
+    if len(indices) <= size:
+        return indices
     draw = np.random.default_rng(int(seed, 16))
-    return np.sort(draw.choice(places, size, replace=False))
+    return np.sort(draw.choice(indices, size, replace=False))
 
 
 def pairwise_distances(
@@ -143,7 +145,7 @@ def vendi_score(similarity: Matrix) -> float:
 
 def write_diversity(corpus: Path, recipe: Recipe, rows: Rows) -> None:
     """Write diversity.json."""
-    found = diversity_rows(rows, recipe)
+    found = measure_all_diversity(rows, recipe)
     write_text(corpus / DIVERSITY, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
 
 

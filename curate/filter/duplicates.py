@@ -14,13 +14,13 @@ def keep_best_copy(rows: Rows, groups: str, reason: str) -> None:
     Captions of one source image are no duplicates of each other: with a raw image that is kept, the best
     pair of each of its contents is kept.
     """
-    places = np.flatnonzero(rows.kept & (rows[groups] >= 0))
-    order, group, content = (rows[name][places] for name in ("order", groups, "content"))
+    indices = np.flatnonzero(rows.kept & (rows[groups] >= 0))
+    order, group, content = (rows[name][indices] for name in ("order", groups, "content"))
     duplicate_of, _ = rank_within_group(order, group)
-    source = rows["source"][places]
-    caption = np.flatnonzero(~rows.stylized[places] & (source == source[duplicate_of]))
+    source = rows["source"][indices]
+    caption = np.flatnonzero(~rows.stylized[indices] & (source == source[duplicate_of]))
     first, _ = rank_within_group(order[caption], group[caption], content[caption])
     duplicate_of[caption] = caption[first]
-    repeated = np.flatnonzero(duplicate_of != np.arange(len(places)))
-    rows.duplicate_of[places[repeated]] = places[duplicate_of[repeated]]
-    rows.drop(places[repeated], reason)
+    repeated = np.flatnonzero(duplicate_of != np.arange(len(indices)))
+    rows.duplicate_of[indices[repeated]] = indices[duplicate_of[repeated]]
+    rows.drop(indices[repeated], reason)

@@ -45,8 +45,8 @@ def gather_rows(corpus: Path, recipe: Recipe) -> tuple[Candidates, Rows]:
 
     pairs = read_pairs(corpus)
     names = score_names(recipe)
-    found = concatenate(read_scores(corpus, names))
-    scores = {name: found.get(name, pa.array([], pa.float32())) for name in names}
+    columns = concatenate(read_scores(corpus, names))
+    scores = {name: columns.get(name, pa.array([], pa.float32())) for name in names}
     pairs.rank = rank_pairs(scores, pairs.stylized, *ranking_scores(recipe))
     hashes = concatenate(read_hashes(corpus, phash_name(recipe)))
     rows = build_rows(pairs, scores, hashes, recipe.filter.duplicates.phash_distance)
@@ -64,15 +64,15 @@ def build_rows(
     reference = pairs.reference.dictionary_encode()
     names = reference.dictionary.to_pylist()
     styles = {style: n for n, style in enumerate(sorted({style_of(name) for name in names}))}
-    places = dictionary_codes(reference)
-    of_place = np.array([*(styles[style_of(name)] for name in names), -1], np.int32)
+    codes = dictionary_codes(reference)
+    style_of_code = np.array([*(styles[style_of(name)] for name in names), -1], np.int32)
     rows = Rows(
         pairs.kept.copy(),
         pairs.stylized,
         DictionaryColumn(pairs.reason.array()),
         {
-            "reference": places,
-            "style": of_place[places],
+            "reference": codes,
+            "style": style_of_code[codes],
             "content": first_occurrence(hash_identities(pairs.content)).astype(np.int32),
             "source": first_occurrence(pairs.source).astype(np.int32),
             "group": number_texts(pairs.group),
@@ -93,9 +93,9 @@ def find_near_groups(rows: Rows, distance: int | None) -> Numbers:
         return np.full(len(rows), -1, np.int32)
     assert rows.phash is not None
     assert rows.colour is not None
-    there = rows.kept & rows.hashed
+    eligible = rows.kept & rows.hashed
     return near_groups(
-        duplicate_pools(rows), rows["order"], rows.phash, rows.colour, there, distance
+        duplicate_pools(rows), rows["order"], rows.phash, rows.colour, eligible, distance
     )
 
 
@@ -105,7 +105,7 @@ def duplicate_pools(rows: Rows) -> Numbers:
 
 
 def number_texts(column: pa.StringArray) -> Numbers:
-    """A number for each distinct text; -1 for null."""
+    """Number the distinct texts; -1 for null."""
     found = first_occurrence(hash_identities(column)).astype(np.int32)
     found[~valid_mask(column)] = -1
     return found

@@ -17,12 +17,12 @@ from stylear.curate.filter.rows import Numbers
 
 
 def exact_groups(pool: Numbers, image: Ids, kept: Mask) -> Numbers:
-    """For each pair the place of the first pair with its bytes; -1 if they are unique."""
-    places = np.flatnonzero(kept & (image != NONE))
-    first = first_occurrence(pool[places], image[places])
-    shared = np.bincount(first, minlength=len(places))[first] > 1
+    """For each pair the row of the first pair with its bytes; -1 if they are unique."""
+    indices = np.flatnonzero(kept & (image != NONE))
+    first = first_occurrence(pool[indices], image[indices])
+    shared = np.bincount(first, minlength=len(indices))[first] > 1
     found = np.full(len(kept), -1, np.int32)
-    found[places[shared]] = places[first[shared]]
+    found[indices[shared]] = indices[first[shared]]
     return found
 
 
@@ -31,33 +31,33 @@ def near_groups(
     order: Numbers,
     phash: NDArray[np.uint64],
     colour: NDArray[np.uint8],
-    there: Mask,
+    eligible: Mask,
     distance: int,
 ) -> Numbers:
-    """For each pair the place of the best pair of its group; -1 without near duplicates.
+    """For each pair the row of the best pair of its group; -1 without near duplicates.
 
-    pool, order, phash (N,), colour (N, 12); `there` masks the pairs to group. Two pairs are near if their
+    pool, order, phash (N,), colour (N, 12); `eligible` masks the pairs to group. Two pairs are near if their
     hashes differ in at most `distance` bits and their colours by at most COLOUR_DISTANCE.
     """
-    places = np.flatnonzero(there)
-    places = places[np.lexsort((order[places], pool[places]))]
-    found = np.full(len(there), -1, np.int32)
-    for part in np.split(places, np.flatnonzero(np.diff(pool[places])) + 1):
+    indices = np.flatnonzero(eligible)
+    indices = indices[np.lexsort((order[indices], pool[indices]))]
+    found = np.full(len(eligible), -1, np.int32)
+    for part in np.split(indices, np.flatnonzero(np.diff(pool[indices])) + 1):
         if len(part) > 1:
             found[part] = group_pool(part, phash[part], colour[part].astype(np.int16), distance)
     return found
 
 
 def group_pool(
-    places: Places, phash: NDArray[np.uint64], colour: NDArray[np.int16], distance: int
+    indices: Places, phash: NDArray[np.uint64], colour: NDArray[np.int16], distance: int
 ) -> Numbers:
     """The groups of near duplicates of one pool, whose pairs come best first."""
-    group = np.full(len(places), -1, np.int32)
-    free = np.ones(len(places), bool)
+    group = np.full(len(indices), -1, np.int32)
+    free = np.ones(len(indices), bool)
     for i, later in find_neighbours(phash, distance, free):
         like = np.abs(colour[later] - colour[i]).max(axis=1, initial=0) <= COLOUR_DISTANCE
         near = later[like & free[later]]
         if len(near):
-            group[near] = group[i] = places[i]
+            group[near] = group[i] = indices[i]
             free[near] = False
     return group

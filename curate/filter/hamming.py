@@ -24,9 +24,9 @@ MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 
 
 def find_neighbours(hashes: Hashes, distance: int, kept: Mask) -> Iterator[tuple[int, Places]]:
-    """(i, the places after i whose hash is within `distance` bits), for i in order.
+    """(i, the rows after i whose hash is within `distance` bits), for i in order.
 
-    A place that is no longer `kept` at its turn is skipped as i; the caller updates `kept`. A later place
+    A row that is no longer `kept` at its turn is skipped as i; the caller updates `kept`. A later row
     may appear twice. At most 2 million comparisons are in memory at a time.
     """
     banded = len(hashes) > FEW and distance <= MAX_BANDED
@@ -57,12 +57,12 @@ def filter_near(
 class Finder(Protocol):
     """Proposes the hashes to compare a hash with."""
 
-    def counts(self, places: Places) -> NDArray[np.int64]:
-        """The maximum number of comparisons of each place."""
+    def counts(self, indices: Places) -> NDArray[np.int64]:
+        """The maximum number of comparisons of each row."""
         ...
 
-    def pairs(self, places: Places) -> tuple[Places, Places]:
-        """The comparisons of the places with later places (and possibly others)."""
+    def pairs(self, indices: Places) -> tuple[Places, Places]:
+        """The comparisons of the rows with later rows (and possibly others)."""
         ...
 
 
@@ -72,11 +72,11 @@ class AllPairs:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def counts(self, places: Places) -> NDArray[np.int64]:
-        return self.size - 1 - places
+    def counts(self, indices: Places) -> NDArray[np.int64]:
+        return self.size - 1 - indices
 
-    def pairs(self, places: Places) -> tuple[Places, Places]:
-        return expand_ranges(places, places + 1, np.full(len(places), self.size))
+    def pairs(self, indices: Places) -> tuple[Places, Places]:
+        return expand_ranges(indices, indices + 1, np.full(len(indices), self.size))
 
 
 class Bands:
@@ -101,27 +101,27 @@ class Bands:
         bits ^= bits >> np.uint64(32)
         return ((bits * MIXER) >> np.uint64(64 - self.bits)).astype(np.int64)
 
-    def counts(self, places: Places) -> NDArray[np.int64]:
-        found = np.zeros(len(places), np.int64)
+    def counts(self, indices: Places) -> NDArray[np.int64]:
+        found = np.zeros(len(indices), np.int64)
         for mask, _, starts in self.tables:
-            slots = self.slots(self.hashes[places], mask)
+            slots = self.slots(self.hashes[indices], mask)
             found += starts[slots + 1] - starts[slots]
         return found
 
-    def pairs(self, places: Places) -> tuple[Places, Places]:
+    def pairs(self, indices: Places) -> tuple[Places, Places]:
         found = []
         for mask, order, starts in self.tables:
-            slots = self.slots(self.hashes[places], mask)
-            a, at = expand_ranges(places, starts[slots], starts[slots + 1])
+            slots = self.slots(self.hashes[indices], mask)
+            a, at = expand_ranges(indices, starts[slots], starts[slots + 1])
             found.append((a, order[at].astype(np.int64)))
         return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
 
 
 def expand_ranges(
-    places: Places, starts: NDArray[Any], ends: NDArray[Any]
+    indices: Places, starts: NDArray[Any], ends: NDArray[Any]
 ) -> tuple[Places, Places]:
-    """Repeat each place for every number from its start to its end; the places and the numbers."""
+    """Repeat each row for every number from its start to its end; returns the rows and the numbers."""
     lengths = ends - starts
     first = np.cumsum(lengths) - lengths
     numbers = np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)
-    return np.repeat(places, lengths), numbers
+    return np.repeat(indices, lengths), numbers

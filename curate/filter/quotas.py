@@ -25,8 +25,8 @@ def apply_quotas(rows: Rows, rules: FilterSettings) -> None:
         apply_quota(rows, rows.stylized, rows["style"], rules.per_style, "style-quota")
 
 
-def apply_quota(rows: Rows, kind: Mask, of: Numbers, quota: int, reason: str) -> None:
-    """Keep the `quota` best pairs of each number in `of`."""
-    places = np.flatnonzero(rows.kept & kind)
-    _, position = rank_within_group(rows["order"][places], of[places])
-    rows.drop(places[position >= quota], reason)
+def apply_quota(rows: Rows, kind: Mask, groups: Numbers, quota: int, reason: str) -> None:
+    """Keep the `quota` best pairs of each group."""
+    indices = np.flatnonzero(rows.kept & kind)
+    _, position = rank_within_group(rows["order"][indices], groups[indices])
+    rows.drop(indices[position >= quota], reason)

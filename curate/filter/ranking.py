@@ -1,4 +1,4 @@
-"""Ranking: the number by which one pair is better than another."""
+"""Ranking: the score by which pairs are ordered from best to worst."""
 
 from __future__ import annotations
 

@@ -43,9 +43,7 @@ class Rows:
     phash: NDArray[np.uint64] | None = None
     colour: NDArray[np.uint8] | None = None  # (N, 12)
     hashed: Mask | None = None  # which pairs have a hash
-    duplicate_of: Numbers = field(
-        init=False
-    )  # place of the pair that a duplicate repeats; -1: none
+    duplicate_of: Numbers = field(init=False)  # row of the pair that a duplicate repeats; -1: none
     votes_keep: Numbers = field(init=False)  # number of reviewers who keep the pair
     votes_drop: Numbers = field(init=False)  # number of reviewers who drop it
 
@@ -59,10 +57,10 @@ class Rows:
     def __getitem__(self, name: str) -> Numbers:
         return self.numbers[name]
 
-    def drop(self, where: Mask | Places, reason: str) -> None:
-        """Drop the pairs of a mask or of places that are still kept."""
+    def drop(self, selected: Mask | Places, reason: str) -> None:
+        """Drop the pairs of a mask or of row indices that are still kept."""
         chosen = np.zeros(len(self), bool)
-        chosen[where] = True
+        chosen[selected] = True
         chosen &= self.kept
         self.kept[chosen] = False
         self.reason.set(chosen, reason)

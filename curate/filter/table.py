@@ -67,11 +67,11 @@ def write_columns(corpus: Path, recipe: Recipe, pairs: Candidates, rows: Rows) -
     columns["rank"] = pa.array(pairs.rank.astype(np.float32), mask=np.isnan(pairs.rank))
     if rows.hashed is not None:
         assert rows.colour is not None
-        gone = ~rows.hashed
+        unhashed = ~rows.hashed
         colours = pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(12), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows.colour))]
         )
-        columns |= {"phash": pa.array(rows.phash, mask=gone), "colour": colours}
+        columns |= {"phash": pa.array(rows.phash, mask=unhashed), "colour": colours}
     columns |= {f"score.{name}": column for name, column in rows.scores.items()}
     metadata = json.dumps(column_inputs(corpus, recipe) | grouping_settings(recipe), sort_keys=True)
     write_table(corpus / COLUMNS, pa.table(columns, metadata={METADATA: metadata.encode()}))
@@ -80,7 +80,7 @@ def write_columns(corpus: Path, recipe: Recipe, pairs: Candidates, rows: Rows) -
 def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Rows | None:
     """The rows with the columns that the recipe's rules compare, and with `diversity` those it needs.
 
-    With another distance or ranking than the file's, the groups are formed again. None if there is no
+    If the distance or ranking differs from the file's, the groups are computed again. None if there is no
     file, or if it belongs to other shards or scores.
     """
     path = corpus / COLUMNS
@@ -94,7 +94,7 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
     changed = [name for name, value in wanted.items() if metadata.get(name) != value]
     if changed == ["phash_distance"] and wanted["phash_distance"] is None:
         changed = []
-    names = needed_columns(recipe.filter)
+    names = list_needed_columns(recipe.filter)
     if changed or diversity:
         names |= {"phash", "colour"}
     if diversity and (nearest := nearest_score_name(recipe)) is not None:
@@ -116,7 +116,7 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
     return rows
 
 
-def needed_columns(rules: FilterSettings) -> set[str]:
+def list_needed_columns(rules: FilterSettings) -> set[str]:
     """The columns that the rules compare, and those that count what is kept."""
     names = {"kind", "eligible", "earlier_reason", "content", "style"}
     near = rules.duplicates.phash_distance is not None
@@ -131,24 +131,24 @@ def needed_columns(rules: FilterSettings) -> set[str]:
 
 def rows_from_table(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Table]:
     """Convert a table that was read to rows."""
-    found = {name: combine_chunks(table[name]) for name in names}
-    kinds = found["kind"].dictionary.to_pylist()
+    columns = {name: combine_chunks(table[name]) for name in names}
+    kinds = columns["kind"].dictionary.to_pylist()
     rows = Rows(
-        bool_mask(found["eligible"]),
-        np.array([kind == "stylized" for kind in kinds], bool)[dictionary_codes(found["kind"])],
-        DictionaryColumn(found["earlier_reason"]),
-        {name: dictionary_codes(found[name]) for name in NUMBERS if name in found},
+        bool_mask(columns["eligible"]),
+        np.array([kind == "stylized" for kind in kinds], bool)[dictionary_codes(columns["kind"])],
+        DictionaryColumn(columns["earlier_reason"]),
+        {name: dictionary_codes(columns[name]) for name in NUMBERS if name in columns},
         {
             name.removeprefix("score."): column
-            for name, column in found.items()
+            for name, column in columns.items()
             if name.startswith("score.")
         },
-        found["style"].dictionary.to_pylist(),
+        columns["style"].dictionary.to_pylist(),
     )
-    if "phash" in found:
-        rows.hashed = valid_mask(found["phash"])
-        rows.phash = np.frombuffer(found["phash"].buffers()[1], np.uint64)
-        rows.colour = np.frombuffer(found["colour"].buffers()[1], np.uint8).reshape(-1, 12)
+    if "phash" in columns:
+        rows.hashed = valid_mask(columns["phash"])
+        rows.phash = np.frombuffer(columns["phash"].buffers()[1], np.uint64)
+        rows.colour = np.frombuffer(columns["colour"].buffers()[1], np.uint8).reshape(-1, 12)
     return rows, table
 
 
@@ -156,8 +156,8 @@ def dictionary_column(numbers: Any, words: Iterable[str]) -> pa.DictionaryArray:
     """A column of texts from their numbers; null for a negative one."""
     import pyarrow as pa
 
-    places = pa.array(numbers, mask=numbers < 0)
-    return pa.DictionaryArray.from_arrays(places, pa.array(list(words), pa.string()))
+    codes = pa.array(numbers, mask=numbers < 0)
+    return pa.DictionaryArray.from_arrays(codes, pa.array(list(words), pa.string()))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -23,19 +23,19 @@ def apply_threshold(rows: Rows, threshold: Threshold) -> None:
 
 def find_failures(rows: Rows, threshold: Threshold) -> Iterator[tuple[Mask, str]]:
     """Masks of the kept pairs that are out of range, each with its reason; a pair may have several."""
-    scores, there = rows.score(threshold.score)
-    there &= rows.kept
-    strange = np.isnan(scores)
-    yield there & strange, "not-a-number"
+    scores, has_score = rows.score(threshold.score)
+    has_score &= rows.kept
+    is_nan = np.isnan(scores)
+    yield has_score & is_nan, "not-a-number"
     if threshold.min is not None:
-        yield there & (scores < threshold.min), "below-min"
+        yield has_score & (scores < threshold.min), "below-min"
     if threshold.max is not None:
-        yield there & (scores > threshold.max), "above-max"
+        yield has_score & (scores > threshold.max), "above-max"
     if threshold.percentile is not None:
-        places = np.flatnonzero(there & rows.stylized & ~strange)
-        pool = rows["style"][places] if threshold.within == "style" else np.zeros_like(places)
+        indices = np.flatnonzero(has_score & rows.stylized & ~is_nan)
+        pool = rows["style"][indices] if threshold.within == "style" else np.zeros_like(indices)
         failed = np.zeros(len(rows), bool)
-        failed[places] = below_percentile(scores[places], pool, threshold.percentile)
+        failed[indices] = below_percentile(scores[indices], pool, threshold.percentile)
         yield failed, "below-percentile"
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 STAGE = "filter"
 
 
-def verdict_table(pairs: Candidates, rows: Rows) -> pa.Table:
-    """One row a pair: key, kept, stage, reason, group, duplicate_of, rank and the scores."""
+def make_verdict_table(pairs: Candidates, rows: Rows) -> pa.Table:
+    """One row per pair: key, kept, stage, reason, group, duplicate_of, rank and the scores."""
     import pyarrow as pa
 
     stage = pairs.stage
@@ -39,18 +39,16 @@ def verdict_table(pairs: Candidates, rows: Rows) -> pa.Table:
 
 def count_funnel(rows: Rows) -> list[dict[str, Any]]:
     """The numbers of raw and stylized pairs kept, and dropped by reason, one row each."""
-    words = [
-        *rows.reason.words,
-        "dropped",
-    ]  # the last: dropped without a reason, by another program
+    # the last: dropped without a reason, by another program
+    words = [*rows.reason.words, "dropped"]
     codes = np.where(rows.reason.codes < 0, len(words), rows.reason.codes + 1)
     codes[rows.kept] = 0
     counts = np.bincount(codes + rows.stylized * (len(words) + 1), minlength=2 * (len(words) + 1))
     raw, stylized = counts.reshape(2, -1).tolist()
-    found = []
-    for place, verdict in [(0, "kept"), *sorted(enumerate(words, 1), key=lambda word: word[1])]:
-        pairs = raw[place] + stylized[place]
-        if pairs or not place:
-            counted = {"raw": raw[place], "stylized": stylized[place], "pairs": pairs}
-            found.append({"verdict": verdict, **counted})
-    return found
+    funnel = []
+    for index, verdict in [(0, "kept"), *sorted(enumerate(words, 1), key=lambda word: word[1])]:
+        pairs = raw[index] + stylized[index]
+        if pairs or not index:
+            counted = {"raw": raw[index], "stylized": stylized[index], "pairs": pairs}
+            funnel.append({"verdict": verdict, **counted})
+    return funnel

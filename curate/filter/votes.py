@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 OUTVOTED = "outvoted"
 
 
-def count_votes(rows: Rows, votes: Sequence[Threshold], needed: int) -> None:
-    """Drop pairs that fewer than `needed` thresholds keep.
+def drop_outvoted(rows: Rows, votes: Sequence[Threshold], min_votes: int) -> None:
+    """Drop pairs that pass fewer than `min_votes` thresholds.
 
-    A score that a pair lacks does not vote against it. All votes judge the pairs kept before the first.
+    A missing score counts in favour of the pair. All votes judge the pairs that were kept before the first.
     """
     against = np.zeros(len(rows), np.int16)
     for vote in votes:
@@ -27,4 +27,4 @@ def count_votes(rows: Rows, votes: Sequence[Threshold], needed: int) -> None:
         for failed, _ in find_failures(rows, vote):
             outside |= failed
         against += outside
-    rows.drop(against > len(votes) - needed, OUTVOTED)
+    rows.drop(against > len(votes) - min_votes, OUTVOTED)

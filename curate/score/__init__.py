@@ -1,8 +1,8 @@
-"""Scoring: models and hashes write numbers about pairs; nothing is decided here.
+"""Scoring: models and hashes compute numbers for each pair; the filter decides by them.
 
-An image is decoded once; what is measured of it (an embedding, a hash) is a feature. A scorer compares the
-features of images with captions or style references and writes one table a shard: `key` and its columns,
-null where there is nothing to measure. The schema's metadata says which model and settings it used.
+An image is decoded once; what is computed from it (an embedding, a hash) is a feature. A scorer compares
+the features of images with captions or style references and writes one table per shard: `key` and its
+columns, null where there is nothing to measure. The schema's metadata says which model and settings it used.
 """
 
 from stylear.curate.score.open import open_scorer, scorer_fingerprint

@@ -38,6 +38,6 @@ class AestheticScorer(ClipScorer):
         values: list[float | None] = [None] * len(shard.pairs)
         if images:
             ratings = self.head.rate(torch.stack(list(images.values())))
-            for place, value in zip(images, ratings.tolist(), strict=True):
-                values[place] = value
+            for index, value in zip(images, ratings.tolist(), strict=True):
+                values[index] = value
         return {self.spec.name: float_column(values)}, {}

@@ -12,7 +12,7 @@ from stylear.errors import StylearError
 class BatchHalver:
     """Runs a batch in pieces small enough for the device.
 
-    A size that failed is not tried again: `batch_size` is then the size of the pieces, None before.
+    A size that failed is not tried again; `batch_size` is the size of the pieces, None until one failed.
     Raises StylearError if a single image does not fit.
     """
 
@@ -23,12 +23,12 @@ class BatchHalver:
         """The results of `run` on the pieces of a batch, in order."""
         import torch
 
-        found: list[Any] = []
+        results: list[Any] = []
         start = 0
         while start < len(batch):
             piece = batch[start : start + (self.batch_size or len(batch))]
             try:
-                found.append(run(piece))
+                results.append(run(piece))
                 start += len(piece)
                 continue
             except torch.OutOfMemoryError as error:
@@ -37,9 +37,8 @@ class BatchHalver:
                         "out of GPU memory with one image in the batch",
                         hint="stop other processes on the GPU, or score with `device: cpu`",
                     ) from error
-            self.batch_size = (
-                len(piece) + 1
-            ) // 2  # outside the handler, which keeps tensors alive
+            # outside the handler, which keeps tensors alive
+            self.batch_size = (len(piece) + 1) // 2
             torch.cuda.empty_cache()
             say(f"out of GPU memory with {len(piece)} images; continuing with {self.batch_size}")
-        return found
+        return results

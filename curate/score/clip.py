@@ -90,17 +90,17 @@ class ClipTextScorer(ClipScorer):
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         images = shard.rows(self.images)
-        captions = [shard.pairs[place].caption for place in images]
+        captions = [shard.pairs[index].caption for index in images]
         distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
         exceeds = dict(zip(distinct, self.clip.exceeds_context(list(distinct)), strict=True))
         values: list[float | None] = [None] * len(shard.pairs)
         truncated: list[bool | None] = [None] * len(shard.pairs)
         if captions:
             texts = self.embed_texts(list(distinct))[[distinct[caption] for caption in captions]]
-            for place, caption, value in zip(
+            for index, caption, value in zip(
                 images, captions, cosines(list(images.values()), texts), strict=True
             ):
-                values[place], truncated[place] = value, exceeds[caption]
+                values[index], truncated[index] = value, exceeds[caption]
         name, count = self.spec.name, sum(map(bool, truncated))
         columns = {name: float_column(values), f"{name}.truncated": bool_column(truncated)}
         return columns, {"captions_truncated": count} if count else {}

@@ -1,4 +1,4 @@
-"""Decode the images of a shard, and turn measured batches into rows."""
+"""Decode the images of a shard, and split feature batches into rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode_pair_image(pair: Pair) -> Image.Image:
 
 
 def concatenate_rows(batches: Sequence[Any]) -> list[Any]:
-    """The rows of measured batches; tensors are moved to the CPU in one copy."""
+    """The rows of feature batches; tensors are moved to the CPU in one copy."""
     import torch
 
     if batches and isinstance(batches[0], torch.Tensor):

@@ -8,7 +8,7 @@ from stylear.curate.engine import cores
 from stylear.curate.engine.gpus import visible_gpus
 from stylear.device import pick_device
 
-CPU_THREADS = 2  # loader threads beside a model on the CPU (our choice)
+CPU_THREADS = 2  # loader threads when the model runs on the CPU (our choice)
 
 
 def pick_dtype(dtype: str, device: str) -> str:

@@ -83,15 +83,15 @@ class AlignmentFeature:
 
     def measure(self, prepared: Sequence[Aligned]) -> Tensor:
         results = self.passes.features([resized for resized, _, _ in prepared])
-        found = torch.full((len(prepared),), torch.nan, device=results.device)
+        scores = torch.full((len(prepared),), torch.nan, device=results.device)
         parents = {key: parent for _, key, parent in prepared if key and parent is not None}
         if parents:
             dino, row = self.passes.dino, {key: i for i, key in enumerate(parents)}
             contents = dino.features(dino.preprocessor.normalize(list(parents.values())))
-            places = [i for i, (_, key, _) in enumerate(prepared) if key]
+            indices = [i for i, (_, key, _) in enumerate(prepared) if key]
             chosen = contents[[row[key] for _, key, _ in prepared if key]]
-            found[places] = content_alignment(chosen[:, 1:], results[places][:, 1:])
-        return found
+            scores[indices] = content_alignment(chosen[:, 1:], results[indices][:, 1:])
+        return scores
 
 
 class DinoScorer(Scorer):
@@ -137,9 +137,11 @@ class CasScorer(DinoScorer):
         self.features = (self.alignment,)
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        found = shard.rows(self.alignment)
+        alignments = shard.rows(self.alignment)
         values = [
-            None if pair.origin.parent is None or place not in found else float(found[place])
-            for place, pair in enumerate(shard.pairs)
+            None
+            if pair.origin.parent is None or index not in alignments
+            else float(alignments[index])
+            for index, pair in enumerate(shard.pairs)
         ]
         return {self.spec.name: float_column(values)}, {}

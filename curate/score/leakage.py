@@ -70,15 +70,15 @@ class LeakageScorer(ClipScorer):
         contents = self._embed_contents() if shard.rows(self.images) else {}
         values: list[float | None] = [None] * len(shard.pairs)
         rows = {}
-        for place, row in shard.rows(self.images).items():
-            pair = shard.pairs[place]
+        for index, row in shard.rows(self.images).items():
+            pair = shard.pairs[index]
             if pair.origin.reference is not None and self.context.reference(pair).id in contents:
-                rows[place] = row
+                rows[index] = row
         if rows:
-            own = [contents[str(shard.pairs[place].origin.reference)] for place in rows]
+            own = [contents[str(shard.pairs[index].origin.reference)] for index in rows]
             found = cosines(list(rows.values()), torch.stack(own))
-            for place, value in zip(rows, found, strict=True):
-                values[place] = value
+            for index, value in zip(rows, found, strict=True):
+                values[index] = value
         return {self.spec.name: float_column(values)}, {}
 
     def _embed_contents(self) -> dict[str, Tensor]:

@@ -13,15 +13,15 @@ R = TypeVar("R")
 
 
 def prefetch(
-    items: Iterable[T], prepare: Callable[[T], R], *, threads: int, most: int
+    items: Iterable[T], prepare: Callable[[T], R], *, threads: int, max_prefetch: int
 ) -> Generator[R, None, None]:
-    """Apply `prepare` to every item, in order, with `threads` threads and at most `most` items in flight.
+    """Apply `prepare` to every item in order, in `threads` threads; at most `max_prefetch` are in flight.
 
     Another thread reads `items`. An exception of reading or preparing is raised at its item's position.
     However the iteration ends, no thread keeps running.
     """
     ready: SimpleQueue[Future[R] | None] = SimpleQueue()
-    room, ended = Semaphore(most), Event()
+    room, ended = Semaphore(max_prefetch), Event()
 
     def feed() -> None:
         try:

@@ -3,7 +3,7 @@
 First every shard's CLIP embeddings are written like scores (`EmbeddingScorer`). Then each image is compared
 with the others of its pool (`nearest_cosines`): raw with raw, stylized within their style.
 
-Axes: N images of one pool, D embedding size, K neighbours looked at.
+Axes: N images of one pool, D embedding size, K neighbours.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from stylear.curate.score.scorer import Context, MeasuredShard
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EMBEDDING = "embedding"  # the column, half precision: 2 bytes a number (our choice)
+EMBEDDING = "embedding"  # the column, half precision: 2 bytes per number (our choice)
 COMPARED = "raw: other sources; stylized: others of the style, except candidates of the same job"
 EXTRA_NEIGHBOURS = (
-    8  # fetched in addition, because nearly equal ones come in any order (our choice)
+    8  # searched in addition, because nearly equal ones come in any order (our choice)
 )
 BLOCK = 1024  # images searched at a time
 MAX_NUMBERS = 1 << 24  # numbers of neighbours held in memory
@@ -47,9 +47,9 @@ class EmbeddingScorer(ClipScorer):
 
         images, size = shard.rows(self.images), self.size
         rows = np.zeros((len(shard.pairs), size), np.float16)
-        for place, row in images.items():
-            rows[place] = row.numpy()
-        missing = pa.array([place not in images for place in range(len(rows))], pa.bool_())
+        for index, row in images.items():
+            rows[index] = row.numpy()
+        missing = pa.array([index not in images for index in range(len(rows))], pa.bool_())
         flat = pa.array(rows.ravel(), pa.float16())
         return {EMBEDDING: pa.FixedSizeListArray.from_arrays(flat, size, mask=missing)}, {}
 
@@ -57,9 +57,9 @@ class EmbeddingScorer(ClipScorer):
 def embeddings_from_table(table: pa.Table) -> tuple[Vectors, NDArray[np.bool_]]:
     """The embeddings (M, D) of a table, and a mask of the rows (N,) that have one."""
     column = combine_chunks(table[EMBEDDING])
-    there: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    valid: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, column.type.list_size), there
+    return flat.reshape(-1, column.type.list_size), valid
 
 
 def nearest_cosines(
@@ -75,24 +75,23 @@ def nearest_cosines(
 
     finite = np.isfinite(vectors).all(axis=1)
     values: list[float | None] = [None] * len(vectors)
-    for place in np.flatnonzero(~finite).tolist():
-        values[place] = np.nan
+    for index in np.flatnonzero(~finite).tolist():
+        values[index] = np.nan
     advance(int((~finite).sum()))
-    places: list[int] = np.flatnonzero(finite).tolist()
-    held, group = vectors[finite].astype(np.float32), alike[finite]
-    if not places:
+    indices: list[int] = np.flatnonzero(finite).tolist()
+    searched, group = vectors[finite].astype(np.float32), alike[finite]
+    if not indices:
         return values
-    held /= np.linalg.norm(
-        held, axis=1, keepdims=True
-    )  # half precision made them slightly longer or shorter
-    k = min(len(held), int(np.unique(group, return_counts=True)[1].max()) + EXTRA_NEIGHBOURS)
-    block = max(1, min(BLOCK, MAX_NUMBERS // (k * held.shape[1])))
-    for start in range(0, len(held), block):
-        here = slice(start, start + block)
-        _, found = faiss.knn(held[here], held, k, metric=faiss.METRIC_INNER_PRODUCT)
-        cosines = np.einsum("nd,nkd->nk", held[here], held[found], dtype=np.float64)
-        cosines[group[found] == group[here, None]] = -np.inf
-        for place, best in zip(places[here], cosines.max(axis=1).tolist(), strict=True):
-            values[place] = best if best > -np.inf else None
-        advance(len(found))
+    # rounding to half precision changed the lengths slightly
+    searched /= np.linalg.norm(searched, axis=1, keepdims=True)
+    k = min(len(searched), int(np.unique(group, return_counts=True)[1].max()) + EXTRA_NEIGHBOURS)
+    block = max(1, min(BLOCK, MAX_NUMBERS // (k * searched.shape[1])))
+    for start in range(0, len(searched), block):
+        part = slice(start, start + block)
+        _, neighbours = faiss.knn(searched[part], searched, k, metric=faiss.METRIC_INNER_PRODUCT)
+        cosines = np.einsum("nd,nkd->nk", searched[part], searched[neighbours], dtype=np.float64)
+        cosines[group[neighbours] == group[part, None]] = -np.inf
+        for index, best in zip(indices[part], cosines.max(axis=1).tolist(), strict=True):
+            values[index] = best if best > -np.inf else None
+        advance(len(neighbours))
     return values

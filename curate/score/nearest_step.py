@@ -39,11 +39,11 @@ IDENTITY = ["source", "content", "reference"]
 
 @dataclass(frozen=True, slots=True)
 class KindShards:
-    """All shards of one kind, and what decides their columns."""
+    """All shards of one kind, and the inputs of their columns."""
 
     kind: ShardKind
     entries: Sequence[Entry]
-    made: StageInputs
+    inputs: StageInputs
 
 
 def score_nearest(
@@ -56,11 +56,11 @@ def score_nearest(
     written = 0
     for kind in KINDS:
         entries = [entry for name, entry in pair_shards(build) if name == kind]
-        made = score_inputs(spec, fingerprint, hash_inputs(build.ledger, spec, kind, entries))
+        inputs = score_inputs(spec, fingerprint, hash_inputs(build.ledger, spec, kind, entries))
         if missing := [
-            e for e in entries if needs_column(build.ledger, spec, f"{kind}-{e.unit}", made)
+            e for e in entries if needs_column(build.ledger, spec, f"{kind}-{e.unit}", inputs)
         ]:
-            write_columns(build, spec, KindShards(kind, entries, made), missing, references)
+            write_columns(build, spec, KindShards(kind, entries, inputs), missing, references)
             written += len(missing)
     return written
 
@@ -81,14 +81,14 @@ def hash_inputs(ledger: Ledger, spec: Any, kind: ShardKind, entries: Sequence[En
     return [total.hexdigest()]
 
 
-def needs_column(ledger: Ledger, spec: Any, unit: str, made: StageInputs) -> bool:
+def needs_column(ledger: Ledger, spec: Any, unit: str, inputs: StageInputs) -> bool:
     """Whether a shard's column must be written. Raises SettingsChanged if it has other settings."""
     entry = ledger.entry(ledger_stage(spec), unit)
     if entry is None:
         return True
-    if describe_differences(entry, made, inputs=False):
-        raise ledger.settings_changed_error(entry, made, inputs=False)
-    return entry.fingerprint != made.fingerprint or not ledger.has_intact_files(entry)
+    if describe_differences(entry, inputs, inputs=False):
+        raise ledger.settings_changed_error(entry, inputs, inputs=False)
+    return entry.fingerprint != inputs.fingerprint or not ledger.has_intact_files(entry)
 
 
 def write_columns(
@@ -117,7 +117,7 @@ def write_columns(
         build.ledger.commit(
             ledger_stage(spec),
             f"{kind.kind}-{entry.unit}",
-            kind.made,
+            kind.inputs,
             rows_in=len(own),
             kept=len(own),
             dropped={},
@@ -135,19 +135,19 @@ def read_embeddings(corpus: Path, spec: Any, kind: KindShards) -> tuple[Vectors,
 
     def parts() -> Iterator[dict[str, Any]]:
         for entry in kind.entries:
-            vectors, there = embeddings_from_table(
+            vectors, valid = embeddings_from_table(
                 parquet.read_table(embedding_path(corpus, spec, kind, entry))
             )
-            yield {"vectors": vectors, "there": there}
+            yield {"vectors": vectors, "valid": valid}
 
     found = concatenate(parts())
-    return found["vectors"], found["there"]
+    return found["vectors"], found["valid"]
 
 
 def read_pools(
     corpus: Path, kind: KindShards, references: Sequence[StyleReference]
 ) -> tuple[Places, Places]:
-    """For each pair the number of its pool, and a number that it shares with pairs that do not count.
+    """For each pair the index of its pool, and a number that it shares with pairs that do not count.
 
     A pool is all raw pairs, or the stylized pairs of one style. Raw pairs of one source (captions of one
     image) and candidates of one content and reference do not count as neighbours of each other.
@@ -171,16 +171,16 @@ def read_pools(
 
 
 def compare_pools(
-    vectors: Vectors, there: Mask, pools: Places, alike: Places, name: str
+    vectors: Vectors, valid: Mask, pools: Places, alike: Places, name: str
 ) -> list[float | None]:
     """The cosine of every pair of one kind with its nearest neighbour, by pool; None without one."""
-    cosines: list[float | None] = [None] * len(there)
-    places = np.flatnonzero(there)
-    order = np.argsort(pools[places], kind="stable")
-    borders = np.flatnonzero(np.diff(pools[places[order]])) + 1
-    with Bar(name, total=len(places), unit="pairs") as bar:
+    cosines: list[float | None] = [None] * len(valid)
+    indices = np.flatnonzero(valid)
+    order = np.argsort(pools[indices], kind="stable")
+    borders = np.flatnonzero(np.diff(pools[indices[order]])) + 1
+    with Bar(name, total=len(indices), unit="pairs") as bar:
         for part in np.split(order, borders):
-            found = nearest_cosines(vectors[part], alike[places[part]], bar.advance)
-            for place, value in zip(places[part].tolist(), found, strict=True):
-                cosines[place] = value
+            found = nearest_cosines(vectors[part], alike[indices[part]], bar.advance)
+            for index, value in zip(indices[part].tolist(), found, strict=True):
+                cosines[index] = value
     return cosines

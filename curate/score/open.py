@@ -54,8 +54,8 @@ def find_scorer_class(kind: str) -> type[Scorer]:
         raise plugin.error(
             f"expected a subclass of stylear.plugins.Scorer, found {plugin.target!r}"
         )
-    found: type[Scorer] = plugin.target
-    return found
+    scorer: type[Scorer] = plugin.target
+    return scorer
 
 
 def open_scorer(spec: Any, context: Context) -> Scorer:
@@ -64,7 +64,7 @@ def open_scorer(spec: Any, context: Context) -> Scorer:
 
 
 def scorer_fingerprint(spec: Any) -> str:
-    """A digest of what decides a scorer's numbers besides its settings: its code and its weights.
+    """A digest of what affects a scorer's numbers besides its settings: its code and its weights.
 
     Loads nothing. Raises WeightsError if the model is missing.
     """

@@ -1,4 +1,4 @@
-"""The scorers of a recipe, the phase in which each runs, and what decides its columns."""
+"""The scorers of a recipe, the phase in which each runs, and the inputs of its columns."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ledger_stage(spec: Any) -> str:
 
 
 def score_inputs(spec: Any, fingerprint: str, inputs: Sequence[str] = ()) -> StageInputs:
-    """What decides the columns of one scorer on one shard."""
+    """The inputs of one scorer's columns on one shard."""
     from stylear.curate.score.device import resolve_device
 
     settings = omit_keys(

@@ -43,7 +43,7 @@ class PhashScorer(Scorer):
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         found = shard.rows(self.hashes)
-        both = [found.get(place, (None, None)) for place in range(len(shard.pairs))]
+        both = [found.get(index, (None, None)) for index in range(len(shard.pairs))]
         columns = {
             self.spec.name: string_column(one for one, _ in both),
             COLOUR: string_column(other for _, other in both),

@@ -24,14 +24,14 @@ def reference_cosines(
     The rows of `feature` have length one. Raises CorpusError for a reference that the recipe lacks.
     """
     rows = {
-        place: row
-        for place, row in shard.rows(feature).items()
-        if shard.pairs[place].origin.reference is not None
+        index: row
+        for index, row in shard.rows(feature).items()
+        if shard.pairs[index].origin.reference is not None
     }
     values: list[float | None] = [None] * len(shard.pairs)
     if rows:
-        others = [context.reference_row(shard.pairs[place], feature) for place in rows]
+        others = [context.reference_row(shard.pairs[index], feature) for index in rows]
         found = cosines(list(rows.values()), torch.stack(others))
-        for place, value in zip(rows, found, strict=True):
-            values[place] = value
+        for index, value in zip(rows, found, strict=True):
+            values[index] = value
     return values

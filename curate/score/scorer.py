@@ -1,6 +1,6 @@
 """The interfaces of features and scorers.
 
-A feature is measured of every image of a shard, in batches of `batch_size` consecutive images. So its
+A feature is computed for every image of a shard, in batches of `batch_size` consecutive images. So its
 numbers depend on the shard and the batch size alone, not on other scorers, the number of workers or earlier
 work. Scorers whose features have the same name share them.
 """
@@ -53,9 +53,9 @@ class Feature(Protocol):
 
 @runtime_checkable
 class PairFeature(Protocol):
-    """A measurement that needs the pair as well as its image: `prepare_pair` in place of `prepare`.
+    """A measurement that needs the pair as well as its image: `prepare_pair` instead of `prepare`.
 
-    It is not measured of style references, which have no pair.
+    It is not computed for style references, which have no pair.
     """
 
     @property
@@ -94,7 +94,7 @@ class Scorer(ABC):
 
     @classmethod
     def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
-        """What decides the numbers besides the settings: versions, hashes of weights. Loads nothing.
+        """What affects the score besides the settings: versions, hashes of weights. Loads nothing.
 
         Raises WeightsError if the model is missing.
         """
@@ -108,7 +108,7 @@ class Scorer(ABC):
 
     @classmethod
     def reference_fingerprint(cls, spec: Any, reference: StyleReference) -> str:
-        """What of a style reference decides the numbers: its id and its image."""
+        """The fields of a style reference that affect the score: its id and its image."""
         return f"{reference.id} {reference.sha256}"
 
     def metadata(self) -> dict[str, Any]:
@@ -117,18 +117,18 @@ class Scorer(ABC):
 
     @abstractmethod
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        """The columns of a shard, one value for each pair, and more metadata of this shard."""
+        """The columns of a shard, one value per pair, and additional metadata of this shard."""
 
     def table(self, shard: MeasuredShard) -> pa.Table:
         """`columns` as a table with metadata."""
-        columns, more = self.columns(shard)
+        columns, extra = self.columns(shard)
         self._check_columns(columns, len(shard.pairs))
         metadata = {
             "type": self.spec.type,
             **self.metadata(),
             **plugin_origin(SCORERS, self.spec.type, BUILT_IN),
             "fingerprint": self.fingerprint,
-            **more,
+            **extra,
         }
         names = {feature.name for feature in self.features}
         sizes = [size for name, size in shard.batch_sizes_after_oom.items() if name in names]
@@ -171,8 +171,8 @@ class Context:
         """The object of a name, opened on first use."""
         if name not in self._opened:
             self._opened[name] = open()
-        found: T = self._opened[name]
-        return found
+        opened: T = self._opened[name]
+        return opened
 
     def reference_rows(self, feature: Feature) -> Mapping[str, Any]:
         """A feature of every style reference of the recipe, by id."""
@@ -183,7 +183,7 @@ class Context:
         return self._measure(self.reference(pair).id, feature)
 
     def _measure(self, name: str, feature: Feature) -> Any:
-        """Measure a feature of one reference, once and alone, so that others do not change its numbers."""
+        """Compute a feature of one reference, once and alone, so that it does not depend on the others."""
         known = self._measured.setdefault(feature.name, {})
         if name not in known:
             from stylear.curate.score.batch_size import BatchHalver

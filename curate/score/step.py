@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from stylear.curate.score.scorer import Scorer
 
-GPU_RUN_PAIRS = 16_000  # pairs of a unit on a GPU, so that the GPU never waits (our choice)
+GPU_RUN_PAIRS = 16_000  # pairs per unit on a GPU, so that the GPU never waits for I/O (our choice)
 LEDGER_NOTES = ("captions_truncated", "batch_size_after_oom")  # copied from a table's metadata
 
 
@@ -45,14 +45,14 @@ class ShardWork:
     kind: ShardKind
     tar: Path
     rows: int
-    missing: tuple[tuple[Any, Path, StageInputs], ...]  # settings, table, what decides it
+    missing: tuple[tuple[Any, Path, StageInputs], ...]  # settings, table, its inputs
 
     @property
     def unit(self) -> str:
         return f"{self.kind}-{self.tar.stem}"
 
 
-Unit = tuple[ShardWork, ...]  # a run of shards
+Unit = tuple[ShardWork, ...]  # consecutive shards
 Written = dict[
     str, tuple[FileInfo, dict[str, Any]]
 ]  # by scorer: its file, and notes for the ledger
@@ -75,7 +75,7 @@ def run(build: Build) -> StageResult:
         require_devices(works)
     gpu = uses_gpu(specs)
     at_once = 1
-    if gpu:  # two runs for each GPU at least, so that none is left without work
+    if gpu:  # at least two units per GPU, so that none is idle
         gpus = build.workers or len(visible_gpus()) or 1
         at_once = min(GPU_RUN_PAIRS, sum(work.rows for work in works) // (2 * gpus))
     units = list(group_shards(works, at_once))
@@ -86,12 +86,12 @@ def run(build: Build) -> StageResult:
         results = build.map_units(opened, units, len(units), gpu=gpu, on_progress=progress.report)
         for unit, written in zip(units, results, strict=True):
             for work, files in zip(unit, written, strict=True):
-                for spec, out, made in work.missing:
+                for spec, out, inputs in work.missing:
                     info, note = files[spec.name]
                     ledger.commit(
                         ledger_stage(spec),
                         work.unit,
-                        made,
+                        inputs,
                         rows_in=work.rows,
                         kept=work.rows,
                         dropped={},
@@ -101,8 +101,8 @@ def run(build: Build) -> StageResult:
                 progress.finish(work.rows, work.unit)
     tables = sum(len(work.missing) for work in works) + score_second_phase(build, references)
     specs += filter(needs_whole_corpus, list_scorers(build.recipe))
-    shards_there = [f"{kind}-{entry.unit}" for kind, entry in pair_shards(build)]
-    entries = [ledger.entry(ledger_stage(spec), unit) for spec in specs for unit in shards_there]
+    shard_names = [f"{kind}-{entry.unit}" for kind, entry in pair_shards(build)]
+    entries = [ledger.entry(ledger_stage(spec), unit) for spec in specs for unit in shard_names]
     committed = [entry for entry in entries if entry is not None]
     warn_truncated_captions(committed)
     return StageResult.from_entries(STAGE, committed, tables)
@@ -123,7 +123,7 @@ def score_second_phase(build: Build, references: Sequence[StyleReference]) -> in
 def plan_work(
     build: Build, specs: Sequence[Any], references: Sequence[StyleReference]
 ) -> list[ShardWork]:
-    """The shards that a scorer has not scored.
+    """The shards that some scorer has not scored.
 
     Raises SettingsChanged for columns of other settings or weights.
     """
@@ -133,22 +133,22 @@ def plan_work(
 
     known = {one.id: one for one in references}
     ready = [(resolve_device(spec), scorer_fingerprint(spec)) for spec in specs]
-    found = []
+    works = []
     for kind, entry in pair_shards(build):
         missing = []
         used = find_references(build.corpus, entry, known) if kind == "stylized" else []
         for spec, fingerprint in ready:
             scorer = find_scorer_class(spec.type)
             styles = [scorer.reference_fingerprint(spec, one) for one in used]
-            inputs = [*file_digests(entry), *styles]
-            made = score_inputs(spec, fingerprint, inputs)
-            if not build.ledger.is_current(ledger_stage(spec), f"{kind}-{entry.unit}", made):
+            digests = [*file_digests(entry), *styles]
+            inputs = score_inputs(spec, fingerprint, digests)
+            if not build.ledger.is_current(ledger_stage(spec), f"{kind}-{entry.unit}", inputs):
                 out = score_path(build.corpus, spec.name, kind, int(entry.unit))
-                missing.append((spec, out, made))
+                missing.append((spec, out, inputs))
         if missing:
             tar = build.corpus / kind / f"{entry.unit}.tar"
-            found.append(ShardWork(kind, tar, entry.rows_in, tuple(missing)))
-    return found
+            works.append(ShardWork(kind, tar, entry.rows_in, tuple(missing)))
+    return works
 
 
 def find_references(
@@ -164,15 +164,15 @@ def find_references(
 
 
 def group_shards(works: Sequence[ShardWork], pairs: int) -> Iterator[Unit]:
-    """Group shards into units of at least `pairs` pairs, which one worker scores without a pause."""
-    run: list[ShardWork] = []
+    """Group shards into units of at least `pairs` pairs, which one worker scores without waiting."""
+    unit: list[ShardWork] = []
     for work in works:
-        run.append(work)
-        if sum(one.rows for one in run) >= pairs:
-            yield tuple(run)
-            run = []
-    if run:
-        yield tuple(run)
+        unit.append(work)
+        if sum(one.rows for one in unit) >= pairs:
+            yield tuple(unit)
+            unit = []
+    if unit:
+        yield tuple(unit)
 
 
 def warn_truncated_captions(entries: Sequence[Entry]) -> None:
@@ -189,19 +189,19 @@ def warn_truncated_captions(entries: Sequence[Entry]) -> None:
 
 
 def require_devices(works: Sequence[ShardWork]) -> None:
-    """Raise UsageError before any work if a scorer needs a device that this machine lacks."""
+    """Raise UsageError before any work if a scorer needs a device that this machine does not have."""
     from stylear.curate.score.device import resolve_device
     from stylear.device import pick_device
 
-    asked = {
+    devices = {
         getattr(resolve_device(spec), "device", "cpu") for w in works for spec, *_ in w.missing
     }
-    for device in sorted(asked):
+    for device in sorted(devices):
         pick_device(device, "score.device")
 
 
 def uses_gpu(specs: Sequence[Any]) -> bool:
-    """Whether a scorer uses a GPU; then one process a GPU does the work."""
+    """Whether a scorer uses a GPU; the work then runs in one process per GPU."""
     from stylear.curate.score.device import resolve_device
 
     return any(getattr(resolve_device(spec), "device", "cpu") != "cpu" for spec in specs)
@@ -233,13 +233,13 @@ def open_worker(
                 for spec, out, _ in unit[number].missing
             }
 
-        given = [
+        to_score = [
             ShardToScore(
                 work.kind, shards.read_shard(work.tar), [scorer(spec) for spec, *_ in work.missing]
             )
             for work in unit
         ]
-        return score_shards(given, context, finish, threads)
+        return score_shards(to_score, context, finish, threads)
 
     return run
 

@@ -1,4 +1,4 @@
-"""One pass over shards: decode every image once and measure every feature once, for all scorers."""
+"""One pass over shards: decode every image and compute every feature once, for all scorers."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ShardToScore:
     @property
     def features(self) -> dict[Hashable, Feature | PairFeature]:
         """The distinct features that the scorers need for this kind of shard."""
-        asked = (one for one in self.scorers if self.kind in one.kinds)
-        return {feature.name: feature for one in asked for feature in one.features}
+        scorers = (one for one in self.scorers if self.kind in one.kinds)
+        return {feature.name: feature for one in scorers for feature in one.features}
 
 
 def score_shards(
@@ -45,42 +45,42 @@ def score_shards(
     finish: Callable[[int, dict[str, pa.Table]], T],
     threads: int = 2,
 ) -> list[T]:
-    """The results of `finish(number of the shard, its tables by scorer)`, one for each shard.
+    """Score shards; returns the results of `finish(shard index, its tables by scorer)`, one per shard.
 
     Loading continues across shards, and a separate thread builds the tables and runs `finish` (writing), so
-    the device waits for neither. Raises CorpusError for an image that does not decode.
+    the GPU never waits for I/O. Raises CorpusError for an image that does not decode.
     """
-    most = BATCHES_AHEAD * max(
+    max_prefetch = BATCHES_AHEAD * max(
         (feature.batch_size for shard in shards for feature in shard.features.values()), default=1
     )
-    sheets = [ShardMeasurements(shard, context) for shard in shards]
-    waiting: list[Future[T]] = []
+    measurements = [ShardMeasurements(shard, context) for shard in shards]
+    pending: list[Future[T]] = []
 
-    def made(number: int, sheet: ShardMeasurements) -> T:
-        return finish(number, sheet.tables())
+    def build(number: int, measured: ShardMeasurements) -> T:
+        return finish(number, measured.tables())
 
     loaded = prefetch(
         iterate_pairs(shards),
-        lambda place: load_pair(*place, sheets),
+        lambda item: load_pair(*item, measurements),
         threads=threads,
-        most=most + threads,
+        max_prefetch=max_prefetch + threads,
     )
-    with ThreadPoolExecutor(1) as behind, closing(loaded):
+    with ThreadPoolExecutor(1) as writer, closing(loaded):
         for number, pair, prepared in loaded:
             if pair is not None:
-                sheets[number].add(pair, prepared)
+                measurements[number].add(pair, prepared)
                 report_progress()
                 continue
-            sheets[number].flush()
-            waiting.append(behind.submit(made, number, sheets[number]))
-            for future in waiting:
+            measurements[number].flush()
+            pending.append(writer.submit(build, number, measurements[number]))
+            for future in pending:
                 if future.done():
                     future.result()  # raise early
-        return [future.result() for future in waiting]
+        return [future.result() for future in pending]
 
 
 def iterate_pairs(shards: Sequence[ShardToScore]) -> Iterator[tuple[int, Pair | None]]:
-    """Every pair with the number of its shard; None marks the end of a shard."""
+    """Yield every pair with the index of its shard; None marks the end of a shard."""
     for number, shard in enumerate(shards):
         for pair in shard.pairs:
             yield number, pair
@@ -88,12 +88,12 @@ def iterate_pairs(shards: Sequence[ShardToScore]) -> Iterator[tuple[int, Pair | 
 
 
 def load_pair(
-    number: int, pair: Pair | None, sheets: Sequence[ShardMeasurements]
+    number: int, pair: Pair | None, measurements: Sequence[ShardMeasurements]
 ) -> tuple[int, Pair | None, dict[Hashable, Any]]:
     """A pair without its image, and the prepared inputs of its features."""
     if pair is None or not pair.image:
         return number, pair, {}
-    features = sheets[number].features
+    features = measurements[number].features
     image = decode_pair_image(pair)
     prepared = {name: prepare_feature(feature, pair, image) for name, feature in features.items()}
     return number, replace(pair, image=b""), prepared
@@ -118,10 +118,10 @@ class ShardMeasurements:
         }
 
     def add(self, pair: Pair, prepared: dict[Hashable, Any]) -> None:
-        """Add a pair, and measure the batches that are full."""
+        """Add a pair, and measure full batches."""
         for name, value in prepared.items():
             batch = self._open[name]
-            batch.places.append(len(self._pairs))
+            batch.rows.append(len(self._pairs))
             batch.prepared.append(value)
             if len(batch.prepared) == self.features[name].batch_size:
                 self._measure(name)
@@ -140,8 +140,8 @@ class ShardMeasurements:
 
     def tables(self) -> dict[str, pa.Table]:
         """The table of each scorer; moves the measured rows to the CPU."""
-        found = {
-            name: dict(zip(batch.places, concatenate_rows(batch.measured), strict=True))
+        features = {
+            name: dict(zip(batch.rows, concatenate_rows(batch.measured), strict=True))
             for name, batch in self._open.items()
         }
         sizes = {
@@ -149,7 +149,7 @@ class ShardMeasurements:
             for name, one in self._halvers.items()
             if one.batch_size is not None
         }
-        measured = MeasuredShard(self._pairs, found, sizes)
+        measured = MeasuredShard(self._pairs, features, sizes)
         self._open = {}
         return {scorer.spec.name: scorer.table(measured) for scorer in self.shard.scorers}
 
@@ -158,6 +158,6 @@ class ShardMeasurements:
 class FeatureBatches:
     """The batches of one feature: row indices, inputs not measured yet, and measured batches."""
 
-    places: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     prepared: list[Any] = field(default_factory=list)
     measured: list[Any] = field(default_factory=list)

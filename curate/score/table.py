@@ -1,4 +1,4 @@
-"""Score tables: the key and a scorer's columns; the schema's metadata says how they were measured."""
+"""Score tables: the key and a scorer's columns; the schema's metadata says how they were computed."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def bool_column(values: Iterable[bool | None]) -> pa.Array:
 def read_metadata(table: pa.Table) -> dict[str, Any]:
     """The metadata of a score table: type, model, weights_sha256, dtype, preprocessing, fingerprint.
 
-    If it happened, also `captions_truncated` (captions longer than the text encoder's context) and
+    Also, if it applies, `captions_truncated` (captions longer than the text encoder's context) and
     `batch_size_after_oom` (the batch size after the device ran out of memory).
     """
-    found: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
-    return found
+    metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+    return metadata
 
 
 def shared_metadata(table: pa.Table) -> dict[str, Any]:
-    """The metadata without what differs by shard: equal for all tables of one column."""
+    """The metadata without the per-shard entries: equal for all tables of one column."""
     return {name: value for name, value in read_metadata(table).items() if name not in PER_SHARD}

@@ -49,8 +49,8 @@ class TextureScorer(Scorer):
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         values: list[float | None] = [None] * len(shard.pairs)
-        for place, row in shard.rows(self.texture).items():
-            if shard.pairs[place].origin.reference is not None:
-                other = self.context.reference_row(shard.pairs[place], self.texture)
-                values[place] = float(texture_similarity(row, other))
+        for index, row in shard.rows(self.texture).items():
+            if shard.pairs[index].origin.reference is not None:
+                other = self.context.reference_row(shard.pairs[index], self.texture)
+                values[index] = float(texture_similarity(row, other))
         return {self.spec.name: float_column(values)}, {}

@@ -10,7 +10,7 @@ import pytest
 from builders.candidate_rows import Candidate, rows
 from builders.filter_candidates import GREY, raw, recipe, stylized
 
-from stylear.curate.filter import count_kept, diversity_rows
+from stylear.curate.filter import count_kept, measure_all_diversity
 from stylear.curate.filter.diversity import (
     SAMPLE,
     STYLE_SAMPLE,
@@ -23,7 +23,7 @@ from stylear.curate.recipe import Recipe
 
 def measured(pairs: list[Candidate], asked: Recipe | None = None) -> dict[str, dict[str, Any]]:
     """The row of each style, or of each kind."""
-    found = diversity_rows(rows(pairs, None)[1], asked or recipe())
+    found = measure_all_diversity(rows(pairs, None)[1], asked or recipe())
     return {row["style"] or row["kind"]: row for row in found}
 
 

@@ -27,8 +27,8 @@ from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.filter import (
     apply_rules,
     count_funnel,
-    diversity_rows,
     load_rows,
+    measure_all_diversity,
     read_diversity,
     step,
 )
@@ -274,7 +274,7 @@ def test_a_dry_run_measures_the_diversity_that_a_run_writes(corpus: Path) -> Non
     written = read_diversity(corpus)
     rows = load_rows(corpus, wanted, diversity=True)
     assert rows.scores.keys() == {"style"}
-    assert diversity_rows(apply_rules(rows, wanted.filter), wanted) == written
+    assert measure_all_diversity(apply_rules(rows, wanted.filter), wanted) == written
     assert [row["pairs"] for row in written[3:]] == [9, 9, 9]
     assert all(0 < row["nearest"] < 1 and row["vendi"] > 1 for row in written[2:])
 

@@ -26,9 +26,9 @@ def test_everything_comes_once_and_in_order() -> None:
             last.set()
         return item * item
 
-    found = list(prefetch(range(50), prepare, threads=4, most=8))
+    found = list(prefetch(range(50), prepare, threads=4, max_prefetch=8))
     assert found == [n * n for n in range(50)]
-    assert list(prefetch([], prepare, threads=2, most=2)) == []
+    assert list(prefetch([], prepare, threads=2, max_prefetch=2)) == []
 
 
 def test_no_more_is_read_than_may_wait() -> None:
@@ -41,7 +41,7 @@ def test_no_more_is_read_than_may_wait() -> None:
             seen.release()
             yield item
 
-    loaded = prefetch(items(), lambda item: item, threads=2, most=4)
+    loaded = prefetch(items(), lambda item: item, threads=2, max_prefetch=4)
     assert next(loaded) == 0
     for _ in range(5):  # four wait, and one more was read and finds no room
         assert seen.acquire(timeout=10)
@@ -57,7 +57,7 @@ def test_while_one_is_used_the_next_are_prepared() -> None:
         prepared.release()
         return item
 
-    loaded = prefetch(range(9), prepare, threads=1, most=3)
+    loaded = prefetch(range(9), prepare, threads=1, max_prefetch=3)
     next(loaded)
     for _ in range(3):
         assert prepared.acquire(timeout=10)
@@ -81,14 +81,14 @@ def test_what_fails_is_raised_at_its_turn_and_no_thread_stays(place: str) -> Non
 
     found: list[int] = []
     with pytest.raises(KeyError, match="4"):
-        found.extend(prefetch(items(), prepare, threads=2, most=9))
+        found.extend(prefetch(items(), prepare, threads=2, max_prefetch=9))
     assert found == [0, 1, 2, 3]
     assert alive() == before
 
 
 def test_whoever_stops_early_leaves_no_thread_behind() -> None:
     before = alive()
-    loaded = prefetch(range(10**9), lambda item: item, threads=3, most=5)
+    loaded = prefetch(range(10**9), lambda item: item, threads=3, max_prefetch=5)
     assert [next(loaded), next(loaded)] == [0, 1]
     loaded.close()
     assert alive() == before
