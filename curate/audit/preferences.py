@@ -1,4 +1,7 @@
-"""Preference pairs: the chosen side is in train, and both sides are candidates of one group."""
+"""Preference pairs: the chosen side is in train, and both sides are candidates of one group.
+
+Where people chose, there are no scores, and another candidate of the group may be the one in train.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,26 @@ def check_preferences(tables: Tables) -> Iterator[Difference]:
     table, groups = tables.preferences, tables.verdicts["group"]
     train, verdicts = Index(tables.splits["train"]["key"]), Index(tables.verdicts["key"])
     in_train = train.find(to_bytes(table["chosen"])) >= 0
+    places = verdicts.find(tables.splits["train"]["key"])
+    train_groups = set(to_objects(groups.take(places[places >= 0]))) if len(table["key"]) else set()
     sides = [verdicts.find(to_bytes(table[side])) for side in ("chosen", "rejected")]
     for place, columns in enumerate(
         zip(*(to_objects(table[name]) for name in PREFERENCES), strict=True)
     ):
         row = dict(zip(PREFERENCES, columns, strict=True))
         where = f"preferences {row['key']}"
-        if not in_train[place]:
-            yield Difference("split", where, "a chosen pair of train", f"{row['chosen']}")
         chosen, rejected = (
             groups[int(side[place])].as_py() if side[place] >= 0 else None for side in sides
         )
+        is_human = row["margin"] is None
+        if not (in_train[place] or (is_human and chosen in train_groups)):
+            yield Difference("split", where, "a chosen pair of train", f"{row['chosen']}")
         if chosen is None or chosen != rejected:
             yield Difference(
                 "lineage", where, "candidates of one group", f"{chosen} and {rejected}"
             )
-        if not row["chosen_score"] > row["rejected_score"]:
+        scores = (row["chosen_score"], row["rejected_score"])
+        if not is_human and (None in scores or not scores[0] > scores[1]):
             yield Difference(
                 "verdict", where, "a higher chosen score", f"a margin of {row['margin']}"
             )

@@ -33,7 +33,7 @@ MIX_TYPES = {
 }  # fmt: skip
 PREFERENCES = {
     **dict.fromkeys(("key", "chosen", "rejected"), "string"),
-    **dict.fromkeys(("chosen_score", "rejected_score", "margin"), "double"),
+    **dict.fromkeys(("chosen_score", "rejected_score", "margin"), "double?"),  # null: by people
 }
 COMPARED = ("kind", "kept", "content", "reference", "parent", "reason")
 

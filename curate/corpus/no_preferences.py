@@ -26,6 +26,12 @@ def explain_no_preferences(recipe: Mapping[str, Any]) -> tuple[str, str]:
             "synthesize.candidates is 1, so no image has another one to be compared with",
             f"set synthesize.candidates to 2 or more, then {AGAIN} --redo synthesize`",
         )
+    if recipe.get("pairs", {}).get("human") == "only":
+        return (
+            "pairs.human is only, and no reviewer prefers a candidate of a group in train",
+            "ask people with `stylear curate review CORPUS --ask prefer`, or set pairs.human to"
+            f" first, then {AGAIN}`",
+        )
     named = [recipe.get("filter", {}).get(name) for name in ("text_score", "style_score")]
     if not any(named) and not any(spec.get("type") in RANKING for spec in recipe.get("score", ())):
         return (

@@ -1,7 +1,8 @@
 """Preference pairs: the best and the worst of the candidates for one prompt and style reference.
 
-Only pairs of train/ can be chosen, so contents and references of val stay unseen. A sample has
-`{key}.chosen.{ext}`, `{key}.rejected.{ext}`, `{key}.txt` (the caption) and `{key}.json` (the row).
+Only pairs of train/ can be chosen by their scores, so contents and references of val stay unseen. What people
+preferred comes before scores. A sample has `{key}.chosen.{ext}`, `{key}.rejected.{ext}`, `{key}.txt` (the
+caption) and `{key}.json` (the row).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stylear.curate.corpus.tars import write_tar
 from stylear.curate.corpus.wids import WIDS, shard_entry, wids_index
 from stylear.curate.mix.mixing import order_by_hash
 from stylear.curate.mix.verdicts import apply_verdicts
+from stylear.curate.pairs.human import find_human_pairs, leave_out_groups
 from stylear.pair import Pair, digest
 
 if TYPE_CHECKING:
@@ -45,9 +47,9 @@ def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
     import pyarrow as pa
 
     pairs = apply_verdicts(corpus, read_pairs(corpus))
-    best, worst = choose_pairs(pairs, find_train_pairs(corpus, pairs), recipe.pairs.margin)
+    best, worst, is_human = choose_all(corpus, recipe, pairs, find_train_pairs(corpus, pairs))
     order = order_by_hash(pairs.group.take(best), "pairs", recipe.seed)
-    best, worst = best[order], worst[order]
+    best, worst, is_human = best[order], worst[order], is_human[order]
     pictures = PairReader(corpus, ["stylized"]) if len(best) else None
     folder, size = corpus / FOLDER, recipe.mix.shard_pairs
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,9 @@ def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
         rows: list[Row] = []
         tar = write_tar(
             folder / f"{name}.tar",
-            list_members(read_preferences(pairs, best[part], worst[part], pictures), rows),
+            list_members(
+                read_preferences(pairs, best[part], worst[part], pictures, is_human[part]), rows
+            ),
         )
         tables.append(rows_to_table(rows))
         parquet.write_table(folder / f"{name}.parquet", tables[-1])
@@ -76,6 +80,21 @@ def find_train_pairs(corpus: Path, pairs: Candidates) -> Mask:
     places = Index(to_bytes(pairs.key)).find(to_bytes(train))
     found[places[places >= 0]] = True
     return found
+
+
+def choose_all(
+    corpus: Path, recipe: Recipe, pairs: Candidates, in_train: Mask
+) -> tuple[Places, Places, Mask]:
+    """(chosen, rejected, whether people chose) by scores and by reviewers, as `pairs.human` says."""
+    settings = recipe.pairs
+    best, worst = choose_pairs(pairs, in_train, settings.margin)
+    if settings.human == "ignore":
+        return best, worst, np.zeros(len(best), bool)
+    liked, other = find_human_pairs(corpus, pairs, in_train)
+    by_score = leave_out_groups(pairs, best, liked) & (settings.human == "first")
+    is_human = np.repeat([False, True], [int(by_score.sum()), len(liked)])
+    best, worst = np.append(best[by_score], liked), np.append(worst[by_score], other)
+    return best, worst, is_human
 
 
 def choose_pairs(pairs: Candidates, in_train: Mask, margin: float) -> tuple[Places, Places]:
@@ -98,11 +117,16 @@ def round_ranks(pairs: Candidates, places: Places) -> NDArray[np.float64]:
 
 
 def read_preferences(
-    pairs: Candidates, best: Places, worst: Places, pictures: PairReader
+    pairs: Candidates, best: Places, worst: Places, pictures: PairReader, is_human: Mask
 ) -> Iterator[tuple[Row, Pair, Pair]]:
-    """The row of each preference pair and its two sides with their images."""
+    """The row of each preference pair and its two sides with their images.
+
+    What people chose has no scores and no margin.
+    """
     high, low = round_ranks(pairs, best).tolist(), round_ranks(pairs, worst).tolist()
-    for place, other, chosen_score, rejected_score in zip(best, worst, high, low, strict=True):
+    for place, other, chosen_score, rejected_score, human in zip(
+        best, worst, high, low, is_human.tolist(), strict=True
+    ):
         chosen, rejected = (pictures.pair(pairs.key[at].as_py()) for at in (place, other))
         yield (
             {
@@ -111,9 +135,9 @@ def read_preferences(
                 "reference": chosen.origin.reference,
                 "chosen": chosen.key,
                 "rejected": rejected.key,
-                "chosen_score": chosen_score,
-                "rejected_score": rejected_score,
-                "margin": round(chosen_score - rejected_score, DECIMALS),
+                "chosen_score": None if human else chosen_score,
+                "rejected_score": None if human else rejected_score,
+                "margin": None if human else round(chosen_score - rejected_score, DECIMALS),
             },
             chosen,
             rejected,

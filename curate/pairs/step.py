@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stylear.console import say
+from stylear.curate.corpus.answers import preferences_digest
 from stylear.curate.corpus.no_preferences import explain_no_preferences
 from stylear.curate.stage import (
     Build,
@@ -20,6 +21,8 @@ def run(build: Build) -> StageResult:
     recipe = build.recipe
     inputs = [*output_digests(build, "filter"), *output_digests(build, "mix")]
     inputs += [d for _, entry in pair_shards(build) for d in file_digests(entry)]
+    if recipe.pairs.human != "ignore":
+        inputs += preferences_digest(build.corpus)
     settings = {
         "pairs": recipe.pairs.model_dump(mode="json"),
         "filter": recipe.filter.model_dump(mode="json"),

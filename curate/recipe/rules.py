@@ -124,3 +124,7 @@ class PairsSettings(Settings):
     """Preference pairs: the best against the worst candidate."""
 
     margin: float = Field(0.02, ge=0, description="Minimum difference of the two harmonic means.")
+    human: Literal["first", "only", "ignore"] = Field(
+        "first",
+        description="first: what reviewers prefer replaces the choice by scores; only: nothing else; ignore.",
+    )

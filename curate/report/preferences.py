@@ -25,10 +25,13 @@ def preferences_section(facts: Facts) -> Section | None:
         return None
     total = count_rows(facts.corpus / FOLDER)
     names = [name for name in ranking_scores(facts.recipe) if name is not None]
-    score = f"the harmonic mean of {' and '.join(names)}" if len(set(names)) > 1 else names[0]
+    score = names[0] if names else "not known"
+    if len(set(names)) > 1:
+        score = f"the harmonic mean of {' and '.join(names)}"
     note = (
         "Two candidates for one prompt and one style reference, for DPO. The chosen one has the higher"
-        f" score, by at least {facts.recipe.pairs.margin:g} (pairs.margin). The score is {score}."
+        f" score, by at least {facts.recipe.pairs.margin:g} (pairs.margin), or is preferred by people."
+        f" The score is {score}."
     )
     cards = "".join(render_preference(facts, sample) for sample in samples)
     count = f'<p class="count">{len(samples):,} of {total:,} preference pairs</p>'
@@ -56,13 +59,15 @@ def render_preference(facts: Facts, sample: dict[str, bytes]) -> str:
     )
     for side, name in (("chosen", "kept"), ("rejected", "dropped")):
         image = next(data for member, data in sample.items() if member.startswith(f"{side}."))
-        score = f"score {float(record[f'{side}_score']):.3f}"
+        score = record[f"{side}_score"]
+        facts_shown = [] if score is None else [f"score {float(score):.3f}"]
         title = side.capitalize()
         pictures += render_sample(
-            render_thumbnail(image, f"{title}: {prompt}"), title, name, "", [score]
+            render_thumbnail(image, f"{title}: {prompt}"), title, name, "", facts_shown
         )
-    margin = f"<small>margin {float(record['margin']):.3f}</small>"
+    known_margin = record["margin"]
+    margin = "by people" if known_margin is None else f"margin {float(known_margin):.3f}"
     return (
-        f'<article class="preference"><p>Prompt: {render_untrusted(prompt)} {margin}</p>'
+        f'<article class="preference"><p>Prompt: {render_untrusted(prompt)} <small>{margin}</small></p>'
         f'<div class="sides">{pictures}</div></article>'
     )

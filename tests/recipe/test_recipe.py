@@ -29,7 +29,7 @@ def test_defaults_are_spelled_out_and_load_again(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, text)) == recipe
     values = yaml.safe_load(text)
     assert values["mix"]["raw_per_stylized"] == 1.0
-    assert values["pairs"] == {"margin": 0.02}
+    assert values["pairs"] == {"margin": 0.02, "human": "first"}
     assert values["synthesize"]["settings"]["levels"] == 3
     assert values["raw"][0]["path"] == "photos"
 
