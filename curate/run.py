@@ -46,7 +46,7 @@ from stylear.errors import CorpusError, UsageError
 if TYPE_CHECKING:
     from stylear.curate.fetch.retry import RetryResult
 
-Step = Callable[[Build], StageResult]
+StageFunction = Callable[[Build], StageResult]
 OUTPUTS = {
     "fetch": ("raw", FETCHED, WORK, RETRY),
     "synthesize": ("stylized", PLAN),
@@ -64,7 +64,7 @@ class RunResult:
     corpus: Path
     results: tuple[StageResult, ...]
     report: Path
-    warnings: tuple[str, ...] = ()  # where the corpus falls short of the recipe
+    warnings: tuple[str, ...] = ()  # how the corpus falls short of the recipe
 
     def rows(self) -> list[dict[str, Any]]:
         """One table row per stage."""
@@ -134,7 +134,7 @@ def run_stages(
                 f"--engine {engine.name}: {corpus} exists in this process only",
                 hint="use --engine local, or a corpus on a disk or in an object store",
             )
-        workers = 1  # another process would write where nobody reads
+        workers = 1  # another process would write to its own memory
     build = Build(corpus, recipe, workers, engine, allow_empty)
     checks = check_inputs(build, stages, redo)
     with lock_corpus(corpus):
@@ -150,7 +150,7 @@ def run_stages(
             verify_files(build.ledger, stages, build.cores)
         if "synthesize" in stages:
             check_references(build)
-        # a corpus whose growth is refused keeps the recipe and the manifest that it has
+        # if growing the corpus fails, it keeps its recipe and manifest
         has_raw = "fetch" in stages and build.ledger.entry("fetch", ALL) is not None
         if not has_raw:
             _write_recipe(build)
@@ -165,7 +165,7 @@ def run_stages(
                 new_pairs = result.rows_in * result.new // result.units
                 record_rate(stage, build, new_pairs, time.monotonic() - started)
             results.append(result)
-        remove_unfinished(corpus)  # of workers that died, where the engine went on without them
+        remove_unfinished(corpus)  # of workers that died while the engine continued without them
         if "pairs" in {result.stage for result in results}:
             write_manifest(corpus)
         _finish_retry(corpus, stages)
@@ -205,7 +205,7 @@ def retry(
 
 
 def _resume_forget(corpus: Path) -> None:
-    """Carry out a forget that was killed after it had been decided.
+    """Finish a forget that was killed after its tombstones were written.
 
     Raises CorpusError for damaged tombstones, before anything is removed or fetched again.
     """
@@ -233,7 +233,7 @@ def _finish_retry(corpus: Path, redone: Collection[str]) -> None:
 
 
 def _remove_derived(corpus: Path, unit: str) -> None:
-    """Remove the scores of a raw shard that is about to change; the other stages notice by themselves.
+    """Remove the scores of a raw shard that is about to change; other stages detect the change.
 
     Images drawn from its pairs stay: a retry changes only pairs that had no image.
     """
@@ -247,9 +247,9 @@ def _remove_derived(corpus: Path, unit: str) -> None:
                     (corpus / name).unlink(missing_ok=True)
 
 
-def load_stage(stage: str) -> Step:
+def load_stage(stage: str) -> StageFunction:
     """Import the function that runs a stage."""
-    run: Step = import_module(f"stylear.curate.{stage}.step").run
+    run: StageFunction = import_module(f"stylear.curate.{stage}.step").run
     return run
 
 
@@ -266,8 +266,7 @@ def write_report(corpus: Path) -> Path:
 
     if missing := missing_stages(corpus):
         raise CorpusError(
-            f"{corpus}: expected a finished corpus to draw, found stages that are not finished:"
-            f" {', '.join(missing)}",
+            f"{corpus}: expected a finished corpus, found unfinished stages: {', '.join(missing)}",
             hint=finish_command(corpus),
         )
     return write_report(corpus)
@@ -280,14 +279,14 @@ def missing_stages(corpus: Path) -> list[str]:
         return []
     begun = {stage_family(name) for name in ledger.stages()}
     finished = {stage for stage in STAGES if ledger.entry(stage, ALL) is not None}
-    finished |= begun & {"score"}  # it has entries for each scorer, and none for itself
+    finished |= begun & {"score"}  # it has one entry per scorer and no entry of its own
     if not load_recipe(corpus / RECIPE).references:
         finished.add("synthesize")
     return [stage for stage in STAGES if stage not in finished]
 
 
 def finish_command(corpus: Path) -> str:
-    """How to finish a corpus: the run of its own recipe."""
+    """The hint to finish a corpus by running its own recipe."""
     recipe, out = (shlex.quote(str(path)) for path in (corpus / RECIPE, corpus))
     return f"finish it: `stylear curate run {recipe} --out {out}`"
 
@@ -295,12 +294,12 @@ def finish_command(corpus: Path) -> str:
 def check_settings(build: Build) -> None:
     """Raise SettingsChanged if an expensive stage has output made with other settings."""
     ledger = build.ledger
-    for stage, made in expensive_inputs(build.recipe, ledger).items():
-        ledger.check_settings(stage, made)
+    for stage, inputs in expensive_inputs(build.recipe, ledger).items():
+        ledger.check_settings(stage, inputs)
 
 
 def check_references(build: Build) -> None:
-    """Raise SettingsChanged if a style reference that images were drawn with is gone or has changed."""
+    """Raise SettingsChanged if a style reference that images were drawn with is missing or has changed."""
     if PLAN_STAGE in build.ledger.stages() and build.recipe.references:
         from stylear.curate.references import load_references
         from stylear.curate.synthesize.generations import read_generations, require_references

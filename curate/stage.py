@@ -29,24 +29,24 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A corpus that is being built: its folder, recipe, engine and number of workers (0: one a core)."""
+    """A corpus that is being built: its folder, recipe, engine and number of workers (0: one per core)."""
 
     corpus: Path
     recipe: Recipe
     workers: int = 0
     engine: Engine = LOCAL
     allow_empty: bool = False  # whether a source may hold nothing
-    raw_pairs: int | None = None  # that the sources hold, where that is known; for the bar
+    raw_pairs: int | None = None  # of all sources, if known; for the progress bar
     ledger: Ledger = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ledger", Ledger(self.corpus))
 
     def with_snapshot(self) -> Self:
-        """The same build with a snapshot of the ledger, for looking at a corpus before a run."""
-        found = replace(self)
-        object.__setattr__(found, "ledger", Ledger(self.corpus, snapshot=True))
-        return found
+        """The same build with a snapshot of the ledger, for inspecting a corpus before a run."""
+        copy = replace(self)
+        object.__setattr__(copy, "ledger", Ledger(self.corpus, snapshot=True))
+        return copy
 
     @property
     def cores(self) -> int:
@@ -62,7 +62,7 @@ class Build:
         gpu: bool = False,
         on_progress: Report | None = None,
     ) -> Iterator[R]:
-        """The results of `build()` applied to `count` units, in order, wherever the engine runs them."""
+        """The results of `build()` applied to `count` units, in order; the engine decides where they run."""
         return self.engine.map_units(
             build, units, count, self.workers, gpu=gpu, on_progress=on_progress
         )
@@ -128,23 +128,25 @@ def file_digests(entry: Entry) -> list[str]:
 
 def committed_shards(build: Build, stage: str) -> list[Entry]:
     """The committed shards of a stage. Raises CorpusError if the stage is not finished."""
-    found = [entry for entry in build.ledger.entries(stage) if entry.unit.isdigit()]
+    shards = [entry for entry in build.ledger.entries(stage) if entry.unit.isdigit()]
     finished = build.ledger.entry(stage, ALL)
-    if finished is None or finished.rows_in != sum(entry.rows_in for entry in found):
+    if finished is None or finished.rows_in != sum(entry.rows_in for entry in shards):
         raise CorpusError(
             f"{build.corpus}: stage {stage} is not finished",
             hint=f"run `stylear curate {stage} --out {build.corpus}` first, or all stages with"
             " `stylear curate run RECIPE --out CORPUS`",
         )
-    return found
+    return shards
 
 
-def commit_stage(ledger: Ledger, stage: str, made: StageInputs, result: StageResult) -> None:
+def commit_stage(
+    ledger: Ledger, stage: str, stage_inputs: StageInputs, result: StageResult
+) -> None:
     """Record that a stage is finished."""
     ledger.commit(
         stage,
         ALL,
-        made,
+        stage_inputs,
         rows_in=result.rows_in,
         kept=result.kept,
         dropped=result.dropped,
@@ -153,7 +155,7 @@ def commit_stage(ledger: Ledger, stage: str, made: StageInputs, result: StageRes
 
 
 def omit_keys(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The settings without those that do not affect the result, such as concurrency."""
+    """The settings without the named keys, which do not affect the result (such as concurrency)."""
     return {name: value for name, value in values.items() if name not in names}
 
 
@@ -168,7 +170,7 @@ def pair_shards(build: Build) -> list[tuple[ShardKind, Entry]]:
     ]
 
 
-VERSION = 3  # raise it when filter, mix or pairs give other results for the same input
+VERSION = 3  # raise if filter, mix or pairs give other results for the same input
 
 
 Counts = tuple[int, int, Mapping[str, int]]  # rows in, kept, dropped by reason
@@ -185,11 +187,11 @@ def run_whole_corpus(
 ) -> StageResult:
     """Run a cheap stage unless its output has the same settings and inputs.
 
-    `written` has, after `run`, the files that were hashed while they were written; others are read again.
+    `written` holds, after `run`, the files that were hashed while being written; others are read again.
     """
     ledger = build.ledger
-    made = StageInputs(settings, str(VERSION), list(inputs))
-    if ledger.is_current(stage, ALL, made):
+    stage_inputs = StageInputs(settings, str(VERSION), list(inputs))
+    if ledger.is_current(stage, ALL, stage_inputs):
         return StageResult.from_entries(stage, ledger.entries(stage), 0)
     ledger.remove(stage)
     for name in outputs:
@@ -202,7 +204,7 @@ def run_whole_corpus(
         for path in _list_output_files(build.corpus / name)
     }
     entry = ledger.commit(
-        stage, ALL, made, rows_in=rows_in, kept=kept, dropped=dropped, files=files
+        stage, ALL, stage_inputs, rows_in=rows_in, kept=kept, dropped=dropped, files=files
     )
     say(f"{stage}: {rows_in} in, {kept} kept")
     return StageResult.from_entries(stage, [entry], 1)
@@ -216,8 +218,8 @@ def output_digests(build: Build, stage: str) -> list[str]:
             f"{build.corpus}: stage {stage} is not finished",
             hint=f"run `stylear curate {stage} --out {build.corpus}` first",
         )
-    read = {name: info for name, info in entry.files.items() if name not in (COLUMNS, DIVERSITY)}
-    return file_digests(replace(entry, files=read))
+    files = {name: info for name, info in entry.files.items() if name not in (COLUMNS, DIVERSITY)}
+    return file_digests(replace(entry, files=files))
 
 
 def read_verdict_counts(path: Path, stage: str) -> Counts:
@@ -237,8 +239,8 @@ def count_verdicts(table: pa.Table) -> Counts:
     from stylear.curate.corpus.columns import DictionaryColumn, combine_chunks
 
     kept = combine_chunks(table["kept"]).to_numpy(zero_copy_only=False)
-    lost = combine_chunks(table["reason"]).fill_null("dropped").filter(~kept)
-    return len(kept), int(kept.sum()), dict(sorted(DictionaryColumn(lost).counts().items()))
+    reasons = combine_chunks(table["reason"]).fill_null("dropped").filter(~kept)
+    return len(kept), int(kept.sum()), dict(sorted(DictionaryColumn(reasons).counts().items()))
 
 
 def _list_output_files(path: Path) -> list[Path]:

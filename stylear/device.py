@@ -1,4 +1,4 @@
-"""The torch device that work runs on, picked in one place."""
+"""Pick the torch device that work runs on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from stylear.errors import UsageError
 
 
 def pick_device(name: str, setting: str = "--device") -> str:
-    """The torch device that a name means; `auto` is a GPU where there is one.
+    """Resolve the name of a torch device; `auto` is a GPU if there is one.
 
-    Raises UsageError, naming the setting, for a device that is not there.
+    Raises UsageError, naming the setting, if the device does not exist.
     """
     import torch
 
@@ -17,11 +17,11 @@ def pick_device(name: str, setting: str = "--device") -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        there = ["cpu"]
+        available = ["cpu"]
         if torch.cuda.is_available():
-            there += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+            available += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         raise UsageError(
-            f"{setting}: expected a device of this machine ({', '.join(there)}), found {name!r}",
-            hint="use cpu, or auto for a GPU where there is one",
+            f"{setting}: expected a device of this machine ({', '.join(available)}), found {name!r}",
+            hint="use cpu, or auto to use a GPU if there is one",
         ) from error
     return name

@@ -95,12 +95,12 @@ class StorageError(StylearError):
 class StoreFailed(StorageError, OSError):
     """An object store did not do what was asked; an OSError too, for whoever reads and writes files."""
 
-    def __init__(self, place: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str) -> None:
         super().__init__(
-            f"{place}: the object store failed: {reason}",
+            f"{url}: the object store failed: {reason}",
             hint="check the URL, the credentials and the network, then run the same command again",
         )
-        self.place, self.strerror = place, reason
+        self.url, self.strerror = url, reason
 
     def __reduce__(self) -> tuple[type[StoreFailed], tuple[str, str]]:
-        return StoreFailed, (self.place, str(self.strerror))
+        return StoreFailed, (self.url, str(self.strerror))

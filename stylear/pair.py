@@ -28,7 +28,7 @@ KEPT = Verdict()
 class Origin:
     """Where a pair comes from: everything an auditor asks.
 
-    `source` names the place: a URL, `folder:<path>`, `shard:<file>#<member>` or
+    `source` names the location: a URL, `folder:<path>`, `shard:<file>#<member>` or
     `synthesizer:<backend>`. `content` names what is shown; pairs of one content never cross a split.
     `details` holds what only some sources have (licence, status, seed, steps, model hashes, ...).
     """
@@ -76,6 +76,6 @@ def content_id(caption: str) -> str:
     return digest("content", " ".join(caption.lower().split()))
 
 
-def seed_of(key: str) -> int:
+def derive_seed(key: str) -> int:
     """A 63-bit seed that depends on the key alone, so batch size and worker count change nothing."""
     return int(hashlib.sha256(f"seed:{key}".encode()).hexdigest()[:16], 16) >> 1

@@ -58,20 +58,20 @@ def run(
     from stylear.curate.preflight.preview import preview_run
 
     loaded = load_changed_recipe(recipe, set_, min_success, allow_network)
-    where = Engine(engine, ray_address)
+    chosen_engine = Engine(engine, ray_address)
     if dry_run:
-        found = preview_run(
-            loaded, out, redo, workers=workers, engine=where, allow_empty=allow_empty
+        preview = preview_run(
+            loaded, out, redo, workers=workers, engine=chosen_engine, allow_empty=allow_empty
         )
-        emit_json(found.summary()) if json else emit_tables(found.tables())
-        require_checks(found.checks)
+        emit_json(preview.summary()) if json else emit_tables(preview.tables())
+        require_checks(preview.checks)
         return
     done = runner.run(
         loaded,
         out,
         workers=workers,
         redo=redo,
-        engine=where,
+        engine=chosen_engine,
         verify=verify,
         allow_empty=allow_empty,
     )

@@ -22,14 +22,14 @@ def diff(
     a: First,
     b: Second,
     list_: Annotated[
-        bool, typer.Option("--list", help="List every pair that ended differently.")
+        bool, typer.Option("--list", help="List every pair with a different outcome.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compare corpus B with corpus A: recipe, counts, pairs in and out and why, scores, styles.
+    """Compare corpus B with corpus A: recipe, counts, added and dropped pairs with reasons, scores, styles.
 
-    Pairs are matched by key. Where one ended is train, val, the stage and reason that dropped it, or
-    absent. Scores are compared over the pairs that both corpora scored.
+    Pairs are matched by key. The outcome of a pair is train, val, the stage and reason that dropped it,
+    or absent. Scores are compared over the pairs that both corpora scored.
 
     Example: stylear curate diff corpus-1 corpus-2
     """
@@ -44,7 +44,7 @@ def diff(
         emit_json(found.summary() | listed)
         return
     for name in found.unfinished:
-        say(f"warning: {name} is not finished; what it has so far is compared")
+        say(f"warning: {name} is not finished; only its pairs so far are compared")
     if found.is_empty:
         print(f"no difference in {found.common} pairs")
         return

@@ -1,4 +1,4 @@
-"""`stylear curate explain`: the life of one pair."""
+"""`stylear curate explain`: the history of one pair."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def explain(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Tell the life of a pair: its origin, its scores, what each stage decided, and where it is.
+    """Print the history of a pair: its origin, scores, the decision of each stage, and where it is stored.
 
-    A dropped pair has the stage, the reason, the rule with its threshold, and the value that the pair
-    has. A raw pair lists what was made of it. On an unfinished corpus it says what is known so far.
+    For a dropped pair it names the stage, the reason, the rule with its threshold, and the pair's value.
+    For a raw pair it lists the pairs made from it. On an unfinished corpus it prints what is known so far.
 
     Example: stylear curate explain corpus 07839026
     """

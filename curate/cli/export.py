@@ -28,7 +28,7 @@ def export(
     ],
     licence: Annotated[
         str | None,
-        typer.Option("--license", help="Of the corpus as a whole: an SPDX identifier or a URL."),
+        typer.Option("--license", help="License of the whole corpus: an SPDX identifier or a URL."),
     ] = None,
     creator: Annotated[
         str | None, typer.Option("--creator", help="Who publishes the corpus.")
@@ -37,15 +37,16 @@ def export(
         str | None, typer.Option("--url", help="The page where the corpus is published.")
     ] = None,
     published: Annotated[
-        str | None, typer.Option("--published", metavar="DATE", help="The day, as YYYY-MM-DD.")
+        str | None,
+        typer.Option("--published", metavar="DATE", help="Date of publication, as YYYY-MM-DD."),
     ] = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write a finished corpus in the format of another tool, with its provenance.
 
-    The folder appears when it is whole; the same corpus gives the same bytes. Every table is compared with
-    the manifest and every picture with its hash on the way.
+    The folder appears only when complete; the same corpus gives the same bytes. While exporting, every table
+    is checked against the manifest and every image against its hash.
 
     Example: stylear curate export corpus --to huggingface --out corpus-hf
     """

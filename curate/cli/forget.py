@@ -1,4 +1,4 @@
-"""`stylear curate forget`: take pairs out of a corpus for good."""
+"""`stylear curate forget`: remove pairs from a corpus permanently."""
 
 from __future__ import annotations
 
@@ -20,40 +20,43 @@ def forget(
     sha256: Annotated[
         list[str],
         typer.Option(
-            "--sha256", help="The hash of image bytes, as they came or as stored; repeatable."
+            "--sha256", help="SHA-256 of the image bytes, original or stored; repeatable."
         ),
     ] = [],  # noqa: B006
     domain: Annotated[
         list[str],
-        typer.Option("--domain", help="All URLs of a domain and of those below it; repeatable."),
+        typer.Option("--domain", help="All URLs of a domain, including subdomains; repeatable."),
     ] = [],  # noqa: B006
     phash_of: Annotated[
         list[Path],
         typer.Option(
-            "--phash-of", metavar="FILE", help="All that looks like a picture; repeatable."
+            "--phash-of", metavar="FILE", help="All images similar to this one; repeatable."
         ),
     ] = [],  # noqa: B006
     distance: Annotated[
-        int, typer.Option("--distance", min=0, max=32, help="Bits by which --phash-of may differ.")
+        int,
+        typer.Option("--distance", min=0, max=32, help="Maximum Hamming distance of --phash-of."),
     ] = 4,
     list_: Annotated[
         Path | None,
-        typer.Option("--list", metavar="FILE", help="A key, sha256 or URL on each line."),
+        typer.Option("--list", metavar="FILE", help="File with one key, SHA-256 or URL per line."),
     ] = None,
     runs: Annotated[
         list[Path],
         typer.Option(
-            "--runs", metavar="DIR", help="Name the models below it that were trained on this."
+            "--runs",
+            metavar="DIR",
+            help="List the models in this folder that were trained on the corpus.",
         ),
     ] = [],  # noqa: B006
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Forget pairs: out of raw and stylized shards, scores, training shards, preference pairs and page.
+    """Remove pairs permanently from shards, scores, training data, preference pairs and the report.
 
-    What was synthesised from a raw pair goes with it. Only the files that hold such pairs are rewritten;
-    hashes stay, so that later runs leave out what was forgotten. Stopped at any point, the same command
-    (or any run) finishes. Exit 0 also when nothing matches: it will not come in later either.
+    Images synthesised from a raw pair are removed with it. Only files that contain such pairs are rewritten;
+    hashes are kept, so that later runs leave these pairs out. If it is interrupted, the same command (or
+    any run) finishes it. The exit code is 0 even if nothing matches: such pairs are then refused later.
 
     Example: stylear curate forget corpus --domain example.org --dry-run
     """
@@ -87,7 +90,7 @@ def forget(
     if result.selection.copies:
         say(
             f"other pairs with the same image bytes, which stay: {result.selection.copies}"
-            " (--sha256 takes them too)"
+            " (--sha256 removes them too)"
         )
     if models:
         print()

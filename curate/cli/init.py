@@ -16,7 +16,7 @@ from stylear.embedded import find_manifest
 from stylear.errors import UsageError
 
 HEAD = "# Paths are relative to this file's folder. Unknown keys are errors. Every key is shown."
-NEW = "\0"  # stands for a new value until backslashes in it can do no harm
+NEW = "\0"  # placeholder of a new value, because re.sub would expand its backslashes
 
 
 def init(

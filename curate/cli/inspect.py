@@ -7,15 +7,13 @@ from typing import Annotated
 import typer
 
 from stylear.console import JsonOption, emit_json, emit_table, emit_tables, say
-from stylear.curate.cli.options import (
-    CorpusArgument,
-)
+from stylear.curate.cli.options import CorpusArgument
 
 
 def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
     """Verify a finished corpus against its manifest.
 
-    Prints each check with what it proves, then every difference. Changes nothing. The exit code is 0 if
+    Prints each check and what it proves, then every difference. Modifies nothing. The exit code is 0 if
     there is no difference, else 1.
 
     Example: stylear curate audit corpus
@@ -30,7 +28,7 @@ def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
     for warning in result.warnings:
         say(f"warning: {warning}")
     result.require()
-    say(f"{corpus}: the corpus is as its manifest says (sha256 {result.manifest_sha256})")
+    say(f"{corpus}: the corpus matches its manifest (sha256 {result.manifest_sha256})")
 
 
 def query(

@@ -1,4 +1,4 @@
-"""What the commands share: a recipe with overrides from the command line, and running one stage of it."""
+"""Shared by the commands: load a recipe with overrides, and run one of its stages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load_changed_recipe(
         key, equals, value = change.partition("=")
         if not equals or not key:
             raise UsageError(
-                f"--set {change}: expected KEY=VALUE, found no `=` behind a key",
+                f"--set {change}: expected KEY=VALUE, found no `=` after a key",
                 hint="for example --set mix.val_fraction=0.2",
             )
         try:
@@ -38,7 +38,7 @@ def load_changed_recipe(
         except yaml.YAMLError as error:
             raise UsageError(
                 f"--set {change}: expected a YAML value, found {value!r}",
-                hint="quote values that hold : or brackets, e.g. --set 'name=\"a: b\"'",
+                hint="quote values that contain : or brackets, e.g. --set 'name=\"a: b\"'",
             ) from error
     return override_downloads(
         load_recipe(find_manifest(recipe), overrides), min_success, allow_networks
@@ -65,8 +65,8 @@ def run_stage(
     from stylear.curate import run as runner
     from stylear.curate.engine import Engine
 
-    place = recipe if recipe is not None else runner.recipe_path(out)
-    loaded = load_changed_recipe(place, changes, min_success, allow_networks)
+    path = recipe if recipe is not None else runner.recipe_path(out)
+    loaded = load_changed_recipe(path, changes, min_success, allow_networks)
     results = runner.run_stages(
         [stage],
         loaded,

@@ -87,9 +87,9 @@ def synthesize(
         from stylear.curate.stage import Build
         from stylear.curate.synthesize.preview import preview_plan, to_tables
 
-        place = recipe if recipe is not None else runner.recipe_path(out)
+        path = recipe if recipe is not None else runner.recipe_path(out)
         require_output_folder(out)
-        found = preview_plan(Build(out, load_changed_recipe(place, set_)))
+        found = preview_plan(Build(out, load_changed_recipe(path, set_)))
         if json:
             emit_json(found)
         else:
@@ -158,8 +158,8 @@ def filter_(
     if json:
         emit_json(found)
         return
-    for place, table in enumerate(to_tables):
-        if place:
+    for index, table in enumerate(to_tables):
+        if index:
             print()
         emit_table(table)
 

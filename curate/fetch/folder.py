@@ -26,7 +26,7 @@ from stylear.curate.fetch.lists import (
     read_list,
 )
 from stylear.curate.fetch.urls import column_names, list_format
-from stylear.curate.recipe.base import name_path
+from stylear.curate.recipe.base import strip_folders
 from stylear.errors import SourceError
 from stylear.pair import Origin, Pair, content_id, digest
 
@@ -77,7 +77,7 @@ def read_folder(source: FolderSource, seed: int = 0, base: Path | None = None) -
             follow_links=source.follow_links,
         )
         items = (Item(image.name, *read_beside(files, image.name)) for image in images)
-    yield from make_pairs(folder.resolve(), name_path(folder, base), items, source, seed)
+    yield from make_pairs(folder.resolve(), strip_folders(folder, base), items, source, seed)
 
 
 def read_beside(files: CaptionFiles, name: str) -> tuple[object, dict[str, object], str | None]:

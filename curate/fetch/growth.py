@@ -21,7 +21,7 @@ from stylear.curate.corpus.tombstones import FORGOTTEN
 from stylear.curate.fetch import read_raw
 from stylear.curate.fetch.blocks import EVIDENCE
 from stylear.curate.fetch.ingest import INGESTED
-from stylear.curate.recipe.base import PathNames
+from stylear.curate.recipe.base import FileNamesOnly
 from stylear.curate.stage import omit_keys
 from stylear.errors import SettingsChanged
 from stylear.pair import Pair
@@ -50,7 +50,7 @@ SHOWN = 3  # rows named in an error
 
 def source_settings(source: Any, base: Path | None) -> dict[str, Any]:
     """The settings that determine the pairs of a source; paths count by their last part only."""
-    return omit_keys(source.map_paths(PathNames(base)).model_dump(mode="json"), *SPEED)
+    return omit_keys(source.map_paths(FileNamesOnly(base)).model_dump(mode="json"), *SPEED)
 
 
 def extends_source(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -25,10 +25,10 @@ def read_votes(rows: Rows, keys: pa.StringArray, votes: Mapping[str, Votes]) -> 
     rows.votes_keep, rows.votes_drop = (np.zeros(len(rows), np.int32) for _ in range(2))
     if not votes:
         return
-    places = Index(to_bytes(keys)).find(np.array([key.encode() for key in votes]))
-    for place, vote in zip(places.tolist(), votes.values(), strict=True):
-        if place >= 0:
-            rows.votes_keep[place], rows.votes_drop[place] = vote.keep, vote.drop
+    indices = Index(to_bytes(keys)).find(np.array([key.encode() for key in votes]))
+    for index, vote in zip(indices.tolist(), votes.values(), strict=True):
+        if index >= 0:
+            rows.votes_keep[index], rows.votes_drop[index] = vote.keep, vote.drop
 
 
 def apply_human(rows: Rows, rule: HumanRule) -> None:

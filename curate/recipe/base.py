@@ -63,10 +63,10 @@ class RelativePaths:
         return self.map_path(name).as_posix() if Path(name).is_absolute() else name
 
 
-def name_path(path: Path | str, base: Path | None) -> str:
-    """The last part of a path: what stays the same when files move.
+def strip_folders(path: Path | str, base: Path | None) -> str:
+    """The last component of a path, which stays the same when files are moved.
 
-    The folder of the recipe itself (`base`) and those above it are `.`: their names are the user's affair.
+    The folder of the recipe itself (`base`) and those above it become `.`: their names must not matter.
     """
     if base is not None and Path(path) in (base, *base.parents):
         return "."
@@ -74,13 +74,13 @@ def name_path(path: Path | str, base: Path | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class PathNames:
-    """Keeps only the last part of each path, which stays the same when files are moved."""
+class FileNamesOnly:
+    """Keeps only the last component of each path, which stays the same when files are moved."""
 
     base: Path | None = None
 
     def map_path(self, path: Path | str) -> Path:
-        return Path(name_path(path, self.base))
+        return Path(strip_folders(path, self.base))
 
     def map_name(self, name: str) -> str:
         return Path(name).name if Path(name).is_absolute() else name

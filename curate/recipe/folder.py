@@ -58,10 +58,10 @@ class MissingPaths:
     missing: list[Path] = field(default_factory=list)
 
     def map_path(self, path: Path | str) -> Path:
-        path = place = Path(path)
-        while has_magic(str(place)) or "{" in place.name:  # of a pattern the folder must exist
-            place = place.parent
-        if not place.exists():
+        path = folder = Path(path)
+        while has_magic(str(folder)) or "{" in folder.name:  # for a pattern, its folder must exist
+            folder = folder.parent
+        if not folder.exists():
             self.missing.append(path)
         return path
 

@@ -185,14 +185,14 @@ def _set_key(data: dict[str, Any], key: str, value: Any) -> None:
     Raises RecipeError if a part of the key exists in no mapping or list.
     """
     *way, last = key.split(".")
-    place: Any = data
+    node: Any = data
     try:
         for part in way:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        if isinstance(place, list) and int(last) == len(place):
-            place.append(value)
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, list) and int(last) == len(node):
+            node.append(value)
         else:
-            place[int(last) if isinstance(place, list) else last] = value
+            node[int(last) if isinstance(node, list) else last] = value
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise RecipeError(
             f"{key}: expected a key of the recipe such as mix.val_fraction or raw.0.limit, found none",

@@ -67,10 +67,10 @@ class FilterSettings(Settings):
     )
     thresholds: tuple[Threshold, ...] = ()
     votes: tuple[Threshold, ...] = Field(
-        (), description="Thresholds of which a pair must pass enough, not all."
+        (), description="Thresholds of which a pair must pass at_least, not all."
     )
     at_least: int | None = Field(
-        None, ge=1, description="How many votes keep a pair; null: more than half."
+        None, ge=1, description="Number of votes that a pair must pass; null: more than half."
     )
     best_of: int | None = Field(1, ge=1, description="Candidates kept in each group; null: all.")
     text_score: str | None = Field(
@@ -93,9 +93,7 @@ class FilterSettings(Settings):
     @model_validator(mode="after")
     def _check_votes(self) -> FilterSettings:
         if self.at_least is not None and self.at_least > len(self.votes):
-            raise ValueError(
-                f"at_least: expected at most the {len(self.votes)} votes that there are"
-            )
+            raise ValueError(f"at_least: expected at most {len(self.votes)}, the number of votes")
         return self
 
     @property

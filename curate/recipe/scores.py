@@ -172,7 +172,7 @@ BUILT_IN = tuple(str(get_args(model.model_fields["type"].annotation)[0]) for mod
 
 
 class _PluginScore:
-    """Lets a `score` entry be a plug-in's: its own model checks it; built-in types stay as strict as ever."""
+    """Lets a `score` entry be a plug-in's: its own model checks it; built-in types are checked as before."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -201,7 +201,7 @@ def _check_score(value: Any, check_built_in: ValidatorFunctionWrapHandler) -> An
         hash(settings)
     except TypeError as error:
         raise PydanticCustomError(
-            "unhashable", "a plug-in's settings must be hashable: expected tuples in place of lists"
+            "unhashable", "a plug-in's settings must be hashable: expected tuples instead of lists"
         ) from error
     return settings
 

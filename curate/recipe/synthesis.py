@@ -73,7 +73,7 @@ class SynthesizeSettings(Settings):
         False, description="Remove words of style from prompts, as StyleShot does with captions."
     )
     per_style: int | None = Field(
-        None, ge=1, description="Number of contents per style (paper: 200); default: as it comes."
+        None, ge=1, description="Number of contents per style (paper: 200); default: no target."
     )
     per_style_min: int = Field(
         0, ge=0, description="Stop if a style gets fewer contents than this."
@@ -91,7 +91,7 @@ class SynthesizeSettings(Settings):
             listed = isinstance(words, list | tuple) and all(isinstance(w, str) for w in words)
             if not isinstance(words, str | Path) and not (words and listed):
                 raise RecipeError(
-                    f"synthesize.words.{name}: expected a list of words, or a file with one a line,"
+                    f"synthesize.words.{name}: expected a list of words, or a file with one per line,"
                     f" found {words!r}"
                 )
         return given

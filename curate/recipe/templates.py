@@ -42,8 +42,8 @@ class Template(NamedTuple):
         """The prompt of the combination with this number, which is below `size`."""
         chosen: dict[str, str] = {}
         for name in self.distinct:
-            number, place = divmod(number, len(words[name]))
-            chosen[name] = words[name][place]
+            number, index = divmod(number, len(words[name]))
+            chosen[name] = words[name][index]
         gaps = [chosen[name] for name in self.names]
         return "".join(text + gap for text, gap in zip(self.around, [*gaps, ""], strict=True))
 
@@ -69,7 +69,7 @@ def parse_template(text: str, key: str, known: Sequence[str]) -> Template:
     if any("{" in part or "}" in part for part in around):
         raise RecipeError(
             f"{key}: expected every brace to be part of a placeholder, found {text[:80]!r}",
-            hint="write placeholders as {name}; other braces have no place in a prompt",
+            hint="write placeholders as {name}; a prompt cannot contain other braces",
         )
     if not clean_text("".join(around), MAX_CAPTION) and not names:
         raise RecipeError(

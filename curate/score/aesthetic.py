@@ -10,7 +10,7 @@ from stylear.curate.score.clip import ClipScorer
 from stylear.curate.score.scorer import Context, MeasuredShard
 from stylear.curate.score.table import float_column
 from stylear.encoders.aesthetic import HEAD, AestheticHead
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 from stylear.weights.names import resolve_file
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class AestheticScorer(ClipScorer):
 
     @classmethod
     def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
-        return (*super().fingerprint_parts(spec), sha256_of(resolve_file(spec.head, HEAD)))
+        return (*super().fingerprint_parts(spec), hash_path(resolve_file(spec.head, HEAD)))
 
     def metadata(self) -> dict[str, Any]:
         head = {"head": self.head.name, "head_sha256": self.head.weights_sha256}

@@ -15,7 +15,7 @@ from stylear.curate.score.reference import cosines, reference_cosines
 from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import bool_column, float_column
 from stylear.encoders.clip import ClipEncoder
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 from stylear.weights.names import resolve_model
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def hash_model(name: str) -> str:
     if checkpoint and not Path(name).expanduser().exists():
         file = Path(checkpoint).expanduser()
         if file.is_file():
-            return sha256_of(file)
-    return sha256_of(resolve_model(name))
+            return hash_path(file)
+    return hash_path(resolve_model(name))
 
 
 class ClipImageFeature:

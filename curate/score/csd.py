@@ -13,7 +13,7 @@ from stylear.curate.score.reference import reference_cosines
 from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import float_column
 from stylear.encoders.style import CHECKPOINT, CsdEncoder
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 from stylear.weights.names import resolve_file
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class CsdScorer(Scorer):
 
     @classmethod
     def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
-        return (sha256_of(resolve_file(spec.model, CHECKPOINT)),)
+        return (hash_path(resolve_file(spec.model, CHECKPOINT)),)
 
     def metadata(self) -> dict[str, Any]:
         return {

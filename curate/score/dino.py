@@ -16,7 +16,7 @@ from stylear.curate.score.reference import reference_cosines
 from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import float_column
 from stylear.encoders.dino import DinoEncoder, content_alignment, model_files
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +112,7 @@ class DinoScorer(Scorer):
 
     @classmethod
     def fingerprint_parts(cls, spec: Any) -> tuple[str, ...]:
-        return tuple(sha256_of(file) for file in model_files(spec.model))
+        return tuple(hash_path(file) for file in model_files(spec.model))
 
     def metadata(self) -> dict[str, Any]:
         return {

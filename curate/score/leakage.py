@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stylear.console import say
-from stylear.curate.recipe.base import PathNames
+from stylear.curate.recipe.base import FileNamesOnly
 from stylear.curate.score.clip import ClipScorer
 from stylear.curate.score.reference import cosines
 from stylear.curate.score.scorer import Context, MeasuredShard
@@ -25,7 +25,7 @@ from stylear.curate.score.table import float_column
 from stylear.encoders.segment import Segmenter, cut_out
 from stylear.errors import SourceError
 from stylear.pair import digest
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 from stylear.weights.names import resolve_model
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class LeakageScorer(ClipScorer):
         return (
             *super().fingerprint_parts(spec),
             kind,
-            sha256_of(resolve_model(checkpoint)) if checkpoint else "",
+            hash_path(resolve_model(checkpoint)) if checkpoint else "",
         )
 
     @classmethod
@@ -64,7 +64,9 @@ class LeakageScorer(ClipScorer):
         )
 
     def metadata(self) -> dict[str, Any]:
-        return super().metadata() | {"content": self.spec.map_paths(PathNames()).segment or "scene"}
+        return super().metadata() | {
+            "content": self.spec.map_paths(FileNamesOnly()).segment or "scene"
+        }
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         contents = self._embed_contents() if shard.rows(self.images) else {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stylear.curate.corpus import shards
 from stylear.curate.corpus.ledger import StageInputs
 from stylear.curate.entry_points import SCORERS, plugin_origin
-from stylear.curate.recipe.base import PathNames
+from stylear.curate.recipe.base import FileNamesOnly
 from stylear.curate.recipe.scores import BUILT_IN
 from stylear.curate.stage import omit_keys
 
@@ -56,7 +56,7 @@ def score_inputs(spec: Any, fingerprint: str, inputs: Sequence[str] = ()) -> Sta
     from stylear.curate.score.device import resolve_device
 
     settings = omit_keys(
-        resolve_device(spec).map_paths(PathNames()).model_dump(mode="json"), "device"
+        resolve_device(spec).map_paths(FileNamesOnly()).model_dump(mode="json"), "device"
     )
     plugin = plugin_origin(SCORERS, spec.type, BUILT_IN)
     return StageInputs({"score": settings, **plugin}, str(shards.VERSION), inputs, [fingerprint])

@@ -1,6 +1,6 @@
 """Synthesis: draw stylized candidates from a prompt, a style reference and sometimes a content image.
 
-`plan.py` decides which candidates; `open_synthesizer` opens the backend that draws them. One file a backend.
+`plan.py` decides which candidates; `open_synthesizer` opens the backend that draws them (`backends/`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Synthesizer(Protocol):
 
 
 def canonical_settings(recipe: Recipe) -> str:
-    """Canonical JSON of the resolved settings that decide an image."""
+    """Canonical JSON of the resolved settings that affect an image."""
     import json
 
     settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)

@@ -1,7 +1,7 @@
-"""Generations of the plan: each growth of a corpus adds one, and earlier ones stay as they were drawn.
+"""Generations of the plan: each growth of a corpus adds one, and earlier ones stay unchanged.
 
 A generation is a table of candidate groups, `plan/NNNNN.parquet`, committed before its first image is drawn.
-So a killed run goes on with the plan that it began, and new contents or references change no earlier job.
+So a killed run resumes its own plan, and new contents or references change no earlier job.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 COLUMNS = (*Content._fields, "reference", "reference_sha256")
 FORGOTTEN_GROUP = "forgotten_group"  # column of a generation with forgotten pairs: their groups
 REDO = (
-    "plan and draw everything anew with"
+    "plan and draw everything again with"
     " `stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out"
 )
 
@@ -79,7 +79,7 @@ class PlannedJobs(Sequence[Job]):
         )
 
     def _forgotten_group(self, group: int) -> str | None:
-        """The group as it was named before its raw pair was forgotten; None for any other."""
+        """The group's name before its raw pair was forgotten; None for any other group."""
         if FORGOTTEN_GROUP not in self.groups.column_names:
             return None
         found: str | None = self.groups[FORGOTTEN_GROUP][group].as_py()
@@ -109,26 +109,28 @@ def extend_plan(
 ) -> list[Generation]:
     """All generations; a new one is committed if contents, references or settings have changed.
 
-    Raises SettingsChanged if a reference that images were drawn with is gone or has changed, and whatever
+    Raises SettingsChanged if a reference that images were drawn with is missing or has changed, and whatever
     planning raises.
     """
-    found = read_generations(build)
-    require_references(build, found, references)
+    generations = read_generations(build)
+    require_references(build, generations, references)
     inputs = plan_inputs(build, references, stage_inputs)
-    if found and found[-1].entry.fingerprint == inputs.fingerprint:
-        return found
-    jobs = plan_jobs(read_kept_contents(build), references, build.recipe, earlier_groups(found))
+    if generations and generations[-1].entry.fingerprint == inputs.fingerprint:
+        return generations
+    jobs = plan_jobs(
+        read_kept_contents(build), references, build.recipe, earlier_groups(generations)
+    )
     for reason, count in sorted(jobs.skipped.items()):
         say(f"synthesize: {count} prompts skipped: {reason}")
-    if found:
+    if generations:
         say(
-            f"synthesize: {sum(len(one.jobs) for one in found)} images planned, {len(jobs)} are new"
+            f"synthesize: {sum(len(one.jobs) for one in generations)} images planned, {len(jobs)} are new"
         )
-    return [*found, commit_generation(build, len(found), jobs, references, inputs)]
+    return [*generations, commit_generation(build, len(generations), jobs, references, inputs)]
 
 
 def earlier_groups(generations: Sequence[Generation]) -> EarlierGroups:
-    """The candidate groups of some generations, to which a further plan adds."""
+    """The candidate groups of earlier generations, which the next plan extends."""
     groups = [
         (name_content(Content(*row[:-2])), row[-2])
         for generation in generations
@@ -144,7 +146,7 @@ def commit_generation(
     references: Sequence[StyleReference],
     inputs: StageInputs,
 ) -> Generation:
-    """Write the groups of a plan as a generation; one without any has no table."""
+    """Write the groups of a plan as a generation; a plan without groups has no table."""
     unit, files, table = shards.shard_name(number), {}, groups_table(jobs)
     (build.corpus / MANIFEST).unlink(missing_ok=True)
     if table.num_rows:
@@ -164,9 +166,9 @@ def commit_generation(
 
 
 def read_generations(build: Build) -> list[Generation]:
-    """The committed generations; a damaged last one is left out, to be planned again.
+    """The committed generations; a damaged last one is left out and planned again.
 
-    Raises CorpusError if a generation is lost from which later ones were planned.
+    Raises CorpusError if a generation is missing that later ones build on.
     """
     ledger, found = build.ledger, list[Generation]()
     entries = ledger.entries(PLAN_STAGE)
@@ -176,7 +178,7 @@ def read_generations(build: Build) -> list[Generation]:
                 raise CorpusError(
                     f"{build.corpus / PLAN}: expected generation {number:05d} of the plan, found it missing"
                     " or damaged",
-                    hint=f"put its file back from a copy; or {REDO}",
+                    hint=f"restore its file from a backup; or {REDO}",
                 )
             break
         tables = [read_groups(build.corpus / name) for name in entry.files]
@@ -188,30 +190,30 @@ def read_generations(build: Build) -> list[Generation]:
 def require_references(
     build: Build, generations: Sequence[Generation], references: Sequence[StyleReference]
 ) -> None:
-    """Raise SettingsChanged if a reference that is used is gone or has another picture."""
-    there = {one.id: one.sha256 for one in references}
+    """Raise SettingsChanged if a reference that is used is missing or has changed."""
+    known = {one.id: one.sha256 for one in references}
     used: dict[str, str] = {}
     for generation in generations:
         groups = generation.jobs.groups
         used |= dict(zip(*(groups[n].to_pylist() for n in COLUMNS[-2:]), strict=True))
     changed = [
-        f"{name} ({'changed' if name in there else 'gone'})"
+        f"{name} ({'changed' if name in known else 'missing'})"
         for name, sha256 in sorted(used.items())
-        if there.get(name) != sha256
+        if known.get(name) != sha256
     ]
     if changed:
         more = ", ..." if len(changed) > 3 else ""
         raise SettingsChanged(
             f"{build.corpus}: images were drawn with style references that are no longer the same:"
             f" {', '.join(changed[:3])}{more}",
-            hint=f"put them back as they were; or {REDO}",
+            hint=f"restore the original files; or {REDO}",
         )
 
 
 def plan_inputs(
     build: Build, references: Sequence[StyleReference], stage_inputs: StageInputs
 ) -> StageInputs:
-    """What decides a plan beside the generations before it."""
+    """The inputs of a plan, besides the earlier generations."""
     spec = build.recipe.synthesize
     prompts: list[Path] = [] if spec.prompts is None else [spec.prompts]
     prompts += [given for given in spec.words.values() if isinstance(given, Path)]
@@ -225,7 +227,7 @@ def plan_inputs(
 
 
 def groups_table(jobs: Plan) -> pa.Table:
-    """The candidate groups of a plan, one a row."""
+    """The candidate groups of a plan, one per row."""
     import pyarrow as pa
 
     rows = [(*content, one.id, one.sha256) for content, one in jobs.groups()]
@@ -251,7 +253,7 @@ def empty_table() -> pa.Table:
 
 
 def encode_table(table: pa.Table) -> pa.Table:
-    """The table with each text once, for a plan of many groups of few contents and references."""
+    """The table dictionary-encoded, because many groups share few contents and references."""
     import pyarrow as pa
 
     return pa.table({n: table[n].combine_chunks().dictionary_encode() for n in table.column_names})

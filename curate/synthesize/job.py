@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from stylear.curate.corpus.tombstones import blank_pair
 from stylear.curate.fetch.ingest import Refusal, flatten, to_srgb
 from stylear.curate.fetch.pixels import encode
-from stylear.pair import Origin, Pair, Scalar, digest, seed_of
+from stylear.pair import Origin, Pair, Scalar, derive_seed, digest
 
 STAGE = "synthesize"
 # raise when the same settings give other pixels
@@ -55,14 +55,14 @@ class Job:
     @property
     def seed(self) -> int:
         """The seed of this image; depends on the key and the attempt alone."""
-        return seed_of(f"{self.key}:{self.attempt}" if self.attempt else self.key)
+        return derive_seed(f"{self.key}:{self.attempt}" if self.attempt else self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """The size and format in which finished images are stored."""
 
-    size: int  # pixels a side
+    size: int  # side in pixels
     format: Literal["png", "jpg", "webp"] = "png"
     quality: int | None = None
 
@@ -134,7 +134,7 @@ def make_stylized_pair(
 
 
 def forgotten_pair(job: Job) -> Pair:
-    """The pair of a job whose picture was forgotten: not drawn again."""
+    """The pair of a job whose image was forgotten; it is not drawn again."""
     origin = Origin(
         kind="stylized",
         source=f"synthesizer:{job.backend}",

@@ -37,7 +37,7 @@ class EarlierGroups:
 
 
 class Plan(Sequence[Job]):
-    """The jobs of a recipe, created on access: it stores a few bytes a job and one text a content."""
+    """The jobs of a recipe, created on access: it stores a few bytes per job and one text per content."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Plan(Sequence[Job]):
         return self._contents[row]
 
     def draw_order(self, row: int, style: int) -> str:
-        """What the seed says about a content and a reference; the lowest are drawn first."""
+        """The seeded sort key of a content and a reference; the lowest are drawn first."""
         content = self._contents[row]
         return digest(self._seed, content.key, content.caption, self._references[style].id)
 
@@ -73,10 +73,10 @@ class Plan(Sequence[Job]):
     def contents_per_style(self) -> dict[str, int]:
         """The number of contents drawn in each style."""
         uses = np.bincount(self.group_indices()[1], minlength=len(self._references))
-        found = Counter[str]()
+        counts = Counter[str]()
         for reference, count in zip(self._references, uses.tolist(), strict=True):
-            found[reference.style] += count
-        return dict(sorted(found.items()))
+            counts[reference.style] += count
+        return dict(sorted(counts.items()))
 
     def groups(self) -> Iterator[tuple[Content, StyleReference]]:
         """The content and the reference of each candidate group, in order."""
@@ -115,12 +115,12 @@ def prompt_metadata(row: Content) -> Mapping[str, Scalar]:
     """
     if row.original is None:
         return {}
-    found: dict[str, Scalar] = {"style_removed": " | ".join(destyle(row.original).removed)}
-    return found if row.key is not None else {**found, "original_prompt": row.original}
+    metadata: dict[str, Scalar] = {"style_removed": " | ".join(destyle(row.original).removed)}
+    return metadata if row.key is not None else {**metadata, "original_prompt": row.original}
 
 
 def name_content(row: Content) -> str:
-    """What tells a content from others: the key of its raw pair, or else its prompt."""
+    """What identifies a content: the key of its raw pair, or else its prompt."""
     return row.key if row.key is not None else f"prompt {row.caption}"
 
 
@@ -162,14 +162,16 @@ def plan_jobs(
     again = spec.per_style is not None
     if again:
         chosen = [*drawn, *chosen]
-    places = [by_split[split(contents[row].content)] for row in chosen]
-    assign_references(jobs, contents, chosen, places, quotas, met, again=again)
+    allowed = [by_split[split(contents[row].content)] for row in chosen]
+    assign_references(jobs, contents, chosen, allowed, quotas, met, again=again)
     if not again:
-        for near in by_split.values():
-            new = [place for place in near if references[place].id not in earlier.references]
-            if 0 < len(new) < len(near):
-                shared = [row for row in drawn if by_split[split(contents[row].content)] is near]
-                draw_with_new_references(jobs, shared, near, new, quotas, met)
+        for in_split in by_split.values():
+            new = [index for index in in_split if references[index].id not in earlier.references]
+            if 0 < len(new) < len(in_split):
+                shared = [
+                    row for row in drawn if by_split[split(contents[row].content)] is in_split
+                ]
+                draw_with_new_references(jobs, shared, in_split, new, quotas, met)
     if not jobs and not earlier.groups:
         raise RecipeError(
             f"synthesize: no reference shares a split with a content ({len(references)} references,"
@@ -184,13 +186,13 @@ def assign_references(
     jobs: Plan,
     contents: Contents,
     chosen: Sequence[int],
-    places: Sequence[Sequence[int]],
+    allowed: Sequence[Sequence[int]],
     quotas: Quotas,
     earlier: Mapping[str, int],
     *,
     again: bool,
 ) -> None:
-    """Assign references out of `places` to each chosen content, the least used ones first.
+    """Assign some of the `allowed` references to each chosen content, the least used ones first.
 
     `again`: keep visiting the contents until every style has its quota or has met all contents it can.
     """
@@ -200,15 +202,19 @@ def assign_references(
     planned = -1
     while len(jobs) > planned:
         planned = len(jobs)
-        for number, (row, near) in enumerate(zip(chosen, places, strict=True)):
+        for number, (row, in_split) in enumerate(zip(chosen, allowed, strict=True)):
             seen = met[number] if again else 0
-            left = [place for place in near if quotas.is_open(place) and not seen >> place & 1]
-            for place in quotas.least_used(contents[row], left) if left else ():
-                if quotas.is_open(place):  # two references of one style may have been left
-                    quotas.count_use(place)
-                    jobs.add(row, place)
+            unused = [
+                index for index in in_split if quotas.is_open(index) and not seen >> index & 1
+            ]
+            for index in quotas.least_used(contents[row], unused) if unused else ():
+                if quotas.is_open(
+                    index
+                ):  # the previous reference may have filled the style's quota
+                    quotas.count_use(index)
+                    jobs.add(row, index)
                     if again:
-                        met[number] |= 1 << place
+                        met[number] |= 1 << index
         if not again:
             break
 
@@ -217,11 +223,11 @@ def count_earlier(
     earlier: EarlierGroups, references: Sequence[StyleReference], quotas: Quotas
 ) -> dict[str, int]:
     """Count the uses of earlier groups; for each content a bit for each reference that it was drawn with."""
-    places = {reference.id: place for place, reference in enumerate(references)}
+    indices = {reference.id: index for index, reference in enumerate(references)}
     met: dict[str, int] = {}
     for name, reference in earlier.groups:
-        quotas.count_use(places[reference])
-        met[name] = met.get(name, 0) | 1 << places[reference]
+        quotas.count_use(indices[reference])
+        met[name] = met.get(name, 0) | 1 << indices[reference]
     return met
 
 
@@ -240,18 +246,18 @@ def choose_contents(
 def draw_with_new_references(
     jobs: Plan,
     rows: Sequence[int],
-    near: Sequence[int],
+    in_split: Sequence[int],
     new: Sequence[int],
     quotas: Quotas,
     met: Mapping[str, int],
 ) -> None:
     """Draw old contents with new references until these are used as often as old ones on average."""
-    old = [place for place in near if place not in new]
-    wanted = -(-sum(quotas.uses(place) for place in old) // len(old))
-    for place in new:
-        free = [row for row in rows if not met[name_content(jobs.content(row))] >> place & 1]
-        count = max(0, wanted - quotas.uses(place))
-        for row in nsmallest(count, free, key=lambda row: jobs.draw_order(row, place)):
-            if quotas.is_open(place):
-                quotas.count_use(place)
-                jobs.add(row, place)
+    old = [index for index in in_split if index not in new]
+    wanted = -(-sum(quotas.uses(index) for index in old) // len(old))
+    for index in new:
+        free = [row for row in rows if not met[name_content(jobs.content(row))] >> index & 1]
+        count = max(0, wanted - quotas.uses(index))
+        for row in nsmallest(count, free, key=lambda row: jobs.draw_order(row, index)):
+            if quotas.is_open(index):
+                quotas.count_use(index)
+                jobs.add(row, index)

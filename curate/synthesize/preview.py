@@ -80,7 +80,7 @@ def count_by_split(
             {
                 "split": name,
                 "prompts": len(np.unique(rows[mask])),
-                "styles": len({references[place].style for place in used}),
+                "styles": len({references[index].style for index in used}),
                 "references": len(used),
                 "candidates": recipe.synthesize.candidates,
                 "images": int(mask.sum()) * recipe.synthesize.candidates,

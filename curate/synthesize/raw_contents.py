@@ -1,4 +1,4 @@
-"""The kept raw pairs as planning knows them."""
+"""Read the kept raw pairs as contents to plan with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stylear.errors import CorpusError
 
 
 def has_contents(build: Build) -> bool:
-    """Whether there is anything to plan from: prompts of the recipe, or pairs that fetch was given.
+    """Whether there is anything to plan from: prompts of the recipe, or pairs of the sources.
 
     Raises CorpusError when fetch is not finished.
     """

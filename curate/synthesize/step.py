@@ -19,7 +19,7 @@ from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.corpus.tombstones import read_tombstones
 from stylear.curate.engine.progress import WorkProgress
 from stylear.curate.entry_points import SYNTHESIZERS, plugin_origin
-from stylear.curate.recipe.base import PathNames
+from stylear.curate.recipe.base import FileNamesOnly
 from stylear.curate.recipe.synthesizers import (
     BACKENDS,
     BackendSettings,
@@ -69,7 +69,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """A shard of the plan, by the place of its jobs in a generation."""
+    """A shard of the plan: a slice of the jobs of a generation."""
 
     index: int
     generation: Sequence[Job]
@@ -89,13 +89,13 @@ class PlannedShard:
 
 
 def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
-    """What decides the stylized shards, except their contents.
+    """The inputs of the stylized shards, except their contents.
 
     If a model is missing, its digest comes from the ledger: only images not drawn yet need the model.
     """
     spec = recipe.synthesize
     settings = backend_settings(spec.backend, spec.settings)
-    values = omit_keys(spec.map_paths(PathNames()).model_dump(mode="json"), "settings")
+    values = omit_keys(spec.map_paths(FileNamesOnly()).model_dump(mode="json"), "settings")
     weights: Sequence[str]
     try:
         weights = [digest_model_files(settings)]
@@ -120,7 +120,7 @@ def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
 
 
 def extends_synthesis(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the new settings ask for all images of the old ones, and perhaps for more."""
+    """Whether the new settings give all images of the old ones, and possibly more."""
     names = ("contents", "per_style", "styles")
     if omit_keys(old, *names) != omit_keys(new, *names):
         return False
@@ -174,28 +174,28 @@ def run(build: Build) -> StageResult:
         return StageResult(STAGE, 0, 0, 0, 0, {})
     references = load_references(recipe)
     if not has_contents(build):
-        say("warning: synthesize: the sources held no pairs, so there is nothing to synthesize")
+        say("warning: synthesize: the sources contain no pairs, so there is nothing to synthesize")
         result = StageResult(STAGE, 0, 0, 0, 0, {})
         if not ledger.is_current(STAGE, ALL, stage_inputs):
             commit_stage(ledger, STAGE, stage_inputs, result)
         return result
     repaired = repair_shards(build)
     planned = list_shards(build, extend_plan(build, references, stage_inputs), stage_inputs)
-    todo = [shard for shard in planned if not ledger.is_current(STAGE, shard.unit, shard.inputs)]
-    if todo:
+    pending = [shard for shard in planned if not ledger.is_current(STAGE, shard.unit, shard.inputs)]
+    if pending:
         (build.corpus / MANIFEST).unlink(missing_ok=True)
     backend = recipe.synthesize.backend
     parents = ParentImages(build.corpus) if needs_content(backend) else None
-    work = (Unit.from_jobs(folder, shard.index, shard.jobs, parents) for shard in todo)
-    total, new = sum(map(len, planned)), sum(map(len, todo))
+    work = (Unit.from_jobs(folder, shard.index, shard.jobs, parents) for shard in pending)
+    total, new = sum(map(len, planned)), sum(map(len, pending))
     with Bar("synthesize", total=total, unit="images") as bar:
         bar.skip(total - new)
         progress = WorkProgress(bar, new)
         opened = partial(open_worker, recipe, references, read_tombstones(build.corpus).keys)
         results = build.map_units(
-            opened, work, len(todo), gpu=uses_gpu(backend), on_progress=progress.report
+            opened, work, len(pending), gpu=uses_gpu(backend), on_progress=progress.report
         )
-        for shard, (info, note) in zip(todo, results, strict=True):
+        for shard, (info, note) in zip(pending, results, strict=True):
             ledger.commit(
                 STAGE,
                 shard.unit,
@@ -208,9 +208,9 @@ def run(build: Build) -> StageResult:
             )
             progress.finish(info.rows)
     entries = _shard_entries(build)
-    result = StageResult.from_entries(STAGE, entries, len(todo) + repaired)
+    result = StageResult.from_entries(STAGE, entries, len(pending) + repaired)
     finished = ledger.entry(STAGE, ALL)
-    if todo or finished is None or finished.fingerprint != stage_inputs.fingerprint:
+    if pending or finished is None or finished.fingerprint != stage_inputs.fingerprint:
         commit_stage(ledger, STAGE, stage_inputs, result)
     warnings = tuple(describe_truncation(entries))
     for warning in warnings:
@@ -219,7 +219,7 @@ def run(build: Build) -> StageResult:
 
 
 def repair_shards(build: Build) -> int:
-    """Rebuild damaged shards from what is left of them; the number of those that could be."""
+    """Rebuild damaged shards from their intact files; returns how many were rebuilt."""
     repaired = 0
     for entry in _shard_entries(build):
         if not build.ledger.has_intact_files(entry) and repair_shard(build.corpus, entry):
@@ -231,9 +231,9 @@ def repair_shards(build: Build) -> int:
 def list_shards(
     build: Build, generations: Sequence[Generation], stage_inputs: StageInputs
 ) -> list[PlannedShard]:
-    """The shards of all generations, those of a later one behind those of the earlier ones.
+    """The shards of all generations, those of a later one after those of the earlier ones.
 
-    Raises SettingsChanged if the corpus has more shards than that.
+    Raises SettingsChanged if the corpus has more shards than the plan.
     """
     size, found = pairs_per_shard(build.recipe), list[PlannedShard]()
     for generation in generations:

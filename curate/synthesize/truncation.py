@@ -1,4 +1,4 @@
-"""Prompts longer than the model's context: noted for every shard, and said as a warning."""
+"""Prompts longer than the model's context: recorded for each shard and reported as a warning."""
 
 from __future__ import annotations
 

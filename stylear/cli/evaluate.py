@@ -104,10 +104,10 @@ def evaluate(
                 "--held-out: expected references marked `held_out`, found none",
                 hint="mark them in the references.json beside the pictures, or use --styles mini",
             )
-    place = pick_device(device)
-    judge = ClipEncoder.open(clip, device=place)
-    style_judge = None if csd is None else CsdEncoder.open(csd, device=place)
-    dino_judge = None if dino is None else DinoEncoder.open(dino, device=place)
+    device_name = pick_device(device)
+    judge = ClipEncoder.open(clip, device=device_name)
+    style_judge = None if csd is None else CsdEncoder.open(csd, device=device_name)
+    dino_judge = None if dino is None else DinoEncoder.open(dino, device=device_name)
     total = len(model) * len(references) * len(texts) * seeds
     with Bar("evaluate", total=total, unit="images") as bar:
         found = measure(

@@ -75,7 +75,7 @@ def write_page(
 
 
 def pictures_section(evaluation: Evaluation) -> Section:
-    """One table a reference: rows are prompts, columns the models side by side; the first seed of each."""
+    """One table per reference: rows are prompts, columns are models; shows the first seed of each."""
     from stylear.curate.report.page import (
         Section,
         make_anchor,
@@ -126,7 +126,7 @@ def spread(items: Sequence[Reference], count: int) -> list[Reference]:
     """At most `count` of the items, evenly spaced, in their order."""
     if len(items) <= count:
         return list(items)
-    return [items[place * len(items) // count] for place in range(count)]
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def metrics_section(parts: Sequence[tuple[str, Evaluation]]) -> Section:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stylear.errors import WeightsError
-from stylear.weights.files import load_into, read_tensors, sha256_of
+from stylear.weights.files import hash_path, load_into, read_tensors
 from stylear.weights.names import resolve_file
 
 HEAD = "an aesthetic head"  # for errors
@@ -24,7 +24,7 @@ class AestheticHead:
 
     def __init__(self, name: str, weights: Path, layer: nn.Linear) -> None:
         self.name = name
-        self.weights_sha256 = sha256_of(weights)
+        self.weights_sha256 = hash_path(weights)
         self.layer = layer.eval().requires_grad_(False)
         self.embed_dim = layer.in_features
 

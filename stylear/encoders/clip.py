@@ -19,7 +19,7 @@ from stylear.encoders.clip_weights import adapt_directory, adapt_for_open_clip
 from stylear.encoders.preprocess import ImagePreprocessor, Picture
 from stylear.encoders.quick_gelu import refuse_wrong_activation
 from stylear.errors import WeightsError
-from stylear.weights.files import read_json, sha256_of, write_bytes, write_json, write_tensors
+from stylear.weights.files import hash_path, read_json, write_bytes, write_json, write_tensors
 from stylear.weights.names import resolve_model
 
 CONFIG_FILE = "open_clip_config.json"
@@ -50,7 +50,7 @@ class ClipEncoder:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.name = name
-        self.weights_sha256 = sha256_of(weights)
+        self.weights_sha256 = hash_path(weights)
         self.model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self.context_length = int(tokenizer.context_length)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from stylear.encoders.preprocess import ImagePreprocessor, Picture
 from stylear.errors import WeightsError
-from stylear.weights.files import read_json, read_tensors, sha256_of
+from stylear.weights.files import hash_path, read_json, read_tensors
 from stylear.weights.names import resolve_model
 
 CONFIG_FILE = "config.json"
@@ -33,7 +33,7 @@ class DinoEncoder:
 
     def __init__(self, name: str, weights: Path, model: Any, processor: Any) -> None:
         self.name = name
-        self.weights_sha256 = sha256_of(weights)
+        self.weights_sha256 = hash_path(weights)
         self.model = model.eval().requires_grad_(False)
         self._skipped = 1 + int(getattr(model.config, "num_register_tokens", 0))
         self.image_size = _image_side(processor, name)
@@ -56,15 +56,15 @@ class DinoEncoder:
         Raises WeightsError naming the file that is missing, or the first key that differs.
         """
         config, processor_config, weights = model_files(directory)
-        place = config.parent
+        folder = config.parent
         kind = read_json(config).get("model_type")
         if kind not in MODELS:
             raise WeightsError(
                 f"{config}: expected model_type {' or '.join(MODELS)}, found {kind!r}"
             )
         read_json(processor_config)
-        model, processor = _load(place, MODELS[kind], weights, dtype)
-        return cls(place.name, weights, model.to(device), processor)
+        model, processor = _load(folder, MODELS[kind], weights, dtype)
+        return cls(folder.name, weights, model.to(device), processor)
 
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
         """Encoded or decoded images to pixels (B, 3, S, S) by the model's own processor.
@@ -93,19 +93,19 @@ def model_files(directory: str | Path) -> tuple[Path, Path, Path]:
 
     Raises WeightsError naming what is missing.
     """
-    place = resolve_model(directory)
-    if not place.is_dir():
-        raise WeightsError(f"{place}: expected the directory of a DINOv2 model, found a file")
+    folder = resolve_model(directory)
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: expected the directory of a DINOv2 model, found a file")
     for name in (CONFIG_FILE, PROCESSOR_FILE):
-        if not (place / name).is_file():
+        if not (folder / name).is_file():
             raise WeightsError(
-                f"{place / name}: expected this file in the model directory, found nothing",
+                f"{folder / name}: expected this file in the model directory, found nothing",
                 hint="check that the path is a complete model directory",
             )
-    weights = next((place / f for f in WEIGHTS_FILES if (place / f).is_file()), None)
+    weights = next((folder / f for f in WEIGHTS_FILES if (folder / f).is_file()), None)
     if weights is None:
-        raise WeightsError(f"{place}: expected {' or '.join(WEIGHTS_FILES)}, found none")
-    return place / CONFIG_FILE, place / PROCESSOR_FILE, weights
+        raise WeightsError(f"{folder}: expected {' or '.join(WEIGHTS_FILES)}, found none")
+    return folder / CONFIG_FILE, folder / PROCESSOR_FILE, weights
 
 
 def content_alignment(content: Tensor, result: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def _instance_norm(features: Tensor) -> Tensor:
     return F.instance_norm(features.transpose(1, 2), eps=EPSILON).transpose(1, 2)
 
 
-def _load(place: Path, name: str, weights: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load(folder: Path, name: str, weights: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """Load the model and its processor. Raises WeightsError if they do not fit together."""
     import transformers
     from huggingface_hub.errors import StrictDataclassError
@@ -138,17 +138,17 @@ def _load(place: Path, name: str, weights: Path, dtype: torch.dtype) -> tuple[An
             kind = getattr(transformers, name)
             model, info = kind.from_pretrained(
                 None,
-                config=kind.config_class.from_pretrained(place, **options),
+                config=kind.config_class.from_pretrained(folder, **options),
                 state_dict=tensors,
                 dtype=dtype,
                 ignore_mismatched_sizes=True,  # they are named below
                 output_loading_info=True,
                 **options,
             )
-        processor = transformers.BitImageProcessor.from_pretrained(place, **options)
+        processor = transformers.BitImageProcessor.from_pretrained(folder, **options)
     except (*foreign, SafetensorError, StrictDataclassError, pickle.UnpicklingError) as error:
         raise WeightsError(
-            f"{place}: transformers cannot load it: {' '.join(str(error).split())[:300]}",
+            f"{folder}: transformers cannot load it: {' '.join(str(error).split())[:300]}",
             hint="the files are corrupt, truncated or of different models; copy them again",
         ) from error
     _check(weights, info)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stylear.errors import WeightsError
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 SHA256 = re.compile(r"/([0-9a-f]{64})/")
 
@@ -35,7 +35,7 @@ def refuse_wrong_activation(name: str, arch: str, file: Path) -> None:
     known = (
         file.name in {url.rpartition("/")[2] for url in urls}
         or is_torchscript(file)
-        or (bool(hashes) and sha256_of(file) in hashes)
+        or (bool(hashes) and hash_path(file) in hashes)
     )
     if known:
         raise WeightsError(

@@ -91,7 +91,7 @@ class Segmenter:
         for picture in pictures:
             self._predictor.set_image(np.asarray(picture))
             masks.append(
-                _predict_prompted(self._predictor, numbers)
+                _predict_from_prompt(self._predictor, numbers)
                 if numbers
                 else _predict_central(self._predictor, picture)
             )
@@ -156,8 +156,8 @@ def _grabcut(picture: Image.Image) -> Mask:
     return found
 
 
-def _predict_prompted(predictor: Any, numbers: Sequence[int]) -> Mask:
-    """The mask of a box, or the most confident of the three masks of a point."""
+def _predict_from_prompt(predictor: Any, numbers: Sequence[int]) -> Mask:
+    """Predict the mask of a box, or the most confident of the three masks of a point."""
     if len(numbers) == 4:
         masks, _, _ = predictor.predict(box=np.array(numbers), multimask_output=False)
         return np.asarray(masks[0], dtype=bool)

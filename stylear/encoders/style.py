@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from stylear.encoders.preprocess import ImagePreprocessor, Picture
 from stylear.errors import WeightsError
-from stylear.weights.files import load_into, read_tensors, sha256_of
+from stylear.weights.files import hash_path, load_into, read_tensors
 from stylear.weights.formats import SAFETENSORS, require_weights, warn_wrong_ending
 from stylear.weights.names import resolve_file
 from stylear.weights.state_dict import find_state_dict, strip_wrappers
@@ -54,7 +54,7 @@ class CsdEncoder:
         import open_clip
 
         self.name = name
-        self.weights_sha256 = sha256_of(weights)
+        self.weights_sha256 = hash_path(weights)
         self.model = model.eval().requires_grad_(False)
         self.image_size = image_size
         self.preprocessing = f"CSD: {image_size} px, shortest, bicubic, mean and std of CLIP"
@@ -79,7 +79,9 @@ class CsdEncoder:
         path = resolve_file(checkpoint, CHECKPOINT)
         tensors = read_csd(path)
         backbone, width, image_size = _build_tower(tensors, path)
-        dims = [_shape_of(tensors, f"last_layer_{kind}", path)[-1] for kind in ("style", "content")]
+        dims = [
+            _read_shape(tensors, f"last_layer_{kind}", path)[-1] for kind in ("style", "content")
+        ]
         with torch.device("meta"):
             model = CsdModel(backbone, width, *dims)
         load_into(model, tensors, what=str(path), dtype=dtype, device=device)
@@ -164,8 +166,8 @@ def _build_tower(tensors: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, 
     """The vision tower of the weights (on the meta device), its width, its image side."""
     from open_clip.transformer import QuickGELU, VisionTransformer
 
-    width, _, _, patch = _shape_of(tensors, "backbone.conv1.weight", path, 4)
-    positions, _ = _shape_of(tensors, "backbone.positional_embedding", path, 2)
+    width, _, _, patch = _read_shape(tensors, "backbone.conv1.weight", path, 4)
+    positions, _ = _read_shape(tensors, "backbone.positional_embedding", path, 2)
     blocks = {int(found[1]) for key in tensors if (found := _BLOCK.match(key))}
     if width % HEAD_WIDTH or not blocks:
         raise WeightsError(
@@ -188,7 +190,7 @@ def _build_tower(tensors: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, 
     return tower, width, size
 
 
-def _shape_of(tensors: Mapping[str, Tensor], key: str, path: Path, dims: int = 2) -> list[int]:
+def _read_shape(tensors: Mapping[str, Tensor], key: str, path: Path, dims: int = 2) -> list[int]:
     """The shape of a tensor. Raises WeightsError if it is missing or has other dimensions."""
     value = tensors.get(key)
     if value is None or value.ndim != dims:

@@ -17,7 +17,7 @@ from torch import Tensor
 from stylear.encoders.preprocess import Picture, to_rgb
 
 VERSION = 1  # raise if the same image gives other numbers
-SIDE = 128  # our choice: pixels a side at which strokes are measured
+SIDE = 128  # our choice: side in pixels at which strokes are measured
 SCALES = 3  # our choice: SIDE, half, quarter
 BLOCK = 8
 ANGLES = 8
@@ -102,8 +102,8 @@ def _angles(light: Array) -> Array:
     dx = cv2.Sobel(light, cv2.CV_32F, 1, 0)
     dy = cv2.Sobel(light, cv2.CV_32F, 0, 1)
     size = np.hypot(dx, dy)
-    place = (np.arctan2(dy, dx) % np.pi) / np.pi * ANGLES
-    bins = np.floor(place + 0.5).astype(int) % ANGLES  # centred on horizontal and vertical
+    position = (np.arctan2(dy, dx) % np.pi) / np.pi * ANGLES
+    bins = np.floor(position + 0.5).astype(int) % ANGLES  # centred on horizontal and vertical
     shares = np.bincount(bins.ravel(), size.ravel(), ANGLES)
     return np.append(shares / max(float(size.sum()), 1e-6) * 4, float(size.mean())).astype(
         np.float32

@@ -212,7 +212,7 @@ def evaluate(
     prompts     texts; seeds: integers
     clip        a `ClipEncoder`, the judge of clip_t and clip_i
     csd, dino   encoders of style and content for the metrics of these names; NaN without them
-    batch_size  pictures drawn together
+    batch_size  images drawn in one batch
     on_batch    called with the number of pictures that were finished
     sampling    keywords of `generate`: guidance, top_k, temperature, noise, size_px
 

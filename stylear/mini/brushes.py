@@ -85,7 +85,8 @@ def posterise(picture: Field, levels: int) -> Field:
     return np.round(blur(picture, 0.7) * (levels - 1)) / (levels - 1)
 
 
-def saturated(picture: Field, amount: float) -> Field:
+def saturate(picture: Field, amount: float) -> Field:
+    """The picture with its saturation multiplied by `amount`."""
     grey = light(picture)[..., None]
     return np.clip(grey + (picture - grey) * amount, 0, 1).astype(np.float32)
 
@@ -121,8 +122,8 @@ def voronoi(picture: Field, rng: Rng, count: int) -> tuple[npt.NDArray[np.int64]
     return labels, border.astype(np.float32)
 
 
-def filled(picture: Field, labels: npt.NDArray[np.int64]) -> Field:
-    """Each label's mean colour."""
+def fill_cells(picture: Field, labels: npt.NDArray[np.int64]) -> Field:
+    """Fill each cell with its mean colour."""
     flat_labels = labels.ravel()
     counts = np.maximum(np.bincount(flat_labels), 1)
     means = [
@@ -133,9 +134,9 @@ def filled(picture: Field, labels: npt.NDArray[np.int64]) -> Field:
 
 def ramp(values: Field, stops: list[Field]) -> Field:
     """Colours along a ramp of stops; values (H, W) in [0, 1]."""
-    places = np.linspace(0, 1, len(stops))
+    positions = np.linspace(0, 1, len(stops))
     return np.stack(
-        [np.interp(values, places, [stop[c] for stop in stops]) for c in range(3)], 2
+        [np.interp(values, positions, [stop[c] for stop in stops]) for c in range(3)], 2
     ).astype(np.float32)
 
 

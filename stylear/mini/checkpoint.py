@@ -1,4 +1,4 @@
-"""Checkpoints of the mini family's trainings: written beside their place and moved there, read in place."""
+"""Checkpoints of the mini family's trainings: written to a temporary folder, then renamed; read directly."""
 
 from __future__ import annotations
 

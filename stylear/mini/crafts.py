@@ -12,7 +12,7 @@ from stylear.mini.brushes import (
     cells,
     colour,
     figure,
-    filled,
+    fill_cells,
     flat,
     grain,
     grid,
@@ -21,7 +21,7 @@ from stylear.mini.brushes import (
     mix,
     posterise,
     ramp,
-    saturated,
+    saturate,
     scale,
     tinted_ground,
     voronoi,
@@ -38,7 +38,7 @@ def mosaic(p: Field, look: Rng, chance: Rng) -> Field:
     tone = cells(1 + 0.14 * grain(p, chance, 0.3)[..., None].repeat(3, 2), size)[0]
     edge = np.maximum(np.abs(u), np.abs(v)) > (1 - 2.2 / size * scale(p) * 0.9)
     return mix(
-        np.clip(saturated(tile, 1.3) * (0.3 + 0.7 * tone), 0, 1),
+        np.clip(saturate(tile, 1.3) * (0.3 + 0.7 * tone), 0, 1),
         flat(p, grout),
         edge.astype(np.float32),
     )
@@ -51,7 +51,7 @@ def cross_stitch(p: Field, look: Rng, chance: Rng) -> Field:
     mask, _, _ = cells(figure(p)[..., None].repeat(3, 2), size)
     cross = np.minimum(np.abs(u - v), np.abs(u + v)) < 0.62
     ground = flat(p, linen * 0.82)
-    stitched = mix(ground, saturated(thread, 1.35), cross * (0.15 + 0.85 * (mask[..., 0] > 0.4)))
+    stitched = mix(ground, saturate(thread, 1.35), cross * (0.15 + 0.85 * (mask[..., 0] > 0.4)))
     return np.clip(stitched * (0.92 + 0.1 * (u - v)[..., None] * 0.5), 0, 1)
 
 
@@ -61,7 +61,7 @@ def knit(p: Field, look: Rng, chance: Rng) -> Field:
     yarn, u, v = cells(tinted_ground(p, wool), size)
     vee = np.abs(v - 0.9 * np.abs(u) + 0.25)
     return np.clip(
-        saturated(yarn, 1.15)
+        saturate(yarn, 1.15)
         * (1.12 - 0.5 * np.clip(vee, 0, 1) - 0.25 * (np.abs(u) < 0.16))[..., None],
         0,
         1,
@@ -75,14 +75,16 @@ def low_poly(p: Field, look: Rng, chance: Rng) -> Field:
     half = ((a + b).astype(int) // int(7 * scale(p)) + (a - b).astype(int) // int(9 * scale(p))) % 2
     facets = labels * 2 + half
     shade = chance.uniform(-0.13, 0.13, (facets.max() + 1, 1)).astype(np.float32)
-    return np.clip(saturated(filled(tinted_ground(p, ground), facets), 1.25) + shade[facets], 0, 1)
+    return np.clip(
+        saturate(fill_cells(tinted_ground(p, ground), facets), 1.25) + shade[facets], 0, 1
+    )
 
 
 def stained_glass(p: Field, look: Rng, chance: Rng) -> Field:
     ground = colour(look, (0.5, 0.75), (0.4, 0.8), (0.5, 0.9))
     labels, border = voronoi(p, chance, 64)
     base = tinted_ground(p, ground)
-    glass = saturated(filled(posterise(base, 5), labels) * 0.45 + posterise(base, 4) * 0.55, 1.8)
+    glass = saturate(fill_cells(posterise(base, 5), labels) * 0.45 + posterise(base, 4) * 0.55, 1.8)
     lead = np.maximum(np.clip(1.5 - border / scale(p) * 1.5, 0, 1), lines(p, 0.9, 2.4))
     shine = 1 + 0.2 * grain(p, chance, 4)
     return mix(np.clip(glass * shine[..., None], 0, 1), flat(p, np.full(3, 0.06, np.float32)), lead)
@@ -127,7 +129,7 @@ def led(p: Field, look: Rng, chance: Rng) -> Field:
     size = round(float(look.choice([4, 5]) * scale(p)))
     lamp, u, v = cells(tinted_ground(p, panel + 0.08), size)
     strength = np.clip(1.25 - (u**2 + v**2) * 1.1, 0, 1)
-    lit = np.clip(saturated(lamp, 1.4) * (0.55 + 0.6 * tint), 0, 1)
+    lit = np.clip(saturate(lamp, 1.4) * (0.55 + 0.6 * tint), 0, 1)
     return mix(flat(p, panel), lit, strength)
 
 
@@ -135,7 +137,7 @@ def pixel(p: Field, look: Rng, chance: Rng) -> Field:
     size = int(4 * scale(p))
     ground = colour(look, (0, 1), (0.3, 0.6), (0.75, 0.95))
     block, _, _ = cells(tinted_ground(p, ground), size)
-    return np.round(saturated(block, 1.5) * 4).astype(np.float32) / 4
+    return np.round(saturate(block, 1.5) * 4).astype(np.float32) / 4
 
 
 def neon(p: Field, look: Rng, chance: Rng) -> Field:

@@ -70,7 +70,7 @@ def samples(shard: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 
 def in_styles(raw: Pictures, copies: int, variants: int, seed: int, shift: int = 0) -> Pictures:
-    """Each drawing `copies` times, mirrored by chance and moved by up to `shift` pixels, in a random
+    """Each drawing `copies` times, flipped at random and shifted by up to `shift` pixels, in a random
     variant (out of `variants`) of a random training family."""
     generator = np.random.default_rng(seed)
     families = sorted(TRAIN_FAMILIES)
@@ -78,15 +78,15 @@ def in_styles(raw: Pictures, copies: int, variants: int, seed: int, shift: int =
     for index in track(range(copies * len(raw)), "render styles", unit="pictures"):
         family = families[int(generator.integers(len(families)))]
         variant = int(generator.integers(variants))
-        drawing = moved(raw.pixels[index % len(raw)], generator, shift)
+        drawing = augment_drawing(raw.pixels[index % len(raw)], generator, shift)
         pixels.append(render(drawing, make_style(family, variant), seed=index))
         captions.append(raw.captions[index % len(raw)])
         styles.append(f"{family}/{variant}")
     return Pictures(np.stack(pixels), captions, styles)
 
 
-def moved(drawing: Pixels, generator: np.random.Generator, shift: int) -> Pixels:
-    """A drawing (H, W, 3) mirrored by chance and moved by up to `shift` pixels, its border repeated."""
+def augment_drawing(drawing: Pixels, generator: np.random.Generator, shift: int) -> Pixels:
+    """Flip a drawing (H, W, 3) at random and shift it by up to `shift` pixels; replicate its border."""
     if generator.random() < 0.5:
         drawing = drawing[:, ::-1]
     if shift:
@@ -97,10 +97,10 @@ def moved(drawing: Pixels, generator: np.random.Generator, shift: int) -> Pixels
     return np.ascontiguousarray(drawing)
 
 
-def moved_copies(raw: Pictures, copies: int, seed: int, shift: int) -> Pictures:
-    """Each drawing as it is, and `copies` - 1 times mirrored by chance and moved."""
+def augment_copies(raw: Pictures, copies: int, seed: int, shift: int) -> Pictures:
+    """Each drawing unchanged, and `copies` - 1 times flipped at random and shifted."""
     generator = np.random.default_rng(seed)
-    others = [moved(d, generator, shift) for _ in range(copies - 1) for d in raw.pixels]
+    others = [augment_drawing(d, generator, shift) for _ in range(copies - 1) for d in raw.pixels]
     return Pictures(
         np.concatenate([raw.pixels, np.stack(others)]) if others else raw.pixels,
         raw.captions * copies,
@@ -108,8 +108,8 @@ def moved_copies(raw: Pictures, copies: int, seed: int, shift: int) -> Pictures:
     )
 
 
-def joined(*parts: Pictures) -> Pictures:
-    """All parts, one after the other."""
+def concatenate_pictures(*parts: Pictures) -> Pictures:
+    """Concatenate sets of pictures."""
     return Pictures(
         np.concatenate([part.pixels for part in parts]),
         [caption for part in parts for caption in part.captions],
@@ -124,12 +124,14 @@ def to_tensor(pixels: Pixels | Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def jittered(pixels: Tensor, generator: torch.Generator, most: int = 4) -> Tensor:
-    """Each picture (B, C, S, S) moved by up to `most` pixels, its border repeated, and half mirrored."""
+def jitter(pixels: Tensor, generator: torch.Generator, max_shift: int = 4) -> Tensor:
+    """Shift pictures (B, C, S, S) by up to `max_shift` pixels, replicate borders, and flip half of them."""
     batch, channels, size, _ = pixels.shape
-    padded = F.pad(pixels, (most, most, most, most), mode="replicate")
+    padded = F.pad(pixels, (max_shift, max_shift, max_shift, max_shift), mode="replicate")
     device = generator.device
-    across, down = torch.randint(0, 2 * most + 1, (2, batch, 1), generator=generator, device=device)
+    across, down = torch.randint(
+        0, 2 * max_shift + 1, (2, batch, 1), generator=generator, device=device
+    )
     mirrored = torch.rand(batch, 1, generator=generator, device=device) < 0.5
     line = torch.arange(size, device=device)
     columns = across + torch.where(mirrored, size - 1 - line, line)

@@ -16,12 +16,19 @@ from torch import Tensor
 
 from stylear.console import track
 from stylear.encoders.clip import ClipEncoder
-from stylear.mini.drawings import Pictures, drawings, in_styles, joined, moved_copies, to_tensor
+from stylear.mini.drawings import (
+    Pictures,
+    augment_copies,
+    concatenate_pictures,
+    drawings,
+    in_styles,
+    to_tensor,
+)
 from stylear.mini.styles import TRAIN_FAMILIES
 from stylear.model.vq import FILES as VQ_FILES
 from stylear.model.vq import VQModel
 from stylear.pair import digest
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 from stylear.weights.names import resolve_model
 
 RAW_COPIES, STYLED_COPIES, VARIANTS, SHIFT = 8, 20, 96, 4
@@ -41,8 +48,8 @@ def training_pictures(limit: int | None = None) -> Pictures:
     raw = drawings("train")
     if limit is not None:
         raw = Pictures(raw.pixels[:limit], raw.captions[:limit], raw.styles[:limit])
-    plain = moved_copies(raw, RAW_COPIES, seed=1, shift=SHIFT)
-    return joined(plain, in_styles(raw, STYLED_COPIES, VARIANTS, seed=2, shift=SHIFT))
+    plain = augment_copies(raw, RAW_COPIES, seed=1, shift=SHIFT)
+    return concatenate_pictures(plain, in_styles(raw, STYLED_COPIES, VARIANTS, seed=2, shift=SHIFT))
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def load_examples(
     directory = resolve_model(vq)
     pictures = training_pictures(limit)
     key = digest(
-        "codes", sha256_of(directory / VQ_FILES[0]), sha256(pictures.pixels.tobytes()).hexdigest()
+        "codes", hash_path(directory / VQ_FILES[0]), sha256(pictures.pixels.tobytes()).hexdigest()
     )
     cache = work / f"codes-{key[:16]}.safetensors"
     if cache.is_file():

@@ -15,7 +15,7 @@ from stylear.mini.brushes import (
     blur,
     colour,
     figure,
-    filled,
+    fill_cells,
     flat,
     grain,
     grid,
@@ -25,7 +25,7 @@ from stylear.mini.brushes import (
     paper,
     posterise,
     ramp,
-    saturated,
+    saturate,
     scale,
     tinted_ground,
     voronoi,
@@ -137,7 +137,7 @@ def comic(p: Field, look: Rng, chance: Rng) -> Field:
         colour(look, (0, 1), (0.5, 1), (0.6, 1)),
     )
     figure_mask = figure(p)
-    body = saturated(posterise(p, 3), 1.6)
+    body = saturate(posterise(p, 3), 1.6)
     pitch = float(look.uniform(4.2, 5.6)) * scale(p)
     a, b = grid(p, np.pi / 4)
     dots = ((np.cos(2 * np.pi * a / pitch) + np.cos(2 * np.pi * b / pitch)) > 0.7).astype(
@@ -189,11 +189,11 @@ def pointillism(p: Field, look: Rng, chance: Rng) -> Field:
     ground = colour(look, (0, 1), (0.1, 0.4), (0.75, 0.98))
     count = int(look.integers(330, 520))
     labels, border = voronoi(p, chance, count)
-    dots = filled(tinted_ground(p, ground), labels)
+    dots = fill_cells(tinted_ground(p, ground), labels)
     shift = chance.uniform(-0.2, 0.2, (labels.max() + 1, 3)).astype(np.float32)
     inside = np.clip(border / scale(p) * 1.3 - 0.1, 0, 1)
     return mix(
-        flat(p, ground * 0.5 + 0.45), np.clip(saturated(dots, 1.5) + shift[labels], 0, 1), inside
+        flat(p, ground * 0.5 + 0.45), np.clip(saturate(dots, 1.5) + shift[labels], 0, 1), inside
     )
 
 
@@ -204,20 +204,20 @@ def impasto(p: Field, look: Rng, chance: Rng) -> Field:
     turn = float(look.uniform(0, np.pi))
     angle = turn + 0.5 * grain(p, chance, 8)
     labels, border = voronoi(base, chance, count)
-    daubs = filled(base, labels)
+    daubs = fill_cells(base, labels)
     a, b = grid(p, turn)
     bristle = np.cos(
         2 * np.pi * (a * np.cos(angle - turn) + b * np.sin(angle - turn)) / (2.3 * scale(p))
     )
     shift = chance.normal(0, 0.07, (labels.max() + 1, 1)).astype(np.float32)
     lit = 0.09 * bristle + 0.10 * np.clip(1 - border, 0, 1)
-    return np.clip(saturated(daubs, 1.45) + shift[labels] + lit[..., None], 0, 1).astype(np.float32)
+    return np.clip(saturate(daubs, 1.45) + shift[labels] + lit[..., None], 0, 1).astype(np.float32)
 
 
 def chalkboard(p: Field, look: Rng, chance: Rng) -> Field:
     board = colour(look, (0.25, 0.7), (0.0, 0.45), (0.1, 0.28))
     chalk = colour(look, (0, 1), (0, 0.3), (0.9, 1))
     dust = np.clip(0.75 + 0.35 * grain(p, chance, 0.5), 0, 1)
-    body = mix(flat(p, board), saturated(blur(p, 0.8), 0.7), figure(p) * 0.38 * dust)
+    body = mix(flat(p, board), saturate(blur(p, 0.8), 0.7), figure(p) * 0.38 * dust)
     body = body + 0.03 * grain(p, chance, 3)[..., None]
     return mix(body, flat(p, chalk), np.clip(lines(p, 0.8, 3.4) * dust, 0, 1))

@@ -47,11 +47,11 @@ class TokenPacker:
         span = torch.cat([self.prefix.expand(batch, -1), image.flatten(1), end], 1)  # (B, L)
         texts = self.prompts[prompts]
         column = torch.arange(texts.shape[1] + span.shape[1], device=image.device).expand(batch, -1)
-        place = column - lengths  # in the span; negative inside the prompt
+        position = column - lengths  # in the span; negative inside the prompt
         ids = torch.where(
-            place < 0,
+            position < 0,
             texts.gather(1, column.clamp(max=texts.shape[1] - 1)),
-            span.gather(1, place.clamp(0, span.shape[1] - 1)),
+            span.gather(1, position.clamp(0, span.shape[1] - 1)),
         )
-        ids = torch.where(place >= span.shape[1], self.pad, ids)
+        ids = torch.where(position >= span.shape[1], self.pad, ids)
         return ids, lengths + self.offsets - 1

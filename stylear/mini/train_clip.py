@@ -25,7 +25,7 @@ from stylear.device import pick_device
 from stylear.encoders.clip import ClipEncoder, save_clip
 from stylear.mini import checkpoint
 from stylear.mini.card import hardware, write_card
-from stylear.mini.drawings import drawings, jittered, to_tensor
+from stylear.mini.drawings import drawings, jitter, to_tensor
 from stylear.mini.examples import FAMILIES, Examples, named_style, training_pictures
 from stylear.mini.pretraining import set_rate
 from stylear.mini.words import clip_tokenizer
@@ -130,7 +130,7 @@ def train(
             penultimate.clear()
             with torch.autocast(device, torch.bfloat16):
                 images, words, scale = model(
-                    jittered(to_tensor(pixels[rows]), generator), tokens[text]
+                    jitter(to_tensor(pixels[rows]), generator), tokens[text]
                 )
                 style = F.normalize(head(penultimate[0][:, 1:].mean(1)), dim=-1)
             # a text without a style fits the picture in whatever style

@@ -24,7 +24,7 @@ from stylear.console import Bar, say
 from stylear.device import pick_device
 from stylear.mini import checkpoint
 from stylear.mini.card import hardware, write_card
-from stylear.mini.drawings import drawings, in_styles, jittered, to_tensor
+from stylear.mini.drawings import drawings, in_styles, jitter, to_tensor
 from stylear.mini.examples import draw_rows, training_pictures
 from stylear.mini.pretraining import set_rate
 from stylear.model.vq import VQConfig, VQModel
@@ -113,7 +113,7 @@ def train(
         while step < steps:
             generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
             rows = draw_rows(num_raw, len(pixels), batch_size, RAW_SHARE, generator)
-            batch = jittered(to_tensor(pixels[rows]), generator)
+            batch = jitter(to_tensor(pixels[rows]), generator)
             with torch.autocast(device, torch.bfloat16):
                 output = model(batch)
             loss = reconstruction_loss(output.reconstruction.float(), batch, filters)

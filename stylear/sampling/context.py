@@ -1,4 +1,4 @@
-"""Context: how much of a model's context a prompt and its picture take, and what is too long for it."""
+"""Context: how much of a model's context a prompt and its image take, and prompts that exceed it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN_LETTERS = 40  # of a prompt in a warning
 
 @dataclass(frozen=True, slots=True)
 class PromptLength:
-    """The tokens of a prompt, template and style tokens included, and how many leave room for the picture."""
+    """The number of tokens of a prompt, and the maximum that leaves room for the image."""
 
     prompt: str
     tokens: int
@@ -28,7 +28,7 @@ class PromptLength:
         return max(0, self.tokens - self.max_tokens)
 
     def to_dict(self) -> dict[str, Any]:
-        """For the metadata of a picture."""
+        """As metadata of an image."""
         return {
             "prompt_tokens": self.tokens,
             "tokens_beyond_context": self.tokens_beyond_context,
@@ -52,9 +52,9 @@ def compute_grid(model: StyleModel, size_px: int | None) -> tuple[int, int]:
 def measure_prompt(
     model: StyleModel, prompt: str, *, is_styled: bool, size_px: int | None = None
 ) -> PromptLength:
-    """How many tokens a prompt takes, and how many it may take for a picture of `size_px` pixels a side.
+    """How many tokens a prompt takes, and the maximum for an image with sides of `size_px` pixels.
 
-    The last code of a picture is sampled and never read, so it needs no place in the context.
+    The last code of a picture is never fed back, so it needs no position in the context.
     """
     height, width = compute_grid(model, size_px)
     picture = len(model.layout.prefix(height, width)) + height * (width + 1) - 2

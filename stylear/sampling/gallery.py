@@ -25,7 +25,7 @@ from stylear.sampling.context import describe_long_prompts, measure_prompt
 from stylear.sampling.generate import generate
 from stylear.sampling.grid import Block, Row, draw_grid, encode_png
 from stylear.sampling.references import Reference
-from stylear.weights.files import sha256_of, write_bytes
+from stylear.weights.files import hash_path, write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -129,7 +129,7 @@ def write_gallery(
 
 
 def _hash_weights(model: StyleModel) -> str | None:
-    return None if model.source is None else sha256_of(model.source)
+    return None if model.source is None else hash_path(model.source)
 
 
 def _open_masks(

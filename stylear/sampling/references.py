@@ -88,7 +88,7 @@ def _load_reference(path: Path, notes: Notes) -> Reference:
 
 
 def load_prompts(path: str | Path) -> list[str]:
-    """The prompts of a text file, one a line; empty lines and lines starting with # are skipped.
+    """The prompts of a text file, one per line; empty lines and lines starting with # are skipped.
 
     Raises SourceError if the file cannot be read or has no prompt.
     """
@@ -99,5 +99,5 @@ def load_prompts(path: str | Path) -> list[str]:
         raise SourceError(f"{path}: expected a text file of prompts, found: {error}") from error
     prompts = [line for line in lines if line and not line.startswith("#")]
     if not prompts:
-        raise SourceError(f"{path}: expected one prompt a line, found none")
+        raise SourceError(f"{path}: expected one prompt per line, found none")
     return prompts

@@ -28,7 +28,7 @@ class ShippedModel:
 
 def list_shipped(root: Path = MINI_MODELS) -> list[ShippedModel]:
     """The shipped models in the order of their names. Raises WeightsError if a model has no card."""
-    from stylear.weights.files import sha256_of
+    from stylear.weights.files import hash_path
 
     found = []
     for directory in _directories(root):
@@ -39,7 +39,7 @@ def list_shipped(root: Path = MINI_MODELS) -> list[ShippedModel]:
             raise WeightsError(f"{card}: expected a model card with a licence, found none")
         size = sum(file.stat().st_size for file in _files(directory))
         what = purpose[1] if purpose else ""
-        found.append(ShippedModel(directory.name, what, size, sha256_of(directory), licence[1]))
+        found.append(ShippedModel(directory.name, what, size, hash_path(directory), licence[1]))
     return found
 
 
@@ -85,11 +85,11 @@ def list_models() -> list[dict[str, Any]]:
 
 def hash_files(root: Path = MINI_MODELS) -> dict[str, dict[str, Any]]:
     """SHA-256 and size of every file: {"<model>/<file>": {"sha256", "bytes"}}."""
-    from stylear.weights.files import sha256_of
+    from stylear.weights.files import hash_path
 
     return {
         file.relative_to(root).as_posix(): {
-            "sha256": sha256_of(file),
+            "sha256": hash_path(file),
             "bytes": file.stat().st_size,
         }
         for directory in _directories(root)

@@ -108,9 +108,9 @@ def _list_manual_files(model: Model, held: Mapping[str, Any]) -> Listing:
             f"{path}: expected this file, which has no public address, found nothing",
             hint=describe_manual_fetch(model),
         )
-    from stylear.weights.files import sha256_of
+    from stylear.weights.files import hash_path
 
-    sha256 = sha256_of(path)
+    sha256 = hash_path(path)
     file = held.get("files", {}).get(model.main, {"sha256": sha256})
     if file["sha256"] != sha256:
         raise WeightsError(

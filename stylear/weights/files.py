@@ -19,13 +19,13 @@ if TYPE_CHECKING:  # torch is imported where tensors are: names and hashes need 
     from torch import Tensor, nn
 
 
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, or of the names and contents of a directory's files, as 64 hex digits."""
+def hash_path(path: str | Path) -> str:
+    """Hash a file, or the names and contents of a directory's files, as 64 hex digits."""
     path = Path(path)
     total = hashlib.sha256()
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            total.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+            total.update(f"{file.relative_to(path).as_posix()}\0{hash_path(file)}\n".encode())
         return total.hexdigest()
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
@@ -126,9 +126,9 @@ def explain_unpickling(error: pickle.UnpicklingError) -> str:
 def hash_weights(file: Path) -> str:
     """SHA-256 of a weights file; of an index, that of the hashes of its shards."""
     if not file.name.endswith(".index.json"):
-        return sha256_of(file)
+        return hash_path(file)
     shards = sorted(set(read_weight_map(file).values()))
-    lines = (f"{shard}\0{sha256_of(file.parent / shard)}\n" for shard in shards)
+    lines = (f"{shard}\0{hash_path(file.parent / shard)}\n" for shard in shards)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -182,4 +182,6 @@ def _explain_status(url: str, error: HTTPError, hint: str) -> Exception:
         return TransientError(message, min(MAX_WAIT_S, float(wait)) if wait.isdecimal() else 0.0)
     if error.code in (401, 403):
         return WeightsError(message, hint=hint)
-    return WeightsError(message, hint="the registered file is gone: the source has changed")
+    return WeightsError(
+        message, hint="the registered file no longer exists: the source has changed"
+    )

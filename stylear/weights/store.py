@@ -142,7 +142,7 @@ def verify_fetched() -> int:
 
     Raises WeightsError naming the first file that is missing or changed.
     """
-    from stylear.weights.files import sha256_of
+    from stylear.weights.files import hash_path
 
     lock = read_lock()
     todo = [(m, name, file) for m, entry in lock.items() for name, file in entry["files"].items()]
@@ -150,7 +150,7 @@ def verify_fetched() -> int:
     with ByteBar("verify", sum(file["bytes"] for _, _, file in todo)) as bar:
         for model, name, file in todo:
             path = models_dir() / model / name
-            found = sha256_of(path) if path.is_file() else "nothing"
+            found = hash_path(path) if path.is_file() else "nothing"
             if found != file["sha256"]:
                 problems.append(f"{path}: expected sha256 {file['sha256']}, found {found}")
                 damaged.add(model)

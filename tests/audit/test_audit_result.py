@@ -93,7 +93,7 @@ def test_the_command_prints_every_check_then_every_difference(
     ]  # fmt: skip
     sha256 = audit(corpus).manifest_sha256
     last = printed.err.splitlines()[-1]
-    assert last == f"{corpus}: the corpus is as its manifest says (sha256 {sha256})"
+    assert last == f"{corpus}: the corpus matches its manifest (sha256 {sha256})"
     (corpus / "stray.txt").write_text("x")
     with pytest.raises(AuditFailed):
         command(corpus)
@@ -103,7 +103,7 @@ def test_the_command_prints_every_check_then_every_difference(
         "kind   where      expected      found",
         "extra  stray.txt  no such file  a file that manifest.json does not list",
     ]
-    assert "the corpus is as its manifest says" not in printed.err
+    assert "the corpus matches its manifest" not in printed.err
 
 
 def test_random_damage_is_named_and_never_a_crash(corpus: Path) -> None:

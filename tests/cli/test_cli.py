@@ -19,7 +19,7 @@ from stylear.errors import StylearError, UsageError, WeightsError
 from stylear.model.open import open_model
 from stylear.sampling.generate import generate
 from stylear.weights import catalog as models
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_evaluate_reports_csd_and_dino_when_their_models_are_given(
     result = stylear("evaluate", *arguments, "--csd", csd, "--dino", dino, "--json")
     said = json.loads(result.stdout)
     assert (said["settings"]["csd"], said["settings"]["dino"]) == ("csd.pth", "dino")
-    assert said["settings"]["csd_sha256"] == sha256_of(csd)
+    assert said["settings"]["csd_sha256"] == hash_path(csd)
     assert all(0 < abs(said["models"][0][name]["mean"]) <= 1 for name in ("csd", "dino"))
     head = stylear("evaluate", *arguments, "--csd", csd).stdout.splitlines()[0]
     assert head.split() == [

@@ -10,7 +10,7 @@ from builders.tiny_aesthetic import write_head
 
 from stylear.encoders.aesthetic import AestheticHead
 from stylear.errors import WeightsError
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 
 def test_ratings_equal_torchs_linear_layer(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_ratings_equal_torchs_linear_layer(tmp_path: Path) -> None:
         torch.testing.assert_close(head.rate(embeddings), layer(embeddings).squeeze(1))
         half = head.rate(embeddings.bfloat16())
         torch.testing.assert_close(half, layer(embeddings.bfloat16().float()).squeeze(1))
-    assert (head.name, head.weights_sha256) == (path.name, sha256_of(path))
+    assert (head.name, head.weights_sha256) == (path.name, hash_path(path))
 
 
 def test_a_head_of_another_clip_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from stylear.encoders.clip import ClipEncoder, save_clip
 from stylear.encoders.preprocess import to_rgb
 from stylear.errors import SourceError, WeightsError
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_open_says_what_it_opened(clip: ClipEncoder, directory: Path) -> None:
         16,
         32,
     )
-    assert clip.weights_sha256 == sha256_of(directory / "open_clip_model.safetensors")
+    assert clip.weights_sha256 == hash_path(directory / "open_clip_model.safetensors")
 
 
 def test_embeddings_equal_open_clip_used_by_hand(clip: ClipEncoder, directory: Path) -> None:
@@ -159,7 +159,7 @@ def test_saving_writes_the_same_bytes_in_half_precision(directory: Path, tmp_pat
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    assert sha256_of(again) == sha256_of(directory)
+    assert hash_path(again) == hash_path(directory)
     from safetensors.torch import load_file
 
     dtypes = {t.dtype for t in load_file(again / "open_clip_model.safetensors").values()}

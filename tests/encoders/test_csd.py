@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from stylear.encoders.style import CsdEncoder, read_csd
 from stylear.errors import SourceError, WeightsError
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_content_is_the_other_projection(checkpoint: Path) -> None:
 def test_open_says_what_it_opened(checkpoint: Path) -> None:
     encoder = CsdEncoder.open(checkpoint)
     assert (encoder.name, encoder.image_size) == ("checkpoint.pth", SIZE)
-    assert encoder.weights_sha256 == sha256_of(checkpoint)
+    assert encoder.weights_sha256 == hash_path(checkpoint)
     assert encoder.preprocess([]).shape == (0, 3, SIZE, SIZE)
 
 

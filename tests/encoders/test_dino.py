@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from stylear.encoders.dino import DinoEncoder, content_alignment
 from stylear.errors import SourceError, WeightsError
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 WEIGHTS = "model.safetensors"
 
@@ -77,7 +77,7 @@ def test_register_tokens_are_no_patches(tmp_path: Path) -> None:
 def test_open_says_what_it_opened(directory: Path) -> None:
     encoder = DinoEncoder.open(directory)
     assert (encoder.name, encoder.image_size) == ("tiny-dino", SIZE)
-    assert encoder.weights_sha256 == sha256_of(directory / WEIGHTS)
+    assert encoder.weights_sha256 == hash_path(directory / WEIGHTS)
     assert encoder.preprocess([]).shape == (0, 3, SIZE, SIZE)
     with pytest.raises(SourceError, match="do not decode"):
         encoder.preprocess([b"no image"])

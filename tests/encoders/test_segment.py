@@ -15,7 +15,7 @@ from PIL import Image
 from stylear.encoders import segment
 from stylear.encoders.segment import Segmenter, _sam_sizes, cut_out, load_sam, subject_mask
 from stylear.errors import SourceError, UsageError, WeightsError
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 
 def test_a_mask_file_is_white_on_the_subject(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_registered_sam_is_named_and_what_it_takes_is_said_when_it_is_not_ther
     file = tmp_path / "sam-vit-b" / "sam_vit_b_01ec64.pth"
     file.parent.mkdir()
     torch.save(tiny_sam(1).state_dict(), file)
-    facts = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    facts = {"bytes": file.stat().st_size, "sha256": hash_path(file)}
     lock = {"models": {"sam-vit-b": {"files": {file.name: facts}}}}
     (tmp_path / "weights.lock").write_text(json.dumps(lock))
     by_name = subject_mask(disc(), "sam:sam-vit-b@32,32")

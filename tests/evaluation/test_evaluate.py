@@ -286,5 +286,5 @@ def test_prompts_are_lines(tmp_path: Path) -> None:
     file.write_text("a dog\n\n# no prompt\n a cat \n")
     assert load_prompts(file) == ["a dog", "a cat"]
     file.write_text("\n")
-    with pytest.raises(SourceError, match="expected one prompt a line"):
+    with pytest.raises(SourceError, match="expected one prompt per line"):
         load_prompts(file)

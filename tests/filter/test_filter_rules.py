@@ -81,8 +81,8 @@ def test_all_votes_see_the_same_pairs() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"votes": VOTES, "at_least": 3}, r"at_least: expected at most the 2 votes that there are"),
-        ({"at_least": 1}, r"at_least: expected at most the 0 votes that there are"),
+        ({"votes": VOTES, "at_least": 3}, r"at_least: expected at most 2, the number of votes"),
+        ({"at_least": 1}, r"at_least: expected at most 0, the number of votes"),
         (
             {"votes": [{"score": "txt", "min": 0}]},
             r"no scorer is called 'txt'; did you mean text\?",

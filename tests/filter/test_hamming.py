@@ -46,7 +46,7 @@ def test_all_near_places_and_no_others_are_found(
     assert [i for i, _ in pairs] == sorted(i for i, _ in pairs)
 
 
-def test_places_that_are_gone_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_rows_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near, "FEW", 0)
     values, kept = np.zeros(1000, np.uint64), np.ones(1000, bool)
     asked = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylear.mini.drawings import Pictures, jittered, moved_copies
+from stylear.mini.drawings import Pictures, augment_copies, jitter
 from stylear.mini.examples import FAMILIES, Examples, draw_rows, named_style
 from stylear.mini.styles import HELD_OUT_FAMILIES
 from stylear.mini.train_clip import caption_loss
@@ -42,7 +42,7 @@ def test_families_that_are_held_out_have_no_number() -> None:
 
 def test_moved_copies_begin_with_the_drawings_as_they_are() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), np.uint8)
-    copies = moved_copies(Pictures(pixels, ["a", "b", "c"], [""] * 3), 3, seed=0, shift=4)
+    copies = augment_copies(Pictures(pixels, ["a", "b", "c"], [""] * 3), 3, seed=0, shift=4)
     assert np.array_equal(copies.pixels[:3], pixels)
     assert copies.captions == ["a", "b", "c"] * 3
     assert not np.array_equal(copies.pixels[3:6], pixels)
@@ -52,7 +52,7 @@ def test_jittered_pictures_are_crops_of_the_padded_pictures() -> None:
     pixels = torch.rand(8, 3, 16, 16)
     padded = torch.nn.functional.pad(pixels, (2, 2, 2, 2), mode="replicate")
     for before, after in zip(
-        padded, jittered(pixels, torch.Generator().manual_seed(0), most=2), strict=True
+        padded, jitter(pixels, torch.Generator().manual_seed(0), max_shift=2), strict=True
     ):
         crops = [before[:, y : y + 16, x : x + 16] for y in range(5) for x in range(5)]
         assert any(torch.equal(after, c) or torch.equal(after, c.flip(-1)) for c in crops)

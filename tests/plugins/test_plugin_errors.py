@@ -112,7 +112,7 @@ def test_settings_that_cannot_be_hashed_are_refused(
 ) -> None:
     modules = documented_modules() | {"stylear_example/sharpness.py": LISTS}
     install_distribution(tmp_path / "site", monkeypatch, modules=modules)
-    with pytest.raises(RecipeError, match="expected tuples in place of lists"):
+    with pytest.raises(RecipeError, match="expected tuples instead of lists"):
         check(tmp_path, score=[SHARP])
 
 

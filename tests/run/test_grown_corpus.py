@@ -136,11 +136,11 @@ def test_a_style_with_a_quota_meets_its_contents(home: Path) -> None:
     assert uses(home / "quota")[new] == 6
 
 
-@pytest.mark.parametrize("change", ["gone", "changed"])
+@pytest.mark.parametrize("change", ["missing", "changed"])
 def test_a_style_that_is_used_must_stay_as_it_is(home: Path, change: str) -> None:
     name = sorted(uses(home / "corpus"))[0]
     path = home / "styles" / f"{name}.png"
-    path.unlink() if change == "gone" else picture(77).save(path)
+    path.unlink() if change == "missing" else picture(77).save(path)
     before = kept_files(home / "corpus")
     with pytest.raises(SettingsChanged, match=rf"no longer the same: {name} \({change}\)") as error:
         run(home)

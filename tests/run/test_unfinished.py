@@ -19,7 +19,9 @@ def test_a_report_names_the_stages_that_are_missing_and_the_command(tmp_path: Pa
     make_folders(tmp_path, pictures=12)
     corpus = tmp_path / "my corpus"
     runner.run_stages(["fetch", "synthesize"], make_recipe(tmp_path), corpus, workers=1)
-    with pytest.raises(CorpusError, match=r"not finished: score, filter, mix, pairs$") as caught:
+    with pytest.raises(
+        CorpusError, match=r"unfinished stages: score, filter, mix, pairs$"
+    ) as caught:
         runner.write_report(corpus)
     with pytest.raises(CorpusError) as same:
         _ = open_corpus(corpus).manifest

@@ -32,7 +32,7 @@ from stylear.encoders.dino import DinoEncoder, content_alignment
 from stylear.encoders.segment import cut_out, subject_mask
 from stylear.encoders.style import CsdEncoder
 from stylear.pair import Pair
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 
 CLIP = {"model": "clip", "batch_size": 4, "device": "cpu"}
 
@@ -156,7 +156,7 @@ def test_the_aesthetic_score_is_the_head_on_clip_of_every_image(home: Path) -> N
         }
         close(scored(home / "corpus", "nice", kind), expected)
     told = read_metadata(table(home / "corpus", "nice", "raw"))
-    assert (told["head"], told["head_sha256"]) == ("head.pth", sha256_of(home / "head.pth"))
+    assert (told["head"], told["head_sha256"]) == ("head.pth", hash_path(home / "head.pth"))
 
 
 def test_leakage_is_the_cosine_with_the_scene_or_the_subject_of_the_reference(

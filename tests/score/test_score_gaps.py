@@ -171,7 +171,7 @@ def test_a_reference_that_the_recipe_lost_is_named(clip: Path) -> None:
 
 
 def test_every_table_says_what_it_was_measured_with(clip: Path, tmp_path: Path) -> None:
-    from stylear.weights.files import sha256_of
+    from stylear.weights.files import hash_path
 
     told = {}
     for spec in (clip_text(clip), clip_image(clip), TEXTURE, PHASH):
@@ -179,7 +179,7 @@ def test_every_table_says_what_it_was_measured_with(clip: Path, tmp_path: Path) 
         write_table(path, scored(spec, STYLIZED))
         told[spec.name] = read_metadata(read_table(path))  # it survives the file
         assert told[spec.name].pop("fingerprint") == scorer_fingerprint(spec)
-    weights = sha256_of(clip / "open_clip_model.safetensors")
+    weights = hash_path(clip / "open_clip_model.safetensors")
     model = {
         "model": "tiny",
         "weights_sha256": weights,

@@ -27,7 +27,7 @@ from stylear.curate.synthesize.diffusers.synthesizer import (
     is_out_of_memory,
 )
 from stylear.curate.synthesize.job import Encoding
-from stylear.pair import seed_of
+from stylear.pair import derive_seed
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns tensors into arrays
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
@@ -121,12 +121,12 @@ def test_bad_images_are_tried_again_with_another_seed_and_then_dropped(
     assert (first.kept, "attempt" in first.origin.details) == (True, False)
     assert (second.kept, second.origin.details["attempt"]) == (True, 1)
     assert second.origin.details["retried_after"] == reason
-    assert second.origin.details["seed"] == seed_of(f"{jobs[0].key}:1")
+    assert second.origin.details["seed"] == derive_seed(f"{jobs[0].key}:1")
     assert (never.image, never.verdict.reason, never.origin.details["attempt"]) == (b"", reason, 2)
     assert seeds[jobs[2].key] == [
-        seed_of(jobs[2].key),
-        seed_of(f"{jobs[2].key}:1"),
-        seed_of(f"{jobs[2].key}:2"),
+        derive_seed(jobs[2].key),
+        derive_seed(f"{jobs[2].key}:1"),
+        derive_seed(f"{jobs[2].key}:2"),
     ]
 
 

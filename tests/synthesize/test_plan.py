@@ -120,7 +120,7 @@ def test_prompts_come_from_a_file_for_backends_that_draw(tmp_path: Path) -> None
     with pytest.raises(RecipeError, match=r"synthesize\.prompts: backend patch"):
         plan_jobs([], STYLES, recipe(prompts=path))
     path.write_text("\n# nothing\n")
-    with pytest.raises(SourceError, match="holds no prompt"):
+    with pytest.raises(SourceError, match="contains no prompt"):
         plan_jobs([], STYLES, recipe("instantstyle", prompts=path))
     absent = tmp_path / "absent.txt"
     with pytest.raises(SourceError, match="cannot read"):

@@ -126,7 +126,7 @@ def test_words_come_from_a_file_beside_the_recipe(tmp_path: Path) -> None:
     asked = spec("{animal}", words={"animal": "animals.txt"}).map_paths(AbsolutePaths(tmp_path))
     assert sorted(fill_templates(asked, 0)) == ["a cat", "a dog"]
     (tmp_path / "animals.txt").write_text("# nothing\n")
-    with pytest.raises(SourceError, match=r"synthesize\.words\.animal: .* holds no word"):
+    with pytest.raises(SourceError, match=r"synthesize\.words\.animal: .* contains no word"):
         list(fill_templates(asked, 0))
     (tmp_path / "animals.txt").unlink()
     with pytest.raises(SourceError, match=r"synthesize\.words\.animal: cannot read"):

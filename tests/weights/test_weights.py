@@ -28,9 +28,9 @@ def test_name_means_a_path_or_a_mini_model(tmp_path: Path, monkeypatch: pytest.M
 def test_hash_of_file_and_directory(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     expected = hashlib.sha256(b"abc").hexdigest()
-    assert weights.sha256_of(tmp_path / "a") == expected
+    assert weights.hash_path(tmp_path / "a") == expected
     line = f"a\0{expected}\n".encode()
-    assert weights.sha256_of(tmp_path) == hashlib.sha256(line).hexdigest()
+    assert weights.hash_path(tmp_path) == hashlib.sha256(line).hexdigest()
 
 
 def test_equal_tensors_give_equal_bytes_whatever_their_order(tmp_path: Path) -> None:

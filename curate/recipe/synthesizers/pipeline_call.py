@@ -89,7 +89,7 @@ def _check_value(where: str, value: Any, used: set[str]) -> None:
 def _check_text(where: str, text: str, used: set[str]) -> None:
     for name in PLACEHOLDER.findall(text):
         if name not in PLACEHOLDERS:
-            known = " ".join(f"{{{place}}}" for place in PLACEHOLDERS)
+            known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
             raise ValueError(f"{where}: no placeholder is called {{{name}}}; there are {known}")
         if name == "reference" and text != "{reference}":
             raise ValueError(f"{where}: {{reference}} is an image, so it must be the whole value")
@@ -112,15 +112,15 @@ def is_per_image(value: Any) -> bool:
     return isinstance(value, str) and not {"prompt", "seed"}.isdisjoint(PLACEHOLDER.findall(value))
 
 
-def fill_placeholders(value: Any, places: Mapping[str, Any]) -> Any:
+def fill_placeholders(value: Any, values: Mapping[str, Any]) -> Any:
     """A value of a call with its placeholders filled; a lone placeholder becomes its value."""
     if isinstance(value, Mapping):
-        return {key: fill_placeholders(part, places) for key, part in value.items()}
+        return {key: fill_placeholders(part, values) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [fill_placeholders(part, places) for part in value]
+        return [fill_placeholders(part, values) for part in value]
     if isinstance(value, str):
         alone = PLACEHOLDER.fullmatch(value)
         if alone:
-            return places[alone[1]]
-        return PLACEHOLDER.sub(lambda found: str(places[found[1]]), value)
+            return values[alone[1]]
+        return PLACEHOLDER.sub(lambda found: str(values[found[1]]), value)
     return value

@@ -27,8 +27,8 @@ from stylear.curate.synthesize.backends.statistics import (
 )
 from stylear.curate.synthesize.texture.guide import blur, prepare_content
 
-MIN_SCALE = 16  # pixels a side of the coarsest scale (our choice)
-SMALL_SIDE = 128  # pixels a side up to which patches are smaller and denser (our choice)
+MIN_SCALE = 16  # side in pixels of the coarsest scale (our choice)
+SMALL_SIDE = 128  # side in pixels up to which patches are smaller and denser (our choice)
 
 
 def stylize(content: Tensor, reference: Tensor, seed: int, settings: PatchSettings) -> Tensor:

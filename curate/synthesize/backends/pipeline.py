@@ -87,7 +87,7 @@ class PipelineSynthesizer(DiffusionSynthesizer):
             raise RecipeError(
                 f"synthesize.settings.pipeline: {settings.pipeline}: expected {count} images,"
                 f" found {len(drawn)} of shape {drawn[0].pixels.shape if drawn else ()}",
-                hint="set batch_size to 1, and name a pipeline that draws one image a prompt",
+                hint="set batch_size to 1, and name a pipeline that draws one image per prompt",
             )
         return drawn
 

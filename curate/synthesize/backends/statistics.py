@@ -28,10 +28,12 @@ def match_distribution(points: Tensor, target: Tensor, frames: Tensor) -> Tensor
     num, num_target = points.shape[1], target.shape[1]
     ranks = torch.arange(num, dtype=torch.float64).add(0.5).mul(num_target / num).long()
     for frame in frames:
-        here = frame.T @ points
-        there = (frame.T @ target).sort(dim=1).values[:, ranks]
-        order = here.argsort(dim=1, stable=True)
-        points = points + frame @ (torch.empty_like(here).scatter_(1, order, there) - here)
+        projected = frame.T @ points
+        matched = (frame.T @ target).sort(dim=1).values[:, ranks]
+        order = projected.argsort(dim=1, stable=True)
+        points = points + frame @ (
+            torch.empty_like(projected).scatter_(1, order, matched) - projected
+        )
     return points
 
 

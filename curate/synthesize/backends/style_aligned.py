@@ -101,8 +101,8 @@ class StyleAligned(DiffusionSynthesizer):
             images = values["latents"][1:]
             if step + 1 == steps:
                 return {"latents": images}  # the reference need not be decoded
-            place = max(skip + 1, step + 1)
-            return {"latents": torch.cat([inversion[place][None].to(images), images])}
+            index = max(skip + 1, step + 1)
+            return {"latents": torch.cat([inversion[index][None].to(images), images])}
 
         return callback
 

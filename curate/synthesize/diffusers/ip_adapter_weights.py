@@ -69,8 +69,8 @@ def find_image_encoder(settings: SdxlSettings, model: Path, adapter: Path) -> Pa
     if settings.image_encoder is not None:
         return resolve_model(settings.image_encoder)
     beside, large = adapter.parent / "image_encoder", adapter.parent.parent / "models/image_encoder"
-    places = [large, beside] if "vit-h" in adapter.name else [beside]
-    for path in (model / "image_encoder", *places):
+    folders = [large, beside] if "vit-h" in adapter.name else [beside]
+    for path in (model / "image_encoder", *folders):
         if path.is_dir():
             return path
     raise WeightsError(
@@ -148,14 +148,14 @@ def attention_shapes(unet: Any) -> dict[str, Shape]:
     """Expected shapes of the `ip_adapter` part: two matrices (width, C) for each cross attention."""
     widths = unet.config.block_out_channels
     shapes: dict[str, Shape] = {}
-    for place, name in enumerate(unet.attn_processors):
+    for index, name in enumerate(unet.attn_processors):
         if name.endswith("attn2.processor"):
             block, number = name.split(".")[:2]
             width = widths[-1] if block == "mid_block" else widths[int(number)]
             if block == "up_blocks":
                 width = widths[::-1][int(number)]
             for matrix in ("to_k_ip", "to_v_ip"):
-                shapes[f"{place}.{matrix}.weight"] = (width, unet.config.cross_attention_dim)
+                shapes[f"{index}.{matrix}.weight"] = (width, unet.config.cross_attention_dim)
     return shapes
 
 

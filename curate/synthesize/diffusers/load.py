@@ -18,7 +18,7 @@ from stylear.curate.recipe.synthesizers import DiffusionSettings
 from stylear.device import pick_device
 from stylear.errors import RecipeError, WeightsError
 from stylear.pair import digest
-from stylear.weights.files import read_json, read_weight_map, sha256_of
+from stylear.weights.files import hash_path, read_json, read_weight_map
 from stylear.weights.formats import require_weights
 from stylear.weights.names import resolve_model
 
@@ -107,8 +107,8 @@ def read_components(model: Path) -> dict[str, tuple[str, str]]:
                 f"{model / INDEX}: {name}: expected a class of {' or '.join(LIBRARIES)}, found {value}",
                 hint="code that comes with a model is never run",
             )
-        place = library if library in LIBRARIES else f"diffusers.pipelines.{library}"
-        components[name] = (str(place), value[1])
+        module = library if library in LIBRARIES else f"diffusers.pipelines.{library}"
+        components[name] = (str(module), value[1])
     return components
 
 
@@ -211,7 +211,7 @@ def list_files(folder: Path, variant: str | None) -> Iterator[Path]:
 
 def digest_files(root: Path, files: Sequence[Path] | Iterator[Path]) -> str:
     """One digest of the names and contents of files."""
-    return digest(*(f"{file.relative_to(root).as_posix()} {sha256_of(file)}" for file in files))
+    return digest(*(f"{file.relative_to(root).as_posix()} {hash_path(file)}" for file in files))
 
 
 def open_sampler(current: Any, name: str | None, options: Mapping[str, Any]) -> Any:

@@ -30,7 +30,7 @@ class LruCache(Generic[V]):
             self._values.popitem(last=False)
 
     def get_or_make(self, name: str, make: Callable[[], V]) -> V:
-        """The value of a name, made by `make` and cached if it is missing."""
+        """The value of a name, computed by `make` and cached if it is missing."""
         if name not in self._values:
             self[name] = make()
         return self[name]

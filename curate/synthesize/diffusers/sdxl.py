@@ -36,7 +36,7 @@ from stylear.curate.synthesize.diffusers.prompt_cache import PromptCache
 from stylear.curate.synthesize.diffusers.synthesizer import DiffusionSynthesizer, DrawnImage
 from stylear.curate.synthesize.job import Job
 from stylear.pair import Scalar
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 from stylear.weights.names import resolve_model
 
 CACHED_REFERENCES = 256  # reference embeddings; 0.3 GB with a plus adapter (our choice)
@@ -93,7 +93,7 @@ class SdxlSynthesizer(DiffusionSynthesizer):
         self._embeddings = LruCache[Tensor](CACHED_REFERENCES)
         return pipeline, {
             "model_sha256": sha256,
-            "ip_adapter_sha256": sha256_of(path),
+            "ip_adapter_sha256": hash_path(path),
             "image_encoder_sha256": digest_files(folder, list_files(folder, None)),
         }
 

@@ -114,9 +114,7 @@ def share_attention(
     """
     processors = dict(unet.attn_processors)
     own = [name for name in processors if name.endswith("attn1.processor")]
-    shared = [
-        name for place, name in enumerate(own) if int((place + 1) * layers) > int(place * layers)
-    ]
+    shared = [name for i, name in enumerate(own) if int((i + 1) * layers) > int(i * layers)]
     for name in shared:
         processors[name] = SharedAttention(halves, key_scale, shift)
     unet.set_attn_processor(processors)

@@ -153,13 +153,13 @@ class DiffusionSynthesizer(ABC):
     ) -> Iterator[tuple[Job, DrawnImage | None, dict[str, Scalar]]]:
         """Draw a batch and retry bad images: each job, its image (None: out of memory), its metadata."""
         for job, drawn, size in self._draw_or_halve(batch):
-            attempt, why = 0, find_problem(drawn)
+            attempt, problem = 0, find_problem(drawn)
             details: dict[str, Scalar] = {}
-            while why and drawn is not None and attempt < self.settings.retries:
+            while problem and drawn is not None and attempt < self.settings.retries:
                 attempt += 1
-                details = {"attempt": attempt, "retried_after": why}
+                details = {"attempt": attempt, "retried_after": problem}
                 [(job, drawn, size)] = self._draw_or_halve([replace(job, attempt=attempt)])
-                why = find_problem(drawn)
+                problem = find_problem(drawn)
             details |= {"batch_size": size, "batch_size_before_oom": self.batch_size_before_oom}
             yield job, drawn, {**self.job_metadata(job), **details}
 
@@ -184,7 +184,7 @@ class DiffusionSynthesizer(ABC):
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-        # outside the handler the frames of the failed call are gone, and with them its tensors
+        # outside the handler the frames of the failed call are released, and its tensors with them
         vae = getattr(self.pipeline, "vae", None)
         if self.dtype == torch.float16 and vae is not None:
             vae.to(self.dtype)  # diffusers lifts it to float32 while decoding
@@ -223,7 +223,7 @@ def find_problem(drawn: DrawnImage | None) -> str | None:
 
 
 def crop_to_square(pixels: Pixels, size: int) -> Pixels:
-    """The central square of an image (H, W, 3), resized to `size` pixels a side; NaN stays NaN."""
+    """The central square of an image (H, W, 3), resized to `size` x `size` pixels; NaN stays NaN."""
     if pixels.shape[:2] == (size, size) or not np.isfinite(pixels).all():
         return pixels
     height, width = pixels.shape[:2]

@@ -16,7 +16,7 @@ from stylear.curate.synthesize.diffusers.load import (
 )
 from stylear.curate.synthesize.diffusers.lora_weights import LORA_KEY, lora_side, read_lora
 from stylear.errors import WeightsError
-from stylear.weights.files import sha256_of
+from stylear.weights.files import hash_path
 from stylear.weights.names import resolve_model
 
 DENOISERS = ("unet", "transformer")
@@ -31,7 +31,7 @@ def prepare_pipeline(pipeline: Any, settings: DiffusionSettings, device: str) ->
     hashes = {}
     if settings.lora is not None:
         path = resolve_model(settings.lora)
-        hashes["lora_sha256"] = sha256_of(path)
+        hashes["lora_sha256"] = hash_path(path)
         denoiser = next((name for name in DENOISERS if hasattr(pipeline, name)), DENOISERS[0])
         fuse_lora(pipeline, read_lora(path, denoiser), settings.lora_scale, str(path))
     pipeline.scheduler = open_sampler(

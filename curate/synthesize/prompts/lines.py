@@ -1,4 +1,4 @@
-"""Read a text file with one prompt or one word a line."""
+"""Read a text file with one prompt or one word per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_lines(path: Path, key: str, noun: str) -> Iterator[str]:
     """The lines of a text file, made safe to store, without blank lines and comments (#).
 
     `key` of the recipe and `noun` (prompt, word) are for errors. Raises SourceError if the file cannot
-    be read, is empty, or has more or longer lines than a corpus takes.
+    be read, is empty, or has too many or too long lines.
     """
     found = 0
     try:
@@ -38,7 +38,7 @@ def read_lines(path: Path, key: str, noun: str) -> Iterator[str]:
                     yield text
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(
-            f"{key}: cannot read {path}: {error}", hint=f"a UTF-8 text, one {noun} a line"
+            f"{key}: cannot read {path}: {error}", hint=f"a UTF-8 text, one {noun} per line"
         ) from error
     if not found:
-        raise SourceError(f"{key}: {path} holds no {noun}", hint=f"one {noun} a line")
+        raise SourceError(f"{key}: {path} contains no {noun}", hint=f"one {noun} per line")

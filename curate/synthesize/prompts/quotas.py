@@ -65,27 +65,27 @@ class Quotas:
         """
         per_style, count = self._spec.per_style is not None, self._spec.references_per_content
         used = {
-            place: (self.met[self._styles[place]] if per_style else 0, self._uses[place])
-            for place in references
+            index: (self.met[self._styles[index]] if per_style else 0, self._uses[index])
+            for index in references
         }
         enough = max(nsmallest(count, used.values()), default=(0, 0))
         drawn = {
-            place: (uses, digest(self._seed, row.key, row.caption, self._references[place].id))
-            for place, uses in used.items()
+            index: (uses, digest(self._seed, row.key, row.caption, self._references[index].id))
+            for index, uses in used.items()
             if uses <= enough
         }
         return nsmallest(count, drawn, key=drawn.__getitem__)
 
     def check_minimum(self) -> None:
         """Raise RecipeError if a style got fewer contents than `per_style_min`."""
-        least, short = self._spec.per_style_min, []
+        minimum, short = self._spec.per_style_min, []
         for style, met in sorted(self.met.items()):
             limit = self.style_limit(style)
-            if met < (least if limit is None else min(least, limit)):
+            if met < (minimum if limit is None else min(minimum, limit)):
                 short.append(f"{style} {met}")
         if short:
             raise RecipeError(
-                f"synthesize.per_style_min: expected at least {least} contents for each style,"
+                f"synthesize.per_style_min: expected at least {minimum} contents for each style,"
                 f" found {', '.join(short[:8])}{', ...' if len(short) > 8 else ''}",
                 hint="add contents, raise references_per_content, or lower per_style_min;"
                 " a style of the val split gets only contents of that split",

@@ -19,7 +19,7 @@ NO_CONTENT = "no-content"  # the caption has words of style only
 
 
 class Content(NamedTuple):
-    """A prompt as planning needs it: the caption of a raw pair, or a text from a file or template."""
+    """A prompt to plan with: the caption of a raw pair, or a text from a file or template."""
 
     key: str | None  # of the raw pair; None for a prompt of a file or a template
     caption: str  # the prompt, which becomes the caption
@@ -54,7 +54,7 @@ def read_prompts(
 
 
 def count_prompts(recipe: Recipe) -> int:
-    """How many prompts the file or the templates of a recipe give at most; nothing is planned.
+    """The maximum number of prompts that the file or templates of a recipe give; plans nothing.
 
     Raises RecipeError and SourceError as `read_prompts` does.
     """

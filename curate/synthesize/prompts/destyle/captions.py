@@ -98,14 +98,14 @@ def _remove_once(text: str, removed: list[str]) -> str:
     return rest[0].text + "".join(p.separator + p.text for p in rest[1:]) + closing
 
 
-def _classify(parts: list[_Part], place: int) -> str:
+def _classify(parts: list[_Part], position: int) -> str:
     """Classify a part as style, hint or neither, as a sentence of its own or an entry of a list."""
-    following = parts[place + 1].separator if place + 1 < len(parts) else ""
-    listed = "," in parts[place].separator + following
-    words = tokenize(parts[place].text)
+    following = parts[position + 1].separator if position + 1 < len(parts) else ""
+    listed = "," in parts[position].separator + following
+    words = tokenize(parts[position].text)
     kind = classify_part(words, listed=listed, alone=len(parts) > 1 and not listed)
     if kind and words[0].word == "in":  # the style of a picture in the scene?
-        for part in parts[:place]:
+        for part in parts[:position]:
             earlier = tokenize(part.text)
             if style_words().media.occurs_in(earlier) and not classify_part(
                 earlier, listed=True, alone=False
@@ -120,7 +120,7 @@ def _find_runs(kinds: list[str]) -> dict[int, range]:
     start = 0
     for i, kind in enumerate([*kinds, ""]):
         if not kind:
-            found |= {place: range(start, i) for place in range(start, i)}
+            found |= {position: range(start, i) for position in range(start, i)}
             start = i + 1
     return found
 

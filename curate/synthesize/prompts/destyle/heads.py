@@ -25,12 +25,12 @@ NOT_ALONE = ("exhibition", "gallery", "class", "show", "game", "video", "museum"
 
 def find_head(text: Sequence[Token]) -> Cut | None:
     """Find the medium that a caption begins with: "An oil painting of", "This photo shows", "a pixel art"."""
-    words, place = style_words(), 0
+    words, position = style_words(), 0
     if [token.word for token in text[:2]] in (["this", "is"], ["here", "is"]):
-        place = 2
-    determiner = text[place].word if place < len(text) else ""
+        position = 2
+    determiner = text[position].word if position < len(text) else ""
     article = determiner in ARTICLES
-    first = place + (article or determiner in ("the", "this"))
+    first = position + (article or determiner in ("the", "this"))
     found = match_description(text, first, words)
     after, last = found.end, text[found.end].word if found.end < len(text) else ""
     if (
@@ -48,7 +48,11 @@ def find_head(text: Sequence[Token]) -> Cut | None:
         if _is_thing(text[link:], words, drawn=not found.photograph):
             return None
         end = text[link].start if link < len(text) else text[-1].end
-        return Cut(text[0].start, end, _framing(text[place].word if article else "", found.framing))
+        return Cut(
+            text[0].start,
+            end,
+            _format_framing(text[position].word if article else "", found.framing),
+        )
     bare = found.end - first
     if (
         bare and found.technique and words.framings.match(text, found.end)
@@ -64,11 +68,11 @@ def find_head(text: Sequence[Token]) -> Cut | None:
     return None
 
 
-def _match_link(text: Sequence[Token], place: int, words: StyleWords) -> int:
-    """The index after "of", or after "by <artist> of"; 0 if neither is at `place`."""
-    if place < len(text) and text[place].word == "by":
-        place = match_names(text, place + 1, words)[0]
-    return place + 1 if place < len(text) and text[place].word in LINKS else 0
+def _match_link(text: Sequence[Token], position: int, words: StyleWords) -> int:
+    """The index after "of", or after "by <artist> of"; 0 if neither is at `position`."""
+    if position < len(text) and text[position].word == "by":
+        position = match_names(text, position + 1, words)[0]
+    return position + 1 if position < len(text) and text[position].word in LINKS else 0
 
 
 def _is_thing(rest: Sequence[Token], words: StyleWords, *, drawn: bool) -> bool:
@@ -76,15 +80,16 @@ def _is_thing(rest: Sequence[Token], words: StyleWords, *, drawn: bool) -> bool:
     if words.objects.occurs_in(rest):
         return True
     clause = next((i for i, token in enumerate(rest) if token.word in CLAUSES), len(rest))
-    for place in range(clause):
-        after = rest[place + 1].word if place + 1 < len(rest) else ""
-        if words.verbs.match(rest, place) and (not after.endswith("ing") or after in STATES):
+    for position in range(clause):
+        after = rest[position + 1].word if position + 1 < len(rest) else ""
+        if words.verbs.match(rest, position) and (not after.endswith("ing") or after in STATES):
             return True
     on = [i for i, token in enumerate(rest) if token.word in ("on", "across")]
     return drawn and any(words.surfaces.occurs_in(rest[i + 1 : i + 5]) for i in on)
 
 
-def _framing(article: str, framing: str) -> str:
+def _format_framing(article: str, framing: str) -> str:
+    """What replaces a head: its framing ("portrait"), with the right article if the head had one."""
     if not framing:
         return ""
     if not article:

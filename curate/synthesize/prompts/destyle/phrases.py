@@ -32,40 +32,42 @@ def find_phrase(text: Sequence[Token]) -> Cut | None:
     After a medium it describes a picture in the scene ("a wall with a painting by Monet") and does not count.
     """
     words = style_words()
-    for place in range(1, len(text)):
-        word, end = text[place].word, 0
-        if words.media.match(text, place - 1):
+    for position in range(1, len(text)):
+        word, end = text[position].word, 0
+        if words.media.match(text, position - 1):
             return None
         if word == "in":
-            end = match_style_of(text, place, words) or _match_in_style(text, place, words)
+            end = match_style_of(text, position, words) or _match_in_style(text, position, words)
         elif word == "by":
-            named, known = match_names(text, place + 1, words)
+            named, known = match_names(text, position + 1, words)
             end = named if known else 0
-        elif word == "as" and text[place - 1].word not in NOT_AS:
-            found = _match_after_article(text, place + 1, words)
+        elif word == "as" and text[position - 1].word not in NOT_AS:
+            found = _match_after_article(text, position + 1, words)
             end = found.end if found.medium and found.end == len(text) else 0
         elif word == "trending":
-            end = place + words.tags.match(text, place)
-        if end > place:
-            start = place - (text[place - 1].word in MADE)
+            end = position + words.tags.match(text, position)
+        if end > position:
+            start = position - (text[position - 1].word in MADE)
             return Cut(text[start - 1].end if start else text[0].start, text[end - 1].end)
     return None
 
 
-def _match_in_style(text: Sequence[Token], place: int, words: StyleWords) -> int:
+def _match_in_style(text: Sequence[Token], position: int, words: StyleWords) -> int:
     """The end of "in pop art style", or of "in oil painting" at the end of a text."""
-    found = _match_after_article(text, place + 1, words)
-    begins = place + 1 + (text[place + 1].word in (*ARTICLES, "the")) if found.end else place
+    found = _match_after_article(text, position + 1, words)
+    begins = (
+        position + 1 + (text[position + 1].word in (*ARTICLES, "the")) if found.end else position
+    )
     if found.end - begins >= 2 and text[found.end - 1].word in ("style", "styled"):
         return found.end
-    before = text[place - 1].word
+    before = text[position - 1].word
     allowed = before not in NOT_IN and (before in MADE or not before.endswith("ed"))
-    several = found.end - begins >= 2 and begins == place + 1
+    several = found.end - begins >= 2 and begins == position + 1
     return found.end if found.medium and several and found.end == len(text) and allowed else 0
 
 
-def _match_after_article(text: Sequence[Token], place: int, words: StyleWords) -> Description:
-    if place < len(text) and text[place].word in (*ARTICLES, "the"):
-        place += 1
-    found = match_description(text, place, words)
-    return found if found.end > place else found._replace(end=0, medium=False)
+def _match_after_article(text: Sequence[Token], position: int, words: StyleWords) -> Description:
+    if position < len(text) and text[position].word in (*ARTICLES, "the"):
+        position += 1
+    found = match_description(text, position, words)
+    return found if found.end > position else found._replace(end=0, medium=False)

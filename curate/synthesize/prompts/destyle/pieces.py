@@ -38,42 +38,44 @@ class Description(NamedTuple):
     framing: str
 
 
-def match_description(text: Sequence[Token], place: int, words: StyleWords) -> Description:
-    """Match the longest run of techniques, qualities, artists, framings and media at `place`."""
+def match_description(text: Sequence[Token], position: int, words: StyleWords) -> Description:
+    """Match the longest run of techniques, qualities, artists, framings and media at `position`."""
     medium = photograph = False
-    technique, framing, start = True, "", place
-    while place < len(text):
+    technique, framing, start = True, "", position
+    while position < len(text):
         length, is_medium = 0, False
         for phrases in (words.media, words.techniques, words.artists):
-            if (found := phrases.match(text, place)) > length:
+            if (found := phrases.match(text, position)) > length:
                 length, is_medium = found, phrases is words.media
         if length:
-            photograph = is_medium and bool(words.photographs.match(text, place))
-        elif length := max(words.qualities.match(text, place), words.degrees.match(text, place)):
+            photograph = is_medium and bool(words.photographs.match(text, position))
+        elif length := max(
+            words.qualities.match(text, position), words.degrees.match(text, position)
+        ):
             technique = False
-        elif length := words.framings.match(text, place):
-            rest = match_description(text, place + length, words)
+        elif length := words.framings.match(text, position):
+            rest = match_description(text, position + length, words)
             if not rest.medium:  # the framing is a noun of its own here
                 break
-            key = tuple(token.word for token in text[place : place + length])
+            key = tuple(token.word for token in text[position : position + length])
             framing = rest.framing or words.framed.get(key, "")
             return Description(rest.end, True, rest.photograph, False, framing)
-        elif text[place].word in ("style", "styled") and place > start:
+        elif text[position].word in ("style", "styled") and position > start:
             length = 1
         else:
             break
-        medium, place = is_medium, place + length
-    return Description(place, medium, photograph, technique, framing)
+        medium, position = is_medium, position + length
+    return Description(position, medium, photograph, technique, framing)
 
 
-def match_names(text: Sequence[Token], place: int, words: StyleWords) -> tuple[int, bool]:
-    """Match artists' names at `place`: their end, and whether they are in the word list."""
-    known, at = False, place
+def match_names(text: Sequence[Token], position: int, words: StyleWords) -> tuple[int, bool]:
+    """Match artists' names at `position`: their end, and whether they are in the word list."""
+    known, at = False, position
     while at < len(text):
         if length := words.artists.match(text, at):
             known, at = True, at + length
         elif (not known and _is_name(text, at, words)) or (
-            text[at].word == "and" and at > place and _is_name(text, at + 1, words)
+            text[at].word == "and" and at > position and _is_name(text, at + 1, words)
         ):
             at += 1
         else:
@@ -81,15 +83,15 @@ def match_names(text: Sequence[Token], place: int, words: StyleWords) -> tuple[i
     return at, known
 
 
-def _is_name(text: Sequence[Token], place: int, words: StyleWords) -> bool:
-    if words.artists.match(text, place):
+def _is_name(text: Sequence[Token], position: int, words: StyleWords) -> bool:
+    if words.artists.match(text, position):
         return True
-    return place < len(text) and text[place].name and not words.places.match(text, place)
+    return position < len(text) and text[position].name and not words.places.match(text, position)
 
 
-def match_style_of(text: Sequence[Token], place: int, words: StyleWords) -> int:
-    """The end of "in the style of <anything>"; 0 if it is not at `place`."""
-    at = place + 1
+def match_style_of(text: Sequence[Token], position: int, words: StyleWords) -> int:
+    """The end of "in the style of <anything>"; 0 if it is not at `position`."""
+    at = position + 1
     at += at < len(text) and text[at].word == "the"
     if [token.word for token in text[at : at + 2]] not in (["style", "of"], ["manner", "of"]):
         return 0

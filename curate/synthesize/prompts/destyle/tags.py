@@ -16,19 +16,19 @@ def classify_part(text: Sequence[Token], *, listed: bool, alone: bool) -> Kind:
 
     `listed`: it is an entry between commas. `alone`: it is a sentence of its own ("Oil painting.").
     """
-    words, place, seen, after_medium = style_words(), 0, 0, False
+    words, position, seen, after_medium = style_words(), 0, 0, False
     article = bool(text) and text[0].word in ARTICLES and listed
     style = words.tags.match(text, 0) == len(text) > 0
-    while place < len(text):
-        word = text[place].word
-        if word == "in" and (end := match_style_of(text, place, words)):
+    while position < len(text):
+        word = text[position].word
+        if word == "in" and (end := match_style_of(text, position, words)):
             return "style" if end == len(text) else ""
-        named, known = match_names(text, place + 1, words) if word == "by" else (0, False)
-        medium, tag = words.media.match(text, place), words.tags.match(text, place)
+        named, known = match_names(text, position + 1, words) if word == "by" else (0, False)
+        medium, tag = words.media.match(text, position), words.tags.match(text, position)
         others = (words.hints, words.techniques, words.qualities, words.artists)
-        length = max(medium, tag, *(phrases.match(text, place) for phrases in others))
-        if named > place + 1:
-            length, seen = named - place, seen + 1
+        length = max(medium, tag, *(phrases.match(text, position) for phrases in others))
+        if named > position + 1:
+            length, seen = named - position, seen + 1
             style = style or (not article and (known or after_medium))
         elif length:
             seen, after_medium = seen + 1, medium > 0
@@ -36,17 +36,17 @@ def classify_part(text: Sequence[Token], *, listed: bool, alone: bool) -> Kind:
             style = style or (medium > 0 and (seen > 1 or medium > 1) and not article)
         elif word in ("style", "styled") and seen:
             length, style = 1, True
-        elif word in ARTICLES and place > 0 and text[place - 1].word != "in":
+        elif word in ARTICLES and position > 0 and text[position - 1].word != "in":
             return ""
         elif word in (*ARTICLES, "art") or (
-            word in ("in", "with", "and") and 0 < place < len(text) - 1
+            word in ("in", "with", "and") and 0 < position < len(text) - 1
         ):
             length = 1
         else:
-            length = words.degrees.match(text, place) or words.framings.match(text, place)
+            length = words.degrees.match(text, position) or words.framings.match(text, position)
         if not length:
             return ""
-        place += length
+        position += length
     if not seen:
         return ""
     return "style" if style or alone else "hint"

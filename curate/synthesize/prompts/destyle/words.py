@@ -53,27 +53,27 @@ class Phrases:
         for same in self._by_first.values():
             same.sort(key=len, reverse=True)
 
-    def match(self, text: Sequence[Token], place: int) -> int:
-        """The number of words of the longest phrase at `place`; 0 for none."""
-        if place >= len(text):
+    def match(self, text: Sequence[Token], position: int) -> int:
+        """The number of words of the longest phrase at `position`; 0 for none."""
+        if position >= len(text):
             return 0
-        first = text[place].word
+        first = text[position].word
         same = self._by_first.get(first)
         if same is None:
             same = self._by_first.get(first[:-2], []) if first.endswith("'s") else []
         for words in same:
-            last = place + len(words) - 1
+            last = position + len(words) - 1
             if (
                 last < len(text)
                 and text[last].word in (words[-1], f"{words[-1]}'s")
-                and all(text[place + i].word == word for i, word in enumerate(words[:-1]))
+                and all(text[position + i].word == word for i, word in enumerate(words[:-1]))
             ):
                 return len(words)
         return 0
 
     def occurs_in(self, text: Sequence[Token]) -> bool:
         """Whether a text contains one of the phrases."""
-        return any(self.match(text, place) for place in range(len(text)))
+        return any(self.match(text, position) for position in range(len(text)))
 
 
 class StyleWords(NamedTuple):
