@@ -269,7 +269,7 @@ def run_audit(corpus: Path) -> int:
     differences = [
         *check_pairs(tables),
         *check_splits(tables, asked),
-        *check_ratio(tables, asked),
+        *check_ratio(tables, asked, {}),
         *check_preferences(tables),
     ]
     assert not differences, differences[:3]
