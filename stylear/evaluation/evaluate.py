@@ -139,7 +139,7 @@ class Evaluation:
         return {"settings": self.settings, "models": self.rows(), "warnings": self.warnings}
 
     def write(self, out: Path) -> Path:
-        """Write evaluation.json, samples.jsonl, pictures and grid.png; returns the grid's path."""
+        """Write evaluation.json, samples.jsonl, pictures, references and grid.png; the grid's path."""
         counts: Counter[str] = Counter()
         lines = []
         for sample in self.samples:
@@ -151,6 +151,8 @@ class Evaluation:
             line["tokens_beyond_context"] = sample.tokens_beyond_context
             line |= {name: _to_json_number(value) for name, value in sample.scores.items()}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        for reference in self.references:
+            write_bytes(out / "references" / f"{reference.id}.png", encode_png(reference.picture))
         write_bytes(out / "samples.jsonl", "".join(lines).encode())
         write_json(out / "evaluation.json", self.summary())
         write_bytes(out / "grid.png", encode_png(self.draw()))

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from stylear.cli import app
 from stylear.console import run_app
+from stylear.curate.review.folder_tasks import FolderMaterial
 from stylear.errors import StylearError, UsageError, WeightsError
 from stylear.model.open import open_model
 from stylear.sampling.generate import generate
@@ -154,6 +155,11 @@ def test_evaluate_measures_every_model(place: Path, tmp_path: Path) -> None:
     assert run["clip_t"]["mean"] == pytest.approx(np.mean(own), abs=1e-6)
     assert all((out / sample["file"]).is_file() for sample in samples)
     assert (out / "grid.png").is_file()
+    pictures = FolderMaterial(out)
+    choices = pictures.tasks("prefer")
+    assert [sorted(side.model for side in task.sides) for task in choices] == [["base", "run"]] * 12
+    assert {task.reference for task in choices} == {"dots--1", "dots--2", "lines--1"}
+    assert all(pictures.read_reference(str(task.reference)) for task in choices)
 
 
 def test_evaluate_prints_a_table(place: Path) -> None:
