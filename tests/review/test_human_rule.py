@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from builders.finished_corpus import finish, finished_settings
@@ -13,13 +13,14 @@ from builders.pictures_folder import make_recipe
 from stylear.curate import run as runner
 from stylear.curate.audit.auditor import audit
 from stylear.curate.corpus.answers import Answer, append_answer
-from stylear.curate.corpus.layout import COLUMNS, STAGES, VERDICTS
+from stylear.curate.corpus.layout import ANSWERS, COLUMNS, STAGES, VERDICTS
 from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.explain.find import find_pairs
 from stylear.curate.explain.life import explain
 from stylear.curate.filter import apply_rules, count_funnel, load_rows
 from stylear.curate.review.corpus_tasks import CorpusMaterial
+from stylear.curate.review.session import Session
 
 
 @pytest.fixture
@@ -170,3 +171,17 @@ def test_choices_are_the_candidates_of_one_prompt_and_reference(corpus: Path) ->
     side = tasks[0].sides[0]
     assert side.model == "synthesizer:statistics"
     assert material.read_picture(side)[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("ask", ["keep", "prefer"])
+def test_answers_about_a_corpus_hold_keys_and_no_captions(
+    corpus: Path, ask: Literal["keep", "prefer"]
+) -> None:
+    """So nothing of a forgotten pair is left in them but its key, which its row keeps, too."""
+    session = Session(corpus, CorpusMaterial(corpus).tasks(ask), "ann")
+    for task in session.tasks.values():
+        assert session.answer(task.id, "keep" if ask == "keep" else "left") == "saved"
+    text = (corpus / ANSWERS).read_text("utf-8")
+    assert text.count("\n") == len(session.tasks) > 5
+    assert "thing number" not in text
+    assert "photos" not in text

@@ -3,7 +3,7 @@
 const QUESTIONS = {
   pair: {
     text: "Keep this picture?",
-    answers: [["keep", "Keep", "k", "ArrowRight"], ["drop", "Drop", "d", "ArrowLeft"]],
+    answers: [["drop", "Drop", "d", "ArrowLeft"], ["keep", "Keep", "k", "ArrowRight"]],
   },
   choice: {
     text: "Which picture is better?",
