@@ -29,6 +29,11 @@ def review(*arguments: object) -> str:
     return result.output
 
 
+def accept_interrupts() -> None:
+    """In the child: a test run in the background of a shell ignores Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_two_reviewers_answer_on_the_page_and_ctrl_c_ends_with_code_0(tmp_path: Path) -> None:
     folder = write_systems(tmp_path / "drawn")
     for reviewer in ("ann", "bo"):
@@ -37,6 +42,7 @@ def test_two_reviewers_answer_on_the_page_and_ctrl_c_ends_with_code_0(tmp_path: 
             [*command, "--reviewer", reviewer],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=accept_interrupts,
         ) as process:  # fmt: skip
             assert process.stdout is not None
             url = process.stdout.readline().removeprefix("review: ").strip()
