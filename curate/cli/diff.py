@@ -38,18 +38,18 @@ def diff(
 
     for corpus in (a, b):
         runner.recipe_path(corpus)
-    found = differ.diff_corpora(a, b)
+    comparison = differ.diff_corpora(a, b)
     if json:
-        listed = {"changed_pairs": list(found.changed_pairs())} if list_ else {}
-        emit_json(found.summary() | listed)
+        listed = {"changed_pairs": list(comparison.changed_pairs())} if list_ else {}
+        emit_json(comparison.summary() | listed)
         return
-    for name in found.unfinished:
+    for name in comparison.unfinished:
         say(f"warning: {name} is not finished; only its pairs so far are compared")
-    if found.is_empty:
-        print(f"no difference in {found.common} pairs")
+    if comparison.is_empty:
+        print(f"no difference in {comparison.common} pairs")
         return
-    emit_tables(found.tables())
+    emit_tables(comparison.tables())
     if list_:
         print()
-        for row in found.changed_pairs():
+        for row in comparison.changed_pairs():
             print(f"{row['key']}  {row['kind']}  {row['a']} -> {row['b']}")

@@ -34,10 +34,10 @@ def explain(
     from stylear.curate.explain.text import lines_of
 
     runner.recipe_path(corpus)
-    found = find_pairs(corpus, pair)
-    lives = explain_pairs(corpus, found)
+    matches = find_pairs(corpus, pair)
+    lives = explain_pairs(corpus, matches)
     if json:
-        emit_json({"asked": pair, "matched_by": found.by, "pairs": lives})
+        emit_json({"asked": pair, "matched_by": matches.by, "pairs": lives})
         return
     for number, life in enumerate(lives):
         if number:

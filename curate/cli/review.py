@@ -63,18 +63,18 @@ def review(
 
     Example: stylear curate review corpus --reviewer ann
     """
-    place = choose_place(corpus, folder)
+    root = choose_root(corpus, folder)
     if summary:
-        print_summary(place, json=json)
+        print_summary(root, json=json)
         return
     if json:
         raise UsageError("--json: expected with --summary only")
-    asked = ask or ("keep" if folder is None else "prefer")
-    serve(place, asked, reviewer, limit, seed, port, is_corpus=folder is None)
+    question = ask or ("keep" if folder is None else "prefer")
+    serve(root, question, reviewer, limit, seed, port, is_corpus=folder is None)
 
 
-def choose_place(corpus: Path | None, folder: Path | None) -> Path:
-    """The corpus or the folder. Raises UsageError for both, for none, and for an object store."""
+def choose_root(corpus: Path | None, folder: Path | None) -> Path:
+    """The corpus or the folder to review. Raises UsageError if both or neither are given, or for a store."""
     from stylear.curate import run as runner
 
     if (corpus is None) == (folder is None):
@@ -93,8 +93,8 @@ def choose_place(corpus: Path | None, folder: Path | None) -> Path:
 
 
 def serve(
-    place: Path,
-    asked: str,
+    root: Path,
+    question: str,
     reviewer: str,
     limit: int | None,
     seed: int,
@@ -110,12 +110,12 @@ def serve(
     from stylear.curate.review.tasks import Ask, Material, order_tasks
 
     questions: dict[str, Ask] = {"keep": "keep", "prefer": "prefer"}
-    if asked not in questions:
-        raise UsageError(f"--ask: expected keep or prefer, found {asked!r}")
-    material: Material = CorpusMaterial(place) if is_corpus else FolderMaterial(place)
-    tasks = material.tasks(questions[asked])
-    require_tasks(tasks, place, asked)
-    session = Session(place, order_tasks(tasks, seed, reviewer, limit), reviewer)
+    if question not in questions:
+        raise UsageError(f"--ask: expected keep or prefer, found {question!r}")
+    material: Material = CorpusMaterial(root) if is_corpus else FolderMaterial(root)
+    tasks = material.tasks(questions[question])
+    require_tasks(tasks, root, question)
+    session = Session(root, order_tasks(tasks, seed, reviewer, limit), reviewer)
     try:
         with serve_review(session, material, port) as url:
             print(f"review: {url}", flush=True)
@@ -126,18 +126,18 @@ def serve(
         say(f"{session.done} of {len(session.tasks)} answered by {reviewer}")
 
 
-def print_summary(place: Path, *, json: bool) -> None:
+def print_summary(root: Path, *, json: bool) -> None:
     """Print the tables of a review."""
     from stylear.curate.corpus.answers import read_answers
     from stylear.curate.review.summary import summarize, to_json
 
-    found = summarize(read_answers(place))
+    result = summarize(read_answers(root))
     if json:
-        emit_json(to_json(found))
+        emit_json(to_json(result))
     else:
-        pairs = [found["pairs"]] if found["pairs"]["judged"] else []
-        emit_tables([found["reviewers"], pairs, found["models"], found["duels"]])
-    if not found["reviewers"]:
-        say(f"{place}: nobody has answered yet")
-    if not found["comparable"]:
+        pairs = [result["pairs"]] if result["pairs"]["judged"] else []
+        emit_tables([result["reviewers"], pairs, result["models"], result["duels"]])
+    if not result["reviewers"]:
+        say(f"{root}: nobody has answered yet")
+    if not result["comparable"]:
         say_warning("no chain of comparisons joins all models, so they have no common strengths")

@@ -89,11 +89,11 @@ def synthesize(
 
         path = recipe if recipe is not None else runner.recipe_path(out)
         require_output_folder(out)
-        found = preview_plan(Build(out, load_changed_recipe(path, set_)))
+        preview = preview_plan(Build(out, load_changed_recipe(path, set_)))
         if json:
-            emit_json(found)
+            emit_json(preview)
         else:
-            emit_tables(to_tables(found))
+            emit_tables(to_tables(preview))
         return
     run_stage("synthesize", recipe, out, workers, set_, redo, json, engine, ray_address)
 
@@ -143,20 +143,20 @@ def filter_(
     from stylear.curate import run as runner
 
     loaded = load_changed_recipe(recipe if recipe is not None else runner.recipe_path(out), set_)
-    found: dict[str, Any]
+    result: dict[str, Any]
     if dry_run:
         rows = rules.apply_rules(rules.load_rows(out, loaded, diversity=diversity), loaded.filter)
-        found = {"funnel": rules.count_funnel(rows), "kept": rules.count_kept(rows)}
-        to_tables = [found["funnel"], [found["kept"]]]
+        result = {"funnel": rules.count_funnel(rows), "kept": rules.count_kept(rows)}
+        to_tables = [result["funnel"], [result["kept"]]]
         if diversity:
-            found["diversity"] = rules.measure_all_diversity(rows, loaded)
-            to_tables.append(found["diversity"])
+            result["diversity"] = rules.measure_all_diversity(rows, loaded)
+            to_tables.append(result["diversity"])
     else:
         done = runner.run_stages(["filter"], loaded, out, redo="filter" if redo else None)
-        found = {"stages": [asdict(one) for one in done], "diversity": rules.read_diversity(out)}
-        to_tables = [[one.row() for one in done], found["diversity"]]
+        result = {"stages": [asdict(one) for one in done], "diversity": rules.read_diversity(out)}
+        to_tables = [[one.row() for one in done], result["diversity"]]
     if json:
-        emit_json(found)
+        emit_json(result)
         return
     for index, table in enumerate(to_tables):
         if index:

@@ -145,17 +145,19 @@ def vendi_score(similarity: Matrix) -> float:
 
 def write_diversity(corpus: Path, recipe: Recipe, rows: Rows) -> None:
     """Write diversity.json."""
-    found = measure_all_diversity(rows, recipe)
-    write_text(corpus / DIVERSITY, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    measured = measure_all_diversity(rows, recipe)
+    write_text(corpus / DIVERSITY, json.dumps(measured, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_diversity(corpus: Path) -> list[dict[str, Any]]:
     """The rows of diversity.json; none if it is missing. Raises CorpusError if it is not JSON."""
     path = corpus / DIVERSITY
     try:
-        found: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else []
+        measured: list[dict[str, Any]] = (
+            json.loads(path.read_text("utf-8")) if path.is_file() else []
+        )
     except ValueError as error:
         raise CorpusError(
             f"{path}: expected JSON, found: {error}", hint="run `stylear curate filter` again"
         ) from error
-    return found
+    return measured

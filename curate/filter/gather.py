@@ -106,9 +106,9 @@ def duplicate_pools(rows: Rows) -> Numbers:
 
 def number_texts(column: pa.StringArray) -> Numbers:
     """Number the distinct texts; -1 for null."""
-    found = first_occurrence(hash_identities(column)).astype(np.int32)
-    found[~valid_mask(column)] = -1
-    return found
+    numbers = first_occurrence(hash_identities(column)).astype(np.int32)
+    numbers[~valid_mask(column)] = -1
+    return numbers
 
 
 def score_names(recipe: Recipe) -> list[str]:
@@ -139,10 +139,10 @@ def read_hashes(corpus: Path, name: str) -> Iterator[dict[str, Any]]:
     """The perceptual hashes and colours of each shard, as numbers."""
     for kind in KINDS:
         for path, table in read_tables(corpus / kind, ["key"]):
-            found = read_score_table(
+            scored = read_score_table(
                 score_path(corpus, name, kind, int(path.stem)), table, name, COLOUR
             )
-            hashes, colours = found[name].to_pylist(), found[COLOUR].to_pylist()
+            hashes, colours = scored[name].to_pylist(), scored[COLOUR].to_pylist()
             yield {
                 "phash": np.array([int(text or "0", 16) for text in hashes], np.uint64),
                 "colour": np.array(

@@ -21,9 +21,9 @@ def exact_groups(pool: Numbers, image: Ids, kept: Mask) -> Numbers:
     indices = np.flatnonzero(kept & (image != NONE))
     first = first_occurrence(pool[indices], image[indices])
     shared = np.bincount(first, minlength=len(indices))[first] > 1
-    found = np.full(len(kept), -1, np.int32)
-    found[indices[shared]] = indices[first[shared]]
-    return found
+    groups = np.full(len(kept), -1, np.int32)
+    groups[indices[shared]] = indices[first[shared]]
+    return groups
 
 
 def near_groups(
@@ -41,11 +41,11 @@ def near_groups(
     """
     indices = np.flatnonzero(eligible)
     indices = indices[np.lexsort((order[indices], pool[indices]))]
-    found = np.full(len(eligible), -1, np.int32)
+    groups = np.full(len(eligible), -1, np.int32)
     for part in np.split(indices, np.flatnonzero(np.diff(pool[indices])) + 1):
         if len(part) > 1:
-            found[part] = group_pool(part, phash[part], colour[part].astype(np.int16), distance)
-    return found
+            groups[part] = group_pool(part, phash[part], colour[part].astype(np.int16), distance)
+    return groups
 
 
 def group_pool(

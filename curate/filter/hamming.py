@@ -102,19 +102,21 @@ class Bands:
         return ((bits * MIXER) >> np.uint64(64 - self.bits)).astype(np.int64)
 
     def counts(self, indices: Places) -> NDArray[np.int64]:
-        found = np.zeros(len(indices), np.int64)
+        totals = np.zeros(len(indices), np.int64)
         for mask, _, starts in self.tables:
             slots = self.slots(self.hashes[indices], mask)
-            found += starts[slots + 1] - starts[slots]
-        return found
+            totals += starts[slots + 1] - starts[slots]
+        return totals
 
     def pairs(self, indices: Places) -> tuple[Places, Places]:
-        found = []
+        candidates = []
         for mask, order, starts in self.tables:
             slots = self.slots(self.hashes[indices], mask)
             a, at = expand_ranges(indices, starts[slots], starts[slots + 1])
-            found.append((a, order[at].astype(np.int64)))
-        return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
+            candidates.append((a, order[at].astype(np.int64)))
+        return np.concatenate([a for a, _ in candidates]), np.concatenate(
+            [b for _, b in candidates]
+        )
 
 
 def expand_ranges(

@@ -26,13 +26,13 @@ def rank_pairs(
 
     NaN without a score.
     """
-    found = np.full(len(stylized), np.nan)
+    ranks = np.full(len(stylized), np.nan)
     named = [to_float64(scores[name]) for name in (text, style) if name is not None]
     if named:
-        found = np.where(stylized, harmonic_mean(named[0], named[-1]), found)
+        ranks = np.where(stylized, harmonic_mean(named[0], named[-1]), ranks)
     if text is not None:
-        found = np.where(stylized, found, np.maximum(0.0, named[0]))
-    return found
+        ranks = np.where(stylized, ranks, np.maximum(0.0, named[0]))
+    return ranks
 
 
 def harmonic_mean(text: Scores, style: Scores) -> Scores:
@@ -40,10 +40,10 @@ def harmonic_mean(text: Scores, style: Scores) -> Scores:
     text, style = np.maximum(0.0, text), np.maximum(0.0, style)
     total = text + style
     with np.errstate(invalid="ignore"):  # of infinite scores
-        found: Scores = np.divide(
+        means: Scores = np.divide(
             2 * text * style, total, out=np.zeros_like(total), where=total != 0
         )
-    return found
+    return means
 
 
 def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
@@ -59,6 +59,6 @@ def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
 
 def rank_order(ranks: Scores, key: pa.StringArray) -> Numbers:
     """The position of each pair from best to worst; ties go to the lower key, unranked pairs come last."""
-    found = np.empty(len(ranks), np.int32)
-    found[np.lexsort((to_bytes(key), -np.nan_to_num(ranks, nan=-1.0)))] = np.arange(len(ranks))
-    return found
+    order = np.empty(len(ranks), np.int32)
+    order[np.lexsort((to_bytes(key), -np.nan_to_num(ranks, nan=-1.0)))] = np.arange(len(ranks))
+    return order

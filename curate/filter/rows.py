@@ -75,7 +75,7 @@ def to_float64(column: pa.FloatArray) -> NDArray[np.float64]:
     """A column of scores as float64; missing ones become NaN."""
     count, width = len(column), np.dtype(column.type.to_pandas_dtype())
     numbers = np.frombuffer(column.buffers()[1], width)[column.offset : column.offset + count]
-    found = numbers.astype(np.float64)
+    values = numbers.astype(np.float64)
     if column.null_count:
-        found[~valid_mask(column)] = np.nan
-    return np.round(found, DECIMALS, out=found)
+        values[~valid_mask(column)] = np.nan
+    return np.round(values, DECIMALS, out=values)

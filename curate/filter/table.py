@@ -162,8 +162,8 @@ def dictionary_column(numbers: Any, words: Iterable[str]) -> pa.DictionaryArray:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a columns file."""
-    found = read_table(path, []).schema.metadata or {}
-    metadata: dict[str, Any] = json.loads(found.get(METADATA, b"{}"))
+    schema_metadata = read_table(path, []).schema.metadata or {}
+    metadata: dict[str, Any] = json.loads(schema_metadata.get(METADATA, b"{}"))
     return metadata
 
 

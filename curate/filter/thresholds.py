@@ -55,5 +55,5 @@ def below_percentile(
     ordered = scores[np.lexsort((scores, numbers))]
     starts = np.cumsum(counts) - counts
     firsts = ordered[starts + (counts * percentile / 100).astype(np.int64)]
-    found: Mask = scores < firsts[numbers]
-    return found
+    below: Mask = scores < firsts[numbers]
+    return below

@@ -27,8 +27,8 @@ def possible_bases(path: Path) -> list[Path]:
         return [own]
     try:
         saved = json.loads(note.read_text("utf-8"))
-        found = [(own / saved["relative"]).resolve()] if saved["relative"] is not None else []
-        return [*found, Path(saved["absolute"])]
+        bases = [(own / saved["relative"]).resolve()] if saved["relative"] is not None else []
+        return [*bases, Path(saved["absolute"])]
     except (OSError, ValueError, TypeError, KeyError):  # a damaged note
         return [own]
 

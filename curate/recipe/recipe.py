@@ -45,9 +45,9 @@ class Recipe(Settings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"score: two scorers are called {name!r}")
-        asked = [t.score for t in (*self.filter.thresholds, *self.filter.votes)]
-        asked += [n for n in (self.filter.text_score, self.filter.style_score) if n is not None]
-        for name in asked:
+        used = [t.score for t in (*self.filter.thresholds, *self.filter.votes)]
+        used += [n for n in (self.filter.text_score, self.filter.style_score) if n is not None]
+        for name in used:
             if name not in names:
                 raise ValueError(f"filter: no scorer is called {name!r}{_suggest(name, names)}")
         if self.image.fit == "source" and (self.references or self.score):

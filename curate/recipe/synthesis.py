@@ -111,8 +111,8 @@ class SynthesizeSettings(Settings):
 
     def map_paths(self, rule: PathRule) -> Self:
         words = {
-            name: rule.map_path(given) if isinstance(given, Path) else given
-            for name, given in self.words.items()
+            name: rule.map_path(words_or_path) if isinstance(words_or_path, Path) else words_or_path
+            for name, words_or_path in self.words.items()
         }
         update = {
             "prompts": None if self.prompts is None else rule.map_path(self.prompts),

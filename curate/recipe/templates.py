@@ -82,13 +82,13 @@ def parse_template(text: str, key: str, known: Sequence[str]) -> Template:
 def parse_templates(templates: Sequence[str], words: Mapping[str, object]) -> list[Template]:
     """Parse all templates of a recipe. Raises RecipeError, also for a word list that none of them uses."""
     known = sorted(words)
-    found = [
+    parsed = [
         parse_template(text, f"synthesize.templates.{i}", known) for i, text in enumerate(templates)
     ]
     for name in known:
-        if not any(name in template.names for template in found):
+        if not any(name in template.names for template in parsed):
             raise RecipeError(
                 f"synthesize.words.{name}: no template has a placeholder {{{name}}}",
                 hint="remove the list, or use it in synthesize.templates",
             )
-    return found
+    return parsed

@@ -78,8 +78,8 @@ class LeakageScorer(ClipScorer):
                 rows[index] = row
         if rows:
             own = [contents[str(shard.pairs[index].origin.reference)] for index in rows]
-            found = cosines(list(rows.values()), torch.stack(own))
-            for index, value in zip(rows, found, strict=True):
+            scores = cosines(list(rows.values()), torch.stack(own))
+            for index, value in zip(rows, scores, strict=True):
                 values[index] = value
         return {self.spec.name: float_column(values)}, {}
 
@@ -103,14 +103,14 @@ class LeakageScorer(ClipScorer):
             self._contents = dict(zip(names, embedded, strict=True))
         else:
             subjects = cut_out_subjects(references, self.spec.segment, self.spec.device)
-            found = [
+            with_subject = [
                 replace(one, image=subjects[one.id]) for one in references if one.id in subjects
             ]
             if without := [one.id for one in references if one.id not in subjects]:
                 say(
                     f"{self.spec.name}: found no subject in {', '.join(without)}; their pairs get no score"
                 )
-            self._contents = dict(Context(found).reference_rows(self.images))
+            self._contents = dict(Context(with_subject).reference_rows(self.images))
         return self._contents
 
 
@@ -130,14 +130,14 @@ def cut_out_subjects(
     references: Sequence[StyleReference], method: str, device: str = "cpu"
 ) -> dict[str, bytes]:
     """The subject of each reference on white, as PNG by id; references without a subject are left out."""
-    segmenter, found = Segmenter(method, device), {}
+    segmenter, subjects = Segmenter(method, device), {}
     for reference in references:
         try:
             [mask] = segmenter([reference.image])
         except SourceError:  # no subject: the images themselves were checked when they were read
             continue
-        found[reference.id] = encode_png(cut_out(reference.image, mask))
-    return found
+        subjects[reference.id] = encode_png(cut_out(reference.image, mask))
+    return subjects
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -99,15 +99,15 @@ def write_columns(
     references: Sequence[StyleReference],
 ) -> None:
     """Compare all pairs of a kind, and write the columns of the shards that lack theirs."""
-    corpus, wanted = build.corpus, {entry.unit for entry in missing}
-    found = compare_pools(
+    corpus, missing_units = build.corpus, {entry.unit for entry in missing}
+    scores = compare_pools(
         *read_embeddings(corpus, spec, kind), *read_pools(corpus, kind, references), spec.name
     )
     start = 0
     for entry in kind.entries:
         table = parquet.read_table(embedding_path(corpus, spec, kind, entry), ["key"])
-        own, start = found[start : start + table.num_rows], start + table.num_rows
-        if entry.unit not in wanted:
+        own, start = scores[start : start + table.num_rows], start + table.num_rows
+        if entry.unit not in missing_units:
             continue
         out = score_path(corpus, spec.name, kind.kind, int(entry.unit))
         scored = make_table(
@@ -140,8 +140,8 @@ def read_embeddings(corpus: Path, spec: Any, kind: KindShards) -> tuple[Vectors,
             )
             yield {"vectors": vectors, "valid": valid}
 
-    found = concatenate(parts())
-    return found["vectors"], found["valid"]
+    columns = concatenate(parts())
+    return columns["vectors"], columns["valid"]
 
 
 def read_pools(
@@ -165,9 +165,9 @@ def read_pools(
                 **{name: hash_identities(combine_chunks(table[name])) for name in IDENTITY},
             }
 
-    found = concatenate(parts())
+    columns = concatenate(parts())
     same = ("source",) if kind.kind == "raw" else ("content", "reference")
-    return found["pool"], first_occurrence(*(found[name] for name in same))
+    return columns["pool"], first_occurrence(*(columns[name] for name in same))
 
 
 def compare_pools(
@@ -180,7 +180,7 @@ def compare_pools(
     borders = np.flatnonzero(np.diff(pools[indices[order]])) + 1
     with Bar(name, total=len(indices), unit="pairs") as bar:
         for part in np.split(order, borders):
-            found = nearest_cosines(vectors[part], alike[indices[part]], bar.advance)
-            for index, value in zip(indices[part].tolist(), found, strict=True):
+            nearest = nearest_cosines(vectors[part], alike[indices[part]], bar.advance)
+            for index, value in zip(indices[part].tolist(), nearest, strict=True):
                 cosines[index] = value
     return cosines

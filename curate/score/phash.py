@@ -42,8 +42,8 @@ class PhashScorer(Scorer):
         return super().metadata() | {"preprocessing": "grey, 32 px, 8x8 DCT"}
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        found = shard.rows(self.hashes)
-        both = [found.get(index, (None, None)) for index in range(len(shard.pairs))]
+        hashes = shard.rows(self.hashes)
+        both = [hashes.get(index, (None, None)) for index in range(len(shard.pairs))]
         columns = {
             self.spec.name: string_column(one for one, _ in both),
             COLOUR: string_column(other for _, other in both),

@@ -12,8 +12,8 @@ from stylear.curate.score.scorer import Context, Feature, MeasuredShard
 
 def cosines(rows: Sequence[Tensor], others: Tensor) -> list[float]:
     """The cosine of each row (D,) with the same row of `others` (N, D); all have length one."""
-    found: list[float] = (torch.stack(list(rows)) * others).sum(dim=-1).tolist()
-    return found
+    values: list[float] = (torch.stack(list(rows)) * others).sum(dim=-1).tolist()
+    return values
 
 
 def reference_cosines(
@@ -31,7 +31,7 @@ def reference_cosines(
     values: list[float | None] = [None] * len(shard.pairs)
     if rows:
         others = [context.reference_row(shard.pairs[index], feature) for index in rows]
-        found = cosines(list(rows.values()), torch.stack(others))
-        for index, value in zip(rows, found, strict=True):
+        scores = cosines(list(rows.values()), torch.stack(others))
+        for index, value in zip(rows, scores, strict=True):
             values[index] = value
     return values

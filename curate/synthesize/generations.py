@@ -82,8 +82,8 @@ class PlannedJobs(Sequence[Job]):
         """The group's name before its raw pair was forgotten; None for any other group."""
         if FORGOTTEN_GROUP not in self.groups.column_names:
             return None
-        found: str | None = self.groups[FORGOTTEN_GROUP][group].as_py()
-        return found
+        name: str | None = self.groups[FORGOTTEN_GROUP][group].as_py()
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class Generation:
     @property
     def references(self) -> Mapping[str, str]:
         """The hash of each reference that was known, by id."""
-        found: Mapping[str, str] = self.entry.note["references"]
-        return found
+        hashes: Mapping[str, str] = self.entry.note["references"]
+        return hashes
 
 
 def extend_plan(
@@ -170,7 +170,7 @@ def read_generations(build: Build) -> list[Generation]:
 
     Raises CorpusError if a generation is missing that later ones build on.
     """
-    ledger, found = build.ledger, list[Generation]()
+    ledger, generations = build.ledger, list[Generation]()
     entries = ledger.entries(PLAN_STAGE)
     for number, entry in enumerate(entries):
         if entry.unit != shards.shard_name(number) or not ledger.has_intact_files(entry):
@@ -183,8 +183,8 @@ def read_generations(build: Build) -> list[Generation]:
             break
         tables = [read_groups(build.corpus / name) for name in entry.files]
         table = tables[0] if tables else empty_table()
-        found.append(Generation(entry, PlannedJobs(encode_table(table), build.recipe)))
-    return found
+        generations.append(Generation(entry, PlannedJobs(encode_table(table), build.recipe)))
+    return generations
 
 
 def require_references(

@@ -163,7 +163,7 @@ def plan_jobs(
     if again:
         chosen = [*drawn, *chosen]
     allowed = [by_split[split(contents[row].content)] for row in chosen]
-    assign_references(jobs, contents, chosen, allowed, quotas, met, again=again)
+    assign_references(jobs, contents, chosen, allowed, quotas, met, repeat=again)
     if not again:
         for in_split in by_split.values():
             new = [index for index in in_split if references[index].id not in earlier.references]
@@ -190,20 +190,20 @@ def assign_references(
     quotas: Quotas,
     earlier: Mapping[str, int],
     *,
-    again: bool,
+    repeat: bool,
 ) -> None:
     """Assign some of the `allowed` references to each chosen content, the least used ones first.
 
-    `again`: keep visiting the contents until every style has its quota or has met all contents it can.
+    `repeat`: keep visiting the contents until every style has its quota or has met all contents it can.
     """
     met = []  # a bit for each reference
-    if again:
+    if repeat:
         met = [earlier.get(name_content(contents[row]), 0) if earlier else 0 for row in chosen]
     planned = -1
     while len(jobs) > planned:
         planned = len(jobs)
         for number, (row, in_split) in enumerate(zip(chosen, allowed, strict=True)):
-            seen = met[number] if again else 0
+            seen = met[number] if repeat else 0
             unused = [
                 index for index in in_split if quotas.is_open(index) and not seen >> index & 1
             ]
@@ -213,9 +213,9 @@ def assign_references(
                 ):  # the previous reference may have filled the style's quota
                     quotas.count_use(index)
                     jobs.add(row, index)
-                    if again:
+                    if repeat:
                         met[number] |= 1 << index
-        if not again:
+        if not repeat:
             break
 
 
@@ -253,10 +253,10 @@ def draw_with_new_references(
 ) -> None:
     """Draw old contents with new references until these are used as often as old ones on average."""
     old = [index for index in in_split if index not in new]
-    wanted = -(-sum(quotas.uses(index) for index in old) // len(old))
+    target_uses = -(-sum(quotas.uses(index) for index in old) // len(old))
     for index in new:
         free = [row for row in rows if not met[name_content(jobs.content(row))] >> index & 1]
-        count = max(0, wanted - quotas.uses(index))
+        count = max(0, target_uses - quotas.uses(index))
         for row in nsmallest(count, free, key=lambda row: jobs.draw_order(row, index)):
             if quotas.is_open(index):
                 quotas.count_use(index)

@@ -64,14 +64,14 @@ class CheckedPlugin:
 
     def __call__(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Pair]:
         """One pair for each job, in order. Raises PluginError for anything else."""
-        found = self.synthesizer(jobs)
+        pairs = self.synthesizer(jobs)
         expected = [job.key for job, _ in jobs]
-        if not isinstance(found, list) or [getattr(one, "key", None) for one in found] != expected:
-            count = len(found) if isinstance(found, list) else type(found).__name__
+        if not isinstance(pairs, list) or [getattr(one, "key", None) for one in pairs] != expected:
+            count = len(pairs) if isinstance(pairs, list) else type(pairs).__name__
             raise self.plugin.error(
                 f"expected a list of one pair for each of {len(expected)} jobs, in order, found {count}"
             )
-        return [self._record_plugin(pair) for pair in found]
+        return [self._record_plugin(pair) for pair in pairs]
 
     def _record_plugin(self, pair: Pair) -> Pair:
         details = {**pair.origin.details, "plugin": self.plugin.origin}

@@ -60,10 +60,10 @@ def read_kept_generations(build: Build) -> list[Generation]:
         inputs = replace(synthesize_inputs(build.recipe, build.ledger), weights=())
     except WeightsError:
         return []
-    found = read_generations(build)
-    if any(describe_differences(one.entry, inputs, inputs=False) for one in found):
+    generations = read_generations(build)
+    if any(describe_differences(one.entry, inputs, inputs=False) for one in generations):
         return []
-    return found
+    return generations
 
 
 def count_by_split(
@@ -73,10 +73,10 @@ def count_by_split(
     rows, styles = jobs.group_indices()
     splits = [split_of(r.id, recipe.seed, recipe.mix.val_fraction) for r in references]
     in_val = np.array([split == "val" for split in splits])[styles]
-    found = []
+    counts = []
     for name, mask in (("train", ~in_val), ("val", in_val), ("all", np.ones(len(rows), bool))):
         used = np.unique(styles[mask])
-        found.append(
+        counts.append(
             {
                 "split": name,
                 "prompts": len(np.unique(rows[mask])),
@@ -86,7 +86,7 @@ def count_by_split(
                 "images": int(mask.sum()) * recipe.synthesize.candidates,
             }
         )
-    return found
+    return counts
 
 
 def _choose_examples(jobs: Plan) -> Iterator[Content]:
@@ -106,7 +106,7 @@ def describe_example(row: Content) -> dict[str, Any]:
 
 def list_models(recipe: Recipe) -> list[dict[str, Any]]:
     """The models that the backend reads, by setting: the path of each, or how to get it."""
-    found: list[dict[str, Any]] = []
+    models: list[dict[str, Any]] = []
     settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
     for setting in settings.paths:
         name = getattr(settings, setting)
@@ -117,8 +117,8 @@ def list_models(recipe: Recipe) -> list[dict[str, Any]]:
             row["found"] = str(resolve_model(str(name)))
         except WeightsError as error:
             row["hint"] = f"missing; {error.hint}"
-        found.append(row)
-    return found
+        models.append(row)
+    return models
 
 
 def to_tables(preview: dict[str, Any]) -> list[list[dict[str, Any]]]:

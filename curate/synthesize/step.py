@@ -148,12 +148,12 @@ def digest_model_files(settings: BackendSettings) -> str:
         return digest()
     from stylear.weights.names import resolve_model
 
-    found = []
+    files_listed = []
     for name in named:
         root = resolve_model(getattr(settings, name))
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-        found += [f"{name} {p.name} {p.stat().st_size}" for p in files if p.is_file()]
-    return digest(*found)
+        files_listed += [f"{name} {p.name} {p.stat().st_size}" for p in files if p.is_file()]
+    return digest(*files_listed)
 
 
 def run(build: Build) -> StageResult:
@@ -235,21 +235,21 @@ def list_shards(
 
     Raises SettingsChanged if the corpus has more shards than the plan.
     """
-    size, found = pairs_per_shard(build.recipe), list[PlannedShard]()
+    size, planned = pairs_per_shard(build.recipe), list[PlannedShard]()
     for generation in generations:
         jobs = generation.jobs
         for start in range(0, len(jobs), size):
             part = slice(start, min(start + size, len(jobs)))
             hashed = _hash_jobs(jobs[part])
             inputs = replace(stage_inputs, settings=generation.settings, inputs=hashed)
-            found.append(PlannedShard(len(found), jobs, part, inputs))
-    if len(entries := _shard_entries(build)) > len(found):
+            planned.append(PlannedShard(len(planned), jobs, part, inputs))
+    if len(entries := _shard_entries(build)) > len(planned):
         raise SettingsChanged(
-            f"{build.corpus / 'stylized'}: has {len(entries)} shards, the plan has {len(found)}",
+            f"{build.corpus / 'stylized'}: has {len(entries)} shards, the plan has {len(planned)}",
             hint="draw them again with "
             "`stylear curate run RECIPE --out CORPUS --redo synthesize`, or give another --out",
         )
-    return found
+    return planned
 
 
 def open_worker(

@@ -17,14 +17,14 @@ def note_truncation(pairs: Sequence[Pair]) -> dict[str, Any]:
 
     `tokens` and `cut`, the text that the model did not read, are of the longest prompt.
     """
-    found = [pair.origin.details for pair in pairs]
-    found = [details for details in found if details.get("prompt_truncated_at") is not None]
-    if not found:
+    truncated = [pair.origin.details for pair in pairs]
+    truncated = [details for details in truncated if details.get("prompt_truncated_at") is not None]
+    if not truncated:
         return {}
-    longest = max(found, key=lambda details: int(details["prompt_tokens"] or 0))
+    longest = max(truncated, key=lambda details: int(details["prompt_tokens"] or 0))
     return {
         NOTE: {
-            "images": len(found),
+            "images": len(truncated),
             "tokens": longest["prompt_tokens"],
             "limit": longest["prompt_truncated_at"],
             "cut": longest.get("prompt_truncated_text"),

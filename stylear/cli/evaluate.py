@@ -110,7 +110,7 @@ def evaluate(
     dino_judge = None if dino is None else DinoEncoder.open(dino, device=device_name)
     total = len(model) * len(references) * len(texts) * seeds
     with Bar("evaluate", total=total, unit="images") as bar:
-        found = measure(
+        evaluation = measure(
             (open_model(name, device=device, dtype=dtype) for name in model),
             references,
             texts,
@@ -126,8 +126,8 @@ def evaluate(
             noise=noise,
         )
     if out is not None:
-        say(f"grid: {found.write(out)}")
+        say(f"grid: {evaluation.write(out)}")
     if json:
-        emit_json(found.summary())
+        emit_json(evaluation.summary())
     else:
-        emit_table(found.table())
+        emit_table(evaluation.table())

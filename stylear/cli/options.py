@@ -85,11 +85,11 @@ def read_references(sources: list[str]) -> list[Reference]:
     """The style references. Raises UsageError if two have the same name."""
     from stylear.sampling.references import load_styles
 
-    found = [reference for source in sources for reference in load_styles(source)]
-    for i, reference in enumerate(found):
-        if any(other.id == reference.id for other in found[:i]):
+    references = [reference for source in sources for reference in load_styles(source)]
+    for i, reference in enumerate(references):
+        if any(other.id == reference.id for other in references[:i]):
             raise UsageError(
                 f"{reference.path}: expected styles of different names, found two {reference.id!r}",
                 hint="rename one of the files",
             )
-    return found
+    return references

@@ -162,8 +162,8 @@ WIN_METRICS = ("clip_t", "clip_i", "texture", "harmonic")
 
 def win_cells(evaluation: Evaluation, model: str, other: str) -> list[str]:
     """Win rates of a model against another, by metric."""
-    found = [evaluation.win_rate(model, other, metric) for metric in WIN_METRICS]
-    return [escape(str(rate or "-")) for rate in found]
+    rates = [evaluation.win_rate(model, other, metric) for metric in WIN_METRICS]
+    return [escape(str(rate or "-")) for rate in rates]
 
 
 def training_section(out: Path) -> Section:

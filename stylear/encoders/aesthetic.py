@@ -54,5 +54,5 @@ class AestheticHead:
     @torch.no_grad()
     def rate(self, embeddings: Tensor) -> Tensor:
         """Unit-length image embeddings (B, D) to ratings (B,), float32."""
-        found: Tensor = self.layer(embeddings.float().cpu())[:, 0]
-        return found
+        ratings: Tensor = self.layer(embeddings.float().cpu())[:, 0]
+        return ratings

@@ -177,16 +177,16 @@ class ClipEncoder:
     def embed_images(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, D) of length one, float32."""
         model: Any = self.model
-        found: Tensor = model.encode_image(pixels.to(self.device, self.dtype)).float()
-        return F.normalize(found, dim=-1)
+        embeddings: Tensor = model.encode_image(pixels.to(self.device, self.dtype)).float()
+        return F.normalize(embeddings, dim=-1)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """B texts to (B, D) of length one, float32; texts longer than the context are truncated."""
         model: Any = self.model
         tokens = self._tokenizer(list(texts)).to(self.device)
-        found: Tensor = model.encode_text(tokens).float()
-        return F.normalize(found, dim=-1)
+        embeddings: Tensor = model.encode_text(tokens).float()
+        return F.normalize(embeddings, dim=-1)
 
     def exceeds_context(self, texts: Sequence[str]) -> list[bool]:
         """Which texts have more tokens than `context_length`, so that `embed_texts` truncates them."""
@@ -211,7 +211,7 @@ class ClipEncoder:
                 hint="use a ViT of open_clip as style encoder, e.g. ViT-H-14 or mini-clip",
             )
         model: Any = self.model
-        found = model.visual.forward_intermediates(
+        output = model.visual.forward_intermediates(
             pixels.to(self.device, self.dtype),
             indices=[self._num_blocks - 2],
             stop_early=True,
@@ -219,7 +219,7 @@ class ClipEncoder:
             output_fmt="NLC",
             output_extra_tokens=True,
         )
-        parts = (found["image_intermediates_prefix"][0], found["image_intermediates"][0])
+        parts = (output["image_intermediates_prefix"][0], output["image_intermediates"][0])
         return torch.cat(parts, dim=1)
 
 

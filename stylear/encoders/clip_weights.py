@@ -57,19 +57,19 @@ def is_known_to_open_clip(weights: Path) -> bool:
     """
     if weights.suffix in BIG_VISION:
         return True
-    found = require_weights(weights)
-    if has_wrong_ending(weights, found):
+    file_format = require_weights(weights)
+    if has_wrong_ending(weights, file_format):
         return False
-    if found.kind == SAFETENSORS:
+    if file_format.kind == SAFETENSORS:
         from safetensors import safe_open
 
         with safe_open(weights, framework="pt") as file:
             names = list(file.keys())
     else:
         try:
-            held = torch.load(weights, map_location="meta", weights_only=True)
+            checkpoint = torch.load(weights, map_location="meta", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
             return False  # what reads it next says why
-        held = held.get(KNOWN_LEVEL, held) if isinstance(held, dict) else {}
-        names = [str(name) for name in held] if isinstance(held, dict) else []
+        checkpoint = checkpoint.get(KNOWN_LEVEL, checkpoint) if isinstance(checkpoint, dict) else {}
+        names = [str(name) for name in checkpoint] if isinstance(checkpoint, dict) else []
     return any(name.startswith(KNOWN_ROOTS) for name in names)

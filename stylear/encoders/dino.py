@@ -76,8 +76,8 @@ class DinoEncoder:
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) to what leaves the last layer norm (B, 1+N, D), float32, class token first."""
-        found: Tensor = self.model(pixels.to(self.device, self.dtype)).last_hidden_state.float()
-        return torch.cat([found[:, :1], found[:, self._skipped :]], dim=1)
+        states: Tensor = self.model(pixels.to(self.device, self.dtype)).last_hidden_state.float()
+        return torch.cat([states[:, :1], states[:, self._skipped :]], dim=1)
 
     def embed_images(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) to the class token (B, D) of length one, float32."""

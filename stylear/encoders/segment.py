@@ -152,8 +152,8 @@ def _grabcut(picture: Image.Image) -> Mask:
     cv2.setRNGSeed(0)
     pixels = np.ascontiguousarray(np.asarray(picture)[..., ::-1])
     cv2.grabCut(pixels, labels, box, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
-    found: Mask = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    return found
+    mask: Mask = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    return mask
 
 
 def _predict_from_prompt(predictor: Any, numbers: Sequence[int]) -> Mask:

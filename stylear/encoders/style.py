@@ -98,8 +98,8 @@ class CsdEncoder:
     def embed_images(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) to style embeddings (B, D) of length one, float32."""
         style, _ = self.model(pixels.to(self.device, self.dtype))
-        found: Tensor = style
-        return found
+        styles: Tensor = style
+        return styles
 
 
 def read_csd(path: Path) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ class Evaluation:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per model: number of pictures, then `{"mean", "low", "high"}` or None for each metric."""
-        found = []
+        table_rows = []
         for model in self.models:
             row: dict[str, Any] = {
                 "model": model,
@@ -96,8 +96,8 @@ class Evaluation:
             }
             for name, value in self.estimates(model).items():
                 row[name] = None if value is None else _estimate_to_dict(value)
-            found.append(row)
-        return found
+            table_rows.append(row)
+        return table_rows
 
     def table(self) -> list[dict[str, str]]:
         """The rows as text: `mean [low, high]`, without metrics whose encoder was not given."""

@@ -78,9 +78,11 @@ def measure_styled(base: StyleModel, model: StyleModel) -> dict[str, float | str
     """Style and text scores on the held-out styles, beside the base's, which sees no reference."""
     references = [reference for reference in load_styles("mini") if reference.held_out]
     clip = ClipEncoder.open("mini-clip")
-    found = evaluate([base, model], references, PROMPTS, [0, 1], clip=clip, noise=0.1, **SAMPLING)
+    evaluation = evaluate(
+        [base, model], references, PROMPTS, [0, 1], clip=clip, noise=0.1, **SAMPLING
+    )
     measured: dict[str, float | str] = {"held-out style references": len(references)}
-    for row in found.table():
+    for row in evaluation.table():
         name = row.pop("model")
         measured |= {f"{name}: {metric}": value for metric, value in row.items()}
     return measured

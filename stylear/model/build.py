@@ -43,10 +43,10 @@ def new_model(
     decoder.init_weights(seed)
     pointer: dict[str, str] = {}
     if not isinstance(vq, VQModel):
-        found = names.resolve_model(vq)
-        if found.parent == names.MINI_MODELS:
-            pointer = {"vq_model": found.name}
-        vq = VQModel.from_pretrained(found)
+        vq_path = names.resolve_model(vq)
+        if vq_path.parent == names.MINI_MODELS:
+            pointer = {"vq_model": vq_path.name}
+        vq = VQModel.from_pretrained(vq_path)
     raw = {**config.to_dict(), "vq_config": vq.config.to_dict(), **pointer}
     settings = StyleSettings(prompt_template=prompt_template, caption_template=caption_template)
     model = StyleModel(Path(directory).name, decoder, vq, layout, settings, raw)

@@ -61,7 +61,7 @@ class RMSNorm(nn.Module):
 
 
 class HeadNorm(nn.Module):
-    """LayerNorm over the dimensions of a head, with separate weights for every head (base: eps 1e-5)."""
+    """LayerNorm over the dimensions of a head, with separate weights per head (Lumina-mGPT: eps 1e-5)."""
 
     def __init__(self, heads: int, size: int) -> None:
         super().__init__()

@@ -30,11 +30,11 @@ class ResamplerConfig:
     ff_mult: int = 4
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> ResamplerConfig:
-        unknown = sorted(set(found) - {f.name for f in fields(cls)})
+    def from_dict(cls, config: Mapping[str, Any]) -> ResamplerConfig:
+        unknown = sorted(set(config) - {f.name for f in fields(cls)})
         if unknown:
             raise WeightsError(f"resampler: unknown setting {unknown[0]!r}")
-        return cls(**found)
+        return cls(**config)
 
     @classmethod
     def infer(

@@ -48,11 +48,11 @@ class StyleSettings:
     base: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> StyleSettings:
-        unknown = sorted(set(found) - {f.name for f in fields(cls)})
+    def from_dict(cls, config: Mapping[str, Any]) -> StyleSettings:
+        unknown = sorted(set(config) - {f.name for f in fields(cls)})
         if unknown:
             raise WeightsError(f"{STYLE}: unknown setting {unknown[0]!r}")
-        values = dict(found)
+        values = dict(config)
         if values.get("resampler") is not None:
             values["resampler"] = ResamplerConfig.from_dict(values["resampler"])
         return cls(**values)

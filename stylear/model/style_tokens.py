@@ -15,7 +15,7 @@ REMOVAL = 0.8  # as in the released code
 
 
 def add_noise(tokens: Tensor, sigma: float, generators: Generator | Sequence[Generator]) -> Tensor:
-    """Style-enhanced tokens: tokens (B, K, D) + sigma * N(0, 1) (paper; 0.1 to 0.3 at inference).
+    """Style-enhanced tokens: tokens (B, K, D) + sigma * N(0, 1), sigma 0.1 to 0.3 in the paper.
 
     With one generator per row, the noise of a row does not depend on the batch. Noise is drawn on the CPU in
     float32, so that it is the same on every device.

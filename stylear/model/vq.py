@@ -42,15 +42,15 @@ class VQConfig:
     patch: int = 1  # our choice: space-to-depth factor before conv_in, undone after conv_out
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> VQConfig:
+    def from_dict(cls, config: Mapping[str, Any]) -> VQConfig:
         """From `vq_config` of a config.json; accepts transformers' names, too."""
         known = {f.name for f in fields(cls)}
-        values = {name: value for name, value in found.items() if name in known}
-        values.setdefault("z_channels", found.get("latent_channels", cls.z_channels))
+        values = {name: value for name, value in config.items() if name in known}
+        values.setdefault("z_channels", config.get("latent_channels", cls.z_channels))
         for name in ("channel_multiplier", "attn_resolutions"):
             if name in values:
                 values[name] = tuple(values[name] or ())
-        if found.get("double_latent"):
+        if config.get("double_latent"):
             raise WeightsError("vq_config: double_latent expected false, found true")
         return cls(**values)
 

@@ -30,7 +30,7 @@ def list_shipped(root: Path = MINI_MODELS) -> list[ShippedModel]:
     """The shipped models in the order of their names. Raises WeightsError if a model has no card."""
     from stylear.weights.files import hash_path
 
-    found = []
+    models = []
     for directory in _directories(root):
         card = directory / "README.md"
         text = card.read_text("utf-8") if card.is_file() else ""
@@ -39,8 +39,8 @@ def list_shipped(root: Path = MINI_MODELS) -> list[ShippedModel]:
             raise WeightsError(f"{card}: expected a model card with a licence, found none")
         size = sum(file.stat().st_size for file in _files(directory))
         what = purpose[1] if purpose else ""
-        found.append(ShippedModel(directory.name, what, size, hash_path(directory), licence[1]))
-    return found
+        models.append(ShippedModel(directory.name, what, size, hash_path(directory), licence[1]))
+    return models
 
 
 def list_models() -> list[dict[str, Any]]:
@@ -112,15 +112,15 @@ def verify_shipped(root: Path = MINI_MODELS) -> int:
     """
     from stylear.weights.files import read_json
 
-    expected, found = read_json(root / HASHES_FILE), hash_files(root)
+    expected, actual = read_json(root / HASHES_FILE), hash_files(root)
     problems = [
-        f"{name}: expected this shipped file, found nothing" for name in expected - found.keys()
+        f"{name}: expected this shipped file, found nothing" for name in expected - actual.keys()
     ]
-    problems += [f"{name}: expected no such file, found one" for name in found - expected.keys()]
+    problems += [f"{name}: expected no such file, found one" for name in actual - expected.keys()]
     problems += [
-        f"{name}: expected sha256 {expected[name]['sha256']}, found {found[name]['sha256']}"
-        for name in sorted(expected.keys() & found.keys())
-        if expected[name] != found[name]
+        f"{name}: expected sha256 {expected[name]['sha256']}, found {actual[name]['sha256']}"
+        for name in sorted(expected.keys() & actual.keys())
+        if expected[name] != actual[name]
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -43,8 +43,8 @@ class Plan:
     @property
     def missing(self) -> dict[str, Remote]:
         """The files still to transfer, small ones first so that a refusal shows early."""
-        todo = [item for item in self.listing.files.items() if item[0] not in self.present]
-        return dict(sorted(todo, key=lambda item: item[1].bytes))
+        missing = [item for item in self.listing.files.items() if item[0] not in self.present]
+        return dict(sorted(missing, key=lambda item: item[1].bytes))
 
     @property
     def to_fetch(self) -> int:
@@ -59,36 +59,38 @@ def plan_fetch(model: Model, *, update: bool = False) -> Plan:
     Raises WeightsError if the source cannot be reached or offers other files.
     """
     directory = models_dir() / model.name
-    held = {} if update else read_lock().get(model.name, {})
+    locked = {} if update else read_lock().get(model.name, {})
     if not model.source:
-        found = _list_manual_files(model, held)
+        listing = _list_manual_files(model, locked)
     else:
-        revision = str(held.get("revision") or "")
+        revision = str(locked.get("revision") or "")
         if revision and model.revision not in ("main", revision):
             say(
                 f"{model.name}: pinned to {revision[:12]} by {LOCK_FILE}; --update takes the newer one"
             )
-        found = list_model_files(model, revision)
-    files = {name: _check_against_lock(model, name, r, held) for name, r in found.files.items()}
-    found = Listing(found.revision, files)
+        listing = list_model_files(model, revision)
+    files = {name: _check_against_lock(model, name, r, locked) for name, r in listing.files.items()}
+    listing = Listing(listing.revision, files)
     present = {}
-    if read_lock().get(model.name) and found.bytes > LONG_BYTES:
+    if read_lock().get(model.name) and listing.bytes > LONG_BYTES:
         say(f"{model.name}: hashing existing files")
-    for name, remote in found.files.items():
+    for name, remote in listing.files.items():
         path = directory / name
         if path.is_file() and path.stat().st_size == remote.bytes and remote.has_hash:
             digest = hash_existing(path, remote)
             if digest.find_mismatch(remote) is None:
                 present[name] = digest.sha256
     partial_bytes = sum(
-        count_partial_bytes(r, directory / n) for n, r in found.files.items() if n not in present
+        count_partial_bytes(r, directory / n) for n, r in listing.files.items() if n not in present
     )
-    return Plan(model, found, present, partial_bytes)
+    return Plan(model, listing, present, partial_bytes)
 
 
-def _check_against_lock(model: Model, name: str, remote: Remote, held: Mapping[str, Any]) -> Remote:
+def _check_against_lock(
+    model: Model, name: str, remote: Remote, locked: Mapping[str, Any]
+) -> Remote:
     """The remote file, if weights.lock agrees with it. Raises WeightsError if it does not."""
-    file = held.get("files", {}).get(name)
+    file = locked.get("files", {}).get(name)
     if file is None:
         return remote
     stated = (remote.bytes, remote.sha256 or file["sha256"])
@@ -101,7 +103,7 @@ def _check_against_lock(model: Model, name: str, remote: Remote, held: Mapping[s
     return Remote(remote.url, remote.bytes, file["sha256"], hint=remote.hint)
 
 
-def _list_manual_files(model: Model, held: Mapping[str, Any]) -> Listing:
+def _list_manual_files(model: Model, locked: Mapping[str, Any]) -> Listing:
     path = models_dir() / model.name / model.main
     if not path.is_file():
         raise WeightsError(
@@ -111,7 +113,7 @@ def _list_manual_files(model: Model, held: Mapping[str, Any]) -> Listing:
     from stylear.weights.files import hash_path
 
     sha256 = hash_path(path)
-    file = held.get("files", {}).get(model.main, {"sha256": sha256})
+    file = locked.get("files", {}).get(model.main, {"sha256": sha256})
     if file["sha256"] != sha256:
         raise WeightsError(
             f"{path}: expected sha256 {file['sha256']} recorded in {LOCK_FILE}, found {sha256}",

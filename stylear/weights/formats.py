@@ -173,31 +173,31 @@ def require_weights(path: Path, *, by_ending: bool = False) -> Format:
 
     Raises WeightsError that names the actual format and how to get weights from it.
     """
-    found = recognise_format(path)
-    if not found.is_readable:
+    file_format = recognise_format(path)
+    if not file_format.is_readable:
         raise WeightsError(
-            f"{path}: expected weights (safetensors or a torch checkpoint), found {found.description}",
-            hint=found.remedy,
+            f"{path}: expected weights (safetensors or a torch checkpoint), found {file_format.description}",
+            hint=file_format.remedy,
         )
-    if by_ending and has_wrong_ending(path, found):
-        right = path.with_suffix(".safetensors" if found.kind == SAFETENSORS else ".bin")
+    if by_ending and has_wrong_ending(path, file_format):
+        right = path.with_suffix(".safetensors" if file_format.kind == SAFETENSORS else ".bin")
         raise WeightsError(
-            f"{path}: expected what its ending says, found {found.description}",
+            f"{path}: expected what its ending says, found {file_format.description}",
             hint=f"rename it to {right.name}",
         )
-    return found
+    return file_format
 
 
-def has_wrong_ending(path: Path, found: Format) -> bool:
+def has_wrong_ending(path: Path, file_format: Format) -> bool:
     """Whether the ending of a file contradicts its content."""
-    return (path.suffix == ".safetensors") != (found.kind == SAFETENSORS)
+    return (path.suffix == ".safetensors") != (file_format.kind == SAFETENSORS)
 
 
-def warn_wrong_ending(path: Path, found: Format) -> None:
+def warn_wrong_ending(path: Path, file_format: Format) -> None:
     """Warn on stderr if the ending of a file contradicts its content."""
-    if has_wrong_ending(path, found):
+    if has_wrong_ending(path, file_format):
         ending = path.suffix or "without an ending"
-        say_warning(f"{path}: named {ending}, read as {found.description}")
+        say_warning(f"{path}: named {ending}, read as {file_format.description}")
 
 
 def refuse_single_shard(path: Path) -> None:

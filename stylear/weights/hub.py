@@ -66,13 +66,13 @@ def list_model_files(model: Model, revision: str = "") -> Listing:
             files[_check_name(model, file.local or name)] = _remote(
                 model, file, url, entries[name], hint
             )
-    found = Listing(commit, files)
-    if found.bytes > MAX_SIZE_RATIO * model.bytes:
+    listing = Listing(commit, files)
+    if listing.bytes > MAX_SIZE_RATIO * model.bytes:
         raise WeightsError(
-            f"{model.name}: expected {model.size}, found {format_bytes(found.bytes)} at {model.source}",
+            f"{model.name}: expected {model.size}, found {format_bytes(listing.bytes)} at {model.source}",
             hint=CHANGED,
         )
-    return found
+    return listing
 
 
 def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -82,14 +82,14 @@ def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _match_files(model: Model, file: File, entries: Mapping[str, Any], commit: str) -> list[str]:
     """The names at the source that match a registered pattern; the first alternative with a match wins."""
-    found: list[str] = []
+    names: list[str] = []
     for pattern in file.name.split("|"):
-        found = sorted(name for name in entries if _matches(name, pattern))
-        if found and not (file.local and len(found) > 1):
-            return [_check_name(model, name) for name in found]
+        names = sorted(name for name in entries if _matches(name, pattern))
+        if names and not (file.local and len(names) > 1):
+            return [_check_name(model, name) for name in names]
     raise WeightsError(
         f"{model.name}: expected {file.name} in {model.source} at {commit[:12]}, found "
-        f"{'more than one' if file.local and found else 'no such file'}",
+        f"{'more than one' if file.local and names else 'no such file'}",
         hint=CHANGED,
     )
 

@@ -76,16 +76,16 @@ def strip_wrappers(tensors: Mapping[str, Tensor], roots: tuple[str, ...] = ()) -
     `roots` are the beginnings of the names that the caller expects: common prefixes are removed until a name
     has one. Without `roots`, only prefixes that belong to no model are removed.
     """
-    found = {name.replace(COMPILED, ""): value for name, value in tensors.items()}
-    if any(name.startswith("module.") for name in found):
-        found.pop(AVERAGED, None)
+    stripped = {name.replace(COMPILED, ""): value for name, value in tensors.items()}
+    if any(name.startswith("module.") for name in stripped):
+        stripped.pop(AVERAGED, None)
     wrappers = WRAPPERS if roots else TRAINING_WRAPPERS
-    while found and not any(name.startswith(roots) for name in found):
-        prefix = next((p for p in wrappers if all(name.startswith(p) for name in found)), None)
+    while stripped and not any(name.startswith(roots) for name in stripped):
+        prefix = next((p for p in wrappers if all(name.startswith(p) for name in stripped)), None)
         if prefix is None:
             break
-        found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return found
+        stripped = {name.removeprefix(prefix): value for name, value in stripped.items()}
+    return stripped
 
 
 def cast_fp8(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:

@@ -105,18 +105,19 @@ def describe_manual_fetch(model: Model) -> str:
     )
 
 
-def record_in_lock(model: Model, found: Listing, hashes: Mapping[str, str]) -> None:
+def record_in_lock(model: Model, listing: Listing, hashes: Mapping[str, str]) -> None:
     """Record a model's files and their sha256 in weights.lock."""
     from stylear.weights.files import write_json
 
     files = {
-        name: {"bytes": found.files[name].bytes, "sha256": hashes[name]} for name in sorted(hashes)
+        name: {"bytes": listing.files[name].bytes, "sha256": hashes[name]}
+        for name in sorted(hashes)
     }
     with hold_model_lock(LOCK_FILE):
         lock = read_lock()
         lock[model.name] = {
             "source": model.source or model.terms,
-            "revision": found.revision,
+            "revision": listing.revision,
             "licence": model.licence,
             "files": files,
         }

@@ -13,5 +13,5 @@ class IpAdapter(SdxlSynthesizer):
     """Draws prompts after references. Raises WeightsError if the weights do not fit."""
 
     def adapter_scale(self) -> float:
-        found: float = self.settings.scale
-        return found
+        scale: float = self.settings.scale
+        return scale

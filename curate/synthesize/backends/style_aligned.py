@@ -144,11 +144,13 @@ class StyleAligned(DiffusionSynthesizer):
 
     def _prompt_arguments(self, prompts: Sequence[str], negative: str) -> dict[str, Tensor]:
         """The embedding arguments of the pipeline; an empty negative prompt is zeroed as in diffusers."""
-        found = self.prompts.embeddings(prompts, negative)
+        embeddings = self.prompts.embeddings(prompts, negative)
         if not negative and self.pipeline.config.force_zeros_for_empty_prompt:
-            zeroed = {name: torch.zeros_like(value) for name, value in found.items()}
-            found |= {name: value for name, value in zeroed.items() if name.startswith("negative")}
-        return found
+            zeroed = {name: torch.zeros_like(value) for name, value in embeddings.items()}
+            embeddings |= {
+                name: value for name, value in zeroed.items() if name.startswith("negative")
+            }
+        return embeddings
 
 
 def concatenate_arguments(first: dict[str, Tensor], rest: dict[str, Tensor]) -> dict[str, Tensor]:

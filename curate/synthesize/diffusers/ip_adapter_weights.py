@@ -169,9 +169,9 @@ def plain_shapes(cross: int, embedding: int) -> dict[str, Shape]:
     }
 
 
-def plus_shapes(found: Mapping[str, Tensor], cross: int, hidden: int) -> dict[str, Shape]:
+def plus_shapes(tensors: Mapping[str, Tensor], cross: int, hidden: int) -> dict[str, Shape]:
     """Expected shapes of a plus adapter's `image_proj`; Q, H and the heads come from the tensors found."""
-    latents, query = found["latents"], found.get("layers.0.0.to_q.weight", torch.empty(0))
+    latents, query = tensors["latents"], tensors.get("layers.0.0.to_q.weight", torch.empty(0))
     queries, width = latents.shape[-2:] if latents.dim() > 1 else (0, 0)
     inner = max(64, len(query) // 64 * 64)  # heads of 64
     shapes: dict[str, Shape] = {

@@ -40,15 +40,15 @@ def find_lora_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    found = [path / name for name in FILES if (path / name).is_file()]
-    if not found:
+    candidates = [path / name for name in FILES if (path / name).is_file()]
+    if not candidates:
         entries = sorted(entry.name for entry in path.iterdir())
         raise WeightsError(
             f"{path}: expected a LoRA directory with one of {', '.join(FILES)}, found "
             f"{', '.join(entries[:5]) or 'nothing'}",
             hint="name the LoRA's file",
         )
-    return found[0]
+    return candidates[0]
 
 
 def read_lora(path: Path, denoiser: str) -> dict[str, Tensor]:

@@ -47,14 +47,14 @@ class PromptCache:
     def _encode_all(self, prompts: Sequence[str]) -> EncodedPrompt:
         """(B, T, D) and (B, D). New prompts are encoded in one batch, on a CPU one at a time."""
         distinct = list(dict.fromkeys(prompts))
-        found = {prompt: self._cache[prompt] for prompt in distinct if prompt in self._cache}
-        new = [prompt for prompt in distinct if prompt not in found]
+        encoded = {prompt: self._cache[prompt] for prompt in distinct if prompt in self._cache}
+        new = [prompt for prompt in distinct if prompt not in encoded]
         size = 1 if self._device == "cpu" else max(1, len(new))
         for start in range(0, len(new), size):
             part = new[start : start + size]
             for prompt, embeds, pooled in zip(part, *self._encode(part), strict=True):
-                found[prompt] = self._cache[prompt] = (embeds[None], pooled[None])
-        both = [found[prompt] for prompt in prompts]
+                encoded[prompt] = self._cache[prompt] = (embeds[None], pooled[None])
+        both = [encoded[prompt] for prompt in prompts]
         return torch.cat([embeds for embeds, _ in both]), torch.cat([pooled for _, pooled in both])
 
     def _encode(self, prompts: list[str]) -> EncodedPrompt:

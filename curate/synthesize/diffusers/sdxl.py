@@ -56,10 +56,10 @@ class PerImagePipeline(StableDiffusionXLPipeline):  # type: ignore[misc]
         """Return given embeddings (2 B, N, D), unconditional ones first, unchanged."""
         if ip_adapter_image_embeds is not None:
             return [embeds.to(device) for embeds in ip_adapter_image_embeds]
-        found: list[Tensor] = super().prepare_ip_adapter_image_embeds(
+        own_embeds: list[Tensor] = super().prepare_ip_adapter_image_embeds(
             ip_adapter_image, None, device, num_images_per_prompt, do_classifier_free_guidance
         )
-        return found
+        return own_embeds
 
 
 class SdxlSynthesizer(DiffusionSynthesizer):

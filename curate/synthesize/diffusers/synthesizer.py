@@ -99,12 +99,12 @@ class DiffusionSynthesizer(ABC):
         """A style reference as an upright sRGB image. Raises SourceError if it does not decode."""
 
         def read() -> Image.Image:
-            found = self._references[reference]
+            style_reference = self._references[reference]
             try:
-                return decode_image(found.image)
+                return decode_image(style_reference.image)
             except OSError as error:
                 raise SourceError(
-                    f"style reference {found.path} is not a readable image: {error}",
+                    f"style reference {style_reference.path} is not a readable image: {error}",
                     hint="replace or remove the file",
                 ) from error
 

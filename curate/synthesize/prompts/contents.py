@@ -101,8 +101,8 @@ class Contents:
         if home.all():
             return home
         shown_content = first_occurrence(self._columns["shows"])
-        found: NDArray[np.bool_] = home | ~np.isin(shown_content, shown_content[home])
-        return found
+        own_split: NDArray[np.bool_] = home | ~np.isin(shown_content, shown_content[home])
+        return own_split
 
 
 def shown_content(row: Content) -> str:

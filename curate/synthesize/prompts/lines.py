@@ -17,7 +17,7 @@ def read_lines(path: Path, key: str, noun: str) -> Iterator[str]:
     `key` of the recipe and `noun` (prompt, word) are for errors. Raises SourceError if the file cannot
     be read, is empty, or has too many or too long lines.
     """
-    found = 0
+    count = 0
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -29,8 +29,8 @@ def read_lines(path: Path, key: str, noun: str) -> Iterator[str]:
                         hint="shorten it",
                     )
                 if text and not text.startswith("#"):
-                    found += 1
-                    if found > MAX_LINES:
+                    count += 1
+                    if count > MAX_LINES:
                         raise SourceError(
                             f"{key}: {path}: expected at most {MAX_LINES:,} lines, found more",
                             hint="split the file over several corpora",
@@ -40,5 +40,5 @@ def read_lines(path: Path, key: str, noun: str) -> Iterator[str]:
         raise SourceError(
             f"{key}: cannot read {path}: {error}", hint=f"a UTF-8 text, one {noun} per line"
         ) from error
-    if not found:
+    if not count:
         raise SourceError(f"{key}: {path} contains no {noun}", hint=f"one {noun} per line")

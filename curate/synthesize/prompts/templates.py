@@ -30,8 +30,8 @@ def fill_templates(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
 
     Raises RecipeError if there are too many combinations, SourceError for a word file.
     """
-    words, found = read_templates(spec)
-    total = sum(template.size(words) for template in found)
+    words, templates = read_templates(spec)
+    total = sum(template.size(words) for template in templates)
     if spec.contents is None and total > MAX_PROMPTS:
         raise RecipeError(
             f"synthesize.templates: expected at most {MAX_PROMPTS:,} prompts, found {total:,}"
@@ -41,7 +41,7 @@ def fill_templates(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
     draws = min(total, MAX_PROMPTS if spec.contents is None else TRIES * spec.contents, sys.maxsize)
     waiting = [
         (template, shuffle_range(template.size(words), f"{seed} {text}"))
-        for template, text in zip(found, spec.templates, strict=True)
+        for template, text in zip(templates, spec.templates, strict=True)
     ]
     return (_check_prompt(text) for text in islice(_round_robin(waiting, words), draws))
 
@@ -54,8 +54,8 @@ def read_templates(spec: SynthesizeSettings) -> tuple[Words, list[Template]]:
 
 def count_combinations(spec: SynthesizeSettings) -> int:
     """How many prompts the templates of a recipe can give."""
-    words, found = read_templates(spec)
-    return sum(template.size(words) for template in found)
+    words, templates = read_templates(spec)
+    return sum(template.size(words) for template in templates)
 
 
 def _round_robin(waiting: list[tuple[Template, Iterator[int]]], words: Words) -> Iterator[str]:
@@ -81,10 +81,10 @@ def _check_prompt(prompt: str) -> str:
     return text
 
 
-def read_words(name: str, given: Path | Sequence[str]) -> list[str]:
+def read_words(name: str, source: Path | Sequence[str]) -> list[str]:
     """The distinct words of one list, made safe to store."""
     key = f"synthesize.words.{name}"
-    lines = read_lines(given, key, "word") if isinstance(given, Path) else iter(given)
+    lines = read_lines(source, key, "word") if isinstance(source, Path) else iter(source)
     words = list(dict.fromkeys(text for line in lines if (text := clean_text(line, MAX_CAPTION))))
     if not words:
         raise RecipeError(f"{key}: expected at least one word, found none")

@@ -116,13 +116,13 @@ def _classify(parts: list[_Part], position: int) -> str:
 
 def _find_runs(kinds: list[str]) -> dict[int, range]:
     """For each part that is style, the run of adjacent style parts that it belongs to."""
-    found: dict[int, range] = {}
+    runs: dict[int, range] = {}
     start = 0
     for i, kind in enumerate([*kinds, ""]):
         if not kind:
-            found |= {position: range(start, i) for position in range(start, i)}
+            runs |= {position: range(start, i) for position in range(start, i)}
             start = i + 1
-    return found
+    return runs
 
 
 def _is_removable(parts: list[_Part], kinds: list[str], run: range, *, headed: int | None) -> bool:
@@ -147,8 +147,8 @@ def _remove_phrases(text: str, *, head: bool) -> tuple[str, list[str]]:
     while cut is not None:
         removed.append(text[cut.start : cut.end].strip())
         text = _join(text[: cut.start], cut, text[cut.end :])
-        found = tokenize(text)
-        cut = (find_head(found) if head else None) or find_phrase(found)
+        tokens = tokenize(text)
+        cut = (find_head(tokens) if head else None) or find_phrase(tokens)
     if not removed and (cut := find_phrase(tokenize(text))):
         return _remove_inside(text, cut, removed)
     return text, removed
@@ -173,12 +173,12 @@ def _join(before: str, cut: Cut, after: str) -> str:
     return f"{before.rstrip()}{gap}{following}".rstrip()
 
 
-def _remove_bracket(found: re.Match[str], removed: list[str]) -> str:
-    words = tokenize(WEIGHT.sub("", found[1]))
+def _remove_bracket(match: re.Match[str], removed: list[str]) -> str:
+    words = tokenize(WEIGHT.sub("", match[1]))
     if classify_part(words, listed=False, alone=True):
-        removed.append(found[0].strip())
+        removed.append(match[0].strip())
         return ""
-    return found[0]
+    return match[0]
 
 
 def _clean_up(text: str, caption: str) -> str:

@@ -31,10 +31,10 @@ def find_head(text: Sequence[Token]) -> Cut | None:
     determiner = text[position].word if position < len(text) else ""
     article = determiner in ARTICLES
     first = position + (article or determiner in ("the", "this"))
-    found = match_description(text, first, words)
-    after, last = found.end, text[found.end].word if found.end < len(text) else ""
+    description = match_description(text, first, words)
+    after, last = description.end, text[description.end].word if description.end < len(text) else ""
     if (
-        found.medium
+        description.medium
         and last in TELLS
         and not words.verbs.match(text, after + 1)
         and text[after + 1 :]
@@ -42,23 +42,23 @@ def find_head(text: Sequence[Token]) -> Cut | None:
         return Cut(text[0].start, text[after + 1].start)
     if determiner in ("the", "this"):
         return None
-    if found.medium and (link := _match_link(text, after, words)):
+    if description.medium and (link := _match_link(text, after, words)):
         if [token.word for token in text[link : link + 2]] in OF_THE:
             return None
-        if _is_thing(text[link:], words, drawn=not found.photograph):
+        if _is_thing(text[link:], words, drawn=not description.photograph):
             return None
         end = text[link].start if link < len(text) else text[-1].end
         return Cut(
             text[0].start,
             end,
-            _format_framing(text[position].word if article else "", found.framing),
+            _format_framing(text[position].word if article else "", description.framing),
         )
-    bare = found.end - first
+    bare = description.end - first
     if (
-        bare and found.technique and words.framings.match(text, found.end)
+        bare and description.technique and words.framings.match(text, description.end)
     ):  # "a watercolor portrait"
-        thing = _is_thing(text[found.end :], words, drawn=True)
-        return None if thing else Cut(text[first].start, text[found.end].start)
+        thing = _is_thing(text[description.end :], words, drawn=True)
+        return None if thing else Cut(text[first].start, text[description.end].start)
     if (
         bare
         and bare == words.adjectives.match(text, first)

@@ -42,8 +42,8 @@ def find_phrase(text: Sequence[Token]) -> Cut | None:
             named, known = match_names(text, position + 1, words)
             end = named if known else 0
         elif word == "as" and text[position - 1].word not in NOT_AS:
-            found = _match_after_article(text, position + 1, words)
-            end = found.end if found.medium and found.end == len(text) else 0
+            description = _match_after_article(text, position + 1, words)
+            end = description.end if description.medium and description.end == len(text) else 0
         elif word == "trending":
             end = position + words.tags.match(text, position)
         if end > position:
@@ -54,20 +54,26 @@ def find_phrase(text: Sequence[Token]) -> Cut | None:
 
 def _match_in_style(text: Sequence[Token], position: int, words: StyleWords) -> int:
     """The end of "in pop art style", or of "in oil painting" at the end of a text."""
-    found = _match_after_article(text, position + 1, words)
+    description = _match_after_article(text, position + 1, words)
     begins = (
-        position + 1 + (text[position + 1].word in (*ARTICLES, "the")) if found.end else position
+        position + 1 + (text[position + 1].word in (*ARTICLES, "the"))
+        if description.end
+        else position
     )
-    if found.end - begins >= 2 and text[found.end - 1].word in ("style", "styled"):
-        return found.end
+    if description.end - begins >= 2 and text[description.end - 1].word in ("style", "styled"):
+        return description.end
     before = text[position - 1].word
     allowed = before not in NOT_IN and (before in MADE or not before.endswith("ed"))
-    several = found.end - begins >= 2 and begins == position + 1
-    return found.end if found.medium and several and found.end == len(text) and allowed else 0
+    several = description.end - begins >= 2 and begins == position + 1
+    return (
+        description.end
+        if description.medium and several and description.end == len(text) and allowed
+        else 0
+    )
 
 
 def _match_after_article(text: Sequence[Token], position: int, words: StyleWords) -> Description:
     if position < len(text) and text[position].word in (*ARTICLES, "the"):
         position += 1
-    found = match_description(text, position, words)
-    return found if found.end > position else found._replace(end=0, medium=False)
+    description = match_description(text, position, words)
+    return description if description.end > position else description._replace(end=0, medium=False)

@@ -99,7 +99,7 @@ class StyleWords(NamedTuple):
 @cache
 def style_words() -> StyleWords:
     """The shipped word list, read once."""
-    found: dict[str, list[str]] = {name: [] for name in SECTIONS}
+    sections: dict[str, list[str]] = {name: [] for name in SECTIONS}
     framed: dict[tuple[str, ...], str] = {}
     section = ""
     for line in FILE.read_text("utf-8").splitlines():
@@ -107,7 +107,7 @@ def style_words() -> StyleWords:
             section = line.strip("[]")
         elif line and not line.startswith("#"):
             phrase, arrow, stays = line.partition(" => ")
-            found[section].append(phrase)
+            sections[section].append(phrase)
             if arrow:
                 framed[tuple(token.word for token in tokenize(phrase))] = stays
-    return StyleWords(**{name: Phrases(found[name]) for name in SECTIONS}, framed=framed)
+    return StyleWords(**{name: Phrases(sections[name]) for name in SECTIONS}, framed=framed)
