@@ -20,7 +20,7 @@ from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.parquet import read_batches, read_table
 from stylear.curate.corpus.tombstones import read_tombstones
 from stylear.curate.explain.looks import find_similar, look_of_file
-from stylear.curate.fetch.refused import Refused, plain_url
+from stylear.curate.fetch.refused import RequestRefused, plain_url
 from stylear.curate.recipe import load_recipe
 from stylear.curate.stage import STAGE_OF_KIND
 from stylear.errors import UsageError
@@ -108,7 +108,7 @@ def find_source(corpus: Path, source: str) -> tuple[Place, ...]:
     import pyarrow.compute as pc
 
     names = {source}
-    with suppress(Refused):
+    with suppress(RequestRefused):
         names.add(plain_url(source))
     redirects = [f'"final_url":{json.dumps(name, ensure_ascii=False)}' for name in sorted(names)]
 

@@ -14,7 +14,7 @@ from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.looks import DISTANCE, Look
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.shards import read_shard
-from stylear.curate.fetch.ingest import Refusal, store
+from stylear.curate.fetch.ingest import ImageRejected, convert_image
 from stylear.curate.filter.gather import phash_name
 from stylear.curate.recipe import load_recipe
 from stylear.curate.score import COLOUR
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 def look_of_file(file: Path, settings: ImageSettings) -> Look:
     """Hash an image file, stored as a corpus stores its pictures. Raises SourceError for another file."""
     try:
-        return Look.of_image(store(file.read_bytes(), settings).data)
+        return Look.of_image(convert_image(file.read_bytes(), settings).data)
     except OSError as error:
         raise SourceError(f"{file}: expected an image, found: {error.strerror or error}") from error
-    except Refusal as refusal:
-        raise SourceError(f"{file}: expected an image, found: {refusal}") from refusal
+    except ImageRejected as rejection:
+        raise SourceError(f"{file}: expected an image, found: {rejection}") from rejection
 
 
 def find_similar(

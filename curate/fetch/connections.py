@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from stylear.curate.fetch.refused import Refused
+from stylear.curate.fetch.refused import RequestRefused
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -64,7 +64,7 @@ class Resolver:
         self._known: OrderedDict[tuple[str, int], tuple[float, list[str]]] = OrderedDict()
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """The addresses of `host`. Raises Refused: unknown-host, or not-public-address for any one."""
+        """The addresses of `host`. Raises RequestRefused: unknown-host, or not-public-address for any one."""
         now = time.monotonic()
         with self._lock:
             since, known = self._known.get((host, port), (now - NAMES_KEPT_S, []))
@@ -73,11 +73,11 @@ class Resolver:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
-            raise Refused("unknown-host", host) from error
+            raise RequestRefused("unknown-host", host) from error
         addresses = [str(info[4][0]) for info in found]
         for address in addresses:
             if not is_allowed(address, self._networks):
-                raise Refused("not-public-address", f"{host} is {address}")
+                raise RequestRefused("not-public-address", f"{host} is {address}")
         with self._lock:
             self._known[host, port] = now, addresses
             if len(self._known) > MAX_NAMES:
@@ -95,7 +95,7 @@ class DeadlineSocket(io.RawIOBase):
     def _set_timeout(self) -> None:
         left = self.until - time.monotonic()
         if left <= 0:
-            raise Refused("timeout", "no end before the deadline")
+            raise RequestRefused("timeout", "no end before the deadline")
         wait_s = min(left, self._timeout_s)
         if wait_s != self._wait_s:
             self._sock.settimeout(wait_s)
@@ -132,18 +132,18 @@ class Connection(http.client.HTTPConnection):
     """One connection to a checked address; for https the certificate must be that of the host."""
 
     def __init__(
-        self, place: tuple[str, str, int], names: Resolver, timeout_s: float, tls: ssl.SSLContext
+        self, endpoint: tuple[str, str, int], names: Resolver, timeout_s: float, tls: ssl.SSLContext
     ) -> None:
-        self.place, self.used, self.idle_since = place, False, 0.0
+        self.endpoint, self.used, self.idle_since = endpoint, False, 0.0
         self._names, self._timeout_s, self._tls_context = names, timeout_s, tls
-        self.default_port = 443 if place[0] == "https" else 80
-        super().__init__(place[1], place[2])
+        self.default_port = 443 if endpoint[0] == "https" else 80
+        super().__init__(endpoint[1], endpoint[2])
         self.wire: DeadlineSocket | None = None
 
     def open(self, until: float) -> None:
         """Connect if not connected; everything up to the next call must end by `until`. Raises OSError."""
         if self.wire is None:
-            scheme, host, port = self.place
+            scheme, host, port = self.endpoint
             sock = self._connect(self._names.addresses(host, port), port, until)
             if scheme == "https":
                 sock = self._wrap_tls(sock, host)
@@ -178,7 +178,7 @@ class Connection(http.client.HTTPConnection):
             else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return sock
-        raise Refused("timeout", "no connection before the deadline")
+        raise RequestRefused("timeout", "no connection before the deadline")
 
 
 class ConnectionPool:
@@ -190,18 +190,18 @@ class ConnectionPool:
         )
         self._lock, self._idle = threading.Lock(), OrderedDict[int, Connection]()
 
-    def take(self, place: tuple[str, str, int]) -> Connection:
+    def take(self, endpoint: tuple[str, str, int]) -> Connection:
         """Take an idle connection to (scheme, host, port), or open one."""
         with self._lock:
             oldest = time.monotonic() - IDLE_S
             for number, connection in reversed(self._idle.items()):
-                if connection.place == place:
+                if connection.endpoint == endpoint:
                     del self._idle[number]
                     if connection.idle_since > oldest:
                         return connection
                     connection.end()
                     break
-        return self._new(place)
+        return self._new(endpoint)
 
     def keep(self, connection: Connection) -> None:
         """Return a connection whose response was read to its end."""

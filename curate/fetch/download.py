@@ -71,31 +71,31 @@ class Downloads:
         for worker in self._workers:
             worker.stop()
 
-    def place(self, urls: list[str]) -> Path:
-        """The folder of the block of these URLs; it differs for other limits."""
-        outcome = asdict(self.limits)
-        for name in ("contact", "host_requests_per_s"):
-            outcome.pop(name)
-        outcome["allow_networks"] = list(self.limits.allow_networks)
-        return self.folder / digest("block", VERSION, json.dumps(outcome, sort_keys=True), *urls)
+    def block_dir(self, urls: list[str]) -> Path:
+        """The folder of the block of these URLs; other limits give another folder."""
+        limits = asdict(self.limits)
+        for name in ("contact", "host_requests_per_s", "max_redirects"):  # they are not in the name
+            limits.pop(name)
+        limits["allow_networks"] = list(self.limits.allow_networks)
+        return self.folder / digest("block", VERSION, json.dumps(limits, sort_keys=True), *urls)
 
     def request(self, urls: list[str]) -> None:
         """Request a block from a worker unless it is finished."""
-        directory = self.place(urls)
+        directory = self.block_dir(urls)
         if urls and not directory.is_dir():
             worker = self._workers[self._count % len(self._workers)]
             self._count += 1
             self._asked[directory] = worker
             worker.request(directory, urls)
 
-    def results(self, urls: list[str]) -> Iterator[Download]:
+    def wait_for_results(self, urls: list[str]) -> Iterator[Download]:
         """Wait for a requested block and yield its downloads in the order of `urls`.
 
         A damaged block is discarded and downloaded again. Raises SourceError if it is damaged again.
         """
         if not urls:
             return
-        directory, done = self.place(urls), 0
+        directory, done = self.block_dir(urls), 0
         for last in (False, True):
             self._wait(directory)
             try:
@@ -113,26 +113,26 @@ class Downloads:
                 shutil.rmtree(directory)
                 self.request(urls)
 
-    def outcomes(self, urls: list[str]) -> Counter[str | None]:
+    def count_reasons(self, urls: list[str]) -> Counter[str | None]:
         """Wait for a requested block and count its downloads by reason (None: succeeded)."""
         if not urls:
             return Counter()
-        self._wait(self.place(urls))
+        self._wait(self.block_dir(urls))
         try:
-            with Block(self.place(urls)) as block:
+            with Block(self.block_dir(urls)) as block:
                 return Counter(
                     classify_error(e["error"]) if e["error"] else None for e in block.rows
                 )
         except (Damaged, KeyError, TypeError):
-            return Counter()  # `results` downloads it again
+            return Counter()  # `wait_for_results` downloads it again
 
-    def take_reported(self, urls: list[str]) -> int:
-        """Return, once, how many URLs of a finished block were reported to `advance`."""
+    def pop_reported_count(self, urls: list[str]) -> int:
+        """How many URLs of a finished block were reported to `advance`; 0 when called again."""
         with self._lock:
-            return self._reported.pop(str(self.place(urls)), 0)
+            return self._reported.pop(str(self.block_dir(urls)), 0)
 
-    def count(self, rows: int) -> None:
-        """Advance by rows that no worker reports."""
+    def advance_rows(self, rows: int) -> None:
+        """Call `advance` for rows that no worker reports."""
         with self._lock:
             self._advance(rows)
 
@@ -144,7 +144,7 @@ class Downloads:
 
     def discard(self, urls: list[str]) -> None:
         """Delete a block, so that the next run downloads it again."""
-        shutil.rmtree(self.place(urls), ignore_errors=True)
+        shutil.rmtree(self.block_dir(urls), ignore_errors=True)
 
     def _wait(self, directory: Path) -> None:
         worker = self._asked.pop(directory, None)
@@ -181,7 +181,7 @@ class Worker:
         while not directory.is_dir():
             reply = self._replies.get()
             if reply is None:
-                raise self._ended()
+                raise self._ended_early_error()
             if "failed" in reply:
                 if "errno" in reply:
                     raise OSError(reply["errno"], reply["error"], str(directory))
@@ -191,7 +191,7 @@ class Worker:
                 )
 
     def stop(self) -> None:
-        """Kill the process: everything that is wanted is on the disk."""
+        """Kill the process; finished blocks are on the disk."""
         if self._process is not None:
             self._process.kill()
             if self._reader is not None:
@@ -255,9 +255,9 @@ class Worker:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise self._ended() from None
+            raise self._ended_early_error() from None
 
-    def _ended(self) -> SourceError:
+    def _ended_early_error(self) -> SourceError:
         """The error for a worker process that ended early."""
         lines = (self._folder / LOG).read_text("utf-8", "replace").strip().splitlines()
         return SourceError(

@@ -1,7 +1,7 @@
-"""Growth: which rows of the sources a corpus has already, which are new, and which are gone or changed.
+"""Growth: which rows of the sources a corpus already has, which are new, and which are missing or changed.
 
-A finished corpus grows: new photos, rows and sources become raw shards behind those that are there, which
-keep their bytes. A row that is gone or has changed stops the run, because the shards would then describe
+A finished corpus can grow: new photos, rows and sources become raw shards after the existing ones, which
+keep their bytes. A row that is missing or has changed stops the run, because the shards would then describe
 something that the sources no longer hold.
 """
 
@@ -53,35 +53,38 @@ def source_settings(source: Any, base: Path | None) -> dict[str, Any]:
     return omit_keys(source.map_paths(FileNamesOnly(base)).model_dump(mode="json"), *SPEED)
 
 
-def extends_source(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the new settings of a source include all pairs of the old ones."""
+def is_growth_of_source(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a source with the new settings gives all pairs of the old ones: only `limit` may grow."""
     if omit_keys(old, LIMIT) != omit_keys(new, LIMIT):
         return False
     limits = old.get(LIMIT), new.get(LIMIT)
     return limits[1] is None or (limits[0] is not None and limits[0] <= limits[1])
 
 
-def extends_sources(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether every old source is among the new ones."""
+def is_growth_of_sources(
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether every old source is among the new ones, unchanged or grown."""
     left = list(new)
     for source in old:
-        found = next((one for one in left if extends_source(source, one)), None)
+        found = next((one for one in left if is_growth_of_source(source, one)), None)
         if found is None:
             return False
         left.remove(found)
     return True
 
 
-def arrange_sources(recipe: Recipe, ledger: Ledger) -> Recipe:
-    """Put the sources that the corpus has in the order in which they were fetched, then the new ones.
+def restore_source_order(recipe: Recipe, ledger: Ledger) -> Recipe:
+    """The recipe with the sources that were fetched before in their old order, then the new ones.
 
-    So it does not matter where in the recipe a new source is added.
+    A new source can therefore be added anywhere in the recipe.
     """
     left: list[Any] = list(recipe.raw)
     arranged = []
     for old in recorded_sources(ledger):
         found = next(
-            (one for one in left if extends_source(old, source_settings(one, recipe.base))), None
+            (one for one in left if is_growth_of_source(old, source_settings(one, recipe.base))),
+            None,
         )
         if found is not None:
             left.remove(found)
@@ -112,13 +115,13 @@ class CommittedRows:
         self._corpus, self._entries = corpus, list(entries)
         self._rows: dict[
             bytes, bytes
-        ] = {}  # by key: the digest of what the source says, then of the image
+        ] = {}  # key -> hash of what the source says, followed by that of the image
         self._reasons: dict[bytes, str] = {}
-        self._forgotten: set[bytes] = set()  # may be gone from the sources, or be there still
+        self._forgotten: set[bytes] = set()  # the sources may or may not still have them
         for row in self._read_rows():
             key, details = bytes.fromhex(row["key"]), json.loads(row["details"])
-            token = row_token(row["caption"], row["source"], row["content"], details)
-            self._rows[key] = token + image_token(row["source_sha256"])
+            token = hash_row(row["caption"], row["source"], row["content"], details)
+            self._rows[key] = token + truncate_image_hash(row["source_sha256"])
             if row["reason"] is not None:
                 self._reasons[key] = row["reason"]
             if row["reason"] == FORGOTTEN:
@@ -135,8 +138,8 @@ class CommittedRows:
         origin, key = pair.origin, bytes.fromhex(pair.key)
         if key in self._forgotten:
             return False
-        token = row_token(pair.caption, origin.source, origin.content, origin.details)
-        image = image_token(origin.source_sha256)  # empty where nothing was downloaded
+        token = hash_row(pair.caption, origin.source, origin.content, origin.details)
+        image = truncate_image_hash(origin.source_sha256)  # empty where nothing was downloaded
         if not self._rows[key].startswith(token) or not self._rows[key].endswith(image):
             return True
         return not pair.kept and pair.verdict.reason != self._reasons.get(key)
@@ -194,13 +197,13 @@ class NewKeys(Container[str]):
         return key not in self.rows
 
 
-def row_token(caption: str, source: str, content: str, details: Mapping[str, Any]) -> bytes:
-    """16 bytes that are equal if a source says the same about a row."""
+def hash_row(caption: str, source: str, content: str, details: Mapping[str, Any]) -> bytes:
+    """A hash of what a source says about a row, without its image: 16 bytes."""
     given = {name: value for name, value in details.items() if name not in ADDED}
     text = canonical_json([caption, source, content, given])
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def image_token(sha256: str | None) -> bytes:
-    """The first 16 bytes of the hash of an image; none without one."""
+def truncate_image_hash(sha256: str | None) -> bytes:
+    """The first 16 bytes of an image's SHA-256; empty without an image."""
     return b"" if sha256 is None else bytes.fromhex(sha256[:32])

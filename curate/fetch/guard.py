@@ -3,9 +3,9 @@
 img2dataset downloads with `urllib.request.urlopen`, so `install_opener(GuardedOpener(...))` in its
 process lets the guard see every request. Only http and https exist here (no file, ftp or data, no
 proxies). A host is resolved, every address of it is checked, and the connection goes to a checked
-address, so a second answer of the name server changes nothing. Redirects are followed by the guard
-itself, each checked like a URL of the list. The body is read here, its limits enforced as it comes,
-and it is let through only when its first bytes are those of an image of bearable size.
+address, which prevents DNS rebinding. Redirects are followed by the guard itself, each checked like a
+URL of the list. The body is read here with its limits enforced chunk by chunk, and it is accepted only
+if its header is that of an image within `max_pixels`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ import stylear
 from stylear.curate.fetch import optout, sniff
 from stylear.curate.fetch.connections import Connection, ConnectionPool, Resolver
 from stylear.curate.fetch.pace import RateLimiter, retry_after_s
-from stylear.curate.fetch.refused import Refused, plain_url
+from stylear.curate.fetch.refused import RequestRefused, plain_url
 from stylear.curate.fetch.robots import MAX_BYTES as ROBOTS_BYTES
 from stylear.curate.fetch.robots import RobotsCache
 
-MAX_REDIRECTS = 5
-CHUNK = 1 << 16  # bytes read between two looks at what came
-SHORT = 1 << 14  # bytes of an answer that are read only to use its connection again
-MOVED = (301, 302, 303, 307, 308)
-LATER = (429, 503)  # statuses whose Retry-After is obeyed
-PATIENCE_S = 30.0  # a longer wait for a host is given up (ours)
+CHUNK = 1 << 16  # bytes per read
+MAX_DRAIN_BYTES = (
+    1 << 14
+)  # an unwanted body up to this size is read so that its connection can be reused
+REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+RETRY_STATUSES = (429, 503)  # Retry-After is obeyed
+MAX_WAIT_S = 30.0  # for a host; a URL that would wait longer is dropped (our choice)
 
 REASONS: tuple[tuple[type[OSError], str], ...] = (  # what connections raise; the first match wins
     (TimeoutError, "timeout"),
@@ -51,13 +52,14 @@ REASONS: tuple[tuple[type[OSError], str], ...] = (  # what connections raise; th
 class Limits:
     """The limits of a download: time, size and hosts."""
 
-    timeout_s: float = 10.0  # one wait for the other side (base: img2dataset)
-    deadline_s: float = 60.0  # one download from connect to last byte, redirects included (ours)
-    max_bytes: int = 50_000_000  # one body (ours)
-    max_pixels: int = 64_000_000  # width times height as the header declares it (ours)
+    timeout_s: float = 10.0  # one wait for the server (as in img2dataset)
+    deadline_s: float = 60.0  # one download from connect to last byte, redirects included
+    max_bytes: int = 50_000_000  # one body
+    max_pixels: int = 64_000_000  # width times height, as declared in the header
+    max_redirects: int = 5
     allow_networks: tuple[str, ...] = ()  # CIDRs that may be reached though they are not public
     host_requests_per_s: float | None = None  # on average, to one host
-    robots: bool = False  # whether robots.txt is asked for and obeyed
+    robots: bool = False  # whether robots.txt is fetched and obeyed
     contact: str | None = None  # web page or mail address named in the user agent
 
     @property
@@ -71,10 +73,10 @@ class Limits:
 class Evidence:
     """The evidence of a download: its final URL and the server's response."""
 
-    final_url: str | None = None  # when redirects led elsewhere
+    final_url: str | None = None  # after redirects; None without any
     status: int | None = None
     content_type: str | None = None
-    directives: str | None = None  # opt-out headers as they came
+    directives: str | None = None  # opt-out headers, verbatim
     fetched_at: float = 0.0  # seconds since 1970
 
 
@@ -113,7 +115,7 @@ class GuardedOpener:
         self._lock = threading.Lock()
 
     def open(self, fullurl: Any, data: None = None, timeout: Any = None) -> Response:
-        """Open the image behind a URL, within the limits. Raises Refused and HTTPError."""
+        """Open the image behind a URL, within the limits. Raises RequestRefused and HTTPError."""
         asked = fullurl if isinstance(fullurl, str) else str(fullurl.full_url)
         evidence = Evidence(fetched_at=time.time())
         with self._lock:
@@ -124,14 +126,14 @@ class GuardedOpener:
             raise
         except OSError as error:
             name = next(name for kind, name in REASONS if isinstance(error, kind))
-            raise Refused(name, str(error)) from error
+            raise RequestRefused(name, str(error)) from error
 
     def close(self) -> None:
         """Close all idle connections."""
         self._connections.close()
 
     def _follow(self, url: str, evidence: Evidence | None) -> Response:
-        """Follow at most five redirects to a response; `evidence` is None for robots.txt itself."""
+        """Follow up to `max_redirects` redirects to a response; `evidence` is None for robots.txt itself."""
         until = time.monotonic() + self.limits.deadline_s
         start, patient = url, True
         hops = 0
@@ -139,26 +141,26 @@ class GuardedOpener:
             if evidence is not None and self._robots is not None:
                 reason = self._robots.find_refusal(url)
                 if reason is not None:
-                    raise Refused(reason, urlsplit(url).netloc)
+                    raise RequestRefused(reason, urlsplit(url).netloc)
             host = urlsplit(url).hostname or ""
-            waited_s = self.pace.wait(host, PATIENCE_S)
+            waited_s = self.pace.wait(host, MAX_WAIT_S)
             if waited_s is None:
-                raise Refused("retry-later", host)
+                raise RequestRefused("retry-later", host)
             until += waited_s
             answer, target = self._request(url, until, evidence)
             if evidence is not None:
                 evidence.status = answer.status
                 evidence.final_url = url if url != start else None
             if target is not None:
-                if hops == MAX_REDIRECTS:
-                    raise Refused("too-many-redirects", f"more than {MAX_REDIRECTS}")
+                if hops == self.limits.max_redirects:
+                    raise RequestRefused("too-many-redirects", f"more than {hops}")
                 hops, url = hops + 1, plain_url(urljoin(url, target))
                 continue
-            if answer.status in LATER:
+            if answer.status in RETRY_STATUSES:
                 wait_s = retry_after_s(answer.headers["Retry-After"])
                 if wait_s is not None:
                     self.pace.back_off(host, wait_s)
-                    if patient and wait_s <= PATIENCE_S:
+                    if patient and wait_s <= MAX_WAIT_S:
                         patient = False
                         continue
             if not 200 <= answer.status < 300:
@@ -178,18 +180,18 @@ class GuardedOpener:
             response = self._send(connection, url, until)
             answer = Response(url, response.status, response.headers)
             target = None
-            if response.status in MOVED and response.headers["Location"]:
+            if response.status in REDIRECT_STATUSES and response.headers["Location"]:
                 target = response.headers["Location"].encode("latin-1").decode("utf-8", "replace")
             elif 200 <= response.status < 300:
                 answer.body = io.BytesIO(self._read_body(response, evidence))
             whole = _is_read(response)
             return answer, target
         except http.client.IncompleteRead as error:
-            raise Refused("cut-off", "in a chunk") from error
+            raise RequestRefused("cut-off", "in a chunk") from error
         except http.client.HTTPException as error:
             if isinstance(error, ConnectionError):
                 raise
-            raise Refused("bad-answer", type(error).__name__) from error
+            raise RequestRefused("bad-answer", type(error).__name__) from error
         finally:
             if whole:
                 self._connections.keep(connection)
@@ -217,22 +219,22 @@ class GuardedOpener:
             evidence.content_type = (response.headers["Content-Type"] or "")[:100] or None
             evidence.directives = optout.read_directives(response.headers)
             if optout.forbids_use(response.headers):
-                raise Refused("opted-out", evidence.directives or "")
+                raise RequestRefused("opted-out", evidence.directives or "")
         expected = response.length
         if expected is not None and expected > limit and evidence is not None:
-            raise Refused("too-large", str(expected))
+            raise RequestRefused("too-large", str(expected))
         check = None if evidence is None else sniff.BodyCheck(self.limits.max_pixels)
         body = bytearray()
         while chunk := response.read1(CHUNK):
             body += chunk
             if len(body) > limit:
                 if evidence is None:
-                    break  # what is there is enough of a robots.txt
-                raise Refused("too-large", f"more than {limit}")
+                    break  # the beginning of a robots.txt is enough
+                raise RequestRefused("too-large", f"more than {limit}")
             if check is not None:
                 check.check(body)
         if expected is not None and len(body) < min(expected, limit):
-            raise Refused("cut-off", f"{len(body)} of {expected} bytes")
+            raise RequestRefused("cut-off", f"{len(body)} of {expected} bytes")
         if check is not None:
             check.check(body, whole=True)
         return bytes(body)
@@ -249,11 +251,11 @@ class GuardedOpener:
 
 
 def _is_read(response: http.client.HTTPResponse) -> bool:
-    """Whether the connection can be reused; a short unread rest (an error page) is read first."""
+    """Whether the connection can be reused; a short unread body (an error page) is read first."""
     if response.will_close:
         return False
-    if response.length and response.length > SHORT:
+    if response.length and response.length > MAX_DRAIN_BYTES:
         return False
-    with suppress(OSError, http.client.HTTPException):  # the answer is known; this is only tidying
+    with suppress(OSError, http.client.HTTPException):  # the response is complete either way
         response.read()
     return response.isclosed()

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from stylear.curate.corpus.records import image_extension
 from stylear.curate.fetch import sniff
-from stylear.curate.fetch.pixels import Pixels, decode_jpeg, encode_pixels, fit, shrink_of
+from stylear.curate.fetch.pixels import Pixels, decode_jpeg, encode_pixels, fit, pick_jpeg_scale
 from stylear.curate.fetch.png import complete_png, strip_text
 from stylear.pair import Origin, Pair, Scalar
 
@@ -36,7 +36,7 @@ FORMATS = (
     "TIFF",
     "AVIF",
     "HEIF",
-)  # the rest has no business here
+)  # Pillow tries no other decoder on untrusted bytes
 MAX_PROFILE_BYTES = 4_000_000
 END_OF_JPEG = b"\xff\xd9"
 ORIENTATION = 0x0112  # the EXIF tag
@@ -44,11 +44,11 @@ INGESTED = ("source_width", "source_height", "source_format", "truncated")  # de
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 
-class Refusal(Exception):
-    """An image that is not stored; `reason` is a kebab-case rejection reason."""
+class ImageRejected(Exception):
+    """An image that cannot be stored: `reason` is the pair's rejection reason, the message says more."""
 
     def __init__(self, reason: str, found: str = "") -> None:
-        super().__init__(f"{reason}: {found}")
+        super().__init__(f"{reason}: {found}" if found else reason)
         self.reason = reason
 
 
@@ -92,29 +92,29 @@ class Stored:
 def ingest(pair: Pair, settings: ImageSettings) -> Pair:
     """The pair with its source bytes turned into a stored image; dropped with a reason otherwise.
 
-    `origin.source_sha256` becomes the hash of the bytes as they came, unless the source has taken it
-    already. A dropped pair passes through without its bytes.
+    `origin.source_sha256` becomes the hash of the original bytes, unless the source has already set it.
+    A dropped pair passes through without its bytes.
     """
     if not pair.kept:
         return replace(pair, image=b"")
     sha256 = pair.origin.source_sha256 or hashlib.sha256(pair.image).hexdigest()
     origin: Origin = replace(pair.origin, source_sha256=sha256)
     try:
-        stored = store(pair.image, settings)
-    except Refusal as refusal:
-        return replace(pair, image=b"", origin=origin).drop(STAGE, refusal.reason)
+        stored = convert_image(pair.image, settings)
+    except ImageRejected as rejection:
+        return replace(pair, image=b"", origin=origin).drop(STAGE, rejection.reason)
     origin = replace(origin, details={**origin.details, **stored.details})
     return replace(pair, image=stored.data, origin=origin)
 
 
-def store(data: bytes, settings: ImageSettings) -> Stored:
-    """Convert an image as the recipe asks: upright, sRGB, opaque, square, one frame.
+def convert_image(data: bytes, settings: ImageSettings) -> Stored:
+    """Convert an image to what the recipe's settings ask for: upright, sRGB, opaque, square, one frame.
 
-    Raises Refusal: empty, not-an-image, unsupported-format (a picture of another kind),
+    Raises ImageRejected: empty, not-an-image, unsupported-format (a picture of another kind),
     too-many-pixels, too-small, corrupt-image, unsupported-pixels.
     """
     if not data:
-        raise Refusal("empty")
+        raise ImageRejected("empty")
     plain = sniff.plain_jpeg(data)
     if plain is not None:
         details = _check_header(*plain, "jpeg", settings)
@@ -129,10 +129,10 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
         image.draft(None, (2 * settings.size, 2 * settings.size))
         try:
             picture = _decode(image)
-        except Refusal as refusal:
-            if settings.truncated == "drop" or refusal.reason != "corrupt-image":
+        except ImageRejected as rejection:
+            if settings.truncated == "drop" or rejection.reason != "corrupt-image":
                 raise
-            picture = _decode_truncated(data, refusal, settings)
+            picture = _decode_truncated(data, rejection, settings)
             details["truncated"] = True
     return _encode_stored(
         data, np.asarray(flatten(picture, settings.background)), details, settings
@@ -140,11 +140,11 @@ def store(data: bytes, settings: ImageSettings) -> Stored:
 
 
 def _check_header(width: int, height: int, kind: str, settings: ImageSettings) -> dict[str, Scalar]:
-    """The details in the header. Raises Refusal: too-many-pixels, too-small."""
+    """The details in the header. Raises ImageRejected: too-many-pixels, too-small."""
     if width * height > settings.max_pixels:
-        raise Refusal("too-many-pixels", f"{width}x{height}")
+        raise ImageRejected("too-many-pixels", f"{width}x{height}")
     if min(width, height) < settings.min_side:
-        raise Refusal("too-small", f"{width}x{height}")
+        raise ImageRejected("too-small", f"{width}x{height}")
     return {"source_width": width, "source_height": height, "source_format": kind}
 
 
@@ -154,18 +154,18 @@ def _decode_plain_jpeg(
     """Decode a JPEG without orientation or profile; None leaves it to Pillow, which names the fault."""
     if settings.fit == "source":
         return None
-    return decode_jpeg(data, shrink_of(width, height, settings.size))
+    return decode_jpeg(data, pick_jpeg_scale(width, height, settings.size))
 
 
 def _encode_stored(
     data: bytes, pixels: Pixels | None, details: dict[str, Scalar], settings: ImageSettings
 ) -> Stored:
-    """Encode pixels for storage, or keep the source bytes if there are none. Raises Refusal."""
+    """Encode pixels for storage, or keep the source bytes if there are none. Raises ImageRejected."""
     if pixels is not None:
         fitted = fit(pixels, settings)
         return Stored(encode_pixels(fitted, settings.format, settings.quality), details)
     if image_extension(data) is None:
-        raise Refusal("unsupported-format", str(details["source_format"]))
+        raise ImageRejected("unsupported-format", str(details["source_format"]))
     return Stored(data, details)
 
 
@@ -174,17 +174,17 @@ def _open(data: bytes) -> Image.Image:
     Image.init()  # Pillow knows webp, tiff and avif only after this; it does its work once
     kind = sniff.sniff_format(data[: sniff.NEEDED])
     if kind == "heic" and not _register_heif():
-        raise Refusal("unsupported-format", "heic: install pillow-heif to read it")
+        raise ImageRejected("unsupported-format", "heic: install pillow-heif to read it")
     try:
         formats = [name for name in FORMATS if name in Image.OPEN]
         return Image.open(io.BytesIO(strip_text(data) if kind == "png" else data), formats=formats)
     except Image.DecompressionBombError as error:
-        raise Refusal("too-many-pixels", str(error)) from error
+        raise ImageRejected("too-many-pixels", str(error)) from error
     except Exception as error:  # parsers of hostile bytes raise anything; it is this pair's verdict
         if kind is None:
-            raise Refusal("not-an-image", str(error)) from error
+            raise ImageRejected("not-an-image", str(error)) from error
         damaged = kind in sniff.READ_FORMATS
-        raise Refusal("corrupt-image" if damaged else "unsupported-format", kind) from error
+        raise ImageRejected("corrupt-image" if damaged else "unsupported-format", kind) from error
 
 
 @functools.cache
@@ -198,14 +198,16 @@ def _register_heif() -> bool:
     return True
 
 
-def _decode_truncated(data: bytes, refusal: Refusal, settings: ImageSettings) -> Image.Image:
-    """Decode the part of a JPEG or PNG that is left. Raises the refusal if there is none."""
+def _decode_truncated(
+    data: bytes, rejection: ImageRejected, settings: ImageSettings
+) -> Image.Image:
+    """Decode what a truncated JPEG or PNG still holds. Raises `rejection` if that is nothing."""
     kind = sniff.sniff_format(data[: sniff.NEEDED])
     completed = (
         data + END_OF_JPEG if kind == "jpg" else complete_png(data) if kind == "png" else None
     )
     if completed is None:
-        raise refusal
+        raise rejection
     with _open(completed) as image:
         image.draft(None, (2 * settings.size, 2 * settings.size))
         return _decode(image)
@@ -219,10 +221,10 @@ def _decode(image: Image.Image) -> Image.Image:
         if image.getexif().get(ORIENTATION, 1) != 1:
             return to_srgb(ImageOps.exif_transpose(image))
         return to_srgb(image)
-    except Refusal:
+    except ImageRejected:
         raise
     except Exception as error:  # as above
-        raise Refusal("corrupt-image", str(error)) from error
+        raise ImageRejected("corrupt-image", str(error)) from error
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
@@ -232,7 +234,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     if image.mode in SIXTEEN_BIT:
         image = _to_eight_bit(image)
     elif image.mode in ("F", "LAB"):
-        raise Refusal("unsupported-pixels", f"mode {image.mode}")  # no agreed white
+        raise ImageRejected("unsupported-pixels", f"mode {image.mode}")  # no agreed white
     elif image.has_transparency_data:
         whole = image.convert("RGBA")
         alpha = whole.getchannel("A")
@@ -249,7 +251,7 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
     """Convert 16-bit grey to 8 bits."""
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() > 65535:
-        raise Refusal("unsupported-pixels", f"grey levels {levels.min()}..{levels.max()}")
+        raise ImageRejected("unsupported-pixels", f"grey levels {levels.min()}..{levels.max()}")
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 
 

@@ -20,7 +20,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (H, W, 3)
 def decode_jpeg(data: bytes, shrink: int) -> Pixels | None:
     """Decode a JPEG at 1/`shrink` (1, 2, 4 or 8) of its size, as stored; None if it is damaged.
 
-    The same pixels as Pillow's, without its detour over four bytes a pixel.
+    The same pixels as Pillow's, without its intermediate copy at four bytes per pixel.
     """
     import cv2
 
@@ -35,10 +35,10 @@ def decode_jpeg(data: bytes, shrink: int) -> Pixels | None:
     return np.ascontiguousarray(pixels[..., ::-1])  # the reduced modes give blue first
 
 
-def shrink_of(width: int, height: int, size: int) -> int:
-    """The largest shrink of a JPEG that leaves at least twice `size` to resample."""
-    left = min(width, height) // (2 * size)
-    return max(step for step in (1, 2, 4, 8) if step <= max(1, left))
+def pick_jpeg_scale(width: int, height: int, size: int) -> int:
+    """The largest decoding scale 1/N of a JPEG that leaves at least twice `size` to resample."""
+    largest = min(width, height) // (2 * size)
+    return max(scale for scale in (1, 2, 4, 8) if scale <= max(1, largest))
 
 
 def prepare() -> None:
@@ -53,27 +53,27 @@ def fit(pixels: Pixels, settings: ImageSettings) -> Pixels:
     if settings.fit == "crop":
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        return resized(pixels[top : top + side, left : left + side], (size, size))
+        return resize_pixels(pixels[top : top + side, left : left + side], (size, size))
     scale = size / max(width, height)
     inner = (max(1, round(height * scale)), max(1, round(width * scale)))
     canvas = np.array(Image.new("RGB", (size, size), settings.background))
     top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
-    canvas[top : top + inner[0], left : left + inner[1]] = resized(pixels, inner)
+    canvas[top : top + inner[0], left : left + inner[1]] = resize_pixels(pixels, inner)
     return canvas
 
 
-def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize to (height, width): bicubic, over all pixels that a new one covers.
+def resize_pixels(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize to (height, width): bicubic with antialiasing.
 
-    PyTorch's kernel for bytes: the same filter as Pillow's to a rounding, at a quarter of its time.
+    PyTorch's uint8 kernel: the same filter as Pillow's up to rounding, in a quarter of its time.
     """
     if pixels.shape[:2] == size:
         return pixels
     import torch
     from torch.nn.functional import interpolate
 
-    # A copy that PyTorch owns (a view it would copy itself, on all cores), as (1, H, W, 3): the kernel
-    # takes and gives bytes as they lie, seen as (1, 3, H, W).
+    # PyTorch copies a view on all cores, so it gets an array of its own; the permuted view lets its kernel
+    # work on channels-last bytes, (1, 3, H, W) over (1, H, W, 3).
     batch = torch.from_numpy(np.array(pixels, order="C"))[None].permute(0, 3, 1, 2)
     new = interpolate(batch, size=size, mode="bicubic", antialias=True)
     return np.ascontiguousarray(new[0].permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""Refused requests, and the URLs that are never requested."""
+"""RequestRefused requests, and the URLs that are never requested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_URL = 4000  # characters
 SAFE = "%/:=&?~#+!$,;'@()*[]"  # characters of a URL that are left as they are
 
 
-class Refused(URLError):
+class RequestRefused(URLError):
     """A request that was not made or not finished; `name` is the pair's rejection reason."""
 
     def __init__(self, name: str, found: str = "") -> None:
@@ -21,15 +21,15 @@ class Refused(URLError):
 def plain_url(url: str) -> str:
     """Normalise a URL for a request: percent-encoded ASCII, host in IDNA.
 
-    Raises Refused: not-http for another scheme; bad-url for control characters, credentials, a bad
+    Raises RequestRefused: not-http for another scheme; bad-url for control characters, credentials, a bad
     port or host, or more than 4000 characters.
     """
     text = url.strip()
     scheme = text.partition(":")[0].lower()
     if scheme not in ("http", "https") or not text[len(scheme) :].startswith("://"):
-        raise Refused("not-http", scheme[:20])
+        raise RequestRefused("not-http", scheme[:20])
     if len(text) > MAX_URL or re.search(r"[\x00-\x1f\x7f\\]", text):
-        raise Refused("bad-url")
+        raise RequestRefused("bad-url")
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
@@ -37,8 +37,8 @@ def plain_url(url: str) -> str:
             host = host.encode("idna").decode("ascii")
         path, query = quote(parts.path, safe=SAFE), quote(parts.query, safe=SAFE)
     except (ValueError, UnicodeError) as error:
-        raise Refused("bad-url", str(error)) from error
+        raise RequestRefused("bad-url", str(error)) from error
     if not re.fullmatch(r"[A-Za-z0-9._:-]+", host) or parts.username is not None:
-        raise Refused("bad-url", "host")
+        raise RequestRefused("bad-url", "host")
     place = f"[{host}]" if ":" in host else host
     return urlunsplit((scheme, place if port is None else f"{place}:{port}", path, query, ""))

@@ -12,7 +12,7 @@ from stylear.curate.corpus.storage import work_folder
 from stylear.curate.corpus.tombstones import read_tombstones
 from stylear.curate.fetch import read_raw
 from stylear.curate.fetch.forgotten import ingest_unless_forgotten
-from stylear.curate.fetch.growth import arrange_sources
+from stylear.curate.fetch.growth import restore_source_order
 from stylear.curate.fetch.times import strip_times
 from stylear.curate.stage import Build
 from stylear.errors import CorpusError, SourceError
@@ -29,7 +29,7 @@ def repair_from_sources(build: Build, damaged: Collection[Entry]) -> None:
 
     Raises CorpusError naming the first pair that can't be had again; its shard stays as it is.
     """
-    recipe = read_leniently(arrange_sources(build.recipe, build.ledger))
+    recipe = read_leniently(restore_source_order(build.recipe, build.ledger))
     tombstones = read_tombstones(build.corpus)
     try:
         keys = find_keys(build, recipe, damaged)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from stylear.curate.fetch.refused import Refused
+from stylear.curate.fetch.refused import RequestRefused
 
 AGENT = "stylear"
 MAX_BYTES = 512_000  # what a robot must at least read (RFC 9309, 2.5)
@@ -109,7 +109,7 @@ class RobotsCache:
     def _fetch_rules(self, site: str) -> Rules | str:
         try:
             text = self._read(f"{site}/robots.txt")
-        except Refused as refused:
+        except RequestRefused as refused:
             return refused.name if refused.name in OF_ADDRESS else "robots-unreadable"
         except OSError:
             return "robots-unreadable"

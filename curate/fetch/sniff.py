@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 
-from stylear.curate.fetch.refused import Refused
+from stylear.curate.fetch.refused import RequestRefused
 
 NEEDED = 32  # bytes after which the format is certain
 LAST_LOOK = (
@@ -178,7 +178,7 @@ def _read_avif(data: bytes | bytearray) -> tuple[int, int] | None:
 class BodyCheck:
     """Checks a body while it is received.
 
-    Raises Refused: empty, not-an-image, unsupported-format, too-many-pixels.
+    Raises RequestRefused: empty, not-an-image, unsupported-format, too-many-pixels.
     """
 
     def __init__(self, max_pixels: int) -> None:
@@ -190,16 +190,16 @@ class BodyCheck:
             return
         self._next = 2 * len(body) if len(body) < LAST_LOOK else sys.maxsize
         if not body:
-            raise Refused("empty")
+            raise RequestRefused("empty")
         if not self._format:
             self._format = format_of(bytes(body[:NEEDED])) or ""
             if not self._format:
                 other = sniff_format(bytes(body[:NEEDED]))
-                raise Refused(
+                raise RequestRefused(
                     "unsupported-format" if other else "not-an-image", repr(bytes(body[:8]))
                 )
         size = read_dimensions(body[:LAST_LOOK], self._format)
         if size is not None:
             self._next = sys.maxsize
             if size[0] * size[1] > self._max_pixels:
-                raise Refused("too-many-pixels", f"{size[0]}x{size[1]}")
+                raise RequestRefused("too-many-pixels", f"{size[0]}x{size[1]}")

@@ -22,9 +22,9 @@ from stylear.curate.fetch.forgotten import ingest_unless_forgotten
 from stylear.curate.fetch.growth import (
     CommittedRows,
     NewKeys,
-    arrange_sources,
-    extends_sources,
     finished_shards,
+    is_growth_of_sources,
+    restore_source_order,
     source_settings,
 )
 from stylear.curate.fetch.repair import repair_from_sources
@@ -52,12 +52,14 @@ def fetch_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
     return StageInputs(
         settings={
             "image": recipe.image.model_dump(mode="json"),
-            "raw": [source_settings(s, recipe.base) for s in arrange_sources(recipe, ledger).raw],
+            "raw": [
+                source_settings(s, recipe.base) for s in restore_source_order(recipe, ledger).raw
+            ],
             "seed": recipe.seed,
             "mix.shard_pairs": recipe.mix.shard_pairs,
         },
         code_version=CODE,
-        growable={"raw": extends_sources},
+        growable={"raw": is_growth_of_sources},
     )
 
 
@@ -68,7 +70,7 @@ def hash_inputs(build: Build) -> StageInputs:
     """
     made = fetch_inputs(build.recipe, build.ledger)
     hashes = FileHashes(build.corpus, build.recipe.base)
-    recipe = arrange_sources(build.recipe, build.ledger)
+    recipe = restore_source_order(build.recipe, build.ledger)
     found = [hash_source(source, hashes, build.cores) for source in recipe.raw]
     hashes.save()
     return replace(made, inputs=found)
@@ -98,7 +100,7 @@ def append_new_rows(build: Build, made: StageInputs) -> int:
     Rows that were there when fetch last finished are not downloaded again. Later shards are those of a killed
     run, whose downloads still exist; the blocks are the same as in that run, so that they are found.
     """
-    recipe, entries = arrange_sources(build.recipe, build.ledger), raw_shards(build)
+    recipe, entries = restore_source_order(build.recipe, build.ledger), raw_shards(build)
     rows = CommittedRows(build.corpus, entries)
     finished = finished_shards(entries, build.ledger.entry(STAGE, ALL))
     if entries:

@@ -65,7 +65,7 @@ class TarReader:
                     yield member
                 offset = self._find_next_tar(tar.offset)
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise self._damaged(error) from error
+            raise self._damaged_error(error) from error
 
     def read(self, member: tarfile.TarInfo, limit: int) -> bytes:
         """The first `limit` bytes of a member. Raises SourceError when the file ends before."""
@@ -74,9 +74,9 @@ class TarReader:
             self._file.seek(member.offset_data)
             data = self._file.read(size)
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise self._damaged(error) from error
+            raise self._damaged_error(error) from error
         if len(data) < size:
-            raise self._damaged(tarfile.ReadError(f"{member.name} is cut off"))
+            raise self._damaged_error(tarfile.ReadError(f"{member.name} is cut off"))
         return data
 
     def find_link_target(self, link: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -126,7 +126,7 @@ class TarReader:
                 return offset
         raise SourceError(f"{self.path}: more than {MAX_PADDING:,} zeros behind the end of the tar")
 
-    def _damaged(self, error: Exception) -> SourceError:
+    def _damaged_error(self, error: Exception) -> SourceError:
         what = next((what for magic, what in OTHER_FILES if self._start.startswith(magic)), None)
         if not self._start:
             what = "a file of 0 bytes"

@@ -29,7 +29,7 @@ from stylear.curate.fetch.lists import (
     read_list,
 )
 from stylear.curate.fetch.pixels import prepare
-from stylear.curate.fetch.refused import Refused, plain_url
+from stylear.curate.fetch.refused import RequestRefused, plain_url
 from stylear.curate.fetch.subset import Subset
 from stylear.curate.fetch.success import SuccessMonitor
 from stylear.errors import SourceError
@@ -119,14 +119,14 @@ def download_rows(
             urls = list_urls(block)
             prepare()  # while the downloading process starts
             require_success(success, downloads, urls, waiting)
-            results = downloads.results(urls)
-            counted = downloads.take_reported(urls)
+            results = downloads.wait_for_results(urls)
+            counted = downloads.pop_reported_count(urls)
             for plan in block:
                 yield plan.pair if plan.url is None else apply_download(plan, next(results))
                 if plan.url is not None and counted:
                     counted -= 1
                 else:
-                    downloads.count(1)
+                    downloads.advance_rows(1)
 
 
 def require_success(
@@ -137,7 +137,7 @@ def require_success(
     Blocks requested meanwhile are discarded too, as they fail for the same reason.
     """
     try:
-        success.count(downloads.outcomes(urls), lambda: downloads.discard(urls), not waiting)
+        success.count(downloads.count_reasons(urls), lambda: downloads.discard(urls), not waiting)
     except SourceError:
         downloads.stop()
         for block in waiting:
@@ -179,7 +179,7 @@ def plan_rows(source: UrlsSource, seed: int = 0) -> Iterator[PlannedRow]:
         reason, plain = None, None
         try:
             plain = plain_url(url)
-        except Refused as refused:
+        except RequestRefused as refused:
             reason = refused.name
         if repeats:
             key, reason = digest("url", url, text, repeats), "duplicate-row"

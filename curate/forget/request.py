@@ -13,7 +13,7 @@ from stylear.curate.corpus.captions import plain_source
 from stylear.curate.corpus.looks import DISTANCE
 from stylear.curate.corpus.tombstones import Tombstones, hash_all
 from stylear.curate.explain.looks import look_of_file
-from stylear.curate.fetch.refused import Refused, plain_url
+from stylear.curate.fetch.refused import RequestRefused, plain_url
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Request:
 def spellings(source: str) -> set[str]:
     """A URL as it was given and as fetch asks for it and stores it."""
     found = {source, plain_source(source)}
-    with suppress(Refused):
+    with suppress(RequestRefused):
         found.add(plain_source(plain_url(source)))
     return found
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from stylear.curate.corpus.tombstones import blank_pair
-from stylear.curate.fetch.ingest import Refusal, flatten, to_srgb
+from stylear.curate.fetch.ingest import ImageRejected, flatten, to_srgb
 from stylear.curate.fetch.pixels import encode
 from stylear.pair import Origin, Pair, Scalar, derive_seed, digest
 
@@ -78,7 +78,13 @@ def decode_image(data: bytes) -> Image.Image:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             return flatten(to_srgb(ImageOps.exif_transpose(image)), "#ffffff")
-    except (Refusal, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (
+        ImageRejected,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        Image.DecompressionBombError,
+    ) as error:
         raise OSError(str(error)) from error
 
 

@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 from stylear.curate.fetch import read_raw
 from stylear.curate.fetch.embedded import read_prompt
 from stylear.curate.fetch.folder_names import ImageIndex
-from stylear.curate.fetch.ingest import Refusal, store
+from stylear.curate.fetch.ingest import ImageRejected, convert_image
 from stylear.curate.fetch.png import strip_text
 from stylear.curate.recipe import ImageSettings, check_recipe
 from stylear.errors import SourceError
@@ -100,8 +100,8 @@ def test_pictures_are_known_by_their_first_bytes(photos: Path) -> None:
     assert set(found) == {"a.jfif", "b.jpe", "c.jpg_large", "d", "e.heic", "f.jp2", "g"}
     assert {caption for caption, _ in found.values()} == set("abcdefg")
     for name in ("f.jp2", "g"):
-        with pytest.raises(Refusal, match="unsupported-format"):
-            store((photos / name).read_bytes(), ImageSettings())
+        with pytest.raises(ImageRejected, match="unsupported-format"):
+            convert_image((photos / name).read_bytes(), ImageSettings())
 
 
 def test_what_a_mac_leaves_is_no_picture(photos: Path) -> None:
@@ -228,7 +228,7 @@ def workflow_png(**texts: str) -> bytes:
 
 def test_large_text_chunks_do_not_stop_a_picture() -> None:
     data = workflow_png(workflow="x" * (3 << 20), prompt="y" * 2000)
-    assert store(data, ImageSettings()).details["source_width"] == 32
+    assert convert_image(data, ImageSettings()).details["source_width"] == 32
     plain = strip_text(data)
     assert len(plain) < 1000
     assert strip_text(plain) is plain
@@ -278,9 +278,9 @@ def test_a_bomb_in_a_text_chunk_is_no_caption() -> None:
 def test_a_cut_off_picture_is_kept_on_request() -> None:
     whole = encoded(1, size=64, kind="JPEG")
     cut = whole[: len(whole) * 3 // 4]
-    with pytest.raises(Refusal, match="corrupt-image"):
-        store(cut, ImageSettings())
-    stored = store(cut, ImageSettings(truncated="keep"))
+    with pytest.raises(ImageRejected, match="corrupt-image"):
+        convert_image(cut, ImageSettings())
+    stored = convert_image(cut, ImageSettings(truncated="keep"))
     assert stored.details["truncated"] is True
     assert Image.open(io.BytesIO(stored.data)).size == (64, 64)
 

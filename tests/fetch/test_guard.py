@@ -20,7 +20,7 @@ from builders.hostile_server import hostile_server
 import stylear
 from stylear.curate.fetch.guard import GuardedOpener, Limits
 from stylear.curate.fetch.loopback import NETWORK, serve
-from stylear.curate.fetch.refused import Refused
+from stylear.curate.fetch.refused import RequestRefused
 from stylear.errors import SourceError
 
 PICTURE = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;" + bytes(32)  # one pixel, as its header says
@@ -113,7 +113,7 @@ def refusal(guard: GuardedOpener, url: str) -> str:
     try:
         with guard.open(url) as response:
             return "opened" if response.read() == PICTURE else "opened something else"
-    except Refused as refused:
+    except RequestRefused as refused:
         return refused.name
     except URLError as error:
         return str(error.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stylear.curate.fetch.connections import is_allowed
-from stylear.curate.fetch.refused import Refused, plain_url
+from stylear.curate.fetch.refused import RequestRefused, plain_url
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_recipe_may_open_a_network() -> None:
     ],
 )
 def test_only_plain_http_urls_pass(url: str, reason: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         plain_url(url)
     assert refused.value.name == reason
 

@@ -16,7 +16,7 @@ from builders.hostile_server import bomb, hostile_server
 from stylear.curate.corpus.shards import read_shard, write_shard
 from stylear.curate.fetch.guard import GuardedOpener, Limits
 from stylear.curate.fetch.loopback import NETWORK
-from stylear.curate.fetch.refused import Refused
+from stylear.curate.fetch.refused import RequestRefused
 from stylear.errors import SourceError
 
 # what a list asks for -> what its pair is dropped for (None: kept); BASE is the server
@@ -101,7 +101,7 @@ def test_a_name_with_one_private_address_is_refused_without_a_connection(
 ) -> None:
     addresses(monkeypatch, "both.example", found)
     monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("connected"))
-    with pytest.raises(Refused, match="not-public-address"):
+    with pytest.raises(RequestRefused, match="not-public-address"):
         GuardedOpener(Limits()).open("http://both.example/a.gif")
 
 

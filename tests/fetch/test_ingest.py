@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from stylear.curate.fetch import sniff
-from stylear.curate.fetch.ingest import Refusal, ingest, store
+from stylear.curate.fetch.ingest import ImageRejected, convert_image, ingest
 from stylear.curate.fetch.pixels import encode
 from stylear.curate.recipe import ImageSettings
 from stylear.pair import Origin, Pair
@@ -61,7 +61,7 @@ def png_header(width: int, height: int) -> bytes:
 def test_a_stored_image_has_the_recipes_size_and_format() -> None:
     wide = as_bytes(Image.new("RGB", (90, 50), BLUE))
     for format, magic in (("png", b"\x89PNG"), ("jpg", b"\xff\xd8"), ("webp", b"RIFF")):
-        stored = store(wide, settings(format=format))
+        stored = convert_image(wide, settings(format=format))
         assert stored.data.startswith(magic)
         assert pixels(stored.data).size == (32, 32)
         assert dict(stored.details) == {
@@ -74,13 +74,15 @@ def test_a_stored_image_has_the_recipes_size_and_format() -> None:
 def test_the_same_bytes_are_stored_as_the_same_bytes() -> None:
     data = as_bytes(halves(RED, BLUE), "JPEG")
     for format in ("png", "jpg", "webp"):
-        assert store(data, settings(format=format)) == store(data, settings(format=format))
+        assert convert_image(data, settings(format=format)) == convert_image(
+            data, settings(format=format)
+        )
 
 
 def test_exif_orientation_turns_the_pixels_and_is_gone_afterwards() -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    stored = store(as_bytes(halves(RED, BLUE), "PNG", exif=exif), settings())
+    stored = convert_image(as_bytes(halves(RED, BLUE), "PNG", exif=exif), settings())
     assert pixels(stored.data).getpixel((2, 16)) == BLUE
     with Image.open(io.BytesIO(stored.data)) as image:
         assert not image.getexif()
@@ -89,15 +91,15 @@ def test_exif_orientation_turns_the_pixels_and_is_gone_afterwards() -> None:
 def test_orientation_six_stands_a_lying_image_up() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate 90 degrees clockwise to view: the left edge becomes the top
-    stored = store(as_bytes(halves(RED, BLUE), "PNG", exif=exif), settings())
+    stored = convert_image(as_bytes(halves(RED, BLUE), "PNG", exif=exif), settings())
     assert pixels(stored.data).getpixel((16, 2)) == RED
     assert pixels(stored.data).getpixel((16, 29)) == BLUE
 
 
 def test_alpha_shows_the_stated_background() -> None:
     data = as_bytes(halves((255, 0, 0, 255), (0, 0, 0, 0), "RGBA"))
-    assert pixels(store(data, settings()).data).getpixel((29, 16)) == WHITE
-    green = store(data, settings(background="#00ff00")).data
+    assert pixels(convert_image(data, settings()).data).getpixel((29, 16)) == WHITE
+    green = convert_image(data, settings(background="#00ff00")).data
     assert pixels(green).getpixel((29, 16)) == GREEN
     assert pixels(green).getpixel((2, 16)) == RED
 
@@ -106,42 +108,45 @@ def test_alpha_of_palettes_and_grey_is_seen_too() -> None:
     palette = Image.new("P", (40, 40), 0)
     palette.putpalette([255, 0, 0, 0, 0, 255])
     assert (
-        pixels(store(as_bytes(palette, transparency=0), settings()).data).getpixel((5, 5)) == WHITE
+        pixels(convert_image(as_bytes(palette, transparency=0), settings()).data).getpixel((5, 5))
+        == WHITE
     )
     grey = Image.new("LA", (40, 40), (0, 0))
-    assert pixels(store(as_bytes(grey), settings()).data).getpixel((5, 5)) == WHITE
+    assert pixels(convert_image(as_bytes(grey), settings()).data).getpixel((5, 5)) == WHITE
 
 
 def test_cmyk_becomes_rgb() -> None:
     data = as_bytes(Image.new("CMYK", (40, 40), (255, 255, 0, 0)), "JPEG", quality=100)
-    assert close(pixels(store(data, settings()).data).getpixel((5, 5)), BLUE, 12)
+    assert close(pixels(convert_image(data, settings()).data).getpixel((5, 5)), BLUE, 12)
 
 
 def test_sixteen_bits_keep_their_brightness() -> None:
     levels = np.full((40, 40), 32896, dtype=np.uint16)  # 128 * 257
-    stored = store(as_bytes(Image.fromarray(levels)), settings())
+    stored = convert_image(as_bytes(Image.fromarray(levels)), settings())
     assert pixels(stored.data).getpixel((5, 5)) == (128, 128, 128)
     levels[:, 20:] = 200  # nearly black, not 200 of 255
-    dark = store(as_bytes(Image.fromarray(levels)), settings(fit="pad"))
+    dark = convert_image(as_bytes(Image.fromarray(levels)), settings(fit="pad"))
     assert pixels(dark.data).getpixel((29, 5)) == (1, 1, 1)
 
 
 def test_a_colour_profile_is_applied() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-    plain = store(as_bytes(Image.new("RGB", (40, 40), (90, 120, 60))), settings())
+    plain = convert_image(as_bytes(Image.new("RGB", (40, 40), (90, 120, 60))), settings())
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    same = store(as_bytes(Image.new("RGB", (40, 40), (90, 120, 60)), icc_profile=srgb), settings())
+    same = convert_image(
+        as_bytes(Image.new("RGB", (40, 40), (90, 120, 60)), icc_profile=srgb), settings()
+    )
     assert close(pixels(same.data).getpixel((5, 5)), (90, 120, 60), 2)
     for broken in (b"no profile", profile):
         odd = as_bytes(Image.new("RGB", (40, 40), (90, 120, 60)), icc_profile=broken)
-        assert pixels(store(odd, settings()).data).size == (32, 32)
+        assert pixels(convert_image(odd, settings()).data).size == (32, 32)
     assert pixels(plain.data).getpixel((5, 5)) == (90, 120, 60)
 
 
 def test_a_linear_profile_brightens_the_middle_greys() -> None:
     linear = linear_profile()
     data = as_bytes(Image.new("RGB", (40, 40), (64, 64, 64)), icc_profile=linear)
-    found = pixels(store(data, settings()).data).getpixel((5, 5))
+    found = pixels(convert_image(data, settings()).data).getpixel((5, 5))
     assert close(found, (137, 137, 137), 3)  # 0.251 linear light is 0.537 in sRGB
 
 
@@ -160,15 +165,15 @@ def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (40, 40), colour) for colour in (RED, BLUE)]
     for format in ("GIF", "WEBP", "PNG"):
         data = as_bytes(frames[0], format, save_all=True, append_images=frames[1:])
-        assert close(pixels(store(data, settings()).data).getpixel((5, 5)), RED)
+        assert close(pixels(convert_image(data, settings()).data).getpixel((5, 5)), RED)
 
 
 def test_crop_takes_the_centre_and_pad_keeps_everything() -> None:
     wide = Image.new("RGB", (96, 32), RED)
     wide.paste(Image.new("RGB", (32, 32), BLUE), (32, 0))
-    crop = pixels(store(as_bytes(wide), settings(fit="crop")).data)
+    crop = pixels(convert_image(as_bytes(wide), settings(fit="crop")).data)
     assert {crop.getpixel((0, 0)), crop.getpixel((31, 31))} == {BLUE}
-    pad = pixels(store(as_bytes(wide), settings(fit="pad", background="#00ff00")).data)
+    pad = pixels(convert_image(as_bytes(wide), settings(fit="pad", background="#00ff00")).data)
     assert pad.getpixel((16, 1)) == GREEN
     assert close(pad.getpixel((2, 16)), RED)
     assert close(pad.getpixel((16, 16)), BLUE)
@@ -194,8 +199,8 @@ def test_crop_takes_the_centre_and_pad_keeps_everything() -> None:
     ],
 )
 def test_what_cannot_be_stored_has_a_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(Refusal) as refused:
-        store(data, settings(min_side=16))
+    with pytest.raises(ImageRejected) as refused:
+        convert_image(data, settings(min_side=16))
     assert refused.value.reason == reason
 
 
@@ -205,8 +210,8 @@ def test_a_bomb_is_refused_by_its_header() -> None:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bomb = png_header(30000, 30000)[:-12] + zlib.compress(bytes(1 << 26))
-    with pytest.raises(Refusal, match="too-many-pixels"):
-        store(bomb, settings())
+    with pytest.raises(ImageRejected, match="too-many-pixels"):
+        convert_image(bomb, settings())
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
@@ -258,17 +263,17 @@ def test_a_plain_jpeg_is_stored_as_pillow_would_have_it(monkeypatch: pytest.Monk
             for fit in ("crop", "pad"):
                 for format in ("png", "jpg"):
                     chosen = settings(fit=fit, format=format)
-                    plain = store(data, chosen)
+                    plain = convert_image(data, chosen)
                     with monkeypatch.context() as patch:
                         patch.setattr(sniff, "plain_jpeg", lambda _: None)
-                        assert store(data, chosen) == plain, (size, quality, fit, format)
+                        assert convert_image(data, chosen) == plain, (size, quality, fit, format)
 
 
 def test_a_damaged_plain_jpeg_is_refused() -> None:
     data = as_bytes(Image.effect_noise((90, 70), 80).convert("RGB"), "JPEG")
     assert sniff.plain_jpeg(data) == (90, 70)
-    with pytest.raises(Refusal, match="corrupt-image"):
-        store(data[: len(data) // 2], settings())
+    with pytest.raises(ImageRejected, match="corrupt-image"):
+        convert_image(data[: len(data) // 2], settings())
 
 
 def test_a_stored_jpeg_is_what_pillow_writes() -> None:
@@ -280,10 +285,10 @@ def test_reducing_averages_over_what_a_pixel_covers() -> None:
     """A fine chequerboard becomes grey, not a pattern; a plain colour stays what it is."""
     board = (np.indices((320, 320)).sum(axis=0) % 2 * 255).astype(np.uint8)
     data = as_bytes(Image.fromarray(board).convert("RGB"))
-    found = np.asarray(pixels(store(data, settings()).data))
+    found = np.asarray(pixels(convert_image(data, settings()).data))
     assert found.min() >= 126
     assert found.max() <= 129
-    plain = store(as_bytes(Image.new("RGB", (333, 77), (9, 200, 77))), settings())
+    plain = convert_image(as_bytes(Image.new("RGB", (333, 77), (9, 200, 77))), settings())
     assert {tuple(p) for p in np.asarray(pixels(plain.data)).reshape(-1, 3)} == {(9, 200, 77)}
 
 
@@ -291,7 +296,7 @@ def test_bytes_can_be_stored_as_they_came() -> None:
     chosen = settings(fit="source", min_side=16)
     for format in ("PNG", "JPEG", "WEBP"):
         data = as_bytes(Image.new("RGB", (90, 50), BLUE), format)
-        stored = store(data, chosen)
+        stored = convert_image(data, chosen)
         assert stored.data == data
         assert (stored.details["source_width"], stored.details["source_height"]) == (90, 50)
     for data, reason in (
@@ -300,5 +305,5 @@ def test_bytes_can_be_stored_as_they_came() -> None:
         (png_header(30000, 30000), "too-many-pixels"),
         (b"<html>", "not-an-image"),
     ):
-        with pytest.raises(Refusal, match=reason):
-            store(data, chosen)
+        with pytest.raises(ImageRejected, match=reason):
+            convert_image(data, chosen)

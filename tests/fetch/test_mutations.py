@@ -9,7 +9,7 @@ from pathlib import Path
 from builders.hostile_inputs import picture, plain, recipe, write_tar
 
 from stylear.curate.fetch import read_raw
-from stylear.curate.fetch.ingest import Refusal, ingest, store
+from stylear.curate.fetch.ingest import ImageRejected, convert_image, ingest
 from stylear.curate.recipe import ImageSettings
 from stylear.errors import SourceError
 
@@ -54,9 +54,9 @@ def test_eight_thousand_mutated_images_are_stored_or_refused() -> None:
     outcomes: Counter[str] = Counter()
     for n in range(8000):
         try:
-            stored = store(mutated(bases[n % len(bases)], rng), settings)
-        except Refusal as refusal:
-            outcomes[refusal.reason] += 1
+            stored = convert_image(mutated(bases[n % len(bases)], rng), settings)
+        except ImageRejected as rejection:
+            outcomes[rejection.reason] += 1
         else:
             outcomes["stored"] += 1
             assert stored.data.startswith(b"\x89PNG")

@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from stylear.curate.fetch import ingest as ingest_module
 from stylear.curate.fetch.embedded import parse_graph, parse_parameters, read_prompt
-from stylear.curate.fetch.ingest import Refusal, store
+from stylear.curate.fetch.ingest import ImageRejected, convert_image
 from stylear.curate.fetch.png import SIGNATURE, complete_png, read_chunks, strip_text, write_chunk
 from stylear.curate.fetch.sniff import sniff_format
 from stylear.curate.recipe import ImageSettings
@@ -58,7 +58,7 @@ def text_info(**texts: str) -> PngImagePlugin.PngInfo:
 def test_text_chunks_change_nothing_however_long_or_broken() -> None:
     bomb = write_chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(70_000_000)))
     wrong_sum = write_chunk(b"tEXt", b"a\0b")[:-1] + b"\0"
-    plain = store(halves(), settings())
+    plain = convert_image(halves(), settings())
     for data in (
         halves(pnginfo=text_info(workflow="x" * 3_000_000)),
         png_with(bomb),
@@ -66,7 +66,7 @@ def test_text_chunks_change_nothing_however_long_or_broken() -> None:
         png_with(write_chunk(b"iTXt", b"no zero at all")),
         png_with(*[write_chunk(b"tEXt", b"k\0" + bytes(999_999))] * 70),
     ):
-        assert store(data, settings()) == plain
+        assert convert_image(data, settings()) == plain
     assert strip_text(halves()) == halves()
 
 
@@ -111,12 +111,12 @@ def test_a_graph_that_leads_nowhere_has_no_prompt() -> None:
 def test_a_jpeg_without_its_last_bytes_is_kept_on_request(options: dict[str, Any]) -> None:
     data = halves("JPEG", quality=95, **options)
     for missing in (3, 40):
-        with pytest.raises(Refusal, match="corrupt-image"):
-            store(data[:-missing], settings())
-        stored = store(data[:-missing], settings(truncated="keep"))
+        with pytest.raises(ImageRejected, match="corrupt-image"):
+            convert_image(data[:-missing], settings())
+        stored = convert_image(data[:-missing], settings(truncated="keep"))
         assert stored.details["truncated"] is True
         assert pixel(stored.data, 2, 2)[0] > 240
-    assert "truncated" not in store(data, settings(truncated="keep")).details
+    assert "truncated" not in convert_image(data, settings(truncated="keep")).details
 
 
 def test_a_png_that_ends_early_is_kept_on_request() -> None:
@@ -124,15 +124,15 @@ def test_a_png_that_ends_early_is_kept_on_request() -> None:
     out = io.BytesIO()
     noisy.save(out, "PNG")
     data = out.getvalue()
-    with pytest.raises(Refusal, match="corrupt-image"):
-        store(data[: len(data) // 2], settings())
-    kept = store(data[: len(data) // 2], settings(truncated="keep", fit="pad", size=40))
+    with pytest.raises(ImageRejected, match="corrupt-image"):
+        convert_image(data[: len(data) // 2], settings())
+    kept = convert_image(data[: len(data) // 2], settings(truncated="keep", fit="pad", size=40))
     assert pixel(kept.data, 3, 3) == noisy.getpixel((3, 3))
     assert pixel(kept.data, 39, 39) == (0, 0, 0)
     for data in (halves()[:40], SIGNATURE, halves()[:33] + write_chunk(b"IDAT", b"junk")):
         assert complete_png(data) is None
-        with pytest.raises(Refusal, match="corrupt-image"):
-            store(data, settings(truncated="keep"))
+        with pytest.raises(ImageRejected, match="corrupt-image"):
+            convert_image(data, settings(truncated="keep"))
     assert [chunk.kind for chunk in read_chunks(halves())] == [b"IHDR", b"IDAT", b"IEND"]
 
 
@@ -140,7 +140,7 @@ def test_interlaced_pngs_are_completed_too() -> None:
     rows = [b"\0" + bytes(3 * columns) for columns, count in passes(9, 5) for _ in range(count)]
     head = write_chunk(b"IHDR", b"\0\0\0\x09\0\0\0\x05\x08\x02\0\0\x01")
     data = SIGNATURE + head + write_chunk(b"IDAT", zlib.compress(b"".join(rows)))
-    assert store(data, settings(truncated="keep")).details["source_width"] == 9
+    assert convert_image(data, settings(truncated="keep")).details["source_width"] == 9
 
 
 def passes(width: int, height: int) -> list[tuple[int, int]]:
@@ -171,7 +171,7 @@ def test_heic_is_read_where_pillow_heif_is_installed(monkeypatch: pytest.MonkeyP
     for module, reason in ((None, "unsupported-format"), (present, "corrupt-image")):
         monkeypatch.setitem(sys.modules, "pillow_heif", module)
         ingest_module._register_heif.cache_clear()
-        with pytest.raises(Refusal) as refused:
-            store(heif(b"heic", b"mif1"), settings())
+        with pytest.raises(ImageRejected) as refused:
+            convert_image(heif(b"heic", b"mif1"), settings())
         assert refused.value.reason == reason
     ingest_module._register_heif.cache_clear()

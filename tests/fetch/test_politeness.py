@@ -12,7 +12,7 @@ from stylear.curate.fetch.guard import GuardedOpener, Limits
 from stylear.curate.fetch.loopback import NETWORK
 from stylear.curate.fetch.optout import opted_out
 from stylear.curate.fetch.pace import RateLimiter, retry_after_s
-from stylear.curate.fetch.refused import Refused
+from stylear.curate.fetch.refused import RequestRefused
 from stylear.curate.fetch.robots import EVERYTHING, RobotsCache, Rules, parse
 from stylear.curate.fetch.success import SuccessMonitor
 from stylear.errors import SourceError
@@ -69,7 +69,7 @@ def opener(**limits: object) -> GuardedOpener:
 def outcome(guard: GuardedOpener, url: str) -> str:
     try:
         guard.open(url).close()
-    except Refused as refused:
+    except RequestRefused as refused:
         return refused.name
     except HTTPError as error:
         return f"http-{error.code}"
@@ -152,7 +152,7 @@ def test_robots_txt_is_asked_for_once_a_site_and_only_on_request() -> None:
         if "broken" in url:
             raise OSError("unreachable")
         if "home" in url:
-            raise Refused("not-public-address", "home is 127.0.0.1")
+            raise RequestRefused("not-public-address", "home is 127.0.0.1")
         return None if "none" in url else "User-agent: *\nDisallow: /no"
 
     cache = RobotsCache(read)

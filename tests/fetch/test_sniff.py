@@ -9,7 +9,7 @@ import pytest
 from builders.hostile_server import PICTURE, png
 from PIL import Image
 
-from stylear.curate.fetch.refused import Refused
+from stylear.curate.fetch.refused import RequestRefused
 from stylear.curate.fetch.sniff import LAST_LOOK, BodyCheck, format_of, plain_jpeg, read_dimensions
 
 NAMES = {
@@ -88,7 +88,7 @@ def refusal(body: bytes, step: int = 1000, max_pixels: int = 10_000) -> str | No
             came += body[start : start + step]
             check.check(came)
         check.check(came, whole=True)
-    except Refused as refused:
+    except RequestRefused as refused:
         return refused.name
     return None
 
@@ -101,7 +101,7 @@ def test_a_body_is_judged_as_soon_as_its_header_is_there() -> None:
     assert refusal(png(100, 100)) is None
     assert refusal(png(100, 101), step=7) == "too-many-pixels"
     check = BodyCheck(10_000)
-    with pytest.raises(Refused, match="too-many-pixels"):
+    with pytest.raises(RequestRefused, match="too-many-pixels"):
         check.check(bytearray(png(30_000, 30_000)[:40]))
 
 
