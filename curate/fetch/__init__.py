@@ -33,14 +33,14 @@ def read_raw(
     allow_empty: bool = False,
     tombstones: Tombstones = NONE,
 ) -> Iterator[Pair]:
-    """All raw pairs of a recipe with the bytes as they came, source by source, each in its own order.
+    """All raw pairs of a recipe with their original bytes, source by source, each in its own order.
 
-    Every row, file and sample is a pair; what cannot be used is dropped with a reason. Keys are
-    unique: what came before is dropped with duplicate-row. The same sources give the same pairs;
-    downloads that finished lie in `work` and are used again. With `only`, other keys are not downloaded,
-    nor is a URL that matches one of the `tombstones`, and without `work` none is: such pairs come without an
-    image. Raises SourceError and RecipeError, and SourceEmpty for a source without a pair, unless
-    `allow_empty`: then that is said and the next one read.
+    Every row, file and sample is a pair; one that cannot be used is dropped with a reason. Keys are unique:
+    a repeated row is dropped with duplicate-row. The same sources give the same pairs. Finished downloads are
+    kept in `work` and reused. Pairs come without an image where nothing is downloaded: keys outside `only`,
+    URLs that match one of the `tombstones`, and everything if there is no `work`. Raises SourceError and
+    RecipeError, and SourceEmpty for a source without a pair, unless `allow_empty`: then it warns and goes on
+    to the next source.
     """
     from stylear.curate.fetch.ingest import STAGE
 
@@ -82,7 +82,7 @@ def require_pairs(
 
 
 def source_name(source: Any) -> str:
-    """What a source reads, for messages."""
+    """The path that a source reads, for messages."""
     return str(getattr(source, "path", "embedded drawings"))
 
 
@@ -93,7 +93,7 @@ def open_source(
     only: Container[str] | None = None,
     tombstones: Tombstones = NONE,
 ) -> Iterator[Pair]:
-    """The pairs of one source with the bytes as they came."""
+    """The pairs of one source with their original bytes."""
     from stylear.curate.fetch.folder import read_folder
     from stylear.curate.fetch.mini import read_mini
     from stylear.curate.fetch.parquet_images import read_parquet_images

@@ -14,7 +14,7 @@ from stylear.curate.fetch.worker import IMAGES, ROWS
 from stylear.pair import Scalar
 
 FETCHED_AT = "_fetched_at"  # a detail that fetch removes again, as it differs in every run
-EVIDENCE = {  # what the guard notes about a download -> the detail of the pair
+EVIDENCE = {  # field of the guard's evidence -> detail of the pair
     "final_url": "final_url",
     "status": "http_status",
     "content_type": "content_type",
@@ -22,7 +22,7 @@ EVIDENCE = {  # what the guard notes about a download -> the detail of the pair
     "fetched_at": FETCHED_AT,
 }
 
-# What urllib and img2dataset say -> the reason a pair is dropped for; the first match wins.
+# Error messages of urllib and img2dataset -> rejection reasons; the first match wins.
 REASONS = (
     (r"X-Robots-Tag", "opted-out"),
     (r"HTTP Error 30\d", "too-many-redirects"),

@@ -17,16 +17,16 @@ def expand_braces(pattern: str) -> list[str]:
 
     Raises SourceError when there are more than a million.
     """
-    found = [pattern]
+    names = [pattern]
     while True:
         expanded: list[str] = []
-        for one in found:
-            expanded += _expand_first(one)
+        for name in names:
+            expanded += _expand_first(name)
             if len(expanded) > MAX_NAMES:
-                raise _too_many(pattern)
-        if expanded == found:
-            return list(dict.fromkeys(found))
-        found = expanded
+                raise _too_many_error(pattern)
+        if expanded == names:
+            return list(dict.fromkeys(names))
+        names = expanded
 
 
 def _expand_first(pattern: str) -> list[str]:
@@ -44,7 +44,7 @@ def _read_items(pattern: str, inner: str) -> list[str]:
         first, last = int(numbers[1]), int(numbers[2])
         step = abs(int(numbers[3] or 1)) or 1
         if abs(last - first) // step >= MAX_NAMES:
-            raise _too_many(pattern)
+            raise _too_many_error(pattern)
         padded = any(
             len(n.lstrip("-")) > 1 and n.lstrip("-")[0] == "0" for n in numbers.group(1, 2)
         )
@@ -58,5 +58,5 @@ def _read_items(pattern: str, inner: str) -> list[str]:
     return inner.split(",") if "," in inner else []
 
 
-def _too_many(pattern: str) -> SourceError:
+def _too_many_error(pattern: str) -> SourceError:
     return SourceError(f"{pattern}: expected at most {MAX_NAMES:,} names, found more")

@@ -12,10 +12,11 @@ CaptionRule = Literal["first", "all", "random"]
 NOT_TEXT = "caption-not-text"
 
 
-def choose_captions(value: object, rule: CaptionRule, seed: int, place: str) -> list[object]:
-    """The captions to make pairs of: a text alone, or of a list the first, all, or one drawn by seed.
+def choose_captions(value: object, rule: CaptionRule, seed: int, name: str) -> list[object]:
+    """The captions that become pairs: a single text, or from a list the first, all, or a random one.
 
-    Texts of a list may stand in objects (`{"caption": ...}`, `{"raw": ...}`). Nothing usable gives [None].
+    `name` identifies the image, so that the seed draws for each one on its own. Texts of a list may be in
+    objects (`{"caption": ...}`, `{"raw": ...}`). Nothing usable gives [None].
     """
     if isinstance(value, Mapping):
         value = caption_in(value)
@@ -27,14 +28,14 @@ def choose_captions(value: object, rule: CaptionRule, seed: int, place: str) -> 
     if rule == "all":
         return list(dict.fromkeys(texts))
     if rule == "random":
-        return [texts[int(digest("caption", seed, place)[:12], 16) % len(texts)]]
+        return [texts[int(digest("caption", seed, name)[:12], 16) % len(texts)]]
     return [texts[0]]
 
 
 def caption_text(item: object) -> str | None:
     """The text of one entry of a caption list; None when there is none."""
-    found = caption_in(item) if isinstance(item, Mapping) else item
-    return found if isinstance(found, str) and found.strip() else None
+    text = caption_in(item) if isinstance(item, Mapping) else item
+    return text if isinstance(text, str) and text.strip() else None
 
 
 def caption_in(record: object) -> object:

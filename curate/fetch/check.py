@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import FolderSource, Recipe, ShardsSource, UrlsSource
     from stylear.curate.recipe.sources import ListSettings, ParquetSource
 
-SMALL_BYTES = 16_000_000  # lists and tars up to this size are read to count their pairs (ours)
+SMALL_BYTES = (
+    16_000_000  # lists and tars up to this size are read to count their pairs (our choice)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def check_parquet(source: ParquetSource) -> SourceSize:
 def check_shards(source: ShardsSource) -> SourceSize:
     """Add up the sizes of tars; count the samples of small ones, and read the first sample of others.
 
-    What reading them says of single samples is left to the fetch, which says it again.
+    Warnings about single samples are suppressed here; the fetch repeats them.
     """
     paths = tar_paths(source.path)
     num_bytes = sum(map(file_bytes, paths))

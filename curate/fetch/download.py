@@ -74,7 +74,7 @@ class Downloads:
     def block_dir(self, urls: list[str]) -> Path:
         """The folder of the block of these URLs; other limits give another folder."""
         limits = asdict(self.limits)
-        for name in ("contact", "host_requests_per_s", "max_redirects"):  # they are not in the name
+        for name in ("contact", "host_requests_per_s"):  # they change no download
             limits.pop(name)
         limits["allow_networks"] = list(self.limits.allow_networks)
         return self.folder / digest("block", VERSION, json.dumps(limits, sort_keys=True), *urls)

@@ -190,7 +190,7 @@ def read_items(source: FolderSource, lists: list[Path], images: list[FolderFile]
             if row.reason is not None:
                 yield Item("", None, {"list_line": row.line}, row.reason)
                 continue
-            name, reason = index.find(row.place if isinstance(row.place, str) else "", base)
+            name, reason = index.find(row.target if isinstance(row.target, str) else "", base)
             columns = row.columns
             if reason == "missing-file" and name and (near := index.nearest(name)):
                 columns = {**columns, "nearest_file": near}

@@ -33,14 +33,14 @@ class FolderFile:
     """An image below a folder, by its relative POSIX path."""
 
     name: str
-    is_linked: bool  # a link leads to its bytes outside the folder
+    is_linked: bool  # a symbolic link to a file outside the folder
 
 
 def find_images(folder: Path) -> list[FolderFile]:
     """The images below `folder`, by name. Raises SourceEmpty if there is none.
 
-    An image is recognised by its ending or, without a usual one, by its first bytes. Hidden files and
-    folders, and what macOS adds to archives, are skipped. Files behind links to outside are marked.
+    An image is recognised by its ending or, if that is unknown, by its first bytes. Hidden files and
+    folders, and what macOS adds to archives, are skipped. Links to files outside the folder are marked.
     """
     if not folder.is_dir():
         raise SourceError(
@@ -71,14 +71,14 @@ def walk_files(folder: Path) -> Iterator[Path]:
     Each folder is visited once, whatever links lead to it.
     """
     entered: set[Path] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = Path(place).resolve()
-        if real in entered or (Path(place, LEDGER).is_dir() and Path(place, RECIPE).is_file()):
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        real = Path(directory).resolve()
+        if real in entered or ((real / LEDGER).is_dir() and (real / RECIPE).is_file()):
             folders.clear()
             continue
         entered.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in JUNK_FOLDERS)
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+        yield from (Path(directory, name) for name in sorted(files) if not name.startswith("."))
 
 
 def is_picture(path: Path) -> bool:

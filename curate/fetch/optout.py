@@ -13,9 +13,9 @@ from datetime import datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
 
-OPT_OUT = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})  # base: img2dataset
+OPT_OUT = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})  # as in img2dataset
 VALUED = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
-OURS = frozenset({"*", "stylear", "img2dataset"})  # robot names that mean us
+OWN_NAMES = frozenset({"*", "stylear", "img2dataset"})  # robot names whose rules apply to us
 MAX_SEEN = 200  # characters kept as evidence
 
 
@@ -49,7 +49,7 @@ def _forbids(value: str, now: float) -> bool:
                 return True
             continue
         if colon and name.isascii() and " " not in name and not name[:1].isdigit():
-            ours = name in OURS  # a robot's name: what follows is for it
+            ours = name in OWN_NAMES  # a robot's name: what follows is for it
             name = rest
             if name.partition(":")[0].strip() in VALUED:
                 if ours and _is_past(_date(value), now):

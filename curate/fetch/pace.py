@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
-MAX_PAUSE_S = 3600.0  # a Retry-After beyond that is taken for this
-MAX_HOSTS = 10_000  # remembered at once; those that may be asked anyway are forgotten first
+MAX_PAUSE_S = 3600.0  # a longer Retry-After is shortened to this
+MAX_HOSTS = 10_000  # kept in memory; hosts without a pending pause are evicted first
 
 
 class RateLimiter:
@@ -22,10 +22,10 @@ class RateLimiter:
     ) -> None:
         self.interval_s = 0.0 if requests_per_s is None else 1 / requests_per_s
         self._clock, self._sleep, self._lock = clock, sleep, threading.Lock()
-        self._next: dict[str, float] = {}  # when the host's budget is whole again
-        self._resting: dict[str, float] = {}  # until when it asked to be left alone
+        self._next: dict[str, float] = {}  # when its rate allows the next request
+        self._resting: dict[str, float] = {}  # the end of its Retry-After
 
-    def wait(self, host: str, patience_s: float) -> float | None:
+    def wait(self, host: str, max_wait_s: float) -> float | None:
         """Wait for the host's next slot; the seconds waited, or None if that would take too long."""
         with self._lock:
             now = self._clock()
@@ -33,7 +33,7 @@ class RateLimiter:
             if self.interval_s:
                 budget = max(self._next.get(host, now), now)
                 delay_s = max(delay_s, budget - now - max(0.0, 1 - self.interval_s))
-            if delay_s > patience_s:
+            if delay_s > max_wait_s:
                 return None
             if self.interval_s:
                 self._next[host] = budget + self.interval_s

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stylear.curate.recipe.sources import ParquetSource
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png", "webp")
-BATCH_ROWS = 64  # pictures of a batch are in memory together
+BATCH_ROWS = 64  # all images of a batch are in memory
 
 
 def read_parquet_images(source: ParquetSource, seed: int = 0) -> Iterator[Pair]:
@@ -74,12 +74,12 @@ def read_rows(
                 others = {
                     name: column_values(batch.column(name)) for name in names if name != image
                 }
-                for place in range(batch.num_rows):
+                for row in range(batch.num_rows):
                     number += 1
-                    values = {name: column[place] for name, column in others.items()}
+                    values = {name: column[row] for name, column in others.items()}
                     text = values.pop(caption)
                     rest = {k: v for k, v in values.items() if v is not BAD_TEXT}
-                    yield number, images[place], text, rest
+                    yield number, images[row], text, rest
         except pa.ArrowException as error:
             raise SourceError(f"{path}: cannot be read: {error}") from error
 
@@ -136,6 +136,6 @@ def make_pair(
         source_sha256=sha256,
         details={**clean_details(rest), **notes},
     )
-    place = sha256 or f"{path.name}:{number}"
-    pair = Pair(digest("parquet", place, text), caption, image, origin)
+    identity = sha256 or f"{path.name}:{number}"
+    pair = Pair(digest("parquet", identity, text), caption, image, origin)
     return pair if reason is None else pair.drop(STAGE, reason)

@@ -67,7 +67,7 @@ def read_texts(data: bytes) -> dict[str, str]:
 
 
 def _read_text(chunk: Chunk) -> tuple[str, str]:
-    """Keyword and text of one chunk. Raises ValueError or zlib.error for a broken or endless one."""
+    """Keyword and text of one chunk. Raises ValueError or zlib.error for a damaged or oversized one."""
     keyword, rest = chunk.body.split(b"\0", 1)
     if chunk.kind == b"tEXt":
         text = _latin1_or_utf8(rest[:MAX_TEXT_BYTES])
@@ -89,7 +89,7 @@ def _latin1_or_utf8(text: bytes) -> str:
 
 
 def _inflate(packed: bytes) -> bytes:
-    """Unpacked bytes. Raises ValueError when they are more than a text may have."""
+    """Decompressed bytes. Raises ValueError when they exceed the limit of a text."""
     inflater = zlib.decompressobj()
     found = inflater.decompress(packed, MAX_TEXT_BYTES)
     if inflater.unconsumed_tail:
@@ -132,7 +132,7 @@ def write_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _count_bytes(header: bytes) -> int:
-    """Bytes of all rows, each with its filter byte; 0 for a header that makes no sense."""
+    """Bytes of all rows, each with its filter byte; 0 for an invalid header."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     bits = depth * CHANNELS.get(colour, 0)
     if not bits:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def preview_sources(recipe: Recipe, *, allow_empty: bool = False) -> list[dict[str, Any]]:
-    """One row per source: what it holds and what would be downloaded.
+    """One row per source: its pairs and what would be downloaded.
 
     Raises SourceError and RecipeError, and SourceEmpty for a source without pairs unless `allow_empty`.
     """
@@ -59,7 +59,7 @@ def _count(source: Any, seed: int) -> dict[str, Any]:
 
 
 def _urls(source: UrlsSource, seed: int) -> dict[str, Any]:
-    """Rows, downloads, hosts, and rows that would be refused unasked, by reason."""
+    """Rows, downloads, hosts, and the rows that would be dropped without a request, by reason."""
     hosts: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     for plan in plan_rows(source, seed):

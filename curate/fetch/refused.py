@@ -40,5 +40,5 @@ def plain_url(url: str) -> str:
         raise RequestRefused("bad-url", str(error)) from error
     if not re.fullmatch(r"[A-Za-z0-9._:-]+", host) or parts.username is not None:
         raise RequestRefused("bad-url", "host")
-    place = f"[{host}]" if ":" in host else host
-    return urlunsplit((scheme, place if port is None else f"{place}:{port}", path, query, ""))
+    netloc = f"[{host}]" if ":" in host else host
+    return urlunsplit((scheme, netloc if port is None else f"{netloc}:{port}", path, query, ""))

@@ -1,4 +1,4 @@
-"""Repairing raw shards from the sources: only what is lost is fetched, and only the same bytes are taken."""
+"""Repairing raw shards from the sources: fetches only lost pairs, and accepts only the same bytes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ STAGE = "fetch"
 
 
 def repair_from_sources(build: Build, damaged: Collection[Entry]) -> None:
-    """Write damaged shards again, what is lost of them read anew from the sources.
+    """Rewrite damaged shards; their lost pairs are read from the sources again.
 
-    Raises CorpusError naming the first pair that can't be had again; its shard stays as it is.
+    Raises CorpusError naming the first pair that the sources no longer give; its shard is left unchanged.
     """
     recipe = read_leniently(restore_source_order(build.recipe, build.ledger))
     tombstones = read_tombstones(build.corpus)
@@ -69,7 +69,7 @@ def repair_from_sources(build: Build, damaged: Collection[Entry]) -> None:
 
 
 def read_leniently(recipe: Recipe) -> Recipe:
-    """The recipe whose lists may fail to download: each pair that is wanted has an outcome of its own."""
+    """The recipe with `min_success: 0`: in a repair each pair counts on its own, however many fail."""
     raw = tuple(
         source.model_copy(update={"min_success": 0.0}) if source.type == "urls" else source
         for source in recipe.raw
@@ -78,7 +78,7 @@ def read_leniently(recipe: Recipe) -> Recipe:
 
 
 def find_keys(build: Build, recipe: Recipe, damaged: Collection[Entry]) -> dict[str, Sequence[str]]:
-    """The keys of damaged shards, in order: from their tables, or else what the sources have and no table.
+    """The keys of damaged shards, in order: from their tables, or else those of the sources in no table.
 
     Raises CorpusError when the sources give other keys than the shard had.
     """
@@ -102,7 +102,7 @@ def find_keys(build: Build, recipe: Recipe, damaged: Collection[Entry]) -> dict[
 
 
 def describe_difference(left: SalvagedShard, wanted: Sequence[str], new: Mapping[str, Pair]) -> str:
-    """Which pair does not come back as it was, and why."""
+    """The first pair that the sources give differently or not at all, and how."""
     for key in wanted:
         row, pair = left.rows.get(key), new.get(key)
         source = pair.origin.source if pair is not None else row["source"] if row else "unknown"
@@ -121,6 +121,6 @@ def repair_error(build: Build, entry: Entry, why: str) -> CorpusError:
     """The error for a shard that cannot be repaired."""
     return CorpusError(
         f"{build.corpus / 'raw' / entry.unit}: damaged, and {why}",
-        hint="put its files back from a copy; or fetch everything anew, without what is lost, with"
+        hint="put its files back from a copy; or fetch everything again, without the lost pairs, with"
         " `stylear curate run RECIPE --out CORPUS --redo fetch`. Nothing was changed",
     )

@@ -16,7 +16,7 @@ MAX_HOSTS = 20_000  # kept in the cache
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules that apply to us: (allowed, path pattern)."""
+    """The rules that apply to this robot: (allowed, path pattern)."""
 
     lines: tuple[tuple[bool, str], ...] = ()
 
@@ -27,7 +27,7 @@ class Rules:
 
 
 EVERYTHING = Rules()
-OF_ADDRESS = ("not-public-address", "unknown-host")  # true of the site's other URLs, too
+OF_ADDRESS = ("not-public-address", "unknown-host")  # reasons that hold for all URLs of a site
 
 
 def parse(text: str, agent: str = AGENT) -> Rules:
@@ -52,7 +52,7 @@ def parse(text: str, agent: str = AGENT) -> Rules:
 
 
 def _matches(rule: str, path: str) -> bool:
-    """Whether a path starts with what the rule says; percent-escapes are compared unescaped."""
+    """Whether a path matches the pattern of a rule; percent-escapes are compared unescaped."""
     whole = rule.endswith("$")
     first, *rest = (unquote(part) for part in rule.removesuffix("$").split("*"))
     path = unquote(path)

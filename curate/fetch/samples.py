@@ -35,7 +35,7 @@ TEXT_ENDINGS = (
 )  # the first that a sample has is its caption
 FIRST_TEXTS = ("caption.txt", "cap.txt", "text.txt", "prompt.txt")  # of several with two endings
 MAX_TEXT_BYTES = 4_000_000  # of a text or JSON member
-MAX_ENDINGS = 50  # of a sample that are remembered, to say what there is
+MAX_ENDINGS = 50  # per sample, kept for messages
 JUNK_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -145,7 +145,7 @@ def parse_json(data: bytes) -> object:
 
 
 def decode_text(data: bytes, encoding: str | None) -> str | None:
-    """Decode a text member; a cut last character is left out."""
+    """Decode a text member; a truncated last character is left out."""
     if len(data) < MAX_TEXT_BYTES:
         return decode_bytes(data, encoding)
     cut = (decode_bytes(data[: len(data) - n], encoding) for n in range(4))
@@ -153,7 +153,7 @@ def decode_text(data: bytes, encoding: str | None) -> str | None:
 
 
 def read_samples(tar: TarReader, max_bytes: int, rules: Members) -> Iterator[Sample]:
-    """The samples of a tar: adjacent members with one key, without what a Mac or Windows leaves behind."""
+    """The samples of a tar: adjacent members with one key; junk files of macOS and Windows are skipped."""
     sample: Sample | None = None
     for member in tar:
         if member.isdir() or is_junk(member.name):
@@ -233,7 +233,7 @@ def find_separated_keys(path: Path, max_bytes: int, rules: Members) -> Collectio
     with (
         suppress(SourceError),
         TarReader(path, max_bytes) as tar,
-    ):  # whoever reads it meets the damage
+    ):  # a damaged tar raises when it is read
         for member in tar:
             if member.isdir() or is_junk(member.name):
                 continue

@@ -39,9 +39,9 @@ OWN_FIELDS = (
     "kept",
     "stage",
 )
-OTHER_FIELDS = ("TEXT", "text", "status", "error_message", "sha256", "exif")  # img2dataset's
+OTHER_FIELDS = ("TEXT", "text", "status", "error_message", "sha256", "exif")  # of img2dataset
 UNFIT = ("no-image", "ambiguous-image", "no-caption", "ambiguous-caption", "separated-members")
-MANY = 100  # samples after which not one usable means that the wrong members are looked for
+MANY = 100  # if none of so many samples is usable, the wrong members are looked for
 
 
 def read_tars(source: ShardsSource, seed: int = 0) -> Iterator[Pair]:
@@ -296,7 +296,7 @@ def is_own_record(record: Mapping[str, Any]) -> bool:
 
 
 def read_content(record: Mapping[str, Any], caption: str) -> str:
-    """The content id of a record of ours, or else of the caption."""
+    """The content id in a record that this project wrote, or else that of the caption."""
     content = record.get("content")
     if is_own_record(record) and isinstance(content, str) and 0 < len(content) <= 64:
         return plain_source(content)
@@ -304,7 +304,7 @@ def read_content(record: Mapping[str, Any], caption: str) -> str:
 
 
 def read_details(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The other fields of a record, with the details of a record of ours."""
+    """The other fields of a record; the details of one that this project wrote are merged in."""
     own = record.get("details")
     try:
         inner = json.loads(own) if isinstance(own, str) else own
@@ -315,9 +315,9 @@ def read_details(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_failed_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of the table beside a tar that say a sample failed (img2dataset) or was dropped (ours).
+    """Rows of failed samples in the table beside a tar (img2dataset), or of dropped ones (this project).
 
-    A table of anyone else's is not looked at. Raises BadShard for one that cannot be read.
+    Tables of other origin are skipped. Raises BadShard for one that cannot be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -8,9 +8,7 @@ import sys
 from stylear.curate.fetch.refused import RequestRefused
 
 NEEDED = 32  # bytes after which the format is certain
-LAST_LOOK = (
-    1 << 20
-)  # bytes within which a header must declare its pixels (else: the decoder's check)
+MAX_HEADER_BYTES = 1 << 20  # searched for the size; beyond them only the decoder checks it
 JPEG_SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # start of frame
 PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
 PLAIN_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xFE})  # tables, restarts, JFIF, comment
@@ -76,7 +74,7 @@ def _sniff_ftyp(start: bytes) -> str | None:
 def read_dimensions(data: bytes | bytearray, format: str) -> tuple[int, int] | None:
     """(width, height) in the header; None while `data` does not hold it yet.
 
-    TIFF keeps it anywhere, so it is None for TIFF; the decoder's own check is the only one there.
+    TIFF stores it anywhere in the file, so it is None for TIFF, where only the decoder checks the size.
     """
     try:
         match format:
@@ -92,7 +90,7 @@ def read_dimensions(data: bytes | bytearray, format: str) -> tuple[int, int] | N
                 return _read_webp(data)
             case "avif" | "heic":
                 return _read_avif(data)
-    except (struct.error, IndexError):  # the header goes on behind what is there
+    except (struct.error, IndexError):  # the header is longer than the data so far
         return None
     return None
 
@@ -114,7 +112,7 @@ def _read_jpeg(data: bytes | bytearray) -> tuple[int, int] | None:
     at = 2
     while True:
         if data[at] != 0xFF:
-            return None  # damage: the decoder will say so
+            return None  # damaged: the decoder reports it
         marker = data[at + 1]
         if marker == 0xFF:  # padding
             at += 1
@@ -129,10 +127,10 @@ def _read_jpeg(data: bytes | bytearray) -> tuple[int, int] | None:
 
 
 def plain_jpeg(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of a JPEG of three 8-bit components whose header holds nothing but its coding.
+    """(width, height) of a JPEG of three 8-bit components and only coding tables in its header.
 
     None for any other file, and for a JPEG with EXIF, a colour profile, several pictures or anything
-    else that a decoder has to think about.
+    else that a decoder has to interpret.
     """
     at = 2
     if not data.startswith(b"\xff\xd8\xff"):
@@ -186,9 +184,9 @@ class BodyCheck:
 
     def check(self, body: bytearray, whole: bool = False) -> None:
         """Check the bytes so far whenever they have doubled; `whole` means that they are all."""
-        if len(body) < self._next and not (whole and self._next <= LAST_LOOK):
+        if len(body) < self._next and not (whole and self._next <= MAX_HEADER_BYTES):
             return
-        self._next = 2 * len(body) if len(body) < LAST_LOOK else sys.maxsize
+        self._next = 2 * len(body) if len(body) < MAX_HEADER_BYTES else sys.maxsize
         if not body:
             raise RequestRefused("empty")
         if not self._format:
@@ -198,7 +196,7 @@ class BodyCheck:
                 raise RequestRefused(
                     "unsupported-format" if other else "not-an-image", repr(bytes(body[:8]))
                 )
-        size = read_dimensions(body[:LAST_LOOK], self._format)
+        size = read_dimensions(body[:MAX_HEADER_BYTES], self._format)
         if size is not None:
             self._next = sys.maxsize
             if size[0] * size[1] > self._max_pixels:

@@ -79,7 +79,7 @@ class FileHashes:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes; of nothing if it cannot be read, which whoever reads it will say."""
+    """SHA-256 of a file's bytes; of no bytes if it cannot be read: reading the source raises for that."""
     total = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -91,10 +91,10 @@ def hash_file(path: Path) -> str:
 
 
 def hash_source(source: Any, hashes: FileHashes, threads: int = 1) -> str:
-    """A digest of all that a source reads: names and contents. Raises SourceError when it is missing."""
+    """A digest of the names and contents of a source's files. Raises SourceError when it is missing."""
     try:
         files = sorted(source_files(source), key=lambda item: (item[1], str(item[0])))
-    except SourceEmpty:  # whether that is allowed is decided where it is read
+    except SourceEmpty:  # `require_pairs` decides whether that is allowed
         files = []
     contents = hashes.hash_all([path for path, _ in files], threads)
     total = hashlib.sha256()
@@ -104,7 +104,7 @@ def hash_source(source: Any, hashes: FileHashes, threads: int = 1) -> str:
 
 
 def source_files(source: Any) -> Iterator[tuple[Path, str]]:
-    """The files that a source reads, each with a name that does not depend on where the source lies."""
+    """The files that a source reads, each with a name that does not depend on the source's location."""
     match source.type:
         case "mini":
             from stylear.curate.fetch.mini import CORPUS

@@ -77,10 +77,10 @@ def hash_inputs(build: Build) -> StageInputs:
 
 
 def run(build: Build) -> StageResult:
-    """Commit all raw shards: rows of the corpus stay where they are, new ones are appended.
+    """Commit all raw shards: existing rows keep their shards, new ones are appended.
 
-    Raises SettingsChanged when rows that were fetched are gone from the sources or have changed,
-    SourceError for a source that cannot be read. Then nothing has been written.
+    Raises SettingsChanged when fetched rows are missing from the sources or have changed, and SourceError
+    for a source that cannot be read; nothing has been written then.
     """
     repaired = repair_raw(build)
     made = hash_inputs(build)
@@ -97,8 +97,8 @@ def run(build: Build) -> StageResult:
 def append_new_rows(build: Build, made: StageInputs) -> int:
     """Commit the rows that the corpus lacks as new shards, and return their number.
 
-    Rows that were there when fetch last finished are not downloaded again. Later shards are those of a killed
-    run, whose downloads still exist; the blocks are the same as in that run, so that they are found.
+    Rows that existed when fetch last finished are not downloaded again. Later shards are those of a killed
+    run: its rows are planned into the same blocks again, so that their downloads are reused.
     """
     recipe, entries = restore_source_order(build.recipe, build.ledger), raw_shards(build)
     rows = CommittedRows(build.corpus, entries)
@@ -177,7 +177,7 @@ def repair_raw(build: Build) -> int:
         if rest:
             repair_from_sources(build, rest)
     finally:
-        if rest and build.ledger.entry(STAGE, ALL) is not None:  # its downloads were done with
+        if rest and build.ledger.entry(STAGE, ALL) is not None:  # no run will reuse the downloads
             shutil.rmtree(work_folder(build.corpus), ignore_errors=True)
     for entry in damaged:
         build.ledger.damaged -= set(entry.files)
@@ -209,7 +209,7 @@ def raw_shards(build: Build) -> list[Entry]:
 
 
 def collect_keys(pairs: Iterable[Pair], keys: list[str]) -> Iterator[Pair]:
-    """The same pairs; their keys are put into `keys`."""
+    """Pass the pairs on and append their keys to `keys`."""
     for pair in pairs:
         keys.append(pair.key)
         yield pair

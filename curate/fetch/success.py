@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from stylear.errors import SourceError
 
 WINDOW_BLOCKS = (
-    4  # the latest blocks are judged together, as a list may have a stretch of dead hosts
+    4  # the latest blocks are counted together, as a list may have a stretch of dead hosts
 )
-HOPELESS = 100  # downloads without a single success that end the run at once (ours)
+HOPELESS = 100  # so many downloads without a single success end the run at once (our choice)
 CHECK_NETWORK = "check the network and run the same command again (what failed is asked for again)"
 HINTS = {  # what to do about the commonest failure
     "not-public-address": "hosts in private networks are reached only when named, e.g."

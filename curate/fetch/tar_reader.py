@@ -12,11 +12,11 @@ from typing import IO, Any, cast
 from stylear.errors import SourceError
 
 BLOCK = tarfile.BLOCKSIZE
-MIN_READ = 4_000_000  # bytes that may be read at once, whatever the limit of a member
-MAX_PADDING = 1 << 26  # zeros between two tars, or behind the last
-MAX_REWOUND = 1 << 32  # bytes of a gzipped tar that may be unpacked again for its links
+MIN_READ = 4_000_000  # bytes per read that are always allowed, even if a member may have fewer
+MAX_PADDING = 1 << 26  # zeros between two tars, or after the last
+MAX_REWOUND = 1 << 32  # bytes of a gzipped tar that may be unpacked again to follow hard links
 GZIP = b"\x1f\x8b"
-OTHER_FILES = (  # first bytes of what is given for a tar
+OTHER_FILES = (  # first bytes of files that are mistaken for a tar
     (b"PK\x03\x04", "a zip archive; unpack it and give the folder"),
     (b"(\xb5/\xfd", "compressed with zstd; unpack it first"),
     (b"BZh", "compressed with bzip2; unpack it first"),
@@ -34,7 +34,8 @@ class TarReader:
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        self.path, self.is_closed, self.max_bytes = path, True, max_bytes  # is_closed: has an end
+        self.path, self.max_bytes = path, max_bytes
+        self.is_closed = True  # whether the tar has its end block
         self._targets: dict[str, tarfile.TarInfo] | None = None
         self._rewound = 0
 
@@ -85,7 +86,7 @@ class TarReader:
             with TarReader(self.path, self.max_bytes) as other:
                 self._targets = {member.name: member for member in other if member.isreg()}
         target = self._targets.get(link.linkname)
-        if target is not None and self._is_packed:  # to go back is to unpack all of it again
+        if target is not None and self._is_packed:  # seeking back unpacks everything again
             self._rewound += target.offset_data
             if self._rewound > MAX_REWOUND:
                 raise SourceError(
@@ -97,8 +98,8 @@ class TarReader:
     def _find_next_tar(self, offset: int) -> int | None:
         """The offset of the next tar after the end block at `offset`; None at the end of the file.
 
-        tarfile takes any damage between members for the end; the real end is a block of zeros. Sets
-        `is_closed` when the file stops without one: nothing that was begun is missing then.
+        tarfile takes any damage between members for the end; the real end is a block of zeros. A file that
+        stops without one after a complete member clears `is_closed`.
         """
         self._file.seek(offset)
         block = self._file.read(BLOCK)
@@ -146,7 +147,7 @@ class _Bounded:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes. Raises tarfile.ReadError when that is more than a member may have."""
+        """At most `size` bytes. Raises tarfile.ReadError if that exceeds the limit of a member."""
         if size > self._most + tarfile.RECORDSIZE:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return self._file.read(size)

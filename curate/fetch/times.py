@@ -15,7 +15,7 @@ from stylear.pair import Pair
 def strip_times(pairs: Iterable[Pair], times: dict[str, float]) -> Iterator[Pair]:
     """Remove the time of its download from each pair and put it into `times` by key.
 
-    Only this detail differs in every run, so it is no part of the shards.
+    It is not stored in the shards, because it differs in every run.
     """
     for pair in pairs:
         if FETCHED_AT in pair.origin.details:

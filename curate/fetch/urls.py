@@ -169,7 +169,7 @@ def plan_rows(source: UrlsSource, seed: int = 0) -> Iterator[PlannedRow]:
         if row.reason is not None:
             yield PlannedRow(drop_broken_row(source, row), None)
             continue
-        url = decode_entities(row.place) if isinstance(row.place, str) else ""
+        url = decode_entities(row.target) if isinstance(row.target, str) else ""
         text = raw if isinstance(raw, str) else None
         key = digest("url", url, text)
         token = bytes.fromhex(key)
@@ -207,7 +207,7 @@ def read_captioned_rows(source: UrlsSource, seed: int) -> Iterator[tuple[Row, ob
     """Every row with each of its chosen captions."""
     for row in read_rows(source, find_lists(source.path)):
         for caption in choose_captions(
-            row.caption, source.captions_per_image, seed, str(row.place)
+            row.caption, source.captions_per_image, seed, str(row.target)
         ):
             yield row, caption
 

@@ -2,8 +2,8 @@
 
     python -m stylear.curate.fetch.worker        (started by `fetch.download`; speaks JSON lines)
 
-stdin: one line of settings, then one line a block: {"directory": ..., "urls": [...]}. stdout: one line
-a finished block: {"done": directory} or {"failed": directory, "error": ...}, and before it, twice a second,
+stdin: one line of settings, then one line per block: {"directory": ..., "urls": [...]}. stdout: one line
+per finished block: {"done": directory} or {"failed": directory, "error": ...}, and before it, twice a second,
 how many more of its URLs were tried: {"progress": directory, "count": ...}. It is a separate process
 because img2dataset prints and changes globals, the opener of urllib among them. A block is downloaded into a
 temporary folder that is renamed once everything is written, so a folder with the final name is complete; the
@@ -33,7 +33,7 @@ from stylear.curate.fetch.optout import OPT_OUT
 BLOCKS_AT_ONCE = 2  # the second fills the threads while the first waits for its slowest server
 PROGRESS_S = 0.5  # between two messages about one block
 IMAGES = "images.bin"  # source bytes, one after the other
-ROWS = "rows.json"  # one object a row: row, error, sha256, start, bytes, and the evidence
+ROWS = "rows.json"  # one object per row: row, error, sha256, start, bytes, and the evidence
 _serial = itertools.count()
 
 
@@ -144,7 +144,7 @@ def download_block(
     )
     downloader.download_shard((0, str(listing)))
     rows = len(json.loads((part / ROWS).read_text("utf-8")))
-    if rows != len(urls):  # img2dataset prints what it could not write and goes on
+    if rows != len(urls):  # img2dataset only prints a failed write and continues
         raise RuntimeError(f"{len(urls) - rows} of {len(urls)} downloads could not be written")
     part.rename(directory)
 

@@ -28,7 +28,7 @@ def rows(path: Path, form: ListFormat | None = None, **more: Any) -> list[Row]:
 def read(path: Path, text: str | bytes, form: ListFormat | None = None, **more: Any) -> Found:
     """(place, caption, reason) of each row of a list with this content."""
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return [(row.place, row.caption, row.reason) for row in rows(path, form, **more)]
+    return [(row.target, row.caption, row.reason) for row in rows(path, form, **more)]
 
 
 # --- delimited ----------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_every_line_of_a_tsv_is_a_row(
     path = tmp_path_factory.mktemp("tsv") / "a.tsv"
     lines = ["url\tcaption", *(f"u{n}\t{text}" for n, text in enumerate(clean))]
     path.write_bytes((end.join(lines) + end).encode())
-    assert [row.place for row in rows(path)] == [f"u{n}" for n in range(len(clean))]
+    assert [row.target for row in rows(path)] == [f"u{n}" for n in range(len(clean))]
     assert [row.caption for row in rows(path)] == clean
 
 
@@ -270,7 +270,7 @@ def test_text_stored_as_bytes_is_text(tmp_path: Path) -> None:
         {"url": pa.array([b"u1", b"u2"]), "caption": pa.array(["é".encode(), b"\xe9"])}
     )
     pq.write_table(table, tmp_path / "a.parquet")
-    found = [(row.place, row.caption, row.reason) for row in rows(tmp_path / "a.parquet")]
+    found = [(row.target, row.caption, row.reason) for row in rows(tmp_path / "a.parquet")]
     assert found == [("u1", "é", None), ("u2", None, "not-utf8")]
 
 

@@ -1,6 +1,6 @@
 """Lists of URLs or file names with captions, read row by row in file order.
 
-Every row of a file becomes a Row: with a place and a caption, or with the reason why it has none.
+Every row of a file becomes a Row: with a URL or file name and a caption, or with a rejection reason.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ __all__ = [
 
 KINDS = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
 NO_PARTS = ("dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json")
-LOOK_ROWS = 1000  # rows looked at to find the columns, since the first may lack some
+LOOK_ROWS = 1000  # rows read to find the columns, since the first may lack some
 
 
 def find_lists(path: Path) -> list[Path]:
     """The files of a list, sorted: the file itself, a folder's parts, or the matches of a pattern.
 
-    Of a folder, hidden files and what tools leave beside their parts are no parts. Raises SourceError
-    when there is none, one is of another kind, or a folder holds lists of two kinds.
+    Hidden files in a folder and metadata that tools write beside the parts are skipped. Raises SourceError
+    when there is no list, one is of another kind, or a folder holds lists of two kinds.
     """
     if path.is_dir():
         found = [file for file in path.iterdir() if is_part(file)]
@@ -127,11 +127,11 @@ def read_list(
                 f"{path}, line {look[0].line}: expected rows with a {what} and a caption, found none"
                 " that can be read"
             )
-        places = find_columns(path, known, names, what)
+        targets = find_columns(path, known, names, what)
         texts = find_columns(path, known, captions, "caption")
         check_captions(path, look, texts)
         for record in chain(look, records):
-            yield make_row(record, places, texts, fall_back)
+            yield make_row(record, targets, texts, fall_back)
     except (OSError, EOFError, UnicodeError, zlib.error, csv.Error) as error:
         raise SourceError(f"{path}: cannot be read: {error}") from error
 
@@ -190,15 +190,14 @@ def check_captions(path: Path, look: Sequence[Record], columns: Sequence[str]) -
 
 
 def make_row(
-    record: Record, places: Sequence[str], captions: Sequence[str], fall_back: bool
+    record: Record, targets: Sequence[str], captions: Sequence[str], fall_back: bool
 ) -> Row:
     """Choose the columns of a row."""
     values = record.values
 
     def pick(names: Sequence[str]) -> object:
-        there = (values[name] for name in names if name in values)
-        return next((v for v in there if v is not None or not fall_back), None)
+        candidates = (values[name] for name in names if name in values)
+        return next((v for v in candidates if v is not None or not fall_back), None)
 
-    place, caption = pick(places), pick(captions)
-    rest = {k: v for k, v in values.items() if k not in (*places[:1], *captions[:1])}
-    return Row(place, caption, rest, record.line, record.reason)
+    others = {k: v for k, v in values.items() if k not in (*targets[:1], *captions[:1])}
+    return Row(pick(targets), pick(captions), others, record.line, record.reason)

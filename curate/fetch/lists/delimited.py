@@ -124,9 +124,9 @@ def check_header(path: Path, names: Sequence[str]) -> None:
         Counter(name for name in names if name).most_common(1)[0] if any(names) else ("", 0)
     )
     if count > 1:
-        places = [str(place) for place, other in enumerate(names, start=1) if other == name]
+        numbers = [str(number) for number, other in enumerate(names, start=1) if other == name]
         raise SourceError(
-            f"{path}: expected columns of different names, found {name!r} as columns {' and '.join(places)}",
+            f"{path}: expected columns of different names, found {name!r} as columns {' and '.join(numbers)}",
             hint="rename one of them in the file",
         )
 

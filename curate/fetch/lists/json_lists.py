@@ -64,10 +64,10 @@ def find_rows(path: Path, value: object) -> list[Any]:
             return join_coco(images, annotations)
         columns = list(value.values())
         if columns and all(isinstance(column, dict) for column in columns):
-            places = list(dict.fromkeys(place for column in columns for place in column))
+            labels = list(dict.fromkeys(label for column in columns for label in column))
             return [
-                {name: column[place] for name, column in value.items() if place in column}
-                for place in places
+                {name: column[label] for name, column in value.items() if label in column}
+                for label in labels
             ]
         lengths = {len(column) if isinstance(column, list) else -1 for column in columns}
         if len(lengths) == 1 and -1 not in lengths:

@@ -31,11 +31,11 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     names = Counter(file.schema_arrow.names)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
-        places = [n for n, name in enumerate(file.schema_arrow.names, 1) if name == repeated[0]]
+        numbers = [n for n, name in enumerate(file.schema_arrow.names, 1) if name == repeated[0]]
         file.close()
         raise SourceError(
             f"{path}: expected columns of different names, found {repeated[0]!r} as columns"
-            f" {' and '.join(map(str, places))}",
+            f" {' and '.join(map(str, numbers))}",
             hint="rename one of them in the file",
         )
     return file
@@ -53,9 +53,9 @@ def read_parquet(path: Path) -> Iterator[Record]:
                     name: column_values(column)
                     for name, column in zip(batch.schema.names, batch.columns, strict=True)
                 }
-                for place in range(batch.num_rows):
+                for row in range(batch.num_rows):
                     number += 1
-                    values = {name: column[place] for name, column in columns.items()}
+                    values = {name: column[row] for name, column in columns.items()}
                     bad = [name for name, value in values.items() if value is BAD_TEXT]
                     for name in bad:
                         values[name] = None
@@ -80,7 +80,7 @@ def column_values(column: pa.Array) -> list[Any]:
     try:
         values = column.to_pylist()
     except (UnicodeDecodeError, ValueError, OverflowError, KeyError, pa.ArrowException):
-        return [convert_scalar(column[place]) for place in range(len(column))]
+        return [convert_scalar(column[row]) for row in range(len(column))]
     return [None if isinstance(v, float) and math.isnan(v) else v for v in values]
 
 

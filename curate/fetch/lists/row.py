@@ -23,13 +23,13 @@ class ListFormat:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a list: the place it names (URL or file), its caption, and its other columns.
+    """One row of a list: the URL or file that it names, its caption, and its other columns.
 
-    `reason` says why a row cannot be used; it is then dropped with that reason. `line` is where the row
-    begins in a file of text, or the number of the row, counted from 1.
+    A row with a `reason` cannot be used and is dropped for it. `line` is the line on which the row begins
+    in a text file, or the number of the row, counted from 1.
     """
 
-    place: object
+    target: object
     caption: object
     columns: dict[str, object] = field(default_factory=dict)
     line: int = 0
