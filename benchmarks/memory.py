@@ -171,7 +171,7 @@ def make_splits(corpus: Path) -> None:
     from stylear.curate.corpus.layout import KINDS, MIX
     from stylear.curate.corpus.parquet import read_table, read_tables, write_table
     from stylear.curate.mix.verdicts import apply_verdicts
-    from stylear.curate.pairs.preferences import FOLDER, choose_pairs, find_train_pairs
+    from stylear.curate.pairs.preferences import FOLDER, choose_best_and_worst, find_train_pairs
 
     mixed = read_table(corpus / MIX, ["key", "split"])
     for split in ("train", "val"):
@@ -183,7 +183,7 @@ def make_splits(corpus: Path) -> None:
                 write_table(corpus / split / f"{number:05d}.parquet", part)
                 number += 1
     pairs = apply_verdicts(corpus, read_pairs(corpus))
-    best, worst = choose_pairs(pairs, find_train_pairs(corpus, pairs), 0.02)
+    best, worst = choose_best_and_worst(pairs, find_train_pairs(corpus, pairs), 0.02)
     columns = {"key": pairs.group.take(best), "chosen": pairs.key.take(best)}
     columns["rejected"] = pairs.key.take(worst)
     for name, value in (("chosen_score", 0.5), ("rejected_score", 0.25), ("margin", 0.25)):
@@ -242,10 +242,10 @@ def run_mix(corpus: Path) -> int:
 def run_pairs(corpus: Path) -> int:
     from stylear.curate.corpus.candidates import read_pairs
     from stylear.curate.mix.verdicts import apply_verdicts
-    from stylear.curate.pairs.preferences import choose_pairs, find_train_pairs
+    from stylear.curate.pairs.preferences import choose_best_and_worst, find_train_pairs
 
     pairs = apply_verdicts(corpus, read_pairs(corpus))
-    return len(choose_pairs(pairs, find_train_pairs(corpus, pairs), 0.02)[0])
+    return len(choose_best_and_worst(pairs, find_train_pairs(corpus, pairs), 0.02)[0])
 
 
 def run_report(corpus: Path) -> int:

@@ -1,4 +1,4 @@
-"""Absence: that nothing of a forgotten pair is left in a corpus."""
+"""Absence: checks that nothing of a forgotten pair is left in a corpus."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from stylear.curate.corpus.layout import FETCHED, MIX, PLAN, TOMBSTONES, VERDICT
 from stylear.curate.corpus.parquet import read_table, read_tables
 from stylear.curate.corpus.tombstones import FORGOTTEN, MATCHED, Tombstones, is_in
 from stylear.curate.explain.find import committed_tables
-from stylear.curate.explain.looks import read_looks
+from stylear.curate.explain.similar import read_looks
 from stylear.errors import CorpusError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLANK = ["caption", "kept", "reason"]  # what tells a forgotten row from one to be forgotten
+BLANK = [
+    "caption",
+    "kept",
+    "reason",
+]  # columns that distinguish a forgotten row from one still to forget
 SIDES = ("chosen", "rejected")
 
 
@@ -36,7 +40,7 @@ def match_tombstones(
 
 
 def check_absence(corpus: Path, tombstones: Tombstones) -> Iterator[Difference]:
-    """All that is left of pairs that were forgotten."""
+    """Everything that is left of forgotten pairs."""
     expected = "nothing of a forgotten pair"
     try:
         for where, found in find_remains(corpus, tombstones) if tombstones else ():
@@ -46,22 +50,22 @@ def check_absence(corpus: Path, tombstones: Tombstones) -> Iterator[Difference]:
 
 
 def find_remains(corpus: Path, tombstones: Tombstones) -> Iterator[tuple[str, str]]:
-    """(where, what was found) for all that is left of pairs that were forgotten."""
+    """(location, what was found) for everything that is left of forgotten pairs."""
     keys: set[str] = set()
     for kind, unit, table, found in match_tombstones(corpus, tombstones, BLANK):
-        blank = blank_rows(table)
+        blank = mask_blank_rows(table)
         keys |= set(table["key"].filter(blank).to_pylist())
         for key in table["key"].filter(found & ~blank).to_pylist():
             yield f"{kind}/{unit} {key}", "its row with what it says"
         yield from find_scores(corpus, kind, unit, set(table["key"].filter(blank).to_pylist()))
-    for place in ("train", "val"):
-        for path, table in read_tables(corpus / place, MATCHED):
-            gone = tombstones.mask(table) | is_in(table, "key", keys)
-            for key in table["key"].filter(gone).to_pylist():
-                yield f"{place}/{path.stem} {key}", "its sample"
+    for split in ("train", "val"):
+        for path, table in read_tables(corpus / split, MATCHED):
+            remaining = tombstones.mask(table) | is_in(table, "key", keys)
+            for key in table["key"].filter(remaining).to_pylist():
+                yield f"{split}/{path.stem} {key}", "its sample"
     for path, table in read_tables(corpus / "preferences", ["key", *SIDES]):
-        gone = is_in(table, "chosen", keys) | is_in(table, "rejected", keys)
-        for key in table["key"].filter(gone).to_pylist():
+        remaining = is_in(table, "chosen", keys) | is_in(table, "rejected", keys)
+        for key in table["key"].filter(remaining).to_pylist():
             yield f"preferences/{path.stem} {key}", "one of its sides"
     for name, path in ((VERDICTS, corpus / VERDICTS), (MIX, corpus / MIX)):
         if path.is_file():
@@ -95,8 +99,8 @@ def find_scores(
                 yield f"{where} {row['key']}", "a score"
 
 
-def blank_rows(table: pa.Table) -> Mask:
-    """Which rows are what stays of forgotten pairs."""
+def mask_blank_rows(table: pa.Table) -> Mask:
+    """A mask of the rows of forgotten pairs, which have a key but no caption and no image."""
     kept = combine_chunks(table["kept"]).to_numpy(zero_copy_only=False)
     images = combine_chunks(table["image_sha256"]).is_valid().to_numpy(zero_copy_only=False)
     blank: Mask = (

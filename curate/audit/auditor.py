@@ -58,7 +58,7 @@ def audit(corpus: Path) -> AuditResult:
 def check_contents(
     corpus: Path, manifest: dict[str, Any], infos: dict[str, FileInfo], findings: Findings
 ) -> tuple[int, int]:
-    """Every check but that of the files; how many pairs and samples there are, 0 if no table says it."""
+    """Run every check except that of the files; returns the numbers of pairs and samples, 0 if unknown."""
     from stylear.curate.recipe import load_recipe
 
     tables, bad_tables = read_or_report(lambda: Tables(corpus), "tables")

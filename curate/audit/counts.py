@@ -18,7 +18,7 @@ COMPARED = (  # all of the manifest but the files, which are hashed, and the ver
 
 
 def check_stages(corpus: Path) -> Iterator[Difference]:
-    """Ledger entries where the pairs kept and dropped are not all that came in."""
+    """Ledger entries whose kept and dropped pairs do not add up to the rows in."""
     ledger = Ledger(corpus)
     for stage in ledger.stages():
         for entry in ledger.entries(stage):
@@ -33,7 +33,7 @@ def check_stages(corpus: Path) -> Iterator[Difference]:
 
 
 def check_manifest(corpus: Path, manifest: Mapping[str, Any]) -> Iterator[Difference]:
-    """Numbers of the manifest that are not those of the tables."""
+    """Numbers of the manifest that differ from those of the tables."""
     try:
         current = build_manifest(corpus)
     except StylearError as error:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that is not as it should be: `kind` (missing, changed, keys, split, ...) at `where`."""
+    """A difference from what was expected: `kind` (missing, changed, keys, split, ...) at `where`."""
 
     kind: str
     where: str

@@ -1,4 +1,4 @@
-"""Files: each has the bytes that the manifest records, and no other file lies in the corpus."""
+"""Files: each has the bytes that the manifest records, and the corpus has no other file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_manifest(corpus: Path) -> tuple[dict[str, Any], str]:
 def check_files(
     corpus: Path, files: Mapping[str, Mapping[str, Any]], infos: dict[str, FileInfo]
 ) -> Iterator[Difference]:
-    """Files that are missing, unknown, or of other bytes than the manifest says.
+    """Files that are missing, unknown, or different from the manifest.
 
     Puts the hashes that it takes into `infos`.
     """

@@ -56,7 +56,7 @@ def write_manifest(corpus: Path) -> Path:
 
 
 def read_warnings(corpus: Path) -> tuple[str, ...]:
-    """What a finished corpus lacks of what its recipe asks for; nothing for an unfinished one."""
+    """Where a finished corpus falls short of its recipe; empty for an unfinished one."""
     path = corpus / MANIFEST
     if not path.is_file():
         return ()
@@ -64,7 +64,7 @@ def read_warnings(corpus: Path) -> tuple[str, ...]:
 
 
 def build_manifest(corpus: Path) -> dict[str, Any]:
-    """What a corpus is: {format, name, recipe_sha256, stages, counts, ratio, splits, versions, files}.
+    """The manifest: {format, name, recipe_sha256, stages, counts, ratio, splits, versions, files}.
 
     `files` has every file of the corpus but the manifest, the report, the lock and the times of
     downloads, with sha256 and bytes; hashes of committed files come from the ledger, which noted
@@ -120,7 +120,7 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
 
 
 def corpus_files(corpus: Path) -> list[str]:
-    """Paths inside the corpus of every file that the manifest answers for."""
+    """Paths inside the corpus of every file that the manifest covers."""
     found = []
     for path in list_files(corpus):
         name = path.relative_to(corpus).as_posix()
@@ -135,7 +135,7 @@ def corpus_files(corpus: Path) -> list[str]:
 
 
 def stage_counts(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """Of each stage: units, rows in, kept and dropped by reason."""
+    """The units, rows in, kept and dropped pairs (by reason) of each stage."""
     found: dict[str, dict[str, Any]] = {}
     for stage in ledger.stages():
         entries = ledger.entries(stage)
@@ -159,7 +159,7 @@ def plugin_versions(recipe: Recipe) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide bytes."""
+    """Versions of Python and of the packages that affect the bytes of a corpus."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

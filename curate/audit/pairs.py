@@ -1,4 +1,4 @@
-"""Pairs: every key is where it should be at each stage, once, and no verdict changed on the way."""
+"""Pairs: every key occurs once at each stage that should have it, and no verdict has changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.tables import ROW, Columns, Tables, equals
-from stylear.curate.corpus.columns import Index, Texts, hash_identities, to_bytes
+from stylear.curate.corpus.columns import TextIndex, Texts, hash_identities, to_bytes
 from stylear.curate.corpus.layout import MIX, VERDICTS
 from stylear.curate.corpus.split import SPLITS
 
@@ -16,7 +16,7 @@ from stylear.curate.corpus.split import SPLITS
 def check_pairs(tables: Tables) -> Iterator[Difference]:
     """Keys that are lost, invented or repeated, changed rows, and drops without a reason."""
     pairs, verdicts, mix = tables.pairs, tables.verdicts, tables.mix
-    index = Index(pairs["key"])
+    index = TextIndex(pairs["key"])
     yield from compare_keys("raw, stylized", pairs["key"], pairs["key"])
     yield from compare_keys(VERDICTS, pairs["key"], verdicts["key"])
     yield from compare_keys(MIX, verdicts["key"][verdicts["kept"]], mix["key"])
@@ -39,26 +39,26 @@ def check_pairs(tables: Tables) -> Iterator[Difference]:
             yield Difference("verdict", f"{where} {key.decode()}", "a reason", "none")
 
 
-def check_verdicts(pairs: Columns, verdicts: Columns, index: Index) -> Iterator[Difference]:
+def check_verdicts(pairs: Columns, verdicts: Columns, index: TextIndex) -> Iterator[Difference]:
     """Pairs dropped by fetch or synthesize whose reason changed, and parents that are no raw pairs."""
-    places = Index(verdicts["key"]).find(pairs["key"])
+    indices = TextIndex(verdicts["key"]).find(pairs["key"])
     reasons, first = hash_identities(verdicts["reason"]), hash_identities(pairs["reason"])
-    judged = np.flatnonzero((places >= 0) & ~pairs["kept"])
-    changed = judged[reasons[places[judged]] != first[judged]]
+    judged = np.flatnonzero((indices >= 0) & ~pairs["kept"])
+    changed = judged[reasons[indices[judged]] != first[judged]]
     children = np.flatnonzero(pairs["parent"].is_valid().to_numpy(zero_copy_only=False))
     parent = index.find(to_bytes(pairs["parent"].take(children)))
     raw = equals(pairs["kind"], "raw")
     orphans = children[~((parent >= 0) & raw[parent])] if len(raw) else children
     with_changes, without_parent = set(changed.tolist()), set(orphans.tolist())
-    for place in sorted(with_changes | without_parent):
-        key = pairs["key"][place].decode()
-        if place in with_changes:
-            now = verdicts["reason"][int(places[place])].as_py()
+    for row in sorted(with_changes | without_parent):
+        key = pairs["key"][row].decode()
+        if row in with_changes:
+            now = verdicts["reason"][int(indices[row])].as_py()
             yield Difference(
-                "verdict", key, f"the reason {pairs['reason'][place].as_py()}", now or "no reason"
+                "verdict", key, f"the reason {pairs['reason'][row].as_py()}", now or "no reason"
             )
-        if place in without_parent:
-            parent_key = pairs["parent"][place].as_py()
+        if row in without_parent:
+            parent_key = pairs["parent"][row].as_py()
             yield Difference("lineage", key, f"a raw pair {parent_key} as its parent", "none")
 
 
@@ -68,6 +68,6 @@ def compare_keys(where: str, expected: Texts, found: Texts) -> Iterator[Differen
         yield Difference("keys", where, f"key {key.decode()}", "no such key")
     for key in np.setdiff1d(found, expected):
         yield Difference("keys", where, f"no key {key.decode()}", "the key")
-    repeated = found[Index(found).find_repeated()]
+    repeated = found[TextIndex(found).find_repeated()]
     for key, more in zip(*np.unique(repeated, return_counts=True), strict=True):
         yield Difference("keys", where, f"key {key.decode()} once", f"{more + 1} times")

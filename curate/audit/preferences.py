@@ -9,27 +9,29 @@ from collections.abc import Iterator
 
 from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.tables import PREFERENCES, Tables
-from stylear.curate.corpus.columns import Index, to_bytes, to_objects
+from stylear.curate.corpus.columns import TextIndex, to_bytes, to_objects
 
 
 def check_preferences(tables: Tables) -> Iterator[Difference]:
     """Preference pairs with a chosen side outside train, sides of two groups, or no higher score."""
     table, groups = tables.preferences, tables.verdicts["group"]
-    train, verdicts = Index(tables.splits["train"]["key"]), Index(tables.verdicts["key"])
+    train, verdicts = TextIndex(tables.splits["train"]["key"]), TextIndex(tables.verdicts["key"])
     in_train = train.find(to_bytes(table["chosen"])) >= 0
-    places = verdicts.find(tables.splits["train"]["key"])
-    train_groups = set(to_objects(groups.take(places[places >= 0]))) if len(table["key"]) else set()
+    indices = verdicts.find(tables.splits["train"]["key"])
+    train_groups = (
+        set(to_objects(groups.take(indices[indices >= 0]))) if len(table["key"]) else set()
+    )
     sides = [verdicts.find(to_bytes(table[side])) for side in ("chosen", "rejected")]
-    for place, columns in enumerate(
+    for number, columns in enumerate(
         zip(*(to_objects(table[name]) for name in PREFERENCES), strict=True)
     ):
         row = dict(zip(PREFERENCES, columns, strict=True))
         where = f"preferences {row['key']}"
         chosen, rejected = (
-            groups[int(side[place])].as_py() if side[place] >= 0 else None for side in sides
+            groups[int(side[number])].as_py() if side[number] >= 0 else None for side in sides
         )
         is_human = row["margin"] is None
-        if not (in_train[place] or (is_human and chosen in train_groups)):
+        if not (in_train[number] or (is_human and chosen in train_groups)):
             yield Difference("split", where, "a chosen pair of train", f"{row['chosen']}")
         if chosen is None or chosen != rejected:
             yield Difference(

@@ -1,4 +1,4 @@
-"""The result of an audit: one line a check, every difference, and the warnings of the run."""
+"""The result of an audit: one line per check, every difference, and the warnings of the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLAIMS = {  # each check, and what is true of the corpus when it passes
     "splits": "no content, style reference or picture is in both train and val",
     "ratio": "there are as many raw pairs as the recipe asks for, or all that were kept",
     "preferences": "both sides are candidates of one prompt; the chosen one is in train and scores higher",
-    "scores": "each score was measured by one model with the same weights and preprocessing",
+    "scores": "each score was computed by one model with the same weights and preprocessing",
     "shards": "every tar of pairs holds exactly the images of its table",
     "indexes": "every wids.json lists the shards that are there, with their sizes and hashes",
     "forgotten": "nothing is left of a pair that was forgotten, but its key",
@@ -42,7 +42,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
-    """What was examined, and every difference."""
+    """The numbers of everything examined, and every difference."""
 
     corpus: Path
     files: int
@@ -54,7 +54,7 @@ class AuditResult:
     differences: tuple[Difference, ...]
     warnings: tuple[
         str, ...
-    ] = ()  # what the corpus lacks of what its recipe asks; its files are sound
+    ] = ()  # where the corpus falls short of its recipe, though its files are intact
 
     @property
     def passed(self) -> bool:

@@ -1,4 +1,4 @@
-"""Shards: every tar holds the images of its table, and the wids indexes list the tars as they are."""
+"""Shards: every tar holds the images of its table, and the wids indexes match the tars."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_shards(corpus: Path) -> Iterator[Difference]:
 
 
 def check_indexes(corpus: Path, infos: Mapping[str, FileInfo]) -> Iterator[Difference]:
-    """Wids indexes that do not list every shard as it is, in order, and nothing else."""
+    """Wids indexes that do not list exactly the shards, in order, with their sizes and hashes."""
     for folder in (*SPLITS, "preferences"):
         where = f"{folder}/{WIDS}"
         expected, listed = [], []

@@ -1,4 +1,4 @@
-"""Splits: nothing is in both train and val, and raw to stylized is as the recipe asks."""
+"""Splits: nothing is in both train and val, and the raw:stylized ratio is the configured one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.tables import Tables, equals
-from stylear.curate.corpus.columns import NONE, Index, Texts, to_bytes, to_objects
+from stylear.curate.corpus.columns import NONE, TextIndex, Texts, to_bytes, to_objects
 from stylear.curate.corpus.layout import KINDS
 from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.split import SPLITS, split_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def check_splits(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
-    """Contents, references and pictures in both splits; contents and references not in that of their hash."""
+    """Contents, references and pictures in both splits; contents and references in the wrong split."""
     names = ("content", "reference", "picture")
     present: dict[str, dict[str, Texts]] = {}
     for split in SPLITS:
@@ -53,18 +53,18 @@ def check_ratio(
 ) -> Iterator[Difference]:
     """More raw pairs than asked, or fewer although some were left out for the ratio.
 
-    Those that were forgotten since count as if they were there: nothing was drawn in their place.
+    Forgotten samples are counted as present, because nothing was drawn to replace them.
     """
     mix = tables.mix
-    out = Index(tables.pairs["key"]).find(mix["key"][equals(mix["reason"], "ratio")])
+    out = TextIndex(tables.pairs["key"]).find(mix["key"][equals(mix["reason"], "ratio")])
     left_out = Counter(
         split_of(content, recipe.seed, recipe.mix.val_fraction)
         for content in to_objects(tables.pairs["content"].take(out[out >= 0]))
     )
     for split in SPLITS:
         kind = tables.splits[split]["kind"]
-        gone = removed.get(split, {})
-        raw, stylized = (int(equals(kind, name).sum()) + gone.get(name, 0) for name in KINDS)
+        forgotten = removed.get(split, {})
+        raw, stylized = (int(equals(kind, name).sum()) + forgotten.get(name, 0) for name in KINDS)
         wanted = math.floor(recipe.mix.raw_per_stylized * stylized + 0.5)
         if stylized and raw > wanted:
             yield Difference("ratio", split, f"at most {wanted} raw pairs", f"{raw}")

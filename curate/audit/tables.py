@@ -55,17 +55,17 @@ class Tables:
 
 
 def read_columns(
-    types: Mapping[str, str], convert: Callable[[pa.Table], dict[str, Any]], *places: Path
+    types: Mapping[str, str], convert: Callable[[pa.Table], dict[str, Any]], *sources: Path
 ) -> Columns:
-    """The columns that `convert` takes from every table of some folders, or from one table."""
+    """The columns that `convert` takes from every table of the sources: folders or single tables."""
     import pyarrow as pa
 
     def parts() -> Iterator[dict[str, Any]]:
         arrow = {"string": pa.string(), "bool": pa.bool_(), "int32": pa.int32()}
         kinds = {name: arrow.get(kind.rstrip("?"), pa.float64()) for name, kind in types.items()}
         yield convert(pa.schema(list(kinds.items())).empty_table())
-        for place in places:
-            paths = sorted(place.glob("*.parquet")) if place.suffix != ".parquet" else [place]
+        for source in sources:
+            paths = sorted(source.glob("*.parquet")) if source.suffix != ".parquet" else [source]
             yield from (convert(read_checked(path, types)) for path in paths)
 
     return concatenate(parts())
@@ -86,7 +86,7 @@ def read_checked(path: Path, types: Mapping[str, str]) -> pa.Table:
 
 
 def pair_columns(table: pa.Table) -> dict[str, Any]:
-    """What the audit compares of raw and stylized pairs."""
+    """The columns of raw and stylized pairs that the audit compares."""
     rows = b"".join(
         blake2b(
             repr(tuple(row.values())).encode("utf-8", "surrogatepass"), digest_size=WIDTH
@@ -98,12 +98,12 @@ def pair_columns(table: pa.Table) -> dict[str, Any]:
 
 
 def sample_columns(table: pa.Table) -> dict[str, Any]:
-    """The same of the pairs in training shards, and the hashes of their pictures."""
+    """Those columns of the pairs in training shards, and the hashes of their pictures."""
     return {**pair_columns(table), "picture": to_bytes(combine_chunks(table["image_sha256"]))}
 
 
 def verdict_columns(table: pa.Table) -> dict[str, Any]:
-    """Keys as bytes, flags as masks, other columns as they are."""
+    """Keys as bytes, flags as masks, other columns unchanged."""
     found = {name: combine_chunks(table[name]) for name in table.column_names}
     found["key"] = to_bytes(found["key"])
     found["kept"] = found["kept"].to_numpy(zero_copy_only=False)
@@ -111,12 +111,12 @@ def verdict_columns(table: pa.Table) -> dict[str, Any]:
 
 
 def preference_columns(table: pa.Table) -> dict[str, Any]:
-    """All columns as they are."""
+    """All columns unchanged."""
     return {name: combine_chunks(table[name]) for name in table.column_names}
 
 
 def equals(column: pa.Array, text: str) -> Mask:
-    """Which values are this text."""
+    """A mask of the values that equal a text."""
     import pyarrow.compute as pc
 
     found: Mask = pc.equal(column, text).fill_null(False).to_numpy(zero_copy_only=False)

@@ -30,16 +30,16 @@ def explain(
     """
     from stylear.curate import run as runner
     from stylear.curate.explain.find import find_pairs
-    from stylear.curate.explain.life import explain as explain_pairs
-    from stylear.curate.explain.text import lines_of
+    from stylear.curate.explain.history import explain as explain_pairs
+    from stylear.curate.explain.text import format_history
 
     runner.recipe_path(corpus)
     matches = find_pairs(corpus, pair)
-    lives = explain_pairs(corpus, matches)
+    histories = explain_pairs(corpus, matches)
     if json:
-        emit_json({"asked": pair, "matched_by": matches.by, "pairs": lives})
+        emit_json({"asked": pair, "matched_by": matches.by, "pairs": histories})
         return
-    for number, life in enumerate(lives):
+    for number, history in enumerate(histories):
         if number:
             print()
-        print("\n".join(lines_of(life)))
+        print("\n".join(format_history(history)))

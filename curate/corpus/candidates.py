@@ -1,4 +1,4 @@
-"""Candidates: all pairs of a corpus with their verdicts, one array a column.
+"""Candidates: all pairs of a corpus with their verdicts, one array per column.
 
 A pair takes about 200 bytes, however long its caption, URL and details; `columns.py` says how.
 """
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from stylear.curate.corpus.columns import (
     DictionaryColumn,
     Ids,
+    Indices,
     Mask,
-    Places,
     combine_chunks,
     concatenate,
     count_repeated,
@@ -41,7 +41,7 @@ ROW = ("kind", "details", "kept", *STRINGS, *COMPARED)
 
 @dataclass(slots=True, eq=False)
 class Candidates:
-    """What filter, mix and pairs know of the pairs: their rows, their ranks and their verdicts."""
+    """The columns of pairs that filter, mix and pairs use, with their ranks and verdicts."""
 
     key: pa.StringArray
     content: pa.StringArray
@@ -55,8 +55,8 @@ class Candidates:
     kept: Mask
     stage: DictionaryColumn
     reason: DictionaryColumn
-    duplicate_of: Places  # of the pair that a duplicate repeats; -1: none
-    rank: NDArray[np.float64]  # what makes a pair better than others; NaN: unknown
+    duplicate_of: Indices  # of the pair that a duplicate repeats; -1: none
+    rank: NDArray[np.float64]  # higher is better; NaN: unknown
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -70,17 +70,17 @@ class Candidates:
 def read_pairs(corpus: Path) -> Candidates:
     """All pairs of a corpus without scores, raw before stylized, in shard order.
 
-    Raises CorpusError for a key that comes twice.
+    Raises CorpusError for a repeated key.
     """
     found = concatenate_candidates(
-        read_columns_of(table) for kind in KINDS for _, table in read_tables(corpus / kind, ROW)
+        table_to_columns(table) for kind in KINDS for _, table in read_tables(corpus / kind, ROW)
     )
     if twice := count_repeated(to_bytes(found.key)):
         raise CorpusError(f"{corpus}: {twice} keys come twice in raw and stylized")
     return found
 
 
-def read_columns_of(table: pa.Table) -> dict[str, Any]:
+def table_to_columns(table: pa.Table) -> dict[str, Any]:
     """The columns of one shard's table as the arrays of `Candidates`."""
     import pyarrow as pa
 
@@ -107,7 +107,7 @@ def concatenate_candidates(parts: Iterable[Mapping[str, Any]]) -> Candidates:
     empty = pa.table({name: pa.array([], pa.string()) for name in ROW}).set_column(
         ROW.index("kept"), "kept", pa.array([], pa.bool_())
     )
-    columns = concatenate(chain([read_columns_of(empty)], parts))
+    columns = concatenate(chain([table_to_columns(empty)], parts))
     size = len(columns["kept"])
     return Candidates(
         **{name: columns[name] for name in ("key", "content", "reference", "parent", "group")},
@@ -123,18 +123,18 @@ def concatenate_candidates(parts: Iterable[Mapping[str, Any]]) -> Candidates:
     )
 
 
-def rank_candidates(pairs: Candidates, places: Places) -> tuple[Places, Places]:
+def rank_candidates(pairs: Candidates, indices: Indices) -> tuple[Indices, Indices]:
     """The indices sorted by group, the best candidate first, and the start of each one's group.
 
     Groups come in the order of their first pair.
     """
-    group = first_occurrence(hash_identities(pairs.group.take(places)))
-    ranks = np.nan_to_num(pairs.rank[places], nan=-1.0)
-    order = np.lexsort((to_bytes(pairs.key.take(places)), -ranks, group))
+    group = first_occurrence(hash_identities(pairs.group.take(indices)))
+    ranks = np.nan_to_num(pairs.rank[indices], nan=-1.0)
+    order = np.lexsort((to_bytes(pairs.key.take(indices)), -ranks, group))
     ordered = group[order]
-    return places[order], np.searchsorted(ordered, ordered)
+    return indices[order], np.searchsorted(ordered, ordered)
 
 
-def style_of(reference: str) -> str:
+def parse_style(reference: str) -> str:
     """The style that a reference shows."""
     return reference.split("--")[0]

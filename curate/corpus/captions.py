@@ -8,7 +8,7 @@ import unicodedata
 from stylear.pair import Scalar
 
 MAX_CAPTION = (
-    1000  # characters kept (ours; a Chameleon prompt of 1000 characters is some 250 tokens)
+    1000  # characters kept (our choice; 1000 characters are some 250 tokens of a Chameleon prompt)
 )
 MAX_READ = 8 * MAX_CAPTION  # characters looked at: normalising a megabyte of accents takes minutes
 MAX_DETAIL = 200  # characters of a detail

@@ -1,7 +1,7 @@
-"""Columns of pairs as arrays: a few bytes a row instead of a Python object.
+"""Columns of pairs as arrays: a few bytes per row instead of a Python object.
 
 A text that is only compared is stored as a 16-byte hash (an identity); a text that is written again stays an
-Arrow string. Rows are referred to by their index, their place.
+Arrow string. Rows are referred to by their index.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 Texts = NDArray[np.bytes_]  # (N,) of one width
 Ids = NDArray[np.bytes_]  # (N,) of 16 bytes; all zero for no text
-Places = NDArray[np.int64]  # (N,) rows of another column
+Indices = NDArray[np.int64]  # (N,) rows of another column
 Mask = NDArray[np.bool_]
 NONE = b""
 WIDTH = 16
-SLICE = 1 << 12  # values that are Python objects at a time
+SLICE = 1 << 12  # values converted to Python objects at a time
 
 
 def concatenate(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -122,12 +122,12 @@ def hash_identities(column: pa.Array) -> Ids:
     return hash_values(column, lambda text: blake2b(text.encode(), digest_size=WIDTH).digest())
 
 
-def hash_values(column: pa.Array, of: Callable[[Any], bytes]) -> Ids:
-    """The 16 bytes that `of` gives for each value; zeros for null."""
+def hash_values(column: pa.Array, hash_one: Callable[[Any], bytes]) -> Ids:
+    """Apply `hash_one`, which returns 16 bytes, to each value; zeros for null."""
     empty = bytes(WIDTH)
     found = bytearray()
     for value in to_objects(column):
-        found += empty if value is None else of(value)
+        found += empty if value is None else hash_one(value)
     return np.frombuffer(bytes(found), f"S{WIDTH}")
 
 
@@ -136,12 +136,14 @@ def rank_values(column: Any) -> NDArray[np.int64]:
     return np.unique(column, return_inverse=True)[1]
 
 
-def first_occurrence(*columns: NDArray[Any]) -> Places:
+def first_occurrence(*columns: NDArray[Any]) -> Indices:
     """For each row the index of the first row with the same values in all columns."""
     return rank_within_group(None, *columns)[0]
 
 
-def rank_within_group(order: NDArray[Any] | None, *columns: NDArray[Any]) -> tuple[Places, Places]:
+def rank_within_group(
+    order: NDArray[Any] | None, *columns: NDArray[Any]
+) -> tuple[Indices, Indices]:
     """The position of each row among the rows with the same values in all columns.
 
     Returns the index of the row that comes first in `order` (distinct numbers; default: row order) and the
@@ -180,23 +182,23 @@ def count_repeated(column: Texts) -> int:
     return int((ordered[1:] == ordered[:-1]).sum())
 
 
-class Index:
-    """Finds the first index of each text of a column."""
+class TextIndex:
+    """Looks up the rows of a column by text."""
 
     def __init__(self, column: Texts) -> None:
         self.texts = column
         self._order = np.argsort(column, kind="stable")
 
-    def find(self, wanted: Texts) -> Places:
-        """The index of each wanted text; -1 if the column lacks it."""
+    def find(self, wanted: Texts) -> Indices:
+        """The first row with each of the wanted texts; -1 without one."""
         if not len(self.texts):
             return np.full(len(wanted), -1, np.int64)
         at = np.searchsorted(self.texts, wanted, sorter=self._order)
-        places = self._order[np.minimum(at, len(self.texts) - 1)]
-        return np.where(self.texts[places] == wanted, places, -1)
+        indices = self._order[np.minimum(at, len(self.texts) - 1)]
+        return np.where(self.texts[indices] == wanted, indices, -1)
 
-    def find_repeated(self) -> Places:
-        """The indices of texts that repeat an earlier one."""
+    def find_repeated(self) -> Indices:
+        """The rows whose text repeats that of an earlier row."""
         ordered = self.texts[self._order]
         return np.sort(self._order[1:][ordered[1:] == ordered[:-1]])
 
@@ -215,9 +217,9 @@ class DictionaryColumn:
             self.words.append(word)
         self.codes[where] = self.words.index(word)
 
-    def word(self, place: int) -> str | None:
+    def text_at(self, row: int) -> str | None:
         """The text of one row."""
-        code = int(self.codes[place])
+        code = int(self.codes[row])
         return None if code < 0 else self.words[code]
 
     def counts(self) -> dict[str, int]:
@@ -235,7 +237,7 @@ class DictionaryColumn:
         )
 
 
-def connected_components(size: int, a: Places, b: Places) -> Places:
+def connected_components(size: int, a: Indices, b: Indices) -> Indices:
     """For each of `size` nodes the lowest node of its connected component; a and b are the ends of the edges.
 
     Each round attaches the higher root of an edge to the lower one, then points every node at its root

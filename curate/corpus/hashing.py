@@ -14,7 +14,7 @@ CHUNKS_AHEAD = 4  # queued for each thread, which bounds the memory
 
 
 class HashedWriter:
-    """Writes to a stream and hashes what it writes: SHA-256 always, MD5 if a wids index needs it.
+    """Writes to a stream and hashes the bytes: SHA-256 always, MD5 if a wids index needs it.
 
     A short file is hashed and written when it is finished. For a longer one a thread hashes and writes each
     chunk while the next is produced; MD5, which is slower, runs in a second thread.

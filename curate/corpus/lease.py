@@ -1,4 +1,4 @@
-"""The write lock of a corpus in an object store: a lease that its holder renews, as no kernel keeps a lock.
+"""The write lock of a corpus in an object store: a renewed lease, because object stores have no file locks.
 
 Each writer creates an object of its own under `.lock/` and then lists the others. A writer that finds
 another live lease removes its own and is refused. A listing shows every object written before it, so of two
@@ -27,7 +27,7 @@ from stylear.errors import CorpusLocked
 
 LEASE_S = 60.0
 RENEW_S = 15.0
-TRIES = 4  # of writers that started at the same moment and saw each other
+TRIES = 4  # if two writers start at the same moment and see each other
 _held: dict[ObjectPath, Lease] = {}  # of this process
 
 
@@ -76,7 +76,7 @@ class Lease:
                     hint="wait for it to end, or give another --out; a process that died holds it for"
                     f" {LEASE_S:.0f} s at most",
                 )
-            time.sleep(random.uniform(0.1, 0.5))  # both saw each other: a random pause decides
+            time.sleep(random.uniform(0.1, 0.5))  # both saw each other: random backoff
         for path in dead:
             path.unlink(missing_ok=True)
         self._thread.start()
@@ -88,13 +88,13 @@ class Lease:
         for path in self.folder.files():
             if path == self.path:
                 continue
-            with suppress(FileNotFoundError):  # given back meanwhile
+            with suppress(FileNotFoundError):  # released meanwhile
                 holder = read_lease(path)
                 alive = not is_dead(holder) and age_s(path, now) <= LEASE_S
                 living.append(holder) if alive else dead.append(path)
         return living, dead
 
-    def require(self) -> None:
+    def assert_held(self) -> None:
         """Raise CorpusLocked if this process may no longer hold the lease."""
         if self._lost or time.time() - self._renewed > LEASE_S:
             raise CorpusLocked(
@@ -119,7 +119,7 @@ class Lease:
         renewals = 0
         while not self._stop.wait(RENEW_S) and not self._lost:
             renewals += 1
-            with suppress(OSError):  # `require` raises if this goes on for too long
+            with suppress(OSError):  # `assert_held` raises if this goes on for too long
                 late = time.time() - self._renewed > LEASE_S / 2
                 self._write(renewals)
                 if late and self.list_others()[0]:

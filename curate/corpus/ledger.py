@@ -39,7 +39,7 @@ class StageInputs:
 
     settings: Mapping[str, Any]
     code_version: str
-    inputs: Sequence[str] = ()  # sha256 of what it is made of
+    inputs: Sequence[str] = ()  # sha256 of the input files
     weights: Sequence[str] = ()  # fingerprints of the models
     growable: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
     """Settings that may differ from those of an older unit: whether (old, new) is such a growth."""
@@ -65,7 +65,7 @@ class Entry:
     kept: int
     dropped: Mapping[str, int]  # reason -> pairs
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # path -> {sha256, bytes}
-    note: Mapping[str, Any] = field(default_factory=dict)  # what only some stages have to say
+    note: Mapping[str, Any] = field(default_factory=dict)  # further data of some stages
 
 
 def fingerprint(
@@ -86,8 +86,8 @@ def canonical_json(value: Any) -> str:
 class Ledger:
     """The ledger of one corpus.
 
-    A snapshot is for looking at a corpus that nobody is to write meanwhile: of a store it is read once, and a
-    damaged entry counts as one that was never written, because the next run builds its unit again.
+    A snapshot is for reading a corpus that nobody writes meanwhile: in a store it is read once, and a damaged
+    entry counts as never written, because the next run builds its unit again.
     """
 
     def __init__(self, corpus: Path, *, snapshot: bool = False) -> None:
@@ -124,26 +124,26 @@ class Ledger:
 
     def units(self, stage: str) -> list[str]:
         """The names of the committed units of a stage."""
-        if (texts := self._cached()) is not None:
+        if (texts := self._read_cached_texts()) is not None:
             return sorted(texts.get(stage, {}))
         return sorted(path.stem for path in (self.root / stage).glob("*.json"))
 
     def stages(self) -> list[str]:
         """The stages that have entries, sorted."""
-        if (texts := self._cached()) is not None:
+        if (texts := self._read_cached_texts()) is not None:
             return sorted(stage for stage, units in texts.items() if units)
         return sorted(path.name for path in self.root.glob("*") if any(path.glob("*.json")))
 
     def _text(self, stage: str, unit: str) -> str:
         """The text of an entry. Raises FileNotFoundError if there is none."""
-        if (texts := self._cached()) is None:
+        if (texts := self._read_cached_texts()) is None:
             return self.path(stage, unit).read_text("utf-8")
         try:
             return texts[stage][unit]
         except KeyError:
             raise FileNotFoundError(str(self.path(stage, unit))) from None
 
-    def _cached(self) -> dict[str, dict[str, str]] | None:
+    def _read_cached_texts(self) -> dict[str, dict[str, str]] | None:
         """The entries of a store, read once by a snapshot or under a lease; None where files are read."""
         if (lease := current_lease(self.corpus)) is not None:
             return self._read_all(lease)
@@ -191,7 +191,7 @@ class Ledger:
         sealed = {**values, "sha256": entry_hash(values)}
         text = json.dumps(sealed, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         if (lease := current_lease(self.corpus)) is not None:
-            lease.require()
+            lease.assert_held()
         write_text(self.path(stage, unit), text)
         if lease is not None:
             self._read_all(lease).setdefault(stage, {})[unit] = text
@@ -272,7 +272,7 @@ def stage_family(stage: str) -> str:
 
 
 def describe_differences(entry: Entry, made: StageInputs, *, inputs: bool = True) -> list[str]:
-    """The differences between a committed unit and its present inputs, in words."""
+    """The differences between a committed unit and its current inputs, in words."""
     grown = {
         key: entry.settings[key]
         for key, extends in made.growable.items()
@@ -310,8 +310,8 @@ def flatten_settings(value: Any, prefix: str = "") -> dict[str, str]:
 def lock_corpus(corpus: Path) -> Iterator[None]:
     """Lock a corpus for writing. Raises CorpusLocked if another running process holds it.
 
-    The kernel keeps the lock, so a killed process holds none. In an object store it is a lease that must be
-    renewed, so that of a killed process expires.
+    The kernel releases the lock of a killed process. In an object store the lock is a lease that must be
+    renewed; that of a killed process expires.
     """
     if in_store(corpus):
         with hold_lease(corpus):

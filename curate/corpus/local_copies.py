@@ -11,8 +11,8 @@ from typing import IO
 
 from stylear.curate.corpus.object_store import BLOCK_BYTES, ObjectPath, in_store
 
-SHARE_OF_FREE = 0.5  # of the free space in the temporary folder (ours)
-HANDLES = 128  # files that stay open (ours; a process may often have 1,024)
+SHARE_OF_FREE = 0.5  # of the free space in the temporary folder (our choice)
+HANDLES = 128  # files that stay open (our choice; the limit of a process is often 1,024)
 
 
 class LocalCopies:

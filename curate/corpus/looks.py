@@ -1,4 +1,4 @@
-"""Looks: the perceptual hash of a picture and its colours, by which near duplicates are known."""
+"""Looks: a picture's perceptual hash and colours, by which near duplicates are recognised."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-COLOUR_DISTANCE = 16  # ours: levels; a red and a blue heart are no duplicates of each other
-DISTANCE = 4  # bits (ours, the filter's default)
+COLOUR_DISTANCE = 16  # levels (our choice): a red and a blue heart are not duplicates
+DISTANCE = 4  # bits (our choice, the filter's default)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Look:
-    """What a picture looks like: 64 bits of perceptual hash, and the mean RGB of its four quarters."""
+    """The perceptual hash of a picture: 64 bits of perceptual hash, and the mean RGB of its four quarters."""
 
     phash: str  # 16 hex digits
     colour: str  # 24 hex digits
@@ -29,7 +29,7 @@ class Look:
         return cls(compute_phash(pixels), quarter_colours(pixels))
 
     def is_near(self, other: Look, distance: int) -> bool:
-        """Whether two pictures are near duplicates, as the filter has it."""
+        """Whether two pictures are near duplicates, by the filter's rule."""
         bits = (int(self.phash, 16) ^ int(other.phash, 16)).bit_count()
         levels = zip(bytes.fromhex(self.colour), bytes.fromhex(other.colour), strict=True)
         return bits <= distance and all(abs(a - b) <= COLOUR_DISTANCE for a, b in levels)

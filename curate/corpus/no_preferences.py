@@ -46,7 +46,7 @@ def explain_no_preferences(recipe: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def explain_no_preferences_in(corpus: Path) -> tuple[str, str]:
-    """The same for a corpus, which holds its resolved recipe."""
+    """The reason why a corpus has no preference pair, by its resolved recipe, and what to do."""
     try:
         recipe = yaml.safe_load((corpus / RECIPE).read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

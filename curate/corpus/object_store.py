@@ -26,17 +26,17 @@ IN_PROCESS = ("memory",)  # another process would see another, empty store
 NO_FOLDERS = (*OBSTORE, "s3a", "gcs", "abfs", "abfss", "adl", *IN_PROCESS)
 
 
-def corpus_path(place: str | Path) -> Path:
+def corpus_path(path: str | Path) -> Path:
     """Parse a local path or a URL of an object store (`s3://bucket/corpus`).
 
     A path in a store has the interface of a Path without being one. Raises UsageError for a URL that
     contains a password, and for a protocol without an installed client.
     """
-    if isinstance(place, Path) or in_store(place):
-        return cast(Path, place)
-    protocol, separator, rest = str(place).partition("://")
+    if isinstance(path, Path) or in_store(path):
+        return cast(Path, path)
+    protocol, separator, rest = str(path).partition("://")
     if not separator:
-        return Path(place)
+        return Path(path)
     if protocol in ("file", "local"):
         return Path(rest)
     secret, _, public = rest.rpartition("@")  # a secret key may well have a / in it
@@ -46,19 +46,19 @@ def corpus_path(place: str | Path) -> Path:
             hint="give credentials in the environment or in fsspec's configuration",
         )
     if not rest.strip("/"):
-        raise UsageError(f"{place}: expected PROTOCOL://BUCKET/FOLDER, found no place in the store")
+        raise UsageError(f"{path}: expected PROTOCOL://BUCKET/FOLDER, found no folder")
     open_filesystem(protocol)
-    return cast(Path, ObjectPath(str(place)))
+    return cast(Path, ObjectPath(str(path)))
 
 
-def in_store(place: object) -> TypeGuard[ObjectPath]:
+def in_store(path: object) -> TypeGuard[ObjectPath]:
     """Whether a path is in an object store rather than on a disk."""
-    return isinstance(place, ObjectPath)
+    return isinstance(path, ObjectPath)
 
 
-def in_process(place: object) -> bool:
+def in_process(path: object) -> bool:
     """Whether only this process can see a path (`memory://`)."""
-    return in_store(place) and place.protocol in IN_PROCESS
+    return in_store(path) and path.protocol in IN_PROCESS
 
 
 @dataclass(frozen=True, slots=True)

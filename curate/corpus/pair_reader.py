@@ -1,6 +1,6 @@
 """Random access to the pairs of raw/ and stylized/ by key, straight from the tars.
 
-The index holds about 70 bytes a pair: its key, a hash of its row and the offset of its sample. The row is
+The index holds about 70 bytes per pair: its key, a hash of its row and the offset of its sample. The row is
 read from the tar together with the image, and is trusted only if it hashes to the row of the table.
 """
 
@@ -20,8 +20,8 @@ from stylear.curate.corpus import parquet, records
 from stylear.curate.corpus.columns import (
     WIDTH,
     Ids,
-    Index,
-    Places,
+    Indices,
+    TextIndex,
     Texts,
     combine_chunks,
     concatenate,
@@ -45,10 +45,10 @@ class SampleLocations:
     """The locations of samples in tars, in a given order; small enough to send to a worker."""
 
     tars: Sequence[Path]
-    tar: NDArray[np.int32]  # (N,) places in tars
+    tar: NDArray[np.int32]  # (N,) indices into tars
     offset: NDArray[np.int64]  # (N,)
     size: NDArray[np.int32]  # (N,) bytes
-    row: Ids  # (N,) what the record of the sample hashes to
+    row: Ids  # (N,) hash of the sample's record
 
     def __len__(self) -> int:
         return len(self.tar)
@@ -69,8 +69,10 @@ def read_samples_at(
 
     Raises CorpusError for a record or an image that is not the one of the table.
     """
-    places = zip(samples.tar.tolist(), samples.offset.tolist(), samples.size.tolist(), strict=True)
-    for (number, offset, size), expected in zip(places, samples.row.tolist(), strict=True):
+    locations = zip(
+        samples.tar.tolist(), samples.offset.tolist(), samples.size.tolist(), strict=True
+    )
+    for (number, offset, size), expected in zip(locations, samples.row.tolist(), strict=True):
         tar = samples.tars[number]
         data = copies.read(tar, offset, size)
         try:
@@ -97,87 +99,87 @@ class PairReader:
         starts = [0]
 
         def parts() -> Iterator[dict[str, Any]]:
-            yield columns_of(parquet.rows_to_table(dict.fromkeys(COLUMNS, ())))
+            yield index_columns(parquet.rows_to_table(dict.fromkeys(COLUMNS, ())))
             for kind in kinds:
                 for path, table in parquet.read_tables(corpus / kind, COLUMNS):
                     self._tars.append(path.with_suffix(".tar"))
                     starts.append(starts[-1] + table.num_rows)
-                    yield columns_of(table)
+                    yield index_columns(table)
 
         columns = concatenate(parts())
         self._starts = np.array(starts)
-        self._index, self._rows = Index(columns["key"]), columns["row"]
+        self._index, self._rows = TextIndex(columns["key"]), columns["row"]
         self._offsets, self._sizes = columns["offset"], columns["size"]
 
     def pair(self, key: str) -> Pair:
         """The pair of a key with its image, which is empty for a dropped pair.
 
-        Raises CorpusError for a key that is not there, and for bytes that are not those of the table.
+        Raises CorpusError for an unknown key, and for bytes that do not match the table.
         """
-        places = self._places(np.array([key.encode()]))
-        if self._offsets[places[0]] == NO_IMAGE:
-            shard = int(self._shards_of(places)[0])
+        indices = self._find_rows(np.array([key.encode()]))
+        if self._offsets[indices[0]] == NO_IMAGE:
+            shard = int(self._shards_of(indices)[0])
             table = parquet.read_table(self._tars[shard].with_suffix(".parquet"), COLUMNS)
-            number = int(places[0] - self._starts[shard])
+            number = int(indices[0] - self._starts[shard])
             return records.row_to_pair(table.slice(number, 1).to_pylist()[0], b"")
-        [(row, _, image)] = read_samples_at(self._samples(places), self._copies)
+        [(row, _, image)] = read_samples_at(self._samples(indices), self._copies)
         return records.row_to_pair(row, bytes(image))
 
     def samples(self, keys: Texts) -> SampleLocations:
         """The locations of samples by key. Raises CorpusError for an unknown key or a pair without image."""
-        places = self._places(keys)
-        if (without := self._offsets[places] == NO_IMAGE).any():
+        indices = self._find_rows(keys)
+        if (without := self._offsets[indices] == NO_IMAGE).any():
             raise CorpusError(
                 f"{self.corpus}: expected an image of {keys[without][0].decode()}, found none"
             )
-        return self._samples(places)
+        return self._samples(indices)
 
-    def _places(self, keys: Texts) -> Places:
-        places = self._index.find(keys)
-        if (places < 0).any():
+    def _find_rows(self, keys: Texts) -> Indices:
+        indices = self._index.find(keys)
+        if (indices < 0).any():
             raise CorpusError(
-                f"{self.corpus}: expected a pair {keys[places < 0][0].decode()}, found none"
+                f"{self.corpus}: expected a pair {keys[indices < 0][0].decode()}, found none"
             )
-        return places
+        return indices
 
-    def _shards_of(self, places: Places) -> Places:
-        return np.searchsorted(self._starts, places, "right") - 1
+    def _shards_of(self, indices: Indices) -> Indices:
+        return np.searchsorted(self._starts, indices, "right") - 1
 
-    def _samples(self, places: Places) -> SampleLocations:
+    def _samples(self, indices: Indices) -> SampleLocations:
         """The locations of pairs that have an image; tars not scanned yet are scanned."""
-        shard_of = self._shards_of(places)
-        for shard in np.unique(shard_of[self._offsets[places] == UNKNOWN]).tolist():
+        shard_of = self._shards_of(indices)
+        for shard in np.unique(shard_of[self._offsets[indices] == UNKNOWN]).tolist():
             self._find(shard)
         return SampleLocations(
             self._tars,
             shard_of.astype(np.int32),
-            self._offsets[places],
-            self._sizes[places],
-            self._rows[places],
+            self._offsets[indices],
+            self._sizes[indices],
+            self._rows[indices],
         )
 
     def _find(self, shard: int) -> None:
         """Scan a tar for its samples, which are in the order of the rows that have an image."""
         tar, here = self._tars[shard], slice(self._starts[shard], self._starts[shard + 1])
-        places = np.flatnonzero(self._offsets[here] != NO_IMAGE) + self._starts[shard]
+        indices = np.flatnonzero(self._offsets[here] != NO_IMAGE) + self._starts[shard]
         try:
             stream = self._copies.open(tar)
         except OSError as error:
             raise CorpusError(f"{tar}: expected a tar, found: {error}") from error
         with stream as file:
             samples = zip(
-                self._index.texts[places].tolist(), self._sizes[places].tolist(), strict=True
+                self._index.texts[indices].tolist(), self._sizes[indices].tolist(), strict=True
             )
             found = list(locate_samples(tar, file, samples))
-        self._offsets[places], self._sizes[places] = np.array(found, np.int64).reshape(-1, 2).T
+        self._offsets[indices], self._sizes[indices] = np.array(found, np.int64).reshape(-1, 2).T
 
 
-def columns_of(table: pa.Table) -> dict[str, Any]:
+def index_columns(table: pa.Table) -> dict[str, Any]:
     """The index columns of a table's rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    there = combine_chunks(table["image_sha256"]).is_valid().to_numpy(zero_copy_only=False)
+    has_image = combine_chunks(table["image_sha256"]).is_valid().to_numpy(zero_copy_only=False)
     encoded = records.encode_records(table).cast(pa.binary())
     rows = b"".join(map(record_digest, encoded.to_pylist()))
     captions = combine_chunks(table["caption"]).cast(pa.binary())
@@ -186,7 +188,7 @@ def columns_of(table: pa.Table) -> dict[str, Any]:
     return {
         "key": to_bytes(combine_chunks(table["key"])),
         "row": np.frombuffer(rows, f"S{WIDTH}"),
-        "offset": np.where(there, UNKNOWN, NO_IMAGE),
+        "offset": np.where(has_image, UNKNOWN, NO_IMAGE),
         "size": behind.astype(np.int32),
     }
 

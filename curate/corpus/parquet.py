@@ -68,8 +68,8 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
 
 def _source(path: Path | str) -> Any:
     """The file for pyarrow: its path, or a stream of an object."""
-    place = corpus_path(path)
-    return place.open("rb") if in_store(place) else place
+    opened = corpus_path(path)
+    return opened.open("rb") if in_store(opened) else opened
 
 
 def read_tables(

@@ -156,5 +156,5 @@ def encode_column(table: pa.Table, name: str) -> pa.Array:
 
 
 def extract_details(record: str) -> str:
-    """The `details` of a record, as JSON: what the table has."""
+    """The `details` of a record as JSON, as the table stores them."""
     return record[record.index(DETAILS) + len(DETAILS) : record.rindex(AFTER_DETAILS)]

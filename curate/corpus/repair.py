@@ -1,8 +1,8 @@
-"""Repair: damaged files are found by their hash, and shards are rebuilt from what is left of them.
+"""Repair: finds damaged files by their hash, and rebuilds shards from their intact pairs and copies.
 
 A damaged raw shard may hold the only copy of an image, so it is not simply fetched again. Its pairs are
 taken from the shard itself, then from their copies in train/ and val/, and only the rest from the source. A
-shard is replaced only by one with the hash that the ledger has.
+shard is replaced only by one with the hash recorded in the ledger.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def verify_committed(ledger: Ledger, stages: Sequence[str], threads: int) -> Non
 
 
 def is_intact(path: Path, info: Mapping[str, Any]) -> bool:
-    """Whether a file has the size and the hash that the ledger has."""
+    """Whether a file has the size and the hash recorded in the ledger."""
     if not path.is_file() or path.stat().st_size != info["bytes"]:
         return False
     return FileInfo.of(path).sha256 == str(info["sha256"])
@@ -105,22 +105,22 @@ class SalvagedShard:
         expected = self.rows[key]["image_sha256"]
         return bool((hashlib.sha256(image).hexdigest() if image else None) == expected)
 
-    def missing(self) -> list[str]:
+    def find_lost_keys(self) -> list[str]:
         """The known keys whose image is lost."""
         return [key for key in self.rows if self.pair(key) is None]
 
 
 def repair_shard(corpus: Path, entry: Entry) -> bool:
-    """Rebuild a damaged shard from what is left of it and of its copies; whether that succeeded."""
-    remains = salvage_shard(corpus, entry)
-    pairs = [remains.pair(key) for key in remains.rows]
+    """Rebuild a damaged shard from its intact pairs and their copies; returns whether that succeeded."""
+    salvaged = salvage_shard(corpus, entry)
+    pairs = [salvaged.pair(key) for key in salvaged.rows]
     if len(pairs) != entry.rows_in or None in pairs:
         return False
     return replace_shard(corpus, entry, (pair for pair in pairs if pair is not None))
 
 
 def replace_shard(corpus: Path, entry: Entry, pairs: Iterable[Pair]) -> bool:
-    """Replace a damaged shard by these pairs if that gives the committed bytes; whether it did."""
+    """Replace a damaged shard by these pairs if that gives the committed bytes; returns whether it did."""
     folder = (corpus / next(iter(entry.files))).parent
     expected = {Path(name).name: str(info["sha256"]) for name, info in entry.files.items()}
     try:
@@ -132,7 +132,7 @@ def replace_shard(corpus: Path, entry: Entry, pairs: Iterable[Pair]) -> bool:
 
 
 def salvage_shard(corpus: Path, entry: Entry) -> SalvagedShard:
-    """Collect what is left of a shard: rows from its table, or else from the tar; then images."""
+    """Collect the intact parts of a shard: rows from its table, or else from the tar; then images."""
     found = SalvagedShard()
     name = next(name for name in entry.files if name.endswith(TABLE))
     members = dict(_members(corpus / Path(name).with_suffix(".tar")))
@@ -146,7 +146,7 @@ def salvage_shard(corpus: Path, entry: Entry) -> SalvagedShard:
         image = members.get(f"{key}.{row['ext']}")
         if image is not None and _is_image_of(row, image):
             found.images[key] = image
-    lost = found.missing()
+    lost = found.find_lost_keys()
     for split in ("train", "val"):
         for path in shards.shard_paths(corpus / split) if lost else ():
             copies = {key: found.rows[key] for key in _keys(path) if key in found.rows}
@@ -192,20 +192,20 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             member = _header(header)
             if member is None:
                 continue
-            place = stream.tell()
+            offset = stream.tell()
             data = stream.read(member.size)
             if len(data) == member.size:
                 yield member.name, data
-            _skip(stream, place, member.size)
+            _skip(stream, offset, member.size)
 
 
-def _skip(stream: BinaryIO, place: int, size: int) -> None:
+def _skip(stream: BinaryIO, offset: int, size: int) -> None:
     """Seek to the end of a member, or back to its start if no header follows it there."""
-    end = place + -(-size // BLOCK) * BLOCK
+    end = offset + -(-size // BLOCK) * BLOCK
     stream.seek(end)
     following = stream.read(BLOCK)
     whole = not following.strip(b"\0") or _header(following) is not None
-    stream.seek(end if whole else place)
+    stream.seek(end if whole else offset)
 
 
 def _header(block: bytes) -> tarfile.TarInfo | None:

@@ -88,7 +88,7 @@ def write_rows(
     expected: Mapping[str, str] | None = None,
     md5: bool = False,
 ) -> ShardInfo:
-    """Write a shard of (row, record, image); `md5` for a wids index. Otherwise as `write_shard`."""
+    """Write a shard from (row, record, image), as `write_shard` does; `md5` for a wids index."""
     folder, name, hashes = corpus_path(directory), shard_name(index), expected or {}
     rows: list[tuple[Any, ...]] = []
     images = 0
@@ -235,7 +235,7 @@ def read_samples(source: Path | str | Sequence[Path | str]) -> Iterator[dict[str
         ext = next((ext for ext in IMAGE_EXTS if ext in sample), None)
         if ext is None or "txt" not in sample or "json" not in sample:
             raise CorpusError(
-                f"{sample.get('__url__')}: {sample.get('__key__')} is no whole sample"
+                f"{sample.get('__url__')}: {sample.get('__key__')} is an incomplete sample"
             )
         yield {
             "key": sample["__key__"],

@@ -14,5 +14,5 @@ def split_of(identity: str, seed: int, val_fraction: float) -> Split:
     """The split of a content id or reference id; about `val_fraction` of identities are in val."""
     if val_fraction <= 0:
         return "train"
-    place = int(digest("split", seed, identity)[:13], 16) / 16**13
-    return "val" if place < val_fraction else "train"
+    fraction = int(digest("split", seed, identity)[:13], 16) / 16**13
+    return "val" if fraction < val_fraction else "train"

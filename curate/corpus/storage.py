@@ -203,7 +203,7 @@ def remove_path(path: Path) -> None:
 
 
 def work_folder(corpus: Path) -> Path:
-    """The folder of downloads until they are ingested: in the corpus, or for a store in the user's cache."""
+    """The folder of downloads until they are ingested: in the corpus; for a store, in the user's cache."""
     if not in_store(corpus):
         return corpus / WORK
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -92,7 +92,7 @@ def flat_store_class() -> Any:
     return FlatStore
 
 
-def with_retries(place: object, call: Callable[[], T]) -> T:
+def with_retries(path: object, call: Callable[[], T]) -> T:
     """Call `call()`, and retry it after a pause while it fails for a transient reason.
 
     Final errors (FileNotFoundError, PermissionError ...) are raised as they are, others as StoreFailed after
@@ -102,7 +102,7 @@ def with_retries(place: object, call: Callable[[], T]) -> T:
         try:
             return call()
         except FileNotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place)) from error
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         except FINAL:
             raise
         except Exception as error:
@@ -110,11 +110,11 @@ def with_retries(place: object, call: Callable[[], T]) -> T:
             if not isinstance(error, OSError) and not foreign:
                 raise
             if any(code in str(error) for code in NO_BUCKET_CODES):
-                raise StoreFailed(str(place), NO_BUCKET) from error
+                raise StoreFailed(str(path), NO_BUCKET) from error
             final = any(name in type(error).__name__ for name in FINAL_NAMES)
             if final or pause_s is None:
                 said = (str(error) or type(error).__name__).splitlines()[0]
                 said = re.sub(r"://[^/@\s]*@", "://", said)  # an endpoint may carry a password
-                raise StoreFailed(str(place), said) from error
+                raise StoreFailed(str(path), said) from error
         time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")

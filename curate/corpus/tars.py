@@ -74,20 +74,20 @@ def locate_samples(
     samples or is truncated.
     """
     try:
-        place, end = 0, file.seek(0, io.SEEK_END)
+        offset, end = 0, file.seek(0, io.SEEK_END)
         for key, behind in samples:
-            file.seek(place)
+            file.seek(offset)
             header = file.read(BLOCK)
             if not header.startswith(key + b"."):
-                raise ValueError(f"no image of {key.decode()} at byte {place}")
+                raise ValueError(f"no image of {key.decode()} at byte {offset}")
             size = BLOCK + padded_size(parse_size(header)) + behind
-            if place + size > end:
+            if offset + size > end:
                 raise ValueError(f"an end inside {key.decode()}")
-            yield place, size
-            place += size
-        file.seek(place)
+            yield offset, size
+            offset += size
+        file.seek(offset)
         if file.read(BLOCK) != ZEROS:
-            raise ValueError(f"more at byte {place}")
+            raise ValueError(f"more at byte {offset}")
     except (OSError, ValueError) as error:
         raise CorpusError(
             f"{path}: expected the samples of its table, found: {error}",
@@ -102,7 +102,7 @@ def parse_sample(data: bytes) -> tuple[memoryview, bytes]:
     record = caption + BLOCK + padded_size(parse_size(data, caption))
     size = parse_size(data, record)
     if record + BLOCK + padded_size(size) != len(data):
-        raise ValueError("no whole sample")
+        raise ValueError("an incomplete sample")
     return memoryview(data)[BLOCK : BLOCK + image], data[record + BLOCK : record + BLOCK + size]
 
 

@@ -1,4 +1,4 @@
-"""Tombstones: hashes of the pairs that a corpus has forgotten, by which they are kept from coming back.
+"""Tombstones: hashes of forgotten pairs, which keep them from being fetched again.
 
 `tombstones.json` holds hashes only: keys (digests of where a pair came from), SHA-256 of sources, of domains
 and of image bytes, and perceptual hashes. A pair that matches one is stored without caption, source, details
@@ -36,17 +36,13 @@ Strings = frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class Tombstones:
-    """What must not come back."""
+    """The hashes of everything that must not be fetched again."""
 
     keys: Strings = frozenset()
     sources: Strings = frozenset()  # SHA-256 of URLs and other sources
-    domains: Strings = (
-        frozenset()
-    )  # SHA-256 of names such as example.org, which stand for all below
-    bytes: Strings = frozenset()  # SHA-256 of images, as they came or as they are stored
-    looks: frozenset[tuple[Look, int]] = (
-        frozenset()
-    )  # and within how many bits a picture is like it
+    domains: Strings = frozenset()  # SHA-256 of names such as example.org, including subdomains
+    bytes: Strings = frozenset()  # SHA-256 of images, original or stored
+    looks: frozenset[tuple[Look, int]] = frozenset()  # with the max Hamming distance of a match
     manifests: Strings = frozenset()  # SHA-256 of the manifests of the corpus before it forgot
 
     def __bool__(self) -> bool:
@@ -56,37 +52,37 @@ class Tombstones:
         return Tombstones(*(getattr(self, f.name) | getattr(other, f.name) for f in fields(self)))
 
     def match(self, pair: Pair) -> bool:
-        """Whether a pair must not come back, as far as it is known before or after its download."""
+        """Whether a pair matches, by what is known of it before or after its download."""
         origin = pair.origin
         redirect = origin.details.get(REDIRECT)
-        places = [origin.source, *([redirect] if isinstance(redirect, str) else [])]
+        sources = [origin.source, *([redirect] if isinstance(redirect, str) else [])]
         return (
             pair.key in self.keys
-            or any(self.match_source(place) for place in places)
+            or any(self.match_source(source) for source in sources)
             or origin.source_sha256 in self.bytes
-            or bool(self.bytes and pair.image and sha256_of(pair.image) in self.bytes)
+            or bool(self.bytes and pair.image and hash_value(pair.image) in self.bytes)
         )
 
     def match_source(self, source: str) -> bool:
-        """Whether a URL or another source, or its domain, is one to be left."""
-        if self.sources and sha256_of(source) in self.sources:
+        """Whether a URL or another source, or its domain, matches."""
+        if self.sources and hash_value(source) in self.sources:
             return True
         return bool(self.domains) and any(
-            sha256_of(name) in self.domains for name in domains_of(source)
+            hash_value(name) in self.domains for name in domains_of(source)
         )
 
     def match_look(self, look: Look) -> bool:
-        """Whether a picture looks like one to be left."""
+        """Whether a picture is a near duplicate of a forgotten one."""
         return any(look.is_near(other, distance) for other, distance in self.looks)
 
     def match_stored(self, pair: Pair) -> bool:
-        """The same of a pair with its stored image, looks included."""
+        """Whether a pair with its stored image matches, near duplicates included."""
         return self.match(pair) or bool(
             self.looks and pair.image and self.match_look(Look.of_image(pair.image))
         )
 
     def mask(self, table: pa.Table) -> Mask:
-        """Which rows (MATCHED) of a shard's table match; looks are not in a table."""
+        """A mask of the matching rows of a shard's table (columns MATCHED); near duplicates are not found."""
         import pyarrow.compute as pc
 
         found = np.zeros(len(table), bool)
@@ -103,12 +99,12 @@ class Tombstones:
             redirected = pc.match_substring(table["details"], f'"{REDIRECT}":')
             moved = np.flatnonzero(combine_chunks(redirected).to_numpy(zero_copy_only=False))
             for row in moved.tolist():
-                place = json.loads(table["details"][row].as_py()).get(REDIRECT)
-                found[row] = found[row] or (isinstance(place, str) and self.match_source(place))
+                source = json.loads(table["details"][row].as_py()).get(REDIRECT)
+                found[row] = found[row] or (isinstance(source, str) and self.match_source(source))
         return found
 
     def text(self) -> str:
-        """The file that holds them."""
+        """The content of tombstones.json."""
         values: dict[str, Any] = {"format": FORMAT}
         for name in ("keys", "sources", "domains", "bytes", "manifests"):
             values[name] = sorted(getattr(self, name))
@@ -140,7 +136,7 @@ def read_tombstones(corpus: Path) -> Tombstones:
 
 
 def blank_pair(pair: Pair) -> Pair:
-    """What stays of a forgotten pair: its key, and of a stylized one its parent and its reference."""
+    """The rest of a forgotten pair: its key; of a stylized one also its parent and reference."""
     origin = pair.origin
     raw = origin.kind == "raw"
     blank = Origin(
@@ -161,13 +157,13 @@ def blank_pair(pair: Pair) -> Pair:
 
 
 def is_in(table: pa.Table, name: str, values: Collection[str]) -> Mask:
-    """Which rows have one of these texts, a set of any size, in a column."""
+    """A mask of the rows with one of these texts in a column."""
     column = combine_chunks(table[name])
     return np.fromiter((text in values for text in to_objects(column)), bool, len(column))
 
 
-def sha256_of(value: str | bytes) -> str:
-    """The hash that a tombstone holds of a text or of bytes."""
+def hash_value(value: str | bytes) -> str:
+    """SHA-256 of a text or of bytes, as tombstones hold it."""
     data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     return hashlib.sha256(data).hexdigest()
 
@@ -187,4 +183,4 @@ def domains_of(source: str) -> Iterator[str]:
 
 def hash_all(values: Iterable[str]) -> Strings:
     """The hashes of several texts."""
-    return frozenset(map(sha256_of, values))
+    return frozenset(map(hash_value, values))

@@ -12,7 +12,7 @@ WIDS = "wids.json"
 
 
 def shard_entry(tar: FileInfo, samples: int) -> dict[str, Any]:
-    """One shard as a wids index lists it."""
+    """The entry of one shard in a wids index."""
     return {"url": tar.name, "md5sum": tar.md5, "nsamples": samples, "filesize": tar.bytes}
 
 

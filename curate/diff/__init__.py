@@ -1,4 +1,4 @@
-"""Diff: what two corpora have in common, what differs, and why."""
+"""Diff: what two corpora have in common, and what differs."""
 
 from stylear.curate.diff.compare import CorpusDiff, diff_corpora
 

@@ -1,4 +1,4 @@
-"""Two corpora side by side: recipes, counts, pairs, scores and styles. Some 90 bytes a pair are in memory."""
+"""Compare two corpora: recipes, counts, pairs, scores and styles. A pair takes some 90 bytes of memory."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import yaml
 from numpy.typing import NDArray
 
 from stylear.curate.audit.manifest import stage_counts
-from stylear.curate.corpus.columns import Index, Mask, Places
+from stylear.curate.corpus.columns import Indices, Mask, TextIndex
 from stylear.curate.corpus.layout import MANIFEST, RECIPE
 from stylear.curate.corpus.ledger import Ledger, flatten_settings
-from stylear.curate.diff.fates import (
+from stylear.curate.diff.outcomes import (
     ABSENT,
     TRAINED,
-    Fates,
-    Words,
-    read_fates,
+    Outcomes,
+    Vocabulary,
     read_keys,
+    read_outcomes,
     read_score,
 )
-from stylear.curate.explain.life import EMBEDDINGS
+from stylear.curate.explain.history import EMBEDDINGS
 from stylear.errors import RecipeError
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -38,16 +38,16 @@ class CorpusDiff:
 
     a: Path
     b: Path
-    recipe: list[Row]  # keys with other values
+    recipe: list[Row]  # keys with different values
     counts: list[Row]  # of each stage, where they differ
     common: int  # pairs that both have
     pairs: list[Row]  # how many pairs ended differently: from, to, kind
     scores: list[Row]  # over the common pairs that both scored
     styles: list[Row]  # pairs for training, where they differ
     unfinished: list[str]
-    _sides: tuple[Fates, Fates]
-    _match: tuple[Places, Places]  # where each pair of A stands in B, and of B in A; -1: nowhere
-    _fates: Words
+    _sides: tuple[Outcomes, Outcomes]
+    _match: tuple[Indices, Indices]  # index of each pair of A in B, and of B in A; -1: absent
+    _outcomes: Vocabulary
 
     @property
     def is_empty(self) -> bool:
@@ -61,54 +61,54 @@ class CorpusDiff:
         return {"a": str(self.a), "b": str(self.b)} | {name: getattr(self, name) for name in names}
 
     def tables(self) -> list[list[Row]]:
-        """For the terminal: what differs, a table for each subject."""
+        """For the terminal: the differences, one table per subject."""
         scores = []
         for row in self.scores:
             for side in ("a", "b") if row["changed"] else ():
-                told = {"score": row["score"], "corpus": side.upper(), "pairs": row["pairs"]}
-                scores.append(told | row[side])
+                names = {"score": row["score"], "corpus": side.upper(), "pairs": row["pairs"]}
+                scores.append(names | row[side])
         recipe = [{"recipe": row["key"], "a": row["a"], "b": row["b"]} for row in self.recipe]
         return [recipe, self.counts, self.pairs, scores, self.styles]
 
     def changed_pairs(self) -> Iterator[Row]:
-        """Every pair that ended differently: those of A in their order, then those that only B has."""
+        """Every pair with another outcome: those of A in their order, then those that only B has."""
         a, b = self._sides
-        to = other_fates(b, self._match[0], self._fates)
-        yield from self._listed(a, a.fate != to, a.fate, to)
+        to = outcomes_in_other(b, self._match[0], self._outcomes)
+        yield from self._listed(a, a.outcome != to, a.outcome, to)
         new = self._match[1] < 0
-        absent = np.full(len(b), self._fates.code(ABSENT), np.int16)
-        yield from self._listed(b, new, absent, b.fate)
+        absent = np.full(len(b), self._outcomes.encode(ABSENT), np.int16)
+        yield from self._listed(b, new, absent, b.outcome)
 
-    def _listed(self, side: Fates, mask: Mask, before: Any, after: Any) -> Iterator[Row]:
-        words, places = self._fates.words, np.flatnonzero(mask)
-        for place, key in zip(places.tolist(), read_keys(side.corpus, mask), strict=True):
-            kind = "stylized" if side.stylized[place] else "raw"
-            yield {"key": key, "kind": kind, "a": words[before[place]], "b": words[after[place]]}
+    def _listed(self, side: Outcomes, mask: Mask, before: Any, after: Any) -> Iterator[Row]:
+        words, indices = self._outcomes.words, np.flatnonzero(mask)
+        for row, key in zip(indices.tolist(), read_keys(side.corpus, mask), strict=True):
+            kind = "stylized" if side.stylized[row] else "raw"
+            yield {"key": key, "kind": kind, "a": words[before[row]], "b": words[after[row]]}
 
 
 def diff_corpora(a: Path, b: Path) -> CorpusDiff:
     """Compare two corpora. Raises CorpusError for one that is damaged or whose verdicts are stale."""
-    fates, styles = Words(ABSENT, *TRAINED), Words("")
-    sides = read_fates(a, fates, styles), read_fates(b, fates, styles)
-    match = Index(sides[1].ids).find(sides[0].ids), Index(sides[0].ids).find(sides[1].ids)
+    outcomes, styles = Vocabulary(ABSENT, *TRAINED), Vocabulary("")
+    sides = read_outcomes(a, outcomes, styles), read_outcomes(b, outcomes, styles)
+    match = TextIndex(sides[1].ids).find(sides[0].ids), TextIndex(sides[0].ids).find(sides[1].ids)
     return CorpusDiff(
         a=a,
         b=b,
         recipe=diff_values(flat_recipe(a), flat_recipe(b)),
         counts=diff_counts(a, b),
         common=int((match[0] >= 0).sum()),
-        pairs=diff_pairs(*sides, *match, fates),
+        pairs=diff_pairs(*sides, *match, outcomes),
         scores=diff_scores(a, b, match[0]),
         styles=diff_styles(*sides, styles.words),
         unfinished=[str(corpus) for corpus in (a, b) if not (corpus / MANIFEST).is_file()],
         _sides=sides,
         _match=match,
-        _fates=fates,
+        _outcomes=outcomes,
     )
 
 
 def flat_recipe(corpus: Path) -> dict[str, str]:
-    """The recipe of a corpus as dotted keys, its paths as they are written."""
+    """The recipe of a corpus as dotted keys; paths are not resolved."""
     path = corpus / RECIPE
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
@@ -118,7 +118,7 @@ def flat_recipe(corpus: Path) -> dict[str, str]:
 
 
 def diff_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
-    """Keys whose values differ; None where there is none."""
+    """Keys whose values differ; None for a missing one."""
     return [
         {"key": key, "a": a.get(key), "b": b.get(key)}
         for key in sorted({*a, *b})
@@ -144,22 +144,24 @@ def diff_counts(a: Path, b: Path) -> list[Row]:
     return found
 
 
-def other_fates(other: Fates, match: Places, fates: Words) -> NDArray[np.int16]:
-    """What became of each pair in the other corpus."""
-    found = np.full(len(match), fates.code(ABSENT), np.int16)
+def outcomes_in_other(other: Outcomes, match: Indices, outcomes: Vocabulary) -> NDArray[np.int16]:
+    """The outcome of each pair in the other corpus."""
+    found = np.full(len(match), outcomes.encode(ABSENT), np.int16)
     there = match >= 0
-    found[there] = other.fate[match[there]]
+    found[there] = other.outcome[match[there]]
     return found
 
 
-def diff_pairs(a: Fates, b: Fates, in_b: Places, in_a: Places, fates: Words) -> list[Row]:
-    """How many pairs of each kind ended differently, most first."""
-    to, new = other_fates(b, in_b, fates), in_a < 0
-    absent = np.full(int(new.sum()), fates.code(ABSENT), np.int16)
+def diff_pairs(
+    a: Outcomes, b: Outcomes, in_b: Indices, in_a: Indices, outcomes: Vocabulary
+) -> list[Row]:
+    """The number of pairs of each kind by old and new outcome, most frequent first."""
+    to, new = outcomes_in_other(b, in_b, outcomes), in_a < 0
+    absent = np.full(int(new.sum()), outcomes.encode(ABSENT), np.int16)
     changes = np.concatenate(
         [
-            np.stack([a.stylized, a.fate, to])[:, a.fate != to],
-            np.stack([b.stylized[new], absent, b.fate[new]]),
+            np.stack([a.stylized, a.outcome, to])[:, a.outcome != to],
+            np.stack([b.stylized[new], absent, b.outcome[new]]),
         ],
         axis=1,
     )
@@ -168,15 +170,15 @@ def diff_pairs(a: Fates, b: Fates, in_b: Places, in_a: Places, fates: Words) -> 
         {
             "kind": "stylized" if kind else "raw",
             "pairs": count,
-            "a": fates.words[old],
-            "b": fates.words[now],
+            "a": outcomes.words[old],
+            "b": outcomes.words[now],
         }
         for (kind, old, now), count in zip(unique.T.tolist(), counts.tolist(), strict=True)
     ]
     return sorted(rows, key=lambda row: (-row["pairs"], row["kind"], row["a"], row["b"]))
 
 
-def diff_scores(a: Path, b: Path, match: Places) -> list[Row]:
+def diff_scores(a: Path, b: Path, match: Indices) -> list[Row]:
     """Mean and quantiles of each score that both have, over the common pairs that both scored."""
     there = match >= 0
     return [
@@ -186,8 +188,8 @@ def diff_scores(a: Path, b: Path, match: Places) -> list[Row]:
     ]
 
 
-def diff_score(a: Path, b: Path, name: str, there: Mask, match: Places) -> Row | None:
-    """The same of one score; None for what is no number."""
+def diff_score(a: Path, b: Path, name: str, there: Mask, match: Indices) -> Row | None:
+    """Mean and quantiles of one score in both corpora; None if it is no number."""
     first, second = read_score(a, name), read_score(b, name)
     if first is None or second is None:
         return None
@@ -200,40 +202,40 @@ def diff_score(a: Path, b: Path, name: str, there: Mask, match: Places) -> Row |
         "score": name,
         "pairs": len(before),
         "changed": int((before != after).sum()),
-        "mean_shift": rounded((after - before).mean()) if len(before) else None,
+        "mean_shift": round_value((after - before).mean()) if len(before) else None,
         "a": describe_values(before),
         "b": describe_values(after),
     }
 
 
 def describe_values(values: NDArray[Any]) -> Row:
-    """Mean and quantiles; None of nothing."""
+    """Mean and quantiles; None without values."""
     names = [f"q{round(100 * quantile):02d}" for quantile in QUANTILES]
     if not len(values):
         return dict.fromkeys(["mean", *names])
     quantiles = np.quantile(values, QUANTILES)
-    return {"mean": rounded(values.mean())} | {
-        name: rounded(value) for name, value in zip(names, quantiles, strict=True)
+    return {"mean": round_value(values.mean())} | {
+        name: round_value(value) for name, value in zip(names, quantiles, strict=True)
     }
 
 
-def rounded(value: Any) -> float:
+def round_value(value: Any) -> float:
     return round(float(value), DECIMALS)
 
 
 def scorer_names(corpus: Path) -> list[str]:
-    """The scorers of which anything is committed."""
+    """The scorers with committed scores."""
     stages = (stage.partition(".") for stage in Ledger(corpus).stages())
     return [
         name for family, _, name in stages if family == "score" and not name.endswith(EMBEDDINGS)
     ]
 
 
-def diff_styles(a: Fates, b: Fates, styles: list[str]) -> list[Row]:
-    """Styles that have another number of pairs in train and val; gained, lost, more or fewer."""
+def diff_styles(a: Outcomes, b: Outcomes, styles: list[str]) -> list[Row]:
+    """Styles with different numbers of pairs in train and val: gained, lost, more or fewer."""
     counts = []
     for side in (a, b):
-        trained = side.stylized & np.isin(side.fate, [1, 2])
+        trained = side.stylized & np.isin(side.outcome, [1, 2])
         counts.append(np.bincount(side.style[trained], minlength=len(styles)).tolist())
     found = []
     for style, old, new in zip(styles, *counts, strict=True):

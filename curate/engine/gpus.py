@@ -1,4 +1,4 @@
-"""The GPUs of this machine, and how each worker gets one of its own."""
+"""The GPUs of this machine, one GPU per worker."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class CounterWatch:
         self._counter, self._on_progress, self._reported = counter, on_progress, 0
 
     def wait_for(self, future: Future[R]) -> R:
-        """Wait for a unit and return its result, or raise what it raised."""
+        """Wait for a unit and return its result, or raise its exception."""
         while self._on_progress is not None and not future.done():
             wait([future], POLL_S)
             self._report()
@@ -142,7 +142,7 @@ def _start_worker(parent: int, gpus: Any, counter: Any) -> None:
 
 
 def _exit_with_parent(parent: int) -> None:
-    """Exit this process once the parent is gone, where the kernel does not do it."""
+    """Exit this process when the parent has ended, on systems whose kernel does not do it."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""The Ray engine: units of work run as tasks on actors, and each actor loads its models once.
+"""The Ray engine: runs units of work as tasks on actors, each of which loads its models once.
 
 If an actor or its node dies, its unit is retried on another actor. Tasks are sent only to running actors,
 so a node that is lost and never replaced makes a run slower but does not end it.
@@ -23,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_TRIES = 3  # of a unit whose actor or node dies
-START_TIMEOUT_S = 300.0  # how long a run goes on without a running actor (ours)
+START_TIMEOUT_S = 300.0  # a run without a running actor fails after this time (our choice)
 CONNECT_TIMEOUT_S = 10.0  # for the cluster to answer
 POLL_S = 1.0  # one wait for the cluster
 REPORT_S = 0.5  # between two reports of a worker
@@ -52,7 +52,7 @@ class Worker:
 
 
 class ProgressCounter:
-    """The actor that adds up what all workers report."""
+    """The actor that adds up the reports of all workers."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -62,12 +62,12 @@ class ProgressCounter:
         self._count += count
 
     def total(self) -> int:
-        """What was reported so far."""
+        """The total of all reports so far."""
         return self._count
 
 
 class CounterReporter:
-    """Sends what a worker reports to the counter, every REPORT_S seconds and at the end of a unit."""
+    """Sends a worker's reports to the counter, every REPORT_S seconds and at the end of a unit."""
 
     def __init__(self, counter: Any) -> None:
         self._counter, self._count, self._sent_at = counter, 0, time.monotonic()
@@ -78,7 +78,7 @@ class CounterReporter:
             self.send()
 
     def send(self) -> None:
-        """Send what was not sent yet."""
+        """Send all pending reports."""
         if self._counter is not None and self._count:
             self._counter.add.remote(self._count)
         self._count, self._sent_at = 0, time.monotonic()
@@ -139,7 +139,7 @@ def map_units(
 
 
 class ActorPool:
-    """A pool of actors. A dead actor is replaced, and its tasks go to running ones."""
+    """A pool of actors. A dead actor is replaced, and its tasks are sent to running ones."""
 
     def __init__(
         self,
@@ -162,13 +162,13 @@ class ActorPool:
         self.actors = [self._start_actor() for _ in range(size)]
 
     def submit(self, task: Task) -> Task:
-        """Queue a task, and send what can be sent now."""
+        """Queue a task, and send queued tasks to actors with a free slot."""
         self._queue.append(task)
         self._send()
         return task
 
     def wait_for(self, task: Task) -> Any:
-        """Wait for a task and return its result; meanwhile the answers of all others are handled."""
+        """Wait for a task and return its result; meanwhile the results of all others are handled."""
         while not task.done:
             references = [ref for state in self.actors for ref in self._pending(state)]
             ready, _ = self._ray.wait(references, timeout=POLL_S)
@@ -187,7 +187,7 @@ class ActorPool:
             self._ray.kill(self._counter)
 
     def _report_progress(self) -> None:
-        """Report newly finished images; if the counter's node died, the run goes on without it."""
+        """Report newly finished images; if the counter's node died, the run continues without progress."""
         if self._counter is None or self._on_progress is None:
             return
         if self._pending_total is None:
@@ -224,7 +224,7 @@ class ActorPool:
             state.tasks[state.actor.run.remote(task.unit)] = task
 
     def _receive(self, reference: Any) -> None:
-        """Store the answer of an actor. Raises what the unit raised."""
+        """Store the result of an actor. Raises the exception of the unit."""
         state = next((s for s in self.actors if reference in self._pending(s)), None)
         if state is None:  # of an actor that has been replaced
             return

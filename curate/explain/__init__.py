@@ -1,1 +1,1 @@
-"""Explain: what a corpus knows of one pair, from where it came to where it is, or why it is not."""
+"""Explain: the history of one pair, from its source to its training shard or its rejection."""

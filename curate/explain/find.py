@@ -1,4 +1,4 @@
-"""Finding pairs: by key, by where they came from, by the hash of their bytes, or by a picture."""
+"""Finding pairs: by key, by source, by the hash of their bytes, or by a picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stylear.curate.corpus.layout import KINDS, RECIPE, ShardKind
 from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.parquet import read_batches, read_table
 from stylear.curate.corpus.tombstones import read_tombstones
-from stylear.curate.explain.looks import find_similar, look_of_file
+from stylear.curate.explain.similar import find_similar, hash_image_file
 from stylear.curate.fetch.refused import RequestRefused, plain_url
 from stylear.curate.recipe import load_recipe
 from stylear.curate.stage import STAGE_OF_KIND
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PREFIX = 6  # characters of a key that can stand for it
-NEAR = 3  # names that an error suggests
-COMPARED = 1000  # names that are compared to find them
+MAX_SUGGESTIONS = 3
+MAX_COMPARED = 1000  # names that are compared to find suggestions
 COLUMNS = ["key", "source", "source_sha256", "image_sha256", "details"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the row of a pair lies: `raw/00003.parquet`, row 17."""
+class RowLocation:
+    """The location of a pair's row: `raw/00003.parquet`, row 17."""
 
     kind: ShardKind
     unit: str
@@ -44,54 +44,54 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The pairs that a text or a picture means, and how it was understood."""
+class Matches:
+    """The pairs that match a text or a picture, and by what they matched."""
 
     by: str  # key, source, sha256, picture, similar picture, preference pair
-    places: tuple[Place, ...]
+    locations: tuple[RowLocation, ...]
 
 
-def find_pairs(corpus: Path, text: str) -> Found:
-    """The pairs that a key, the beginning of one, a URL, a sha256 or an image file means.
+def find_pairs(corpus: Path, text: str) -> Matches:
+    """The pairs that match a key, the beginning of one, a URL, a sha256 or an image file.
 
-    Raises UsageError naming the nearest ones when there is none.
+    Raises UsageError naming the nearest matches if there is none.
     """
     file = Path(text)
     if not re.fullmatch(r"[0-9a-f]+", text) and ":" not in text and file.is_file():
         return find_picture(corpus, file)
     if re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        found = Found("sha256", find_sha256(corpus, text.lower()))
+        found = Matches("sha256", find_sha256(corpus, text.lower()))
     elif ":" in text:
-        found = Found("source", find_source(corpus, text))
+        found = Matches("source", find_source(corpus, text))
     else:
         found = find_key(corpus, text)
-    if not found.places:
+    if not found.locations:
         raise unknown_error(corpus, text)
     return found
 
 
-def find_key(corpus: Path, key: str) -> Found:
+def find_key(corpus: Path, key: str) -> Matches:
     """The pair of a key or of the beginning of one, or both sides of a preference pair."""
     import pyarrow.compute as pc
 
-    if places := scan(corpus, lambda table: pc.equal(table["key"], key), ["key"]):
-        return Found("key", places)
+    if locations := scan(corpus, lambda table: pc.equal(table["key"], key), ["key"]):
+        return Matches("key", locations)
     if len(key) >= PREFIX:
         starts = scan(corpus, lambda table: pc.starts_with(table["key"], pattern=key), ["key"])
         if len(starts) == 1:
-            return Found("key", starts)
+            return Matches("key", starts)
     for path in sorted((corpus / "preferences").glob("*.parquet")):
         table = read_table(path, ["key", "chosen", "rejected"])
         for row in table.filter(pc.equal(table["key"], key)).to_pylist():
             sides = [row["chosen"], row["rejected"]]
-            return Found(
-                "preference pair", tuple(p for k in sides for p in find_key(corpus, k).places)
+            return Matches(
+                "preference pair", tuple(p for k in sides for p in find_key(corpus, k).locations)
             )
-    return Found("key", ())
+    return Matches("key", ())
 
 
-def find_sha256(corpus: Path, sha256: str) -> tuple[Place, ...]:
-    """Pairs of these bytes, as they came from the source or as they are stored."""
+def find_sha256(corpus: Path, sha256: str) -> tuple[RowLocation, ...]:
+    """Pairs with these bytes at the source or in the corpus."""
     import pyarrow.compute as pc
 
     def has_bytes(table: pa.Table) -> Any:
@@ -103,7 +103,7 @@ def find_sha256(corpus: Path, sha256: str) -> tuple[Place, ...]:
     return scan(corpus, has_bytes, ["source_sha256", "image_sha256"])
 
 
-def find_source(corpus: Path, source: str) -> tuple[Place, ...]:
+def find_source(corpus: Path, source: str) -> tuple[RowLocation, ...]:
     """Pairs that came from a URL, also over a redirect, or from `folder:PATH`, `shard:FILE#MEMBER`, ..."""
     import pyarrow.compute as pc
 
@@ -121,14 +121,14 @@ def find_source(corpus: Path, source: str) -> tuple[Place, ...]:
     return scan(corpus, came_from, ["source", "details"])
 
 
-def find_picture(corpus: Path, file: Path) -> Found:
+def find_picture(corpus: Path, file: Path) -> Matches:
     """Pairs of the bytes of an image file; where there are none, pairs that look like it."""
     data = file.read_bytes()
-    if places := find_sha256(corpus, hashlib.sha256(data).hexdigest()):
-        return Found("picture", places)
-    look = look_of_file(file, load_recipe(corpus / RECIPE).image)
+    if locations := find_sha256(corpus, hashlib.sha256(data).hexdigest()):
+        return Matches("picture", locations)
+    look = hash_image_file(file, load_recipe(corpus / RECIPE).image)
     similar = tuple(
-        Place(kind, unit, int(row))
+        RowLocation(kind, unit, int(row))
         for kind, unit, rows in find_similar(corpus, look)
         for row in rows
     )
@@ -137,17 +137,19 @@ def find_picture(corpus: Path, file: Path) -> Found:
             f"{file}: no pair of {corpus} has its bytes or looks like it",
             hint="give the key, the URL or the sha256 of a pair",
         )
-    return Found("similar picture", similar)
+    return Matches("similar picture", similar)
 
 
-def scan(corpus: Path, mask: Callable[[pa.Table], Any], columns: list[str]) -> tuple[Place, ...]:
+def scan(
+    corpus: Path, mask: Callable[[pa.Table], Any], columns: list[str]
+) -> tuple[RowLocation, ...]:
     """The rows of committed shards that a mask selects, raw before stylized."""
-    found: list[Place] = []
+    found: list[RowLocation] = []
     for kind, unit, table in committed_tables(corpus, columns):
         selected = mask(table)
         if len(table):
             rows = np.flatnonzero(selected.to_numpy(zero_copy_only=False))
-            found += [Place(kind, unit, int(row)) for row in rows]
+            found += [RowLocation(kind, unit, int(row)) for row in rows]
     return tuple(found)
 
 
@@ -162,23 +164,23 @@ def committed_tables(corpus: Path, columns: list[str]) -> Iterator[tuple[ShardKi
 
 
 def unknown_error(corpus: Path, text: str) -> UsageError:
-    """The error for a name that no pair has, with those that are spelled almost like it."""
+    """The error for a name that no pair has; it suggests similar ones."""
     import pyarrow.compute as pc
 
     tombstones = read_tombstones(corpus)
     if tombstones.match_source(text) or text.lower() in tombstones.bytes:
         return UsageError(
             f"{text}: was forgotten; {corpus} has only the hash of it",
-            hint="what stays of such a pair is its key, dropped as `forgotten`",
+            hint="only the key of such a pair is kept, dropped as `forgotten`",
         )
     column = "source" if ":" in text else "key"
     start = urlsplit(text).netloc if "://" in text else text[: 1 if column == "key" else 4]
     names: list[str] = []
     for _, _, table in committed_tables(corpus, [column]):
         names += table.filter(pc.match_substring(table[column], start))[column].to_pylist()
-        if len(names) >= COMPARED:
+        if len(names) >= MAX_COMPARED:
             break
-    close = difflib.get_close_matches(text, sorted(set(names)), NEAR, 0.7)
+    close = difflib.get_close_matches(text, sorted(set(names)), MAX_SUGGESTIONS, 0.7)
     finished = Ledger(corpus).entry("fetch", ALL) is not None
     so_far = "" if finished else " so far: fetch is not finished"
     return UsageError(
@@ -189,19 +191,19 @@ def unknown_error(corpus: Path, text: str) -> UsageError:
     )
 
 
-def read_place(corpus: Path, place: Place) -> dict[str, Any]:
+def read_row_at(corpus: Path, location: RowLocation) -> dict[str, Any]:
     """The whole row of a pair."""
     from stylear.curate.corpus.records import TYPES
 
-    path = corpus / place.kind / f"{place.unit}.parquet"
-    row: dict[str, Any] = read_table(path, list(TYPES)).slice(place.row, 1).to_pylist()[0]
+    path = corpus / location.kind / f"{location.unit}.parquet"
+    row: dict[str, Any] = read_table(path, list(TYPES)).slice(location.row, 1).to_pylist()[0]
     return row
 
 
 def select_rows(
     path: Path, column: str, values: list[str], columns: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of a table whose `column` is one of these values, the table being read in parts."""
+    """The rows of a table whose `column` is one of `values`; the table is read in batches."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""Rules: which setting dropped a pair, what it asks for and what the pair has."""
+"""Rules: which setting dropped a pair, its threshold and the pair's value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stylear.curate.explain.find import select_rows
 from stylear.curate.filter.human import REASONS as HUMAN
 from stylear.curate.filter.votes import OUTVOTED
 
-FETCH_RULES = {  # reason: the setting that decides it, by its place in the settings of fetch
+FETCH_RULES = {  # reason -> path of the setting that decides it, in the settings of fetch
     "too-small": ("image", "min_side"),
     "too-many-pixels": ("image", "max_pixels"),
     "too-large": ("raw", "max_bytes"),
@@ -33,7 +33,7 @@ class Rule:
     name: str | None = None
     threshold: Any = None
     value: Any = None
-    because: str | None = None  # in words, where numbers do not say it
+    because: str | None = None  # an explanation where the numbers are not enough
 
     def fields(self) -> dict[str, Any]:
         """For JSON."""
@@ -61,7 +61,7 @@ def fetch_rule(reason: str, row: Mapping[str, Any], settings: Mapping[str, Any])
 def filter_rule(
     corpus: Path, reason: str, verdict: Mapping[str, Any], rules: Mapping[str, Any]
 ) -> Rule:
-    """The rule of the filter that dropped a pair, as the filter was set when it decided."""
+    """The rule of the filter that dropped a pair, with the settings of that run."""
     key = str(verdict["key"])
     if reason == "duplicate":
         return Rule(
@@ -94,7 +94,7 @@ def filter_rule(
             return Rule(f"filter.thresholds.{number}", None, "not a number", f"its {score}")
         name = BOUNDS.get(bound)
         if reason == f"{score}-{bound}" and name is not None and threshold[name] is not None:
-            value = rounded(verdict.get(f"score.{score}"))
+            value = round_score(verdict.get(f"score.{score}"))
             if name != "percentile":
                 return Rule(f"filter.thresholds.{number}.{name}", threshold[name], value)
             lowest = lowest_kept(corpus, key, score, within_style=threshold["within"] == "style")
@@ -108,31 +108,33 @@ def filter_rule(
 
 
 def best_rule(corpus: Path, verdict: Mapping[str, Any], rules: Mapping[str, Any]) -> Rule:
-    """Which place a candidate has in its group, and who is the best."""
+    """The position of a candidate in its group, and the best candidate."""
     columns = ["key", "group", "rank", "kept"]
     group = select_rows(corpus / VERDICTS, "group", [str(verdict["group"])], columns)
     group.sort(key=lambda row: (-(row["rank"] if row["rank"] is not None else -1.0), row["key"]))
-    place = [row["key"] for row in group].index(verdict["key"]) + 1
+    position = [row["key"] for row in group].index(verdict["key"]) + 1
     best = next((row for row in group if row["kept"]), group[0])
     return Rule(
         "filter.best_of",
         rules["best_of"],
-        place,
-        f"place {place} of {len(group)} candidates by rank {rounded(verdict['rank'])};"
-        f" {best['key']} has {rounded(best['rank'])}",
+        position,
+        f"position {position} of {len(group)} candidates by rank {round_score(verdict['rank'])};"
+        f" {best['key']} has {round_score(best['rank'])}",
     )
 
 
 def votes_rule(verdict: Mapping[str, Any], rules: Mapping[str, Any]) -> Rule:
-    """How many scores vote for a pair, and the values of all of them."""
+    """The votes that a pair needs, and the values of all scores that vote."""
     votes = rules["votes"]
-    needed = len(votes) // 2 + 1 if rules["at_least"] is None else rules["at_least"]
-    values = ", ".join(f"{v['score']} {rounded(verdict.get('score.' + v['score']))}" for v in votes)
-    return Rule("filter.at_least", needed, None, f"too few of its votes keep it: {values}")
+    min_votes = len(votes) // 2 + 1 if rules["at_least"] is None else rules["at_least"]
+    values = ", ".join(
+        f"{v['score']} {round_score(verdict.get('score.' + v['score']))}" for v in votes
+    )
+    return Rule("filter.at_least", min_votes, None, f"too few of its votes keep it: {values}")
 
 
 def lowest_kept(corpus: Path, key: str, score: str, *, within_style: bool) -> float | None:
-    """The lowest score of the stylized pairs that were kept, of all styles or of that of a pair."""
+    """The lowest score among kept stylized pairs, of all styles or of the pair's own style."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -147,7 +149,7 @@ def lowest_kept(corpus: Path, key: str, score: str, *, within_style: bool) -> fl
     if within_style:
         own = style[pc.index(verdicts["key"], key).as_py()]
         judged = pc.and_(judged, pc.fill_null(pc.equal(style, own), False))
-    lowest: float | None = rounded(pc.min(verdicts[f"score.{score}"].filter(judged)).as_py())
+    lowest: float | None = round_score(pc.min(verdicts[f"score.{score}"].filter(judged)).as_py())
     return lowest
 
 
@@ -161,7 +163,7 @@ def mix_rule(reason: str, row: Mapping[str, Any], settings: Mapping[str, Any]) -
             "mix.raw_per_stylized", mix["raw_per_stylized"], None, "others were drawn for the ratio"
         )
     content = split_of(row["content"], seed, mix["val_fraction"])
-    words = f"its content belongs to {content}, and what shows the same picture to the other split"
+    words = f"its content belongs to {content}, another pair of the same picture to the other split"
     if row["reference"] is not None:
         reference = split_of(row["reference"], seed, mix["val_fraction"])
         if reference != content:
@@ -169,6 +171,6 @@ def mix_rule(reason: str, row: Mapping[str, Any], settings: Mapping[str, Any]) -
     return Rule("mix.val_fraction", mix["val_fraction"], None, words)
 
 
-def rounded(value: Any) -> Any:
-    """A score with the five decimals that it was written with."""
+def round_score(value: Any) -> Any:
+    """A score rounded to five decimals, as it was stored; other values unchanged."""
     return round(float(value), 5) if isinstance(value, (float, np.floating)) else value

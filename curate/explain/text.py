@@ -9,48 +9,50 @@ SHOWN = 20  # children and preference pairs that are listed; --json has all
 WIDTH = 16
 
 
-def lines_of(life: Mapping[str, Any]) -> Iterator[str]:
-    """One pair, a line for each thing that is known of it."""
-    yield entry("pair", f"{life['key']} ({life['kind']}), {life['outcome']}")
-    yield entry("caption", life["caption"] or "-")
-    image = life["image"]
+def format_history(history: Mapping[str, Any]) -> Iterator[str]:
+    """The history of one pair as `name: value` lines."""
+    yield format_line("pair", f"{history['key']} ({history['kind']}), {history['outcome']}")
+    yield format_line("caption", history["caption"] or "-")
+    image = history["image"]
     size = f"{image['width']}x{image['height']} {image['format']}" if image else "none"
-    yield entry("image", f"{size}, {life['place']}")
-    for name, value in life["origin"].items():
+    yield format_line("image", f"{size}, {history['shard']}")
+    for name, value in history["origin"].items():
         if value is not None:
-            yield entry(name, value)
-    for name, score in life["scores"].items():
+            yield format_line(name, value)
+    for name, score in history["scores"].items():
         values = ", ".join(f"{k} {v}" for k, v in score.items() if k != "measured_by")
         model = score["measured_by"].get("model")
-        yield entry("score", f"{name}: {values}{f' ({model})' if model else ''}")
-    for step in life["stages"]:
-        yield entry(step["stage"], describe_step(step))
-    yield from listed("child", [describe_child(child) for child in life.get("children", ())])
-    yield from listed(
+        yield format_line("score", f"{name}: {values}{f' ({model})' if model else ''}")
+    for step in history["stages"]:
+        yield format_line(step["stage"], describe_step(step))
+    yield from format_list(
+        "child", [describe_child(child) for child in history.get("children", ())]
+    )
+    yield from format_list(
         "preference",
         [
             f"{one['role']} over {one['other']}" if one["role"] == "chosen"
             else f"rejected for {one['other']}"
-            for one in life["preferences"]
+            for one in history["preferences"]
         ],
     )  # fmt: skip
 
 
-def entry(name: str, value: object) -> str:
-    """A name and what it is."""
+def format_line(name: str, value: object) -> str:
+    """A line with a name and its value in columns."""
     return f"{name:<{WIDTH}}  {value}".rstrip()
 
 
-def listed(name: str, found: list[str]) -> Iterator[str]:
-    """A line for each of the first ones, and how many more there are."""
+def format_list(name: str, found: list[str]) -> Iterator[str]:
+    """One line per item; only the number of those beyond SHOWN."""
     for text in found[:SHOWN]:
-        yield entry(name, text)
+        yield format_line(name, text)
     if len(found) > SHOWN:
-        yield entry(name, f"... and {len(found) - SHOWN} more (--json lists all)")
+        yield format_line(name, f"... and {len(found) - SHOWN} more (--json lists all)")
 
 
 def describe_step(step: Mapping[str, Any]) -> str:
-    """What a stage did, by which rule."""
+    """The outcome of a stage and the rule that decided."""
     words = str(step["outcome"])
     if step["reason"] is not None:
         words += f": {step['reason']}"
@@ -64,7 +66,7 @@ def describe_step(step: Mapping[str, Any]) -> str:
 
 
 def describe_child(child: Mapping[str, Any]) -> str:
-    """A stylized pair that was made of a raw one."""
+    """A stylized pair in the list of a raw one's children."""
     if child["kept"]:
         fate = f"in {child['split']}" if child["split"] else "kept so far"
     else:

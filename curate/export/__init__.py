@@ -1,1 +1,1 @@
-"""Export: a finished corpus in the formats of other tools. One module a format; `formats.py` lists them."""
+"""Export: a finished corpus in the formats of other tools. `registry.py` lists them, one module each."""

@@ -1,4 +1,4 @@
-"""The dataset card of a Hugging Face folder: what it holds, how it was made, what is not known of it."""
+"""The dataset card of a Hugging Face folder: its content, its provenance, and what is unknown."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def card_metadata(
 
 
 def hub_licence(facts: Facts, declared: Declared) -> dict[str, str]:
-    """The licence by the hub's names: `unknown` unless it was declared or every source states the same."""
+    """The licence by the hub's names: `unknown` unless declared, or stated alike by every source."""
     name = declared.licence
     if name is None:
         if len(facts.licences) != 1 or None in facts.licences:
@@ -82,7 +82,7 @@ def hub_licence(facts: Facts, declared: Declared) -> dict[str, str]:
 
 
 def features(extension: str) -> list[dict[str, Any]]:
-    """The columns that `datasets` makes of a sample, in the card's spelling."""
+    """The columns into which `datasets` turns a sample, in the card's spelling."""
     record = [
         {"name": name, "dtype": "int64" if name in ("width", "height") else "string"}
         for name in FIELDS
@@ -160,7 +160,7 @@ def how_made(corpus: ExportedCorpus, facts: Facts) -> str:
 
 
 def listing(head: str, counts: Any, nothing: str) -> str:
-    """A table of names by how many pairs they have; of many the most frequent."""
+    """A table of names with their numbers of pairs; at most the LISTED most frequent ones."""
     if not counts:
         return nothing
     table = markdown_table([head, "pairs", "share"], shares(counts, LISTED))
@@ -169,7 +169,7 @@ def listing(head: str, counts: Any, nothing: str) -> str:
 
 
 def licence_text(facts: Facts, declared: Declared) -> str:
-    """What is known of licences."""
+    """The licences of the raw pairs."""
     names = {licence or OwnMarkdown(NOT_STATED): n for licence, n in facts.licences.items()}
     whole = (
         "The licence of the data set as a whole was not stated."
@@ -185,7 +185,7 @@ def licence_text(facts: Facts, declared: Declared) -> str:
 
 
 def opt_out_text(corpus: ExportedCorpus, facts: Facts) -> str:
-    """How reservations of rights were honoured."""
+    """The opt-outs that were obeyed."""
     robots = [source.robots for source in corpus.recipe.raw if source.type == "urls"]
     asked = "was" if robots and all(robots) else "was not" if not any(robots) else "was partly"
     dropped = ", ".join(

@@ -26,7 +26,7 @@ UNFINISHED = "`stylear curate run` finishes the corpus and repairs damaged files
 
 @dataclass(frozen=True)
 class ExportedCorpus:
-    """A finished corpus and what its manifest says of it. Raises CorpusError for an unfinished one."""
+    """A finished corpus and its manifest. Raises CorpusError for an unfinished one."""
 
     path: Path
     manifest: Mapping[str, Any]
@@ -60,7 +60,7 @@ class ExportedCorpus:
         return {split: pairs for split, pairs in sizes.items() if pairs}
 
     def shards(self, split: str) -> list[Path]:
-        """The tars of a split as the manifest lists them, in order; reading one that is gone fails."""
+        """The tars of a split as the manifest lists them, in order; reading a missing one fails."""
         listed = sorted(name for name in self.manifest["files"] if name.startswith(f"{split}/"))
         return [self.path / name for name in listed if name.endswith(".tar")]
 
@@ -74,7 +74,7 @@ class ExportedCorpus:
             yield from self.shard_pairs(tar)
 
     def shard_pairs(self, tar: Path) -> Iterator[Pair]:
-        """The pairs of a shard. Raises CorpusError unless table and images are those of the manifest."""
+        """The pairs of a shard. Raises CorpusError unless table and images match the manifest."""
         self.require_unchanged(tar.with_suffix(".parquet"))
         for pair in shards.read_shard(tar):
             if not shards.KEY.fullmatch(pair.key):
@@ -84,7 +84,7 @@ class ExportedCorpus:
             yield pair
 
     def copy_file(self, source: Path, target: Path) -> FileInfo:
-        """Copy a file as it is; its hashes. Raises CorpusError unless they are those of the manifest."""
+        """Copy a file and return its hashes. Raises CorpusError unless they match the manifest."""
         with AtomicFile(target) as out:
             try:
                 with source.open("rb") as stream:
@@ -98,22 +98,22 @@ class ExportedCorpus:
         return out.info
 
     def require_unchanged(self, path: Path) -> FileInfo:
-        """The hashes of a file. Raises CorpusError unless they are those of the manifest."""
+        """The hashes of a file. Raises CorpusError unless they match the manifest."""
         found = FileInfo.of(path)
         self.require_hash(path, found.sha256)
         return found
 
     def require_hash(self, path: Path, sha256: str) -> None:
-        """Raise CorpusError if the manifest has another hash of a file."""
-        listed = self.listed(path)["sha256"]
-        if sha256 != listed:
+        """Raise CorpusError if the manifest has another hash for a file."""
+        expected = self.manifest_entry(path)["sha256"]
+        if sha256 != expected:
             raise CorpusError(
-                f"{path}: expected sha256 {listed[:12]} as in the manifest, found {sha256[:12]}",
+                f"{path}: expected sha256 {expected[:12]} as in the manifest, found {sha256[:12]}",
                 hint=UNFINISHED,
             )
 
-    def listed(self, path: Path) -> Mapping[str, Any]:
-        """What the manifest says of a file: sha256 and bytes."""
+    def manifest_entry(self, path: Path) -> Mapping[str, Any]:
+        """The manifest's entry of a file: sha256 and bytes. Raises CorpusError if there is none."""
         name = path.relative_to(self.path).as_posix()
         try:
             found: Mapping[str, Any] = self.manifest["files"][name]
@@ -125,8 +125,8 @@ class ExportedCorpus:
         return found
 
     def total_bytes(self, paths: list[Path]) -> int:
-        """Bytes of some files, as the manifest has them."""
-        return sum(int(self.listed(path)["bytes"]) for path in paths)
+        """The total size of some files in bytes, by the manifest."""
+        return sum(int(self.manifest_entry(path)["bytes"]) for path in paths)
 
     def drop_counts(self, stage: str) -> dict[str, int]:
         """How many pairs a stage dropped, by reason."""
@@ -139,5 +139,5 @@ class ExportedCorpus:
 
 
 def canonical_text(value: Any) -> str:
-    """JSON for people: indented, in the order given, no NaN, one newline at the end."""
+    """Indented JSON: keys in the order given, no NaN, one newline at the end."""
     return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -12,18 +12,18 @@ from typing import Any
 
 from stylear.curate.corpus.storage import FileInfo, write_text
 from stylear.curate.export import responsible_ai
+from stylear.curate.export.base import Export
 from stylear.curate.export.corpus import canonical_text
-from stylear.curate.export.format import Export
 from stylear.curate.export.parquet import ROW_BYTES
 from stylear.curate.export.record import FIELDS, arrow_schema, flatten_pair
-from stylear.curate.export.row_groups import Row, write_rows
+from stylear.curate.export.row_groups import Row, write_row_groups
 
 FILE, RECORDS = "croissant.json", "records.parquet"
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 TYPES = {"string": "sc:Text", "int64": "sc:Integer", "int32": "sc:Integer"}
 EQUIVALENT = {"caption": "sc:caption", "source": "prov:hadPrimarySource", "licence": "sc:license"}
-FILE_BYTES = 400  # of a shard's description, about
+FILE_BYTES = 400  # of a shard's description, approximately
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -76,10 +76,10 @@ class CroissantExport(Export):
 
     def write(self, folder: Path) -> None:
         shards: list[Node] = []
-        write_rows(folder / RECORDS, arrow_schema(), self.copy_shards(folder, shards))
+        write_row_groups(folder / RECORDS, arrow_schema(), self.copy_shards(folder, shards))
         records = file_object(RECORDS, "application/x-parquet", FileInfo.of(folder / RECORDS))
         write_text(folder / FILE, canonical_text(self.describe(shards, records)))
-        missing = ", ".join(self.declared.missing())
+        missing = ", ".join(self.declared.unset_options())
         if missing:
             self.warnings.append(
                 f"Croissant asks for what no corpus knows; state it with {missing}"
@@ -154,7 +154,7 @@ def file_object(name: str, encoding: str, info: FileInfo) -> Node:
 
 
 def creator_node(name: str) -> Node:
-    """Who publishes the data set; whether a person or an organisation is not known."""
+    """The publisher of the data set; whether a person or an organisation is unknown."""
     return {"@type": "sc:Organization", "name": name}
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.columns import GrowableArray
-from stylear.curate.export.format import Export
+from stylear.curate.export.base import Export
 from stylear.curate.export.record import SPLIT_NAMES
 from stylear.errors import CorpusError
 
@@ -25,7 +25,7 @@ DTYPE = np.dtype("u8,u8")
 
 
 class DatacompExport(Export):
-    """One .npy of uids for each split. It takes 16 bytes of memory a pair."""
+    """One .npy of uids for each split. It takes 16 bytes of memory per pair."""
 
     def write(self, folder: Path) -> None:
         without = 0
@@ -62,7 +62,7 @@ class DatacompExport(Export):
 
 
 def parse_uid(uid: object) -> tuple[int, int] | None:
-    """The two halves of a uid; None for what is none."""
+    """The two halves of a uid; None for any other text."""
     if not isinstance(uid, str) or not UID.fullmatch(uid):
         return None
     return int(uid[:16], 16), int(uid[16:], 16)

@@ -1,4 +1,4 @@
-"""What no corpus knows of itself and its owner has to say: licence, creator, address, date."""
+"""Metadata that only the publisher of a corpus can declare: licence, creator, URL, date."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Statements of whoever publishes the corpus; None where nothing was stated.
+    """Metadata declared by the publisher of a corpus; None for what was not declared.
 
     Raises UsageError for a licence that is neither an SPDX identifier nor a URL, for a URL that is not
     http or https, and for a date that is none.
@@ -40,8 +40,8 @@ class Declared:
         if self.published is not None:
             require_date(self.published)
 
-    def missing(self) -> list[str]:
-        """The options that state what was not stated."""
+    def unset_options(self) -> list[str]:
+        """The command line options of everything that was not declared."""
         options = {
             "--license": self.licence,
             "--creator": self.creator,
@@ -52,7 +52,7 @@ class Declared:
 
 
 def require_url(option: str, text: str, expected: str) -> None:
-    """Raise UsageError unless a text is a URL of the web."""
+    """Raise UsageError unless a text is an http or https URL."""
     try:
         parts = urlsplit(text)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname)

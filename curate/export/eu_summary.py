@@ -1,4 +1,4 @@
-"""The public summary of training content of the EU AI Act (Article 53(1)(d)), as far as a corpus knows it.
+"""The public summary of training content of the EU AI Act (Article 53(1)(d)), from the corpus metadata.
 
 The sections are those of the Commission's template of July 2025. `summary.json` has the answers, `summary.md`
 the same for people. What only the provider of a model can say is "not known to the corpus".
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from stylear.curate.corpus.storage import write_text
+from stylear.curate.export.base import Export
 from stylear.curate.export.corpus import canonical_text
 from stylear.curate.export.facts import describe_model, shares
-from stylear.curate.export.format import Export
 from stylear.curate.export.markdown import OwnMarkdown, inert_text, markdown_table
 
 UNKNOWN = "not known to the corpus"
@@ -168,7 +168,9 @@ def write_sections(answers: Answers) -> Iterator[str]:
     yield "## 2 List of data sources"
     yield "### 2.1 Publicly available and 2.2 private datasets"
     datasets = sources["datasets"]
-    yield listed("type of source", datasets["pairs_by_type_of_source"], "No data set was used.")
+    yield format_counts(
+        "type of source", datasets["pairs_by_type_of_source"], "No data set was used."
+    )
     yield answer_table(
         ("Names", datasets["names"]),
         ("Public or private", datasets["public_or_private"]),
@@ -191,7 +193,7 @@ def write_sections(answers: Answers) -> Iterator[str]:
         ("Code of practice signed", processing["code_of_practice_signed"]),
     )
     left_out = processing["pairs_left_out_for_opt_outs"]
-    yield listed("left out because", left_out, "No pair was left out for an opt-out.")
+    yield format_counts("left out because", left_out, "No pair was left out for an opt-out.")
     yield "### 3.2 Removal of illegal content"
     yield processing["removal_of_illegal_content"]
     yield "### 3.3 Other information: filters"
@@ -205,7 +207,7 @@ def write_sections(answers: Answers) -> Iterator[str]:
         ("Licence of the corpus", licences["licence_of_the_corpus"]),
         ("Raw pairs whose source states none", licences["pairs_without_a_stated_licence"]),
     )
-    yield listed(
+    yield format_counts(
         "licence, as stated by the source", licences["pairs_by_licence"], "No licence is stated."
     )
 
@@ -245,13 +247,13 @@ def synthetic_sections(synthetic: Answers) -> Iterator[str]:
     yield markdown_table(["model", "sha256 of its weights", "pairs"], rows)
 
 
-def listed(head: str, counts: Mapping[str, int], nothing: str) -> str:
-    """A table of names by how many pairs they have."""
+def format_counts(head: str, counts: Mapping[str, int], nothing: str) -> str:
+    """A table of names with their numbers of pairs."""
     return markdown_table([head, "pairs", "share"], shares(counts)) if counts else nothing
 
 
 def answer_table(*rows: tuple[str, object]) -> str:
-    """Questions, which are ours, and answers."""
+    """A table of questions, in our words, and answers."""
     return markdown_table(
         ["question", "answer"],
         [(OwnMarkdown(question), own_words(answer)) for question, answer in rows],
@@ -259,5 +261,5 @@ def answer_table(*rows: tuple[str, object]) -> str:
 
 
 def own_words(answer: object) -> object:
-    """An answer; what is not known stays in plain words."""
+    """An answer as a table cell; an unknown one is left as its sentence."""
     return OwnMarkdown(answer) if answer == UNKNOWN else answer

@@ -1,4 +1,4 @@
-"""Export a finished corpus: check the place, write beside it, rename."""
+"""Export a finished corpus: check the output folder, write beside it, rename."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from stylear.console import Bar
 from stylear.curate.corpus.storage import list_files
+from stylear.curate.export.base import Export
 from stylear.curate.export.corpus import ExportedCorpus
 from stylear.curate.export.declared import Declared
 from stylear.curate.export.folder import fresh_folder, require_free
-from stylear.curate.export.format import Export
-from stylear.curate.export.formats import open_export
+from stylear.curate.export.registry import open_export
 from stylear.errors import StorageError, UsageError
 
 
@@ -96,7 +96,7 @@ def export(
 
 
 def write_folder(opened: Export, to: str, out: Path) -> tuple[int, int]:
-    """Write an export; how many files and bytes it has."""
+    """Write an export; returns its numbers of files and bytes."""
     with (
         fresh_folder(out) as folder,
         Bar(f"export {to}", total=opened.corpus.num_pairs, unit="pairs") as bar,
@@ -108,7 +108,7 @@ def write_folder(opened: Export, to: str, out: Path) -> tuple[int, int]:
 
 
 def require_room(out: Path, about: int) -> None:
-    """Raise StorageError if the disk of `out` has less free than an export will take."""
+    """Raise StorageError if the disk of `out` has less free space than the export needs."""
     free = shutil.disk_usage(next(existing_parents(out))).free
     if about > free:
         raise StorageError(

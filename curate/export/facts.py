@@ -1,4 +1,4 @@
-"""What a corpus can say of itself: counted from its tables, its ledger and its recipe; no picture is read.
+"""Corpus metadata, counted from its tables, its ledger and its recipe; no picture is read.
 
 Memory grows with the number of different domains, licences and styles, not with the number of pairs.
 """
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.layout import FETCHED
 from stylear.curate.export.corpus import ExportedCorpus
-from stylear.curate.export.record import licence_of, style_of, synthesizer_of, text_of
+from stylear.curate.export.record import find_licence, parse_style, parse_synthesizer, text_or_none
 
 COLUMNS = ("kind", "source", "reference", "details", "width", "height", "ext")
 OPT_OUTS = ("opted-out", "robots-disallowed", "robots-unreadable")  # reasons of the fetch
@@ -54,7 +54,7 @@ class Facts:
 
 
 def gather_facts(corpus: ExportedCorpus) -> Facts:
-    """Count what is in the splits. Raises CorpusError for a table that is not the manifest's."""
+    """Count the pairs in the splits. Raises CorpusError for a table that does not match the manifest."""
     facts = Facts()
     for split in corpus.split_sizes:
         for tar in corpus.shards(split):
@@ -78,13 +78,13 @@ def count_row(facts: Facts, split: str, row: Mapping[str, Any]) -> None:
     if row["kind"] == "stylized":
         facts.stylized[split] += 1
         facts.references.add(row["reference"] or "")
-        facts.styles[style_of(row["reference"]) or ""] += 1
-        backend = synthesizer_of(row["source"]) or row["source"]
-        model, sha256 = (text_of(details.get(name)) for name in ("model", "model_sha256"))
+        facts.styles[parse_style(row["reference"]) or ""] += 1
+        backend = parse_synthesizer(row["source"]) or row["source"]
+        model, sha256 = (text_or_none(details.get(name)) for name in ("model", "model_sha256"))
         facts.models[backend, model, sha256] += 1
         return
     facts.raw[split] += 1
-    facts.licences[licence_of(details)] += 1
+    facts.licences[find_licence(details)] += 1
     kind, host = source_type(row["source"])
     facts.sources[kind] += 1
     if host is not None:
@@ -106,7 +106,7 @@ def source_type(source: str) -> tuple[str, str | None]:
 
 
 def crawl_days(corpus: ExportedCorpus) -> tuple[str, str] | None:
-    """The days of the first and the last download, from what fetch noted; None without downloads."""
+    """The days of the first and the last download, as recorded by fetch; None without downloads."""
     first: Any = None
     last: Any = None
     for _, table in parquet.read_tables(corpus.path / FETCHED, ["fetched_at"]):

@@ -1,4 +1,4 @@
-"""A new folder, filled under a temporary name beside its place and renamed when it is whole."""
+"""A new folder, filled under a temporary name beside its path and renamed when it is complete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from stylear.curate.corpus.storage import (
 )
 from stylear.errors import CorpusLocked, StylearError, UsageError
 
-SYNCED_SINGLY = 1000  # of more files the disk is synced once: 12,000 took 37 s one by one (ours)
+SYNCED_SINGLY = (
+    1000  # for more files the whole disk is synced once: 12,000 took 37 s one by one (our choice)
+)
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def fresh_folder(target: Path) -> Iterator[Path]:
 
 
 def require_free(target: Path) -> None:
-    """Raise UsageError unless `target` is nothing, or an empty folder."""
+    """Raise UsageError unless `target` does not exist or is an empty folder."""
     if not os.path.lexists(target):
         return
     if target.is_dir() and not target.is_symlink():
@@ -85,7 +87,7 @@ def require_alone(handle: int, temporary: Path, target: Path) -> None:
 
 
 def empty_folder(folder: Path) -> None:
-    """Remove all that is in a folder."""
+    """Remove the contents of a folder."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -94,7 +96,7 @@ def empty_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Put every file below a folder, and every name, on the disk."""
+    """Sync every file and folder below a folder to the disk."""
     files = list_files(folder)
     if len(files) > SYNCED_SINGLY:
         os.sync()

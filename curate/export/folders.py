@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import IO
 
 from stylear.curate.corpus.records import canonical_json
-from stylear.curate.export.format import Export
-from stylear.curate.export.record import SPLIT_NAMES, flatten_pair, image_name, style_of
+from stylear.curate.export.base import Export
+from stylear.curate.export.record import SPLIT_NAMES, flatten_pair, image_name, parse_style
 from stylear.pair import Pair, digest
 
 REPEATS = 1
 RAW = "raw"
 SAFE = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-ROW_BYTES = 1000  # of a line of provenance and a caption, about
+ROW_BYTES = 1000  # of a line of provenance and a caption, approximately
 
 
 class FoldersExport(Export):
-    """Pictures and captions as single files, a folder for each split and style."""
+    """Pictures and captions as single files, one folder per split and style."""
 
     def write(self, folder: Path) -> None:
         with (folder / "provenance.jsonl").open("w", encoding="utf-8") as lines:
@@ -47,7 +47,7 @@ def write_pair(folder: Path, pair: Pair, split: str, lines: IO[str]) -> None:
 
 def pair_path(pair: Pair, split: str) -> str:
     """`train/1_watercolour/KEY.png`: the path of a picture inside the export."""
-    style = style_folder(style_of(pair.origin.reference))
+    style = style_folder(parse_style(pair.origin.reference))
     return f"{SPLIT_NAMES[split]}/{REPEATS}_{style}/{image_name(pair)}"
 
 

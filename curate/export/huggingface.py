@@ -12,9 +12,9 @@ from typing import Any
 from stylear.curate.corpus.records import canonical_json
 from stylear.curate.corpus.storage import AtomicFile, write_text
 from stylear.curate.corpus.tars import encode_sample, finish_tar
+from stylear.curate.export.base import Export
 from stylear.curate.export.card import dataset_card
 from stylear.curate.export.corpus import PREFERENCES
-from stylear.curate.export.format import Export
 from stylear.curate.export.parquet import part_name
 from stylear.curate.export.record import FIELDS, flatten_pair, image_name
 from stylear.errors import UsageError

@@ -1,4 +1,4 @@
-"""Text of strangers inside Markdown: it is shown as it is and means nothing."""
+"""Untrusted text inside Markdown: shown literally, without any effect as markup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 class OwnMarkdown(str):
-    """Markdown that this project wrote itself; a cell takes it as it is."""
+    """Markdown written by this project; a cell takes it unescaped."""
 
 
 def inert_text(text: object) -> str:

@@ -1,4 +1,4 @@
-"""Parquet with the pictures inside: one file a shard, as Hugging Face data sets lay them out.
+"""Parquet with the pictures inside: one file per shard, in the layout of Hugging Face data sets.
 
 `data/train-00000-of-00003.parquet` has the columns of a record and `image`, a struct of bytes and path
 whose feature the schema declares, so that `datasets` decodes it and everyone else reads plain bytes.
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from stylear.curate.export.base import Export
 from stylear.curate.export.corpus import PREFERENCES
-from stylear.curate.export.format import Export
 from stylear.curate.export.preferences import preference_rows, preference_schema
 from stylear.curate.export.record import FIELDS, SPLIT_NAMES, flatten_pair, image_name
-from stylear.curate.export.row_groups import Row, image_value, schema_with_images, write_rows
+from stylear.curate.export.row_groups import Row, image_value, schema_with_images, write_row_groups
 from stylear.pair import Pair
 
-ROW_BYTES = 700  # of a record beside its picture, about
+ROW_BYTES = 700  # of a record without its picture, approximately
 
 
 class ParquetExport(Export):
@@ -30,11 +30,11 @@ class ParquetExport(Export):
             for index, tar in enumerate(tars):
                 path = folder / "data" / part_name(split, index, len(tars), "parquet")
                 pairs = self.track(self.corpus.shard_pairs(tar))
-                write_rows(path, schema, pair_rows(pairs, split))
+                write_row_groups(path, schema, pair_rows(pairs, split))
         tars = self.corpus.preference_shards()
         for index, tar in enumerate(tars):
             path = folder / PREFERENCES / part_name("train", index, len(tars), "parquet")
-            write_rows(path, preference_schema(), preference_rows(self.corpus, tar))
+            write_row_groups(path, preference_schema(), preference_rows(self.corpus, tar))
 
     def estimate_bytes(self) -> int:
         preferences = self.corpus.total_bytes(self.corpus.preference_shards())

@@ -1,7 +1,7 @@
-"""A pair as one flat record: what Croissant, Parquet and the Hugging Face folder have of it.
+"""A pair as one flat record, for Croissant, Parquet and the Hugging Face folder.
 
 Only stylized pairs have `prompt`, `seed`, `model` and `model_sha256`: a raw pair's detail of such a name
-was a column of somebody's list, so it stays in `details`.
+was a column of a source's list, so it stays in `details`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stylear.pair import Pair, Scalar
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FIELDS = {  # name: (Arrow type, what it is)
+FIELDS = {  # name: (Arrow type, description)
     "key": ("string", "Identity of the pair in the corpus."),
     "split": ("string", "train or validation; no content and no style reference is in both."),
     "caption": ("string", "The text that belongs to the picture."),
@@ -57,7 +57,7 @@ SYNTHESIZER = "synthesizer:"
 
 
 def flatten_pair(pair: Pair, split: str) -> dict[str, Any]:
-    """The record of a pair: the names of FIELDS in their order, None for what it has not."""
+    """The record of a pair: the names of FIELDS in their order, None for missing values."""
     origin, details = pair.origin, pair.origin.details
     stylized = origin.kind == "stylized"
     width, height = image_size(pair.image)
@@ -69,15 +69,15 @@ def flatten_pair(pair: Pair, split: str) -> dict[str, Any]:
         "source": origin.source,
         "content": origin.content,
         "parent": origin.parent,
-        "style": style_of(origin.reference),
+        "style": parse_style(origin.reference),
         "reference": origin.reference,
         "reference_sha256": origin.reference_sha256,
-        "prompt": text_of(details.get("prompt")) if stylized else None,
-        "seed": seed_of(details) if stylized else None,
-        "synthesizer": synthesizer_of(origin.source) if stylized else None,
-        "model": text_of(details.get("model")) if stylized else None,
-        "model_sha256": text_of(details.get("model_sha256")) if stylized else None,
-        "licence": licence_of(details),
+        "prompt": text_or_none(details.get("prompt")) if stylized else None,
+        "seed": format_seed(details) if stylized else None,
+        "synthesizer": parse_synthesizer(origin.source) if stylized else None,
+        "model": text_or_none(details.get("model")) if stylized else None,
+        "model_sha256": text_or_none(details.get("model_sha256")) if stylized else None,
+        "licence": find_licence(details),
         "source_sha256": origin.source_sha256,
         "image_sha256": hashlib.sha256(pair.image).hexdigest(),
         "width": width,
@@ -103,28 +103,28 @@ def image_name(pair: Pair) -> str:
     return f"{pair.key}.{extension}"
 
 
-def style_of(reference: str | None) -> str | None:
-    """The style of a reference: several references `<style>--<n>` may show one style."""
+def parse_style(reference: str | None) -> str | None:
+    """The style of a reference: several references `<style>--<n>` may share a style."""
     return None if reference is None else reference.split("--")[0]
 
 
-def synthesizer_of(source: str) -> str | None:
+def parse_synthesizer(source: str) -> str | None:
     """The backend of a stylized pair's source."""
     return source.removeprefix(SYNTHESIZER) if source.startswith(SYNTHESIZER) else None
 
 
-def licence_of(details: Mapping[str, Scalar]) -> str | None:
+def find_licence(details: Mapping[str, Scalar]) -> str | None:
     """The licence that a source gave a pair, in its own words."""
-    found = (text_of(details.get(name)) for name in LICENCE_COLUMNS)
+    found = (text_or_none(details.get(name)) for name in LICENCE_COLUMNS)
     return next((licence for licence in found if licence), None)
 
 
-def seed_of(details: Mapping[str, Scalar]) -> str | None:
-    """The seed in the details of a stylized pair as text, which no reader rounds."""
+def format_seed(details: Mapping[str, Scalar]) -> str | None:
+    """The seed in the details of a stylized pair, as text because readers of JSON round large integers."""
     seed = details.get("seed")
     return str(seed) if isinstance(seed, int) and not isinstance(seed, bool) else None
 
 
-def text_of(value: Scalar) -> str | None:
-    """A detail that is text; None for any other."""
+def text_or_none(value: Scalar) -> str | None:
+    """A detail if it is text, else None."""
     return value if isinstance(value, str) else None

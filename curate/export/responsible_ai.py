@@ -15,7 +15,7 @@ MOST = 5  # domains and styles that a sentence names
 
 
 def describe(corpus: ExportedCorpus, facts: Facts) -> dict[str, Any]:
-    """The keys with what the corpus knows; nothing is said where it knows nothing."""
+    """The keys that the corpus metadata can fill; others are left out."""
     found: dict[str, Any] = {
         "prov:wasDerivedFrom": [
             source_entity(kind, count) for kind, count, _ in shares(facts.sources)
@@ -105,7 +105,7 @@ def describe_processing(corpus: ExportedCorpus) -> list[str]:
 
 
 def describe_biases(facts: Facts) -> list[str]:
-    """What the pictures are unevenly made of."""
+    """The sources and styles that are over-represented."""
     found = []
     for what, counts in (("styles", facts.styles), ("hosts", facts.domains)):
         if counts:
@@ -115,7 +115,7 @@ def describe_biases(facts: Facts) -> list[str]:
 
 
 def describe_limits(facts: Facts) -> list[str]:
-    """What the corpus does not know of itself."""
+    """The limitations: metadata that the corpus lacks."""
     unknown = facts.licences.get(None, 0)
     found = [f"For {unknown} of {facts.num_raw} raw pairs the source states no licence."]
     return found + (["Stylized pictures have the faults of their models."] if facts.styles else [])

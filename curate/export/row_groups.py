@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROW_GROUP_BYTES = 32 << 20  # of pictures; one that is larger has a row group to itself
+ROW_GROUP_BYTES = 32 << 20  # of pictures; a larger one gets a row group of its own
 ROW_GROUP_ROWS = 1000
 Row = dict[str, Any]
 
 
-def write_rows(path: Path, schema: pa.Schema, rows: Iterable[tuple[Row, int]]) -> None:
+def write_row_groups(path: Path, schema: pa.Schema, rows: Iterable[tuple[Row, int]]) -> None:
     """Write rows, each with the bytes of its pictures; one row group is in memory at a time.
 
-    Pictures are stored as they are, all other columns are compressed.
+    Pictures are stored uncompressed, all other columns compressed.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -65,5 +65,5 @@ def schema_with_images(images: Sequence[str], columns: Mapping[str, str]) -> pa.
 
 
 def image_value(data: bytes, name: str) -> Mapping[str, Any]:
-    """A picture as the Image feature has it."""
+    """A picture in the format of the Image feature."""
     return {"bytes": data, "path": name}

@@ -9,12 +9,12 @@ import hashlib
 from pathlib import Path
 
 from stylear.curate.corpus.layout import MANIFEST
+from stylear.curate.export.base import Export
 from stylear.curate.export.folders import pair_path
-from stylear.curate.export.format import Export
 
 FILES = "corpus.sha256"
 IMAGES = "images.sha256"
-LINE_BYTES = 140  # of a picture, about
+LINE_BYTES = 140  # of a picture, approximately
 
 
 class Sha256Export(Export):

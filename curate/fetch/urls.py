@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from stylear.curate.recipe.sources import ListSettings
 
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
-BLOCK_ROWS = 500  # rows of a block, which is downloaded and retried as one (ours)
+BLOCK_ROWS = 500  # rows of a block, which is downloaded and retried as one (our choice)
 BLOCKS_AHEAD = 4  # requested before the first is read, so downloads do not wait for decoding
 
 

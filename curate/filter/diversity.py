@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.corpus.columns import Places
+from stylear.curate.corpus.columns import Indices
 from stylear.curate.corpus.layout import DIVERSITY
 from stylear.curate.corpus.storage import write_text
 from stylear.curate.filter.rows import Numbers, Rows
@@ -35,7 +35,7 @@ def count_kept(rows: Rows) -> dict[str, int]:
     return count_pairs(rows, np.flatnonzero(rows.kept))
 
 
-def count_pairs(rows: Rows, indices: Places) -> dict[str, int]:
+def count_pairs(rows: Rows, indices: Indices) -> dict[str, int]:
     """The numbers of pairs, distinct contents and distinct styles of these rows."""
     return {
         "pairs": len(indices),
@@ -74,7 +74,7 @@ def measure_all_diversity(rows: Rows, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def measure_diversity(
-    rows: Rows, recipe: Recipe, kind: str, style: str | None, indices: Places
+    rows: Rows, recipe: Recipe, kind: str, style: str | None, indices: Indices
 ) -> dict[str, Any]:
     """The diversity row of the pairs of these rows."""
     row: dict[str, Any] = {
@@ -99,7 +99,7 @@ def measure_diversity(
     return row
 
 
-def mean_nearest(rows: Rows, recipe: Recipe, indices: Places) -> float | None:
+def mean_nearest(rows: Rows, recipe: Recipe, indices: Indices) -> float | None:
     """The mean of the recipe's `nearest` score; None without one."""
     if (name := nearest_score_name(recipe)) is None:
         return None
@@ -117,7 +117,7 @@ def round_value(value: Any) -> float:
     return round(float(value), DECIMALS)
 
 
-def draw_sample(indices: Places, size: int, seed: str) -> Places:
+def draw_sample(indices: Indices, size: int, seed: str) -> Indices:
     """Draw at most `size` of the row indices, in order; the same seed draws the same."""
     if len(indices) <= size:
         return indices

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stylear.curate.corpus.answers import count_votes, read_answers
-from stylear.curate.corpus.candidates import Candidates, read_pairs, style_of
+from stylear.curate.corpus.candidates import Candidates, parse_style, read_pairs
 from stylear.curate.corpus.columns import (
     DictionaryColumn,
     combine_chunks,
@@ -63,9 +63,9 @@ def build_rows(
     """The rows of pairs whose ranks are known; hashes: phash (N,), colour (N, 12), hashed (N,)."""
     reference = pairs.reference.dictionary_encode()
     names = reference.dictionary.to_pylist()
-    styles = {style: n for n, style in enumerate(sorted({style_of(name) for name in names}))}
+    styles = {style: n for n, style in enumerate(sorted({parse_style(name) for name in names}))}
     codes = dictionary_codes(reference)
-    style_of_code = np.array([*(styles[style_of(name)] for name in names), -1], np.int32)
+    style_of_code = np.array([*(styles[parse_style(name)] for name in names), -1], np.int32)
     rows = Rows(
         pairs.kept.copy(),
         pairs.stylized,

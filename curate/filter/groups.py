@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.corpus.columns import NONE, Ids, Mask, Places, first_occurrence
+from stylear.curate.corpus.columns import NONE, Ids, Indices, Mask, first_occurrence
 from stylear.curate.corpus.looks import COLOUR_DISTANCE
 from stylear.curate.filter.hamming import find_neighbours
 from stylear.curate.filter.rows import Numbers
@@ -49,7 +49,7 @@ def near_groups(
 
 
 def group_pool(
-    indices: Places, phash: NDArray[np.uint64], colour: NDArray[np.int16], distance: int
+    indices: Indices, phash: NDArray[np.uint64], colour: NDArray[np.int16], distance: int
 ) -> Numbers:
     """The groups of near duplicates of one pool, whose pairs come best first."""
     group = np.full(len(indices), -1, np.int32)

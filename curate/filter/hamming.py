@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.corpus.columns import Mask, Places
+from stylear.curate.corpus.columns import Indices, Mask
 
 Hashes = NDArray[np.uint64]
 FEW = 1024  # hashes up to which all are compared with all, without an index
@@ -23,7 +23,7 @@ MAX_COMPARISONS = 1 << 21  # comparisons held in memory
 MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 
 
-def find_neighbours(hashes: Hashes, distance: int, kept: Mask) -> Iterator[tuple[int, Places]]:
+def find_neighbours(hashes: Hashes, distance: int, kept: Mask) -> Iterator[tuple[int, Indices]]:
     """(i, the rows after i whose hash is within `distance` bits), for i in order.
 
     A row that is no longer `kept` at its turn is skipped as i; the caller updates `kept`. A later row
@@ -41,8 +41,8 @@ def find_neighbours(hashes: Hashes, distance: int, kept: Mask) -> Iterator[tuple
 
 
 def filter_near(
-    hashes: Hashes, distance: int, a: Places, b: Places, kept: Mask
-) -> Iterator[tuple[int, Places]]:
+    hashes: Hashes, distance: int, a: Indices, b: Indices, kept: Mask
+) -> Iterator[tuple[int, Indices]]:
     """The comparisons a-b that are near, grouped by a."""
     near = (b > a) & (np.bitwise_count(hashes[a] ^ hashes[b]) <= distance)
     a, b = a[near], b[near]
@@ -57,11 +57,11 @@ def filter_near(
 class Finder(Protocol):
     """Proposes the hashes to compare a hash with."""
 
-    def counts(self, indices: Places) -> NDArray[np.int64]:
+    def counts(self, indices: Indices) -> NDArray[np.int64]:
         """The maximum number of comparisons of each row."""
         ...
 
-    def pairs(self, indices: Places) -> tuple[Places, Places]:
+    def pairs(self, indices: Indices) -> tuple[Indices, Indices]:
         """The comparisons of the rows with later rows (and possibly others)."""
         ...
 
@@ -72,10 +72,10 @@ class AllPairs:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def counts(self, indices: Places) -> NDArray[np.int64]:
+    def counts(self, indices: Indices) -> NDArray[np.int64]:
         return self.size - 1 - indices
 
-    def pairs(self, indices: Places) -> tuple[Places, Places]:
+    def pairs(self, indices: Indices) -> tuple[Indices, Indices]:
         return expand_ranges(indices, indices + 1, np.full(len(indices), self.size))
 
 
@@ -101,14 +101,14 @@ class Bands:
         bits ^= bits >> np.uint64(32)
         return ((bits * MIXER) >> np.uint64(64 - self.bits)).astype(np.int64)
 
-    def counts(self, indices: Places) -> NDArray[np.int64]:
+    def counts(self, indices: Indices) -> NDArray[np.int64]:
         totals = np.zeros(len(indices), np.int64)
         for mask, _, starts in self.tables:
             slots = self.slots(self.hashes[indices], mask)
             totals += starts[slots + 1] - starts[slots]
         return totals
 
-    def pairs(self, indices: Places) -> tuple[Places, Places]:
+    def pairs(self, indices: Indices) -> tuple[Indices, Indices]:
         candidates = []
         for mask, order, starts in self.tables:
             slots = self.slots(self.hashes[indices], mask)
@@ -120,8 +120,8 @@ class Bands:
 
 
 def expand_ranges(
-    indices: Places, starts: NDArray[Any], ends: NDArray[Any]
-) -> tuple[Places, Places]:
+    indices: Indices, starts: NDArray[Any], ends: NDArray[Any]
+) -> tuple[Indices, Indices]:
     """Repeat each row for every number from its start to its end; returns the rows and the numbers."""
     lengths = ends - starts
     first = np.cumsum(lengths) - lengths

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stylear.curate.corpus.answers import Votes
-from stylear.curate.corpus.columns import Index, to_bytes
+from stylear.curate.corpus.columns import TextIndex, to_bytes
 from stylear.curate.filter.rows import Rows
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def read_votes(rows: Rows, keys: pa.StringArray, votes: Mapping[str, Votes]) -> 
     rows.votes_keep, rows.votes_drop = (np.zeros(len(rows), np.int32) for _ in range(2))
     if not votes:
         return
-    indices = Index(to_bytes(keys)).find(np.array([key.encode() for key in votes]))
+    indices = TextIndex(to_bytes(keys)).find(np.array([key.encode() for key in votes]))
     for index, vote in zip(indices.tolist(), votes.values(), strict=True):
         if index >= 0:
             rows.votes_keep[index], rows.votes_drop[index] = vote.keep, vote.drop

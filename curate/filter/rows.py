@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.corpus.columns import DictionaryColumn, Mask, Places, valid_mask
+from stylear.curate.corpus.columns import DictionaryColumn, Indices, Mask, valid_mask
 from stylear.curate.score import DECIMALS
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Rows:
     def __getitem__(self, name: str) -> Numbers:
         return self.numbers[name]
 
-    def drop(self, selected: Mask | Places, reason: str) -> None:
+    def drop(self, selected: Mask | Indices, reason: str) -> None:
         """Drop the pairs of a mask or of row indices that are still kept."""
         chosen = np.zeros(len(self), bool)
         chosen[selected] = True

@@ -1,4 +1,4 @@
-"""Derived files: what the filter writes for dry runs and for the page, made anew from what is left."""
+"""Derived files: what the filter writes for dry runs and the report, regenerated from the remaining pairs."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def update_derived(corpus: Path) -> None:
 
 
 def nearest_entries(ledger: Ledger, recipe: Recipe) -> Iterator[Entry]:
-    """The entries of scores that compare a pair with all others, as made of the shards that lie there now.
+    """The entries of scores that compare a pair with all others, with the hashes of the rewritten shards.
 
-    Their values stay: a score that was measured against a forgotten picture tells nothing of it.
+    Their values stay: a score that was computed against a forgotten picture does not reveal it.
     """
     for spec in filter(needs_whole_corpus, list_scorers(recipe)):
         for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Forgetting: pairs are selected, new files written beside the corpus, and all of it put in place at once."""
+"""Forgetting: selects pairs, writes new files beside the corpus, then replaces all old ones at once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ForgetResult:
     forgotten_before: int = 0  # keys with a tombstone
 
     def rows(self) -> list[dict[str, Any]]:
-        """For a table: a row for each place."""
+        """For a table: one row per folder."""
         return self.selection.rows()
 
     def summary(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class ForgetResult:
         return {
             "corpus": str(self.corpus),
             "pairs": len(self.selection.keys),
-            "places": self.rows(),
+            "folders": self.rows(),
             "keys": sorted(self.selection.keys),
             "copies_left": self.selection.copies,
             "resumed": self.resumed,
@@ -67,7 +67,7 @@ class ForgetResult:
 
 
 def forget_pairs(corpus: Path, request: Request, *, dry_run: bool = False) -> ForgetResult:
-    """Take the pairs that a request matches out of a corpus, and leave tombstones for them.
+    """Remove the pairs that a request matches from a corpus, and leave tombstones for them.
 
     A forget that was killed is finished first. Raises UsageError for an empty request and for an unknown key,
     CorpusError while a retry is unfinished and when something is left of a forgotten pair, CorpusLocked
@@ -94,7 +94,7 @@ def forget_pairs(corpus: Path, request: Request, *, dry_run: bool = False) -> Fo
 
 
 def select(corpus: Path, request: Request) -> Selection:
-    """The pairs that a request means. Raises UsageError for a key that was never there."""
+    """The pairs that a request matches. Raises UsageError for a key that the corpus never had."""
     recipe = load_recipe(corpus / RECIPE)
     selection = select_pairs(corpus, request.tombstones(recipe.image))
     known = selection.keys | read_tombstones(corpus).keys
@@ -140,9 +140,9 @@ def prepare(corpus: Path, selection: Selection, tombstones: Tombstones) -> None:
 
 
 def finish_forget(corpus: Path) -> bool:
-    """Carry out a forget whose journal is written; whether there was one. The caller holds the lock.
+    """Finish a forget whose journal is written; returns whether there was one. The caller holds the lock.
 
-    What a forget left that was killed before its journal was written is removed.
+    Files of a forget that was killed before its journal was written are removed.
     """
     journal = read_journal(corpus)
     if journal is None:
@@ -156,7 +156,7 @@ def finish_forget(corpus: Path) -> bool:
         write_manifest(corpus)
     if journal.has_report:
         write_report(corpus)
-    (corpus / FORGET / JOURNAL).unlink()  # first: without it the rest is only to be removed
+    (corpus / FORGET / JOURNAL).unlink()  # first: without a journal the folder is only removed
     remove_path(corpus / FORGET)
     return True
 
@@ -194,6 +194,6 @@ def changed_entries(ledger: Ledger, rewriter: Rewriter) -> dict[tuple[str, str],
 
 
 def require_absence(corpus: Path) -> None:
-    """Raise CorpusError when something of a forgotten pair is left."""
+    """Raise CorpusError if anything of a forgotten pair remains."""
     for difference in check_absence(corpus, read_tombstones(corpus)):
         raise CorpusError(f"{corpus}: {difference}")

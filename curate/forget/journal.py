@@ -1,8 +1,8 @@
-"""The journal: what a forget is about to do, written before any of it is done, and done again after a kill.
+"""The journal: the changes of a forget, written before any of them is made and replayed after a kill.
 
-`.forget/` first gets the new version of every file that changes, then `journal.json`. Without it nothing has
-happened yet, and the folder is removed. With it everything is done from the beginning: each step can be
-repeated.
+`.forget/` first gets the new version of every file that changes, then `journal.json`. Without a journal
+nothing has been changed yet, and the folder is removed. With one all changes are made from the beginning:
+each of them can be repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Journal:
     has_report: bool = False
 
     def write(self, corpus: Path) -> None:
-        """Put it beside the new files: from here on it will be carried out."""
+        """Write the journal beside the new files: from now on the changes will be made."""
         write_text(corpus / FORGET / JOURNAL, json.dumps(asdict(self), indent=1) + "\n")
 
 
@@ -56,7 +56,7 @@ def read_journal(corpus: Path) -> Journal | None:
 
 
 def replay(corpus: Path, journal: Journal) -> None:
-    """Carry out what the journal says, however far an earlier process came."""
+    """Make all changes of the journal, whether or not an earlier process made some of them."""
     (corpus / MANIFEST).unlink(missing_ok=True)
     remove_path(corpus / REPORT)
     remove_path(work_folder(corpus))
@@ -70,7 +70,7 @@ def replay(corpus: Path, journal: Journal) -> None:
 
 
 def install(corpus: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put new files in the places of the old ones. Raises CorpusError for one that was damaged meanwhile."""
+    """Replace old files by the new ones. Raises CorpusError for a new one that was damaged meanwhile."""
     for name, info in files.items():
         with (
             (corpus / FORGET / name).open("rb") as new,
@@ -100,9 +100,9 @@ def commit_entry(ledger: Ledger, entry: Entry) -> None:
 def update_entries(
     ledger: Ledger, files: Mapping[str, FileInfo], changed: Mapping[tuple[str, str], Entry]
 ) -> Iterator[Entry]:
-    """Every entry that is of changed files, or was made of them, as it is of the new ones.
+    """Every entry whose files or inputs have changed, updated to the new hashes.
 
-    `changed` has the entries whose counts or notes are others now.
+    `changed` has the entries with new counts or notes.
     """
     new_hashes: dict[str, str] = {}
     entries = [
@@ -130,7 +130,7 @@ def update_entries(
 
 
 def hash_raw_shards(entries: Sequence[Entry], files: Mapping[str, FileInfo]) -> dict[str, str]:
-    """What stands for all raw shards in the inputs of the plan: as it was, and as it is of the new files."""
+    """The digest over all raw shards in the inputs of the plan: {the old one: the new one}."""
     raw = [e for e in entries if e.stage == "fetch" and e.unit != ALL]
     old = [value for entry in raw for value in file_digests(entry)]
     new = [
@@ -142,7 +142,7 @@ def hash_raw_shards(entries: Sequence[Entry], files: Mapping[str, FileInfo]) -> 
 
 
 def uncommitted_files(names: list[str], committed: set[str]) -> set[str]:
-    """Outputs of stages that were not finished: nobody reads them, and they may hold what is to go."""
+    """Outputs of unfinished stages: nothing reads them, and they may contain pairs to forget."""
     folders = (*KINDS, PLAN, "scores", "train", "val", "preferences")
     singles = ("verdicts.parquet", "columns.parquet", "diversity.json", "mix.parquet")
     return {

@@ -1,4 +1,4 @@
-"""Models that were trained on a corpus, as their lineage tells."""
+"""Models that were trained on a corpus, according to their lineage."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MODEL = "stylear.json"
 def find_models(corpus: Path, folders: Iterable[Path]) -> list[dict[str, Any]]:
     """The models below some folders that were trained on the corpus: {model, trained_on}.
 
-    A model is known by the hash of the manifest that it records: that of the corpus as it is, or as it was
-    before an earlier forget. One that records another hash and the corpus's name is listed as `another
-    version`: what was in that one is not known. Raises UsageError for a folder that is not there.
+    A model matches if it records the hash of the corpus's manifest, the present one or that before an earlier
+    forget. One that records another hash but the corpus's name is listed as `another version`, whose pairs
+    are unknown. Raises UsageError for a folder that does not exist.
     """
     manifest = corpus / MANIFEST
     present = file_sha256(manifest) if manifest.is_file() else None
@@ -45,7 +45,7 @@ def find_models(corpus: Path, folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def read_corpora(file: Path) -> list[dict[str, Any]]:
-    """The corpora in the lineage of a model; none in what is no such file."""
+    """The corpora in the lineage of a model; empty for any other file."""
     try:
         corpora = json.loads(file.read_text("utf-8"))["base"]["corpora"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Requests: what is to be forgotten, as tombstones that match it."""
+"""Requests: what to forget, and the tombstones that match it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stylear.curate.corpus.captions import plain_source
 from stylear.curate.corpus.looks import DISTANCE
 from stylear.curate.corpus.tombstones import Tombstones, hash_all
-from stylear.curate.explain.looks import look_of_file
+from stylear.curate.explain.similar import hash_image_file
 from stylear.curate.fetch.refused import RequestRefused, plain_url
 from stylear.errors import UsageError
 
@@ -26,7 +26,7 @@ DOMAIN = re.compile(r"(?!-)[a-z0-9-]+(\.[a-z0-9-]+)+")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks to forget."""
+    """The pairs to forget, as given on the command line."""
 
     keys: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -39,9 +39,9 @@ class Request:
         return any((self.keys, self.sources, self.sha256, self.domains, self.pictures))
 
     def tombstones(self, image: ImageSettings) -> Tombstones:
-        """The tombstones that match what is asked for; `image` says how the corpus stores pictures.
+        """The tombstones of the request; `image` has the settings with which the corpus stores pictures.
 
-        Raises UsageError for what is no key, hash or domain, SourceError for a file that is no image.
+        Raises UsageError for an invalid key, hash or domain, SourceError for a file that is no image.
         """
         return Tombstones(
             keys=frozenset(check_all(self.keys, KEY, "--key", "a key of 32 hex digits")),
@@ -57,12 +57,14 @@ class Request:
             bytes=frozenset(
                 text.lower() for text in check_all(self.sha256, SHA256, "--sha256", "64 hex digits")
             ),
-            looks=frozenset((look_of_file(file, image), self.distance) for file in self.pictures),
+            looks=frozenset(
+                (hash_image_file(file, image), self.distance) for file in self.pictures
+            ),
         )
 
 
 def spellings(source: str) -> set[str]:
-    """A URL as it was given and as fetch asks for it and stores it."""
+    """A URL as given, as fetch requests it and as it is stored."""
     found = {source, plain_source(source)}
     with suppress(RequestRefused):
         found.add(plain_source(plain_url(source)))
@@ -70,7 +72,7 @@ def spellings(source: str) -> set[str]:
 
 
 def plain_domain(text: str) -> str:
-    """A domain in lower case, as it is asked for; of a URL its host."""
+    """A domain in lower case and IDNA."""
     name = text.strip().lower().rstrip(".")
     with suppress(UnicodeError):
         name = name if name.isascii() else name.encode("idna").decode("ascii")
@@ -78,7 +80,7 @@ def plain_domain(text: str) -> str:
 
 
 def check_all(values: Iterable[str], pattern: re.Pattern[str], option: str, what: str) -> list[str]:
-    """The values. Raises UsageError for one that does not look like what the option takes."""
+    """The values. Raises UsageError for one that does not match the option's pattern."""
     found = list(values)
     for value in found:
         if not pattern.fullmatch(value):
@@ -87,7 +89,7 @@ def check_all(values: Iterable[str], pattern: re.Pattern[str], option: str, what
 
 
 def read_request_list(file: Path) -> Request:
-    """A list with a key, a sha256, a URL or another source on each line; `#` begins a remark line.
+    """A list with a key, a sha256, a URL or another source on each line; `#` begins a comment line.
 
     Raises UsageError for a line that is none of these.
     """

@@ -39,11 +39,15 @@ if TYPE_CHECKING:
 
     from stylear.curate.recipe import Recipe
 
-FROM_SCORES = ("rank", "twin", "group")  # of a verdict, what a forgotten pair has no more
+FROM_SCORES = (
+    "rank",
+    "twin",
+    "group",
+)  # columns of a verdict that become null for a forgotten pair
 
 
 class Rewriter:
-    """Writes the new versions into `.forget/`, under the paths that they have in the corpus."""
+    """Writes the new versions of files into `.forget/`, under their paths in the corpus."""
 
     def __init__(self, corpus: Path, selection: Selection) -> None:
         self.corpus, self.beside, self.selection = corpus, corpus / FORGET, selection
@@ -53,7 +57,7 @@ class Rewriter:
         self.removed: dict[str, dict[str, int]] = {}  # split -> kind -> samples
 
     def write_all(self, tombstones: Tombstones, recipe: Recipe) -> None:
-        """Write every file that is touched, and the tombstones; those of pairs that are only planned, too."""
+        """Write every file that changes, and the tombstones, also those of pairs that are only planned."""
         planned = frozenset(self.write_plan(recipe))
         tombstones = replace(tombstones, keys=tombstones.keys | planned)
         self._add(TOMBSTONES, write_text(self.beside / TOMBSTONES, tombstones.text()))
@@ -69,7 +73,7 @@ class Rewriter:
             self.write_samples(folder)
 
     def write_pairs(self, kind: ShardKind, unit: str) -> None:
-        """A raw or stylized shard: forgotten pairs keep their row and lose all that it says."""
+        """Write a raw or stylized shard: the rows of forgotten pairs stay, but only with their keys."""
         old = shards.read_shard(self.corpus / kind / f"{unit}.tar")
         pairs = (blank_pair(pair) if pair.key in self.keys else pair for pair in old)
         info = shards.write_shard(self.beside / kind, int(unit), pairs)
@@ -77,21 +81,21 @@ class Rewriter:
         self.files |= paths_in_corpus(self.beside, self.beside / kind, info.files)
 
     def write_plan(self, recipe: Recipe) -> Iterator[str]:
-        """The plan without the prompts of forgotten raw pairs; the keys of the pairs planned of them."""
+        """Write the plan without the prompts of forgotten raw pairs; yields the keys planned from them."""
         for path in sorted((self.corpus / PLAN).glob("*.parquet")):
             table = read_groups(path)
-            gone = is_in(table, "key", self.keys)
-            if not gone.any():
+            forgotten = is_in(table, "key", self.keys)
+            if not forgotten.any():
                 continue
-            jobs, places = PlannedJobs(table, recipe), np.flatnonzero(gone).tolist()
+            jobs, rows = PlannedJobs(table, recipe), np.flatnonzero(forgotten).tolist()
             count = recipe.synthesize.candidates
-            groups = {place: jobs[place * count].group for place in places}
-            for place in places:
-                yield from (jobs[place * count + n].key for n in range(count))
-            self._write_table(path, blank_groups(table, gone, groups))
+            groups = {row: jobs[row * count].group for row in rows}
+            for row in rows:
+                yield from (jobs[row * count + n].key for n in range(count))
+            self._write_table(path, blank_groups(table, forgotten, groups))
 
     def write_scores(self, kind: ShardKind, unit: str) -> None:
-        """The scores of a shard, null for forgotten pairs."""
+        """Write the scores of a shard, null for forgotten pairs."""
         ledger = Ledger(self.corpus)
         for stage in ledger.stages():
             family, _, name = stage.partition(".")
@@ -99,25 +103,25 @@ class Rewriter:
                 continue
             path = score_path(self.corpus, name, kind, int(unit))
             table = read_table(path)
-            gone = is_in(table, "key", self.keys)
+            forgotten = is_in(table, "key", self.keys)
             columns = [n for n in table.column_names if n != "key"]
-            self._write_table(path, blank_columns(table, gone, columns))
+            self._write_table(path, blank_columns(table, forgotten, columns))
 
     def write_verdicts(self) -> None:
-        """The verdicts of the filter: forgotten pairs are dropped, and have no score."""
+        """Write the verdicts of the filter: forgotten pairs are dropped and have no score."""
         path = self.corpus / VERDICTS
         if Ledger(self.corpus).entry("filter", ALL) is None:
             return
         table = read_table(path)
-        gone = is_in(table, "key", self.keys)
-        if gone.any():
+        forgotten = is_in(table, "key", self.keys)
+        if forgotten.any():
             kind = is_in(table, "key", self.raw_keys())
             scores = [name for name in table.column_names if name.startswith("score.")]
-            table = blank_columns(table, gone, [*FROM_SCORES, *scores])
-            table = set_texts(table, "reason", gone, FORGOTTEN)
-            table = set_texts(table, "stage", gone & kind, "fetch")
-            table = set_texts(table, "stage", gone & ~kind, "synthesize")
-            self._write_table(path, set_false(table, "kept", gone))
+            table = blank_columns(table, forgotten, [*FROM_SCORES, *scores])
+            table = set_texts(table, "reason", forgotten, FORGOTTEN)
+            table = set_texts(table, "stage", forgotten & kind, "fetch")
+            table = set_texts(table, "stage", forgotten & ~kind, "synthesize")
+            self._write_table(path, set_false(table, "kept", forgotten))
 
     def raw_keys(self) -> set[str]:
         """The keys of the forgotten raw pairs."""
@@ -128,16 +132,16 @@ class Rewriter:
         return found
 
     def write_without_rows(self, name: str) -> None:
-        """A table without the rows of forgotten pairs, if it has any."""
+        """Write a table without the rows of forgotten pairs, if it has any."""
         path = self.corpus / name
         if path.is_file():
             table = read_table(path)
-            gone = is_in(table, "key", self.keys)
-            if gone.any():
-                self._write_table(path, table.filter(~gone))
+            forgotten = is_in(table, "key", self.keys)
+            if forgotten.any():
+                self._write_table(path, table.filter(~forgotten))
 
     def write_samples(self, folder: str) -> None:
-        """Training or preference shards without the samples of forgotten pairs, and their index."""
+        """Write training or preference shards without the samples of forgotten pairs, and their index."""
         entries: dict[str, dict[str, Any]] = {}
         for unit in self.selection.shards.get(folder, ()):
             write = self.write_preferences if folder == PREFERENCES else self.write_training
@@ -150,7 +154,7 @@ class Rewriter:
             self._add(f"{folder}/{WIDS}", write_text(self.beside / folder / WIDS, text))
 
     def write_training(self, split: str, unit: str) -> tuple[FileInfo, int]:
-        """One training shard; its tar and the samples in it."""
+        """Write one training shard; returns its tar and its number of samples."""
         counts = self.removed.setdefault(split, {"raw": 0, "stylized": 0})
 
         def rows() -> Iterator[tuple[dict[str, Any], str, bytes]]:
@@ -166,7 +170,7 @@ class Rewriter:
         return info.files[f"{unit}.tar"], info.rows
 
     def write_preferences(self, folder: str, unit: str) -> tuple[FileInfo, int]:
-        """One shard of preference pairs; its tar and the samples in it."""
+        """Write one shard of preference pairs; returns its tar and its number of samples."""
         path = self.corpus / folder / f"{unit}.parquet"
         table = read_table(path)
         left = table.filter(~used_rows(table, folder, self.keys))
@@ -190,30 +194,30 @@ class Rewriter:
         self.files[name] = info
 
 
-def blank_columns(table: pa.Table, gone: Any, names: list[str]) -> pa.Table:
+def blank_columns(table: pa.Table, forgotten: Any, names: list[str]) -> pa.Table:
     """A table with null in some columns of some rows; its schema stays."""
     import pyarrow as pa
 
-    rows = pa.array(np.arange(len(table)), mask=gone)
+    rows = pa.array(np.arange(len(table)), mask=forgotten)
     columns = [
         table[name].take(rows) if name in names else table[name] for name in table.column_names
     ]
     return pa.table(columns, schema=table.schema)
 
 
-def blank_groups(table: pa.Table, gone: Any, groups: Mapping[int, str]) -> pa.Table:
-    """A table of candidate groups in which some have lost their prompt, and kept their name."""
+def blank_groups(table: pa.Table, forgotten: Any, groups: Mapping[int, str]) -> pa.Table:
+    """Remove the prompts of some candidate groups; their names are kept."""
     import pyarrow as pa
 
-    table = blank_columns(table, gone, ["original"])
+    table = blank_columns(table, forgotten, ["original"])
     for name, text in (("caption", ""), ("content", content_id(""))):
-        table = set_texts(table, name, gone, text)
+        table = set_texts(table, name, forgotten, text)
     if FORGOTTEN_GROUP not in table.column_names:
         none = pa.nulls(len(table), pa.string())
         table = table.append_column(FORGOTTEN_GROUP, none)
     names = table[FORGOTTEN_GROUP].to_pylist()
-    for place, group in groups.items():
-        names[place] = group
+    for row, group in groups.items():
+        names[row] = group
     column = pa.array(names, pa.string())
     return table.set_column(table.column_names.index(FORGOTTEN_GROUP), FORGOTTEN_GROUP, column)
 

@@ -1,4 +1,4 @@
-"""Selection: which pairs a request takes out, and in which files they are."""
+"""Selection: which pairs a request removes, and which files contain them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.audit.absence import BLANK, blank_rows, match_tombstones
+from stylear.curate.audit.absence import BLANK, mask_blank_rows, match_tombstones
 from stylear.curate.corpus.columns import Mask
 from stylear.curate.corpus.parquet import read_tables
 from stylear.curate.corpus.tombstones import Tombstones, is_in
@@ -24,7 +24,7 @@ PREFERENCES = "preferences"
 class Selection:
     """Pairs to forget: their keys, and how many are in each shard of each folder."""
 
-    tombstones: Tombstones  # of the request, with the keys of all that it takes out
+    tombstones: Tombstones  # of the request, with the keys of all pairs that it removes
     keys: set[str] = field(default_factory=set)
     shards: dict[str, Counter[str]] = field(default_factory=dict)  # folder -> unit -> pairs
     copies: int = 0  # other pairs with the image bytes of one that is selected
@@ -34,25 +34,25 @@ class Selection:
         return self.shards.get(folder, Counter()).total()
 
     def rows(self) -> list[dict[str, Any]]:
-        """For a table: a row for each place."""
+        """For a table: one row per folder."""
         return [
-            {"place": folder, "pairs": self.count(folder), "shards": len(self.shards[folder])}
+            {"folder": folder, "pairs": self.count(folder), "shards": len(self.shards[folder])}
             for folder in ("raw", "stylized", *SPLITS, PREFERENCES)
             if self.count(folder)
         ]
 
 
 def select_pairs(corpus: Path, request: Tombstones) -> Selection:
-    """The pairs that a request matches and is to take out, with the stylized pairs made of them.
+    """The pairs that a request matches, with their stylized children; forgotten ones are left out.
 
-    Pairs that were forgotten before are left out. Raises CorpusError for a table that cannot be read.
+    Raises CorpusError for a table that cannot be read.
     """
     found = Selection(request)
     raw: set[str] = set()
     for kind, unit, table, mask in match_tombstones(corpus, request, [*BLANK, "parent"]):
-        mask = mask & ~blank_rows(table)
+        mask = mask & ~mask_blank_rows(table)
         if kind == "stylized":
-            mask |= is_in(table, "parent", raw) & ~blank_rows(table)
+            mask |= is_in(table, "parent", raw) & ~mask_blank_rows(table)
         if not mask.any():
             continue
         chosen = table.filter(mask)
@@ -69,7 +69,7 @@ def select_pairs(corpus: Path, request: Tombstones) -> Selection:
 
 
 def find_uses(corpus: Path, found: Selection) -> None:
-    """Count the training samples and preference pairs that hold selected pairs."""
+    """Count the training samples and preference pairs that contain selected pairs."""
     for folder in (*SPLITS, PREFERENCES):
         for path, table in read_tables(corpus / folder):
             if count := int(used_rows(table, folder, found.keys).sum()):
@@ -77,14 +77,14 @@ def find_uses(corpus: Path, found: Selection) -> None:
 
 
 def used_rows(table: pa.Table, folder: str, keys: set[str]) -> Mask:
-    """Which samples of a training shard, or preference pairs, hold one of these pairs."""
+    """A mask of the training samples or preference pairs that contain one of these pairs."""
     if folder == PREFERENCES:
         return is_in(table, "chosen", keys) | is_in(table, "rejected", keys)
     return is_in(table, "key", keys)
 
 
 def find_copies(corpus: Path, found: Selection) -> None:
-    """Count the pairs that stay though they have the image bytes of one that is selected."""
+    """Count the remaining pairs with the same image bytes as a selected one."""
     hashes: set[str] = set()
     columns = ["key", "source_sha256", "image_sha256"]
     for kind, unit, table in committed_tables(corpus, columns):

@@ -1,8 +1,8 @@
-"""Mixing: writes the kept pairs into shuffled train/ and val/ shards, raw to stylized as the recipe asks.
+"""Mixing: writes the kept pairs into shuffled train/ and val/ shards at the configured raw:stylized ratio.
 
-A hash decides the split of each content and of each style reference. No picture is in both: where pairs show
-one picture under several contents (duplicates, copies of one source, their stylized children), only those in
-train stay. `mix.parquet` has a row for every pair that the filter kept.
+A hash decides the split of each content and of each style reference. No picture is in both splits: if pairs
+show one picture under several contents (duplicates, copies of one source, their stylized children), only
+those in train stay. `mix.parquet` has a row for every pair that the filter kept.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.candidates import Candidates, read_pairs
 from stylear.curate.corpus.columns import (
     NONE,
-    Index,
-    Places,
+    Indices,
+    TextIndex,
     Texts,
     combine_chunks,
     connected_components,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
 STAGE = "mix"
-TRAIN, VAL, NEITHER = 0, 1, -1  # places in SPLITS
+TRAIN, VAL, NEITHER = 0, 1, -1  # indices into SPLITS
 SplitColumn = NDArray[np.int8]  # (N,) TRAIN, VAL or NEITHER
 
 
@@ -58,7 +58,7 @@ def mix_corpus(
 ) -> dict[Path, FileInfo]:
     """Write train/ and val/ with their wids indexes, and mix.parquet; returns the files written.
 
-    Raises CorpusError if the verdicts are of other pairs, or an image is not where its table says.
+    Raises CorpusError if the verdicts are of other pairs, or an image is missing from its shard.
     """
     table = assign_splits(apply_verdicts(corpus, read_pairs(corpus)), recipe)
     keys = {split: shuffle_split(table, split, recipe.seed) for split in SPLITS}
@@ -92,7 +92,7 @@ def assign_splits(pairs: Candidates, recipe: Recipe) -> pa.Table:
 
 
 def column_of_names(numbers: NDArray[Any], names: Iterable[str]) -> pa.Array:
-    """A column of names from their places in `names`; null for a negative place."""
+    """A column of names from their indices in `names`; null for a negative index."""
     import pyarrow as pa
 
     return pa.array(list(names), pa.string()).take(
@@ -100,13 +100,13 @@ def column_of_names(numbers: NDArray[Any], names: Iterable[str]) -> pa.Array:
     )
 
 
-def sample_at_ratio(pairs: Candidates, places: Places, recipe: Recipe, split: Split) -> Places:
-    """All stylized pairs of these places, and as many raw ones as the ratio asks for, drawn by hash.
+def sample_at_ratio(pairs: Candidates, indices: Indices, recipe: Recipe, split: Split) -> Indices:
+    """All stylized pairs among `indices` and as many raw ones as the ratio asks for, drawn by hash.
 
     With too few raw pairs `mix.on_shortfall` decides: take all of them (warn), take fewer stylized pairs,
     drawn by hash (scale), or raise CorpusError (fail). Without stylized pairs all raw ones are taken.
     """
-    stylized, raw = (places[pairs.stylized[places] == kind] for kind in (True, False))
+    stylized, raw = (indices[pairs.stylized[indices] == kind] for kind in (True, False))
     if len(stylized):
         ratio = recipe.mix.raw_per_stylized
         wanted = math.floor(ratio * len(stylized) + 0.5)
@@ -125,14 +125,14 @@ def sample_at_ratio(pairs: Candidates, places: Places, recipe: Recipe, split: Sp
     return np.concatenate([stylized, raw])
 
 
-def order_by_hash(keys: pa.Array, use: str, seed: int) -> Places:
-    """The places of keys in a random order that depends on the seed, the keys and `use` alone."""
+def order_by_hash(keys: pa.Array, use: str, seed: int) -> Indices:
+    """The indices of keys in a random order that depends on the seed, the keys and `use` alone."""
     drawn = hash_values(keys, lambda key: bytes.fromhex(digest(use, seed, key)))
     return np.argsort(drawn, kind="stable")
 
 
 def find_splits(pairs: Candidates, recipe: Recipe) -> SplitColumn:
-    """The split of every pair; NEITHER for a pair that would put something into both splits.
+    """The split of every pair; NEITHER for a pair that would leak across splits.
 
     That is a stylized pair whose content and reference belong to different splits, and a pair of val whose
     picture is in train under another content.
@@ -157,8 +157,8 @@ def hash_splits(names: pa.Array, recipe: Recipe) -> SplitColumn:
     return np.fromiter(found, np.int8, len(names))
 
 
-def link_same_pictures(pairs: Candidates, content: Places) -> tuple[Places, Places]:
-    """Links between pairs that must not be in different splits, as places in two columns.
+def link_same_pictures(pairs: Candidates, content: Indices) -> tuple[Indices, Indices]:
+    """Links between pairs that must not be in different splits, as two columns of indices.
 
     Linked are pairs of one content; raw pairs that are duplicates, or have the same bytes in the corpus or at
     the source; and a stylized pair with its parent and its siblings.
@@ -166,13 +166,13 @@ def link_same_pictures(pairs: Candidates, content: Places) -> tuple[Places, Plac
     again = np.flatnonzero(content != np.arange(len(pairs)))
     children = np.flatnonzero(pairs.has("parent"))
     parents = pairs.parent.take(children)
-    parent = Index(to_bytes(pairs.key)).find(to_bytes(parents))
+    parent = TextIndex(to_bytes(pairs.key)).find(to_bytes(parents))
     parent = np.where(parent >= 0, parent, children[first_occurrence(hash_identities(parents))])
     raw = np.flatnonzero(~pairs.stylized)
     twins = raw[pairs.duplicate_of[raw] >= 0]
     byte_ids, owner = np.concatenate([pairs.image[raw], pairs.source_bytes[raw]]), np.tile(raw, 2)
-    there = byte_ids != NONE
-    byte_ids, owner = byte_ids[there], owner[there]
+    known = byte_ids != NONE
+    byte_ids, owner = byte_ids[known], owner[known]
     alike = owner[first_occurrence(byte_ids)]
     copies = np.flatnonzero(alike != owner)
     return (

@@ -1,4 +1,4 @@
-"""Shortfalls: where the mix could not give what the recipe asks for, and what to change."""
+"""Shortfalls: where the mix differs from the recipe for lack of pairs, and what to change."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def count_split(folder: Path) -> dict[str, int]:
 
 
 def describe_shortfalls(splits: Mapping[str, Mapping[str, int]], recipe: Recipe) -> list[str]:
-    """What was asked and what was mixed, a sentence for each shortfall; empty if the mix is as asked.
+    """One sentence per shortfall, with what was asked and what was mixed; empty without one.
 
     `splits` has the counts of `count_split` for train and val.
     """

@@ -1,4 +1,4 @@
-"""Shuffling: copies samples into shards of another order, in the workers of an engine."""
+"""Shuffling: rewrites samples into shuffled shards, in the workers of an engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stylear.curate.corpus.pair_reader import SampleLocations, read_samples_at
 from stylear.curate.corpus.shards import ShardInfo
 from stylear.curate.engine import LOCAL, Engine, cores
 
-WORKER_BYTES = 1 << 30  # to copy before another process is worth starting (ours)
+WORKER_BYTES = 1 << 30  # to copy per worker process; starting one for less is slower (our choice)
 WORKER_CORES = 2  # kept busy by one worker, which hashes in threads
 
 
@@ -36,8 +36,8 @@ def write_shards(
 ) -> Iterator[tuple[Path, ShardInfo]]:
     """Write the samples of each folder in shards of `shard_pairs`; yields each shard once it is written.
 
-    This process reads through `copies`, others through their own. Raises CorpusError if a sample is not the
-    one of its table, and StorageError as `write_shard` does.
+    This process reads through `copies`, others through their own. Raises CorpusError if a sample does not
+    match its table, and StorageError as `write_shard` does.
     """
     shares = [
         (folder, index, slice(start, start + shard_pairs))

@@ -8,11 +8,11 @@ import numpy as np
 
 from stylear.curate.corpus.answers import list_preferences, read_answers
 from stylear.curate.corpus.candidates import Candidates
-from stylear.curate.corpus.columns import NONE, Index, Mask, Places, hash_identities, to_bytes
+from stylear.curate.corpus.columns import NONE, Indices, Mask, TextIndex, hash_identities, to_bytes
 from stylear.curate.filter.human import DROPPED
 
 
-def find_human_pairs(corpus: Path, pairs: Candidates, in_train: Mask) -> tuple[Places, Places]:
+def find_human_pairs(corpus: Path, pairs: Candidates, in_train: Mask) -> tuple[Indices, Indices]:
     """The preferred and the other candidate of each couple on which most reviewers agree.
 
     Both are of one group that has a pair in train, so that nothing of val is learnt. The preferred one need
@@ -22,7 +22,7 @@ def find_human_pairs(corpus: Path, pairs: Candidates, in_train: Mask) -> tuple[P
     preferences = list_preferences(read_answers(corpus))
     if not preferences:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    index = Index(to_bytes(pairs.key))
+    index = TextIndex(to_bytes(pairs.key))
     best, worst = (
         index.find(np.array([couple[side].encode() for couple in preferences])) for side in (0, 1)
     )
@@ -44,8 +44,8 @@ def find_human_pairs(corpus: Path, pairs: Candidates, in_train: Mask) -> tuple[P
     return best[usable], worst[usable]
 
 
-def leave_out_groups(pairs: Candidates, places: Places, judged: Places) -> Mask:
-    """Which of some places are of no group that people have judged."""
+def leave_out_groups(pairs: Candidates, indices: Indices, judged: Indices) -> Mask:
+    """Which of some indices are of no group that people have judged."""
     group = hash_identities(pairs.group)
-    unjudged: Mask = ~np.isin(group[places], group[judged])
+    unjudged: Mask = ~np.isin(group[indices], group[judged])
     return unjudged

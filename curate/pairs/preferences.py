@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stylear.curate.corpus import parquet, records, shards
 from stylear.curate.corpus.candidates import Candidates, rank_candidates, read_pairs
-from stylear.curate.corpus.columns import NONE, Index, Mask, Places, combine_chunks, to_bytes
+from stylear.curate.corpus.columns import NONE, Indices, Mask, TextIndex, combine_chunks, to_bytes
 from stylear.curate.corpus.layout import MIX
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.corpus.storage import write_text
@@ -53,7 +53,7 @@ def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
     pictures = PairReader(corpus, ["stylized"]) if len(best) else None
     folder, size = corpus / FOLDER, recipe.mix.shard_pairs
     folder.mkdir(parents=True, exist_ok=True)
-    listed, tables = [], [rows_to_table([])]
+    listed, tables = [], [preferences_to_table([])]
     for index, start in enumerate(range(0, len(best), size)):
         assert pictures is not None
         part, name = slice(start, start + size), shards.shard_name(index)
@@ -61,10 +61,10 @@ def build_preferences(corpus: Path, recipe: Recipe) -> pa.Table:
         tar = write_tar(
             folder / f"{name}.tar",
             list_members(
-                read_preferences(pairs, best[part], worst[part], pictures, is_human[part]), rows
+                read_sides(pairs, best[part], worst[part], pictures, is_human[part]), rows
             ),
         )
-        tables.append(rows_to_table(rows))
+        tables.append(preferences_to_table(rows))
         parquet.write_table(folder / f"{name}.parquet", tables[-1])
         listed.append(shard_entry(tar, len(rows)))
     write_text(folder / WIDS, wids_index(f"{recipe.name}-{FOLDER}", listed))
@@ -77,17 +77,17 @@ def find_train_pairs(corpus: Path, pairs: Candidates) -> Mask:
     split = combine_chunks(mixed["split"]).fill_null("").to_numpy(zero_copy_only=False)
     train = combine_chunks(mixed["key"]).take(np.flatnonzero(split == "train"))
     found = np.zeros(len(pairs), bool)
-    places = Index(to_bytes(pairs.key)).find(to_bytes(train))
-    found[places[places >= 0]] = True
+    indices = TextIndex(to_bytes(pairs.key)).find(to_bytes(train))
+    found[indices[indices >= 0]] = True
     return found
 
 
 def choose_all(
     corpus: Path, recipe: Recipe, pairs: Candidates, in_train: Mask
-) -> tuple[Places, Places, Mask]:
+) -> tuple[Indices, Indices, Mask]:
     """(chosen, rejected, whether people chose) by scores and by reviewers, as `pairs.human` says."""
     settings = recipe.pairs
-    best, worst = choose_pairs(pairs, in_train, settings.margin)
+    best, worst = choose_best_and_worst(pairs, in_train, settings.margin)
     if settings.human == "ignore":
         return best, worst, np.zeros(len(best), bool)
     liked, other = find_human_pairs(corpus, pairs, in_train)
@@ -97,13 +97,15 @@ def choose_all(
     return best, worst, is_human
 
 
-def choose_pairs(pairs: Candidates, in_train: Mask, margin: float) -> tuple[Places, Places]:
+def choose_best_and_worst(
+    pairs: Candidates, in_train: Mask, margin: float
+) -> tuple[Indices, Indices]:
     """Of each group the best candidate in train and the worst one, if they differ by `margin` or more."""
     judged = pairs.has("group") & ~np.isnan(pairs.rank) & (pairs.image != NONE)
     order, starts = rank_candidates(pairs, np.flatnonzero(judged))
-    places = np.flatnonzero(in_train[order])
-    groups, at = np.unique(starts[places], return_index=True)
-    best = order[places[at]]
+    indices = np.flatnonzero(in_train[order])
+    groups, at = np.unique(starts[indices], return_index=True)
+    best = order[indices[at]]
     ends = np.searchsorted(starts, groups, "right")
     worst = order[ends - 1]
     lead = np.round(round_ranks(pairs, best) - round_ranks(pairs, worst), DECIMALS)
@@ -111,23 +113,25 @@ def choose_pairs(pairs: Candidates, in_train: Mask, margin: float) -> tuple[Plac
     return best[chosen], worst[chosen]
 
 
-def round_ranks(pairs: Candidates, places: Places) -> NDArray[np.float64]:
+def round_ranks(pairs: Candidates, indices: Indices) -> NDArray[np.float64]:
     """The ranks as they are written, so that the margin is their exact difference."""
-    return np.round(pairs.rank[places], DECIMALS)
+    return np.round(pairs.rank[indices], DECIMALS)
 
 
-def read_preferences(
-    pairs: Candidates, best: Places, worst: Places, pictures: PairReader, is_human: Mask
+def read_sides(
+    pairs: Candidates, best: Indices, worst: Indices, pictures: PairReader, is_human: Mask
 ) -> Iterator[tuple[Row, Pair, Pair]]:
     """The row of each preference pair and its two sides with their images.
 
     What people chose has no scores and no margin.
     """
     high, low = round_ranks(pairs, best).tolist(), round_ranks(pairs, worst).tolist()
-    for place, other, chosen_score, rejected_score, human in zip(
+    for chosen_row, rejected_row, chosen_score, rejected_score, human in zip(
         best, worst, high, low, is_human.tolist(), strict=True
     ):
-        chosen, rejected = (pictures.pair(pairs.key[at].as_py()) for at in (place, other))
+        chosen, rejected = (
+            pictures.pair(pairs.key[row].as_py()) for row in (chosen_row, rejected_row)
+        )
         yield (
             {
                 "key": digest("preference", chosen.key, rejected.key),
@@ -156,7 +160,7 @@ def list_members(
         yield f"{row['key']}.json", records.canonical_json(row).encode()
 
 
-def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def preferences_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """The rows as a table."""
     import pyarrow as pa
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.corpus.candidates import style_of
+from stylear.curate.corpus.candidates import parse_style
 from stylear.curate.corpus.layout import LEDGER, RECIPE, STAGES
 from stylear.curate.corpus.ledger import ALL
 from stylear.curate.corpus.object_store import in_store
@@ -34,7 +34,7 @@ UNUSABLE = "PROBLEM (see below)"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that a run needs: its key in the recipe, what was found, and why it cannot be used."""
+    """The check of one requirement: its key in the recipe, what was found, and the error if it failed."""
 
     key: str
     found: str
@@ -60,7 +60,7 @@ class Check:
 def check_recipe(
     build: Build, stages: Collection[str] = STAGES, redo: str | None = None
 ) -> list[Check]:
-    """Run all checks for the work that is left; nothing is written or downloaded.
+    """Run all checks for the remaining work; nothing is written or downloaded.
 
     `redo` is the first stage to rebuild from scratch. Finished stages need no prompts and no models.
     """
@@ -137,7 +137,7 @@ def check_sources(build: Build) -> Iterator[Check]:
 
 
 def describe_source(key: str, source: Any, build: Build) -> Check:
-    """How much a source holds. Raises the same errors as fetching it."""
+    """The size of a source. Raises the same errors as fetching it."""
     try:
         size = check_source(source, build.recipe)
     except SourceEmpty as error:
@@ -185,7 +185,7 @@ def describe_references(recipe: Recipe) -> Check:
 
             for reference in load_references(recipe):
                 find_scorer_class(spec.type).reference_fingerprint(spec, reference)
-    styles = len(set(map(style_of, ids)))
+    styles = len(set(map(parse_style, ids)))
     return Check("references", f"{count_noun(len(ids), 'image')} of {count_noun(styles, 'style')}")
 
 
@@ -247,10 +247,10 @@ def check_disk(corpus: Path, needed_bytes: int | None) -> Check:
     """
     if in_store(corpus):
         return Check("disk", "an object store; its free space is not known")
-    place = corpus.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    existing = corpus.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
     if needed_bytes is None:
         return Check("disk", f"{human_bytes(free)} free; the size of the corpus is not known")
     if needed_bytes > free:
@@ -264,12 +264,12 @@ def check_disk(corpus: Path, needed_bytes: int | None) -> Check:
 
 
 def count_noun(count: int, noun: str) -> str:
-    """A number of things for a reader: 1 pair, 1,200 pairs."""
+    """A count with its noun: 1 pair, 1,200 pairs."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def human_bytes(count: int) -> str:
-    """A number of bytes for a reader: 1.2 GB."""
+    """A human-readable number of bytes: 1.2 GB."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

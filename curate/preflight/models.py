@@ -22,7 +22,7 @@ NOT_ARRIVED = (
     "zeros",
     "git-lfs pointer",
     "html",
-)  # what is found where a download is missing
+)  # what is found instead of a file that was not downloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def check_model_files(model: RequiredModel) -> str:
 
 
 def find_model(name: str) -> Path:
-    """The file or directory that a name means, or the checkpoint of ARCH/CHECKPOINT."""
+    """The file or directory of a name, or the checkpoint of ARCH/CHECKPOINT."""
     _, _, checkpoint = name.partition("/")
     file = Path(checkpoint).expanduser()
     if checkpoint and not Path(name).expanduser().exists() and file.is_file():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.corpus.candidates import style_of
+from stylear.curate.corpus.candidates import parse_style
 from stylear.curate.corpus.layout import CHEAP, PLAN_STAGE, STAGES
 from stylear.curate.corpus.ledger import ALL, Entry, StageInputs, stage_family
 from stylear.curate.preflight.checks import Check, human_bytes
@@ -19,8 +19,8 @@ from stylear.errors import SettingsChanged, StylearError
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-BYTES_PER_PIXEL = {"png": 1.8, "jpg": 0.4, "webp": 1.3}  # typical of photos (ours)
-SAMPLE_BYTES = 4096  # headers, caption, JSON and table row of a sample (ours)
+BYTES_PER_PIXEL = {"png": 1.8, "jpg": 0.4, "webp": 1.3}  # typical of photos (our choice)
+SAMPLE_BYTES = 4096  # headers, caption, JSON and table row of a sample (our choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class StagePlan:
     committed: int  # units of earlier runs
     pairs: int | None  # that the stage handles in total
     new_pairs: int | None  # that are still missing
-    bytes: int | None  # that they add to the corpus
+    bytes: int | None  # that the new pairs add to the corpus
     seconds: float | None
     rate_from: str | None
     next: str
-    is_estimate: bool = False  # whether the recipe asks for at most so many pairs
+    is_estimate: bool = False  # whether `pairs` is an upper bound
 
     def row(self) -> dict[str, Any]:
         """For a table."""
@@ -58,12 +58,12 @@ class StagePlan:
 def plan_stages(
     build: Build,
     checks: Sequence[Check],
-    made: Mapping[str, StageInputs],
+    current_inputs: Mapping[str, StageInputs],
     redo: str | None = None,
 ) -> list[StagePlan]:
-    """One plan per stage. `made` has the present inputs of each expensive stage that has output."""
+    """One plan per stage. `current_inputs` are those of the expensive stages that already have output."""
     again = STAGES[STAGES.index(redo) :] if redo in STAGES else ()
-    changed = find_changes(build, made)
+    changed = find_changes(build, current_inputs)
     counts = estimate_pairs(build, checks, again)
     return [
         plan_stage(build, stage, counts[stage], changed.get(stage), again=stage in again)
@@ -135,10 +135,12 @@ def is_finished(build: Build, stage: str) -> bool:
     return build.ledger.entry(stage, ALL) is not None
 
 
-def find_changes(build: Build, made: Mapping[str, StageInputs]) -> dict[str, SettingsChanged]:
+def find_changes(
+    build: Build, current_inputs: Mapping[str, StageInputs]
+) -> dict[str, SettingsChanged]:
     """The stages whose output was made with other settings, with the error that a run would raise."""
     found: dict[str, SettingsChanged] = {}
-    for stage, inputs in made.items():
+    for stage, inputs in current_inputs.items():
         try:
             build.ledger.check_settings(stage, inputs)
         except SettingsChanged as error:
@@ -188,14 +190,14 @@ def estimate_images(recipe: Recipe, contents: int | None, checks: Sequence[Check
         return None
     groups = contents * min(spec.references_per_content, len(references))
     if spec.per_style is not None:
-        styles = {style_of(reference) for reference in references}
+        styles = {parse_style(reference) for reference in references}
         quota = sum(min(spec.styles.get(style, spec.per_style), contents) for style in styles)
         groups = min(quota, contents * len(references))
     return groups * spec.candidates
 
 
 def estimate_bytes(build: Build, stage: str, pairs: int | None) -> int | None:
-    """The bytes that this many more pairs of a stage add to the corpus; for mix and pairs at most."""
+    """The bytes that `pairs` more pairs of a stage add to the corpus; an upper bound for mix and pairs."""
     if pairs is None:
         return None
     image = image_bytes(build)
@@ -211,7 +213,7 @@ def estimate_bytes(build: Build, stage: str, pairs: int | None) -> int | None:
 
 
 def image_bytes(build: Build) -> float:
-    """Average bytes of a stored image: of those fetched so far, else typical ones for its size and format."""
+    """Average bytes of a stored image: of those fetched so far, else typical for its size and format."""
     committed = [entry for entry in build.ledger.entries("fetch") if entry.unit != ALL]
     kept = sum(entry.kept for entry in committed)
     if kept:
@@ -229,7 +231,7 @@ def needed_bytes(plans: Sequence[StagePlan]) -> int | None:
 
 
 def human_time(seconds: float) -> str:
-    """A duration for a reader: 45 s, 12 min, 3.5 h."""
+    """A human-readable duration: 45 s, 12 min, 3.5 h."""
     if seconds < 100:
         return "under 1 s" if 0 < seconds < 1 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -70,14 +70,14 @@ def preview_run(
     build = Build(corpus, recipe, workers, engine, allow_empty).with_snapshot()
     checks = check_recipe(build, STAGES, redo)
     try:
-        made = expensive_inputs(recipe, build.ledger)
-    except StylearError:  # a model or a reference is missing, which the checks name
-        made = {}
-    plans = plan_stages(build, checks, made, redo)
+        current_inputs = expensive_inputs(recipe, build.ledger)
+    except StylearError:  # the checks report a missing model or reference
+        current_inputs = {}
+    plans = plan_stages(build, checks, current_inputs, redo)
     again = STAGES[STAGES.index(redo) :] if redo in STAGES else ()
     checks += [
         Check(f"settings of {stage}", UNUSABLE, error)
-        for stage, error in find_changes(build, made).items()
+        for stage, error in find_changes(build, current_inputs).items()
         if stage not in again
     ]
     checks.append(attempt("disk", partial(check_disk, corpus, needed_bytes(plans))))
@@ -110,7 +110,7 @@ def require_stage(redo: str | None) -> None:
 
 
 def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
-    """The present inputs of each expensive stage that has output."""
+    """The current inputs of each expensive stage that already has output."""
     found: dict[str, StageInputs] = {}
     stages = ledger.stages()
     if "fetch" in stages:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 HERE = "earlier runs here"
 BENCHMARK = "benchmarks/results, 2 CPU cores"
-BENCHMARKS = {  # pairs a second, with 1,000,000 pairs and, for mix, 20 kB an image
+BENCHMARKS = {  # pairs per second, with 1,000,000 pairs and, for mix, 20 kB per image
     "filter": 64_000.0,
     "mix": 13_000.0,
     "pairs": 147_000.0,
 }
-MIN_S = 1.0  # what took less time was mostly starting up (ours)
+MIN_S = 1.0  # shorter runs mostly measure the start-up (our choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def read_rates() -> dict[str, float]:
 
 
 def rate_key(stage: str, build: Build) -> str:
-    """What the rate of a stage depends on: its settings, the image size, the engine and its workers."""
+    """The key of a stage's rate: everything that affects it, such as image size, engine and workers."""
     recipe = build.recipe
     parts = [stage, f"{recipe.image.size}px", f"{build.engine.name} {build.workers or 'all'}"]
     return " | ".join([*parts, *stage_settings(stage, recipe)])

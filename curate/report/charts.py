@@ -75,14 +75,14 @@ def histogram_svg(
     floor = top + PLOT_HEIGHT
     step = (WIDTH - LEFT - RIGHT) / BINS
     parts = [render_frame(top, floor)]
-    for place in range(BINS):
+    for bin_index in range(BINS):
         y = float(floor)
         for name, side in zip(("kept", "dropped"), counts, strict=True):
-            tall = side[place] / tallest * PLOT_HEIGHT
+            tall = side[bin_index] / tallest * PLOT_HEIGHT
             y -= tall
-            if side[place]:
+            if side[bin_index]:
                 parts.append(
-                    f'<rect class="{name}" x="{LEFT + place * step:.1f}" y="{y:.1f}"'
+                    f'<rect class="{name}" x="{LEFT + bin_index * step:.1f}" y="{y:.1f}"'
                     f' width="{step - 1:.1f}" height="{tall:.1f}"/>'
                 )
     for number, limit in enumerate(limits):

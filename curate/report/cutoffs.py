@@ -15,25 +15,25 @@ from stylear.curate.report.charts import Limit
 
 
 def find_cutoffs(corpus: Path, recipe: Recipe) -> dict[str, list[Limit]]:
-    """The limits of each score. Percentiles are left out of a corpus whose columns are gone or outdated."""
+    """The limits of each score; percentiles only if columns.parquet exists and is up to date."""
     rules = recipe.filter
     found: dict[str, list[Limit]] = {rule.score: [] for rule in (*rules.thresholds, *rules.votes)}
     rows = read_columns(corpus, recipe) if found else None
-    if rows is not None:  # what the filter decides before it comes to the thresholds
+    if rows is not None:  # the rules that the filter applies before the thresholds
         exact = rules.duplicates.model_copy(update={"phash_distance": None})
         apply_rules(rows, FilterSettings(duplicates=exact, best_of=None))
     for threshold in rules.thresholds:
-        found[threshold.score] += limits_of(threshold, rows)
+        found[threshold.score] += threshold_limits(threshold, rows)
         if rows is not None:
             apply_threshold(rows, threshold)
     for vote in rules.votes:
         found[vote.score] += [
-            Limit(limit.value, f"vote: {limit.label}") for limit in limits_of(vote, rows)
+            Limit(limit.value, f"vote: {limit.label}") for limit in threshold_limits(vote, rows)
         ]
     return found
 
 
-def limits_of(threshold: Threshold, rows: Rows | None) -> Iterator[Limit]:
+def threshold_limits(threshold: Threshold, rows: Rows | None) -> Iterator[Limit]:
     """The fixed limits of a threshold, and the value at which its percentile cuts."""
     if threshold.min is not None:
         yield Limit(threshold.min, f"min {threshold.min:g}")
@@ -61,4 +61,4 @@ def percentile_cuts(threshold: Threshold, rows: Rows) -> list[float]:
         return [float(scores[passed].min())] if len(passed) else []
     passed = passed[np.lexsort((scores[passed], rows["style"][passed]))]
     starts = np.flatnonzero(np.diff(rows["style"][passed], prepend=-2))
-    return sorted(float(scores[place]) for place in passed[starts])
+    return sorted(float(scores[row]) for row in passed[starts])

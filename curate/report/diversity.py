@@ -1,4 +1,4 @@
-"""How diverse the kept pairs are, as the filter measured it."""
+"""The diversity of the kept pairs, as measured by the filter."""
 
 from __future__ import annotations
 

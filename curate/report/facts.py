@@ -1,4 +1,4 @@
-"""What the report of a corpus is drawn from, read once."""
+"""The data from which a report is rendered, read once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stylear.curate.corpus.candidates import Candidates, read_pairs, style_of
-from stylear.curate.corpus.columns import Index, Mask, Places, combine_chunks, to_bytes
+from stylear.curate.corpus.candidates import Candidates, parse_style, read_pairs
+from stylear.curate.corpus.columns import Indices, Mask, TextIndex, combine_chunks, to_bytes
 from stylear.curate.corpus.layout import MANIFEST, MIX, RECIPE, VERDICTS
 from stylear.curate.corpus.parquet import read_table, read_tables
 from stylear.curate.mix.verdicts import apply_verdicts
@@ -35,8 +35,10 @@ class Facts:
     pairs: Candidates  # with the verdicts of the filter
     scores: Mapping[str, pa.FloatArray]  # in the order of the pairs
     mixed: Mask  # which pairs are in train or val
-    references: Mapping[str, StyleReference]  # by id: those that still are as they were used
-    lost_references: tuple[str, ...]  # used, but gone or changed since
+    references: Mapping[
+        str, StyleReference
+    ]  # by id: those that have not changed since they were used
+    lost_references: tuple[str, ...]  # used, but missing or changed since
 
 
 def read_facts(corpus: Path) -> Facts:
@@ -46,11 +48,11 @@ def read_facts(corpus: Path) -> Facts:
     pairs = apply_verdicts(corpus, read_pairs(corpus))
     verdicts = read_table(corpus / VERDICTS)
     mix = read_table(corpus / MIX, ["key", "kept"])
-    places = Index(to_bytes(pairs.key)).find(
+    indices = TextIndex(to_bytes(pairs.key)).find(
         to_bytes(combine_chunks(mix["key"]).filter(combine_chunks(mix["kept"])))
     )
     mixed = np.zeros(len(pairs), bool)
-    mixed[places[places >= 0]] = True
+    mixed[indices[indices >= 0]] = True
     used = used_references(corpus)
     references = {
         reference.id: reference
@@ -74,7 +76,7 @@ def read_facts(corpus: Path) -> Facts:
 
 
 def find_references(recipe: Recipe) -> list[StyleReference]:
-    """The references that still are where the recipe says, by id; a finished corpus does not need them."""
+    """The references that can still be read, by id; a finished corpus does not need them."""
     from stylear.curate.references import load_references
 
     found: list[StyleReference] = []
@@ -93,14 +95,14 @@ def used_references(corpus: Path) -> dict[str, str | None]:
     return used
 
 
-def group_by_style(pairs: Candidates) -> Iterator[tuple[str, Places]]:
+def group_by_style(pairs: Candidates) -> Iterator[tuple[str, Indices]]:
     """Each style by name with its stylized pairs, by key."""
-    places = np.flatnonzero(pairs.stylized)
-    encoded = pairs.reference.take(places).fill_null("None").dictionary_encode()
-    names = [style_of(name) for name in encoded.dictionary.to_pylist()]
+    indices = np.flatnonzero(pairs.stylized)
+    encoded = pairs.reference.take(indices).fill_null("None").dictionary_encode()
+    names = [parse_style(name) for name in encoded.dictionary.to_pylist()]
     styles = sorted(set(names))
     number = np.array([styles.index(name) for name in names], np.int64)[encoded.indices.to_numpy()]
-    order = np.lexsort((to_bytes(pairs.key.take(places)), number))
+    order = np.lexsort((to_bytes(pairs.key.take(indices)), number))
     starts = np.searchsorted(number[order], np.arange(len(styles) + 1))
     for style, start, end in zip(styles, starts, starts[1:], strict=False):
-        yield style, places[order[start:end]]
+        yield style, indices[order[start:end]]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stylear.curate.corpus.candidates import style_of
-from stylear.curate.corpus.columns import Places, to_bytes
+from stylear.curate.corpus.candidates import parse_style
+from stylear.curate.corpus.columns import Indices, to_bytes
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.report.facts import Facts, group_by_style
 from stylear.curate.report.page import (
@@ -24,8 +24,8 @@ KEPT_SHOWN, DROPPED_SHOWN = 12, 6  # samples of raw pairs, and of each style
 MANY_STYLES = 12  # with more of them, half as many samples of each
 STYLES_SHOWN, REFERENCES_SHOWN = 40, 6
 NOTE = (
-    "Samples are the first pairs by key. A key is a hash, so nobody chose them. Of dropped pairs, each reason"
-    " is shown once before any is shown again. Kept means kept by the filter."
+    "Samples are the first pairs by key. A key is a hash, so the selection is not curated. Of dropped pairs,"
+    " each reason is shown once before any is shown again. Kept means kept by the filter."
 )
 STYLES_NOTE = (
     "Stylized pairs by the style of their reference. References are used to synthesise and to score; they are"
@@ -35,9 +35,9 @@ STYLES_NOTE = (
 
 def raw_section(facts: Facts, reader: PairReader) -> Section:
     """Where the raw pairs come from, and samples of them."""
-    places = np.flatnonzero(~facts.pairs.stylized)
-    places = places[np.argsort(to_bytes(facts.pairs.key.take(places)), kind="stable")]
-    samples = render_samples(facts, reader, places, KEPT_SHOWN, DROPPED_SHOWN)
+    indices = np.flatnonzero(~facts.pairs.stylized)
+    indices = indices[np.argsort(to_bytes(facts.pairs.key.take(indices)), kind="stable")]
+    samples = render_samples(facts, reader, indices, KEPT_SHOWN, DROPPED_SHOWN)
     body = render_sources(facts) + render_paragraph(NOTE) + samples
     return Section("raw-pairs", "Raw pairs", body)
 
@@ -53,21 +53,21 @@ def styles_section(facts: Facts, reader: PairReader) -> Section | None:
         parts.append(
             render_paragraph(f"The first {STYLES_SHOWN} of {len(styles):,} styles by name.")
         )
-    for number, (style, places) in enumerate(styles[:STYLES_SHOWN], 1):
-        kept = int(facts.pairs.kept[places].sum())
-        note = f"{kept:,} kept, {len(places) - kept:,} dropped"
+    for number, (style, indices) in enumerate(styles[:STYLES_SHOWN], 1):
+        kept = int(facts.pairs.kept[indices].sum())
+        note = f"{kept:,} kept, {len(indices) - kept:,} dropped"
         anchor = make_anchor("style", str(number), style)
         parts += [
             render_heading(3, shorten_text(style), anchor, note),
             render_references(facts, style),
-            render_samples(facts, reader, places, KEPT_SHOWN // half, DROPPED_SHOWN // half),
+            render_samples(facts, reader, indices, KEPT_SHOWN // half, DROPPED_SHOWN // half),
         ]
     return Section("styles", "Styles", "".join(parts))
 
 
 def render_references(facts: Facts, style: str) -> str:
     """The references of a style, and the names of those that cannot be shown."""
-    lost = [name for name in facts.lost_references if style_of(name) == style]
+    lost = [name for name in facts.lost_references if parse_style(name) == style]
     known = [reference for reference in facts.references.values() if reference.style == style]
     shown = known[:REFERENCES_SHOWN]
     samples = [
@@ -83,7 +83,7 @@ def render_references(facts: Facts, style: str) -> str:
         )
         for reference in shown
     ]
-    words = f"References that are gone or were changed since: {', '.join(lost)}"
+    words = f"References that are missing or have changed since: {', '.join(lost)}"
     count = f'<p class="count">{len(shown):,} of {len(known) + len(lost):,} style references</p>'
     return f'{count}<div class="samples">{"".join(samples)}</div>' + (
         render_paragraph(words, "warning") if lost else ""
@@ -91,49 +91,49 @@ def render_references(facts: Facts, style: str) -> str:
 
 
 def render_samples(
-    facts: Facts, reader: PairReader, places: Places, kept_shown: int, dropped_shown: int
+    facts: Facts, reader: PairReader, indices: Indices, kept_shown: int, dropped_shown: int
 ) -> str:
-    """Samples of the pairs at these places, kept ones first, with how many there are of each."""
-    is_kept = facts.pairs.kept[places]
-    kept, dropped = places[is_kept], spread_reasons(facts, places[~is_kept])
+    """Samples of these pairs, kept ones first, each with its total."""
+    is_kept = facts.pairs.kept[indices]
+    kept, dropped = indices[is_kept], interleave_by_reason(facts, indices[~is_kept])
     parts = []
     for chosen, shown, name in ((kept, kept_shown, "kept"), (dropped, dropped_shown, "dropped")):
         if not len(chosen):
             continue
-        samples = "".join(render_pair(facts, reader, int(place)) for place in chosen[:shown])
+        samples = "".join(render_pair(facts, reader, int(row)) for row in chosen[:shown])
         many = f"{min(shown, len(chosen)):,} of {len(chosen):,} {name} pairs"
         parts.append(f'<p class="count">{many}</p><div class="samples">{samples}</div>')
     return "".join(parts)
 
 
-def spread_reasons(facts: Facts, places: Places) -> Places:
-    """The places in an order in which each reason comes once before any comes twice."""
-    reasons = facts.pairs.reason.codes[places]
+def interleave_by_reason(facts: Facts, indices: Indices) -> Indices:
+    """The indices reordered so that each reason occurs once before any occurs twice."""
+    reasons = facts.pairs.reason.codes[indices]
     order = np.argsort(reasons, kind="stable")
     starts = np.searchsorted(reasons[order], reasons[order])
-    turn = np.empty(len(places), np.int64)
-    turn[order] = np.arange(len(places)) - starts
-    return places[np.argsort(turn, kind="stable")]
+    turn = np.empty(len(indices), np.int64)
+    turn[order] = np.arange(len(indices)) - starts
+    return indices[np.argsort(turn, kind="stable")]
 
 
-def render_pair(facts: Facts, reader: PairReader, place: int) -> str:
+def render_pair(facts: Facts, reader: PairReader, row: int) -> str:
     """One pair: its picture, its verdict, its caption and its scores."""
     pairs = facts.pairs
-    pair = reader.pair(pairs.key[place].as_py())
-    kept = bool(pairs.kept[place])
-    reference = pairs.reference[place].as_py()
+    pair = reader.pair(pairs.key[row].as_py())
+    kept = bool(pairs.kept[row])
+    reference = pairs.reference[row].as_py()
     kind = "Raw picture" if reference is None else f"Picture in the style of {reference}"
     image = render_thumbnail(pair.image, f"{kind}: {pair.caption}")
-    verdict = "Kept" if kept else f"Dropped: {pairs.reason.word(place) or 'no reason'}"
-    details = [" · ".join(render_scores(facts, place))]
+    verdict = "Kept" if kept else f"Dropped: {pairs.reason.text_at(row) or 'no reason'}"
+    details = [" · ".join(render_scores(facts, row))]
     details += [pair.origin.source if reference is None else f"reference {reference}"]
     return render_sample(image, verdict, "kept" if kept else "dropped", pair.caption, details)
 
 
-def render_scores(facts: Facts, place: int) -> Sequence[str]:
+def render_scores(facts: Facts, row: int) -> Sequence[str]:
     """The scores that a pair has."""
     return [
-        f"{name} {column[place].as_py():.2f}"
+        f"{name} {column[row].as_py():.2f}"
         for name, column in facts.scores.items()
-        if column[place].is_valid
+        if column[row].is_valid
     ]

@@ -1,4 +1,4 @@
-"""The top of the report: what a corpus holds, what it lacks, and how many pairs each stage left out."""
+"""The top of the report: the totals of a corpus, its warnings, and the pairs that each stage dropped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stylear.curate.audit.manifest import read_warnings, stage_counts
-from stylear.curate.corpus.candidates import style_of
+from stylear.curate.corpus.candidates import parse_style
 from stylear.curate.corpus.columns import hash_identities
 from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.corpus.parquet import count_rows
@@ -31,13 +31,13 @@ COUNTED = {  # what the numbers of a stage count
 
 
 def render_totals(facts: Facts) -> str:
-    """The totals, each with what it counts, and the warnings of the run."""
+    """The totals with their labels, and the warnings of the run."""
     pairs, mixed = facts.pairs, facts.mixed
     stylized = int((mixed & pairs.stylized).sum())
     raw = int(mixed.sum()) - stylized
     contents = np.unique(hash_identities(pairs.content.filter(mixed)))
     references = pairs.reference.filter(mixed).dictionary_encode().dictionary.to_pylist()
-    styles = {style_of(reference) for reference in references if reference}
+    styles = {parse_style(reference) for reference in references if reference}
     seen = int(pairs.stylized.sum())
     totals: list[tuple[str, str, str]] = [
         (
@@ -74,7 +74,7 @@ def render_totals(facts: Facts) -> str:
 
 
 def funnel_section(facts: Facts) -> Section:
-    """What each stage took in and left out, with reasons."""
+    """The pairs that each stage took in and dropped, with reasons."""
     counted = stage_counts(Ledger(facts.corpus))
     empty: dict[str, Any] = {"rows": 0, "kept": 0, "dropped": {}}
     stages = {stage: counted.get(stage, empty) for stage in COUNTED}

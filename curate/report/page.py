@@ -1,4 +1,4 @@
-"""An HTML page that needs nothing but itself: a heading, a list of its sections, and the sections.
+"""A self-contained HTML page: a heading, a list of its sections, and the sections.
 
 Every text is escaped, every picture is a data URI. The content security policy allows the page's own style
 sheet, by its hash, and inline pictures; it forbids scripts, requests and everything else.
@@ -97,7 +97,7 @@ def render_table(
 
 
 def render_cell(cell: Cell) -> str:
-    """Counts as they are, means with two decimals, a dash for no number."""
+    """Integers unchanged, means with two decimals, a dash for no number."""
     if isinstance(cell, str):
         return f"<td>{cell}</td>"
     words = "-" if cell is None else f"{cell:.2f}" if isinstance(cell, float) else f"{cell:,}"
@@ -105,7 +105,7 @@ def render_cell(cell: Cell) -> str:
 
 
 def render_untrusted(text: str, name: str = "") -> str:
-    """A text that somebody else wrote: shortened, escaped, and isolated from the text around it."""
+    """An untrusted text: shortened, escaped, and isolated from the text around it."""
     return f'<bdi class="{name}">{escape(shorten_text(text))}</bdi>'
 
 

@@ -11,14 +11,14 @@ from PIL import Image, ImageOps
 
 from stylear.curate.report.page import render_untrusted, shorten_text
 
-THUMBNAIL_PX = 160  # the longer side on the page (ours)
-QUALITY = 75  # of WebP (ours)
+THUMBNAIL_PX = 160  # the longer side on the page (our choice)
+QUALITY = 75  # of WebP (our choice)
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def render_thumbnail(data: bytes, alt: str) -> str:
-    """An `<img>` of an encoded image; a gap that says so for bytes that are missing or no image."""
+    """An `<img>` of an encoded image; a labelled gap if the bytes are missing or no image."""
     picture = decode_image(data)
     if picture is None:
         words = "unreadable image" if data else "no image"
@@ -27,7 +27,7 @@ def render_thumbnail(data: bytes, alt: str) -> str:
 
 
 def decode_image(data: bytes) -> Image.Image | None:
-    """The image, turned upright and in RGB; None for bytes that are no image or too large a one."""
+    """The image, upright and in RGB; None if the bytes are no image or it is too large."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -20,7 +20,7 @@ SHOWN = 8
 
 def preferences_section(facts: Facts) -> Section | None:
     """Some preference pairs; None where there are none."""
-    samples = list(islice(read_preferences(facts.corpus), SHOWN))
+    samples = list(islice(read_samples(facts.corpus), SHOWN))
     if not samples:
         return None
     total = count_rows(facts.corpus / FOLDER)
@@ -39,7 +39,7 @@ def preferences_section(facts: Facts) -> Section | None:
     return Section("preferences", "Preference pairs", body)
 
 
-def read_preferences(corpus: Path) -> Iterator[dict[str, bytes]]:
+def read_samples(corpus: Path) -> Iterator[dict[str, bytes]]:
     """The samples of preferences/ by member ending."""
     for tar in shard_paths(corpus / FOLDER):
         for _, sample in tar_samples(tar):

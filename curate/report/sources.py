@@ -37,7 +37,7 @@ def count_sources(facts: Facts) -> tuple[Counter[str], Counter[str], Counter[str
     start = 0  # raw pairs come first, in the order of their shards
     for _, table in read_tables(facts.corpus / "raw", ["source"]):
         names = np.array(
-            [source_of(text) for text in combine_chunks(table["source"]).to_pylist()], object
+            [describe_source(text) for text in combine_chunks(table["source"]).to_pylist()], object
         )
         part = slice(start, start + len(names))
         seen.update(names)
@@ -47,8 +47,8 @@ def count_sources(facts: Facts) -> tuple[Counter[str], Counter[str], Counter[str
     return seen, kept, mixed
 
 
-def source_of(text: str) -> str:
-    """`folder photos` for folder:photos/a.jpg, `https://host` for a URL, `shard a.tar` for a member."""
+def describe_source(text: str) -> str:
+    """A source for the table: `folder photos` for folder:photos/a.jpg, `https://host` for a URL."""
     if "://" in text:
         try:
             url = urlsplit(text)

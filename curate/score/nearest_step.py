@@ -17,8 +17,8 @@ import numpy as np
 from stylear.console import Bar
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.columns import (
+    Indices,
     Mask,
-    Places,
     combine_chunks,
     concatenate,
     first_occurrence,
@@ -146,7 +146,7 @@ def read_embeddings(corpus: Path, spec: Any, kind: KindShards) -> tuple[Vectors,
 
 def read_pools(
     corpus: Path, kind: KindShards, references: Sequence[StyleReference]
-) -> tuple[Places, Places]:
+) -> tuple[Indices, Indices]:
     """For each pair the index of its pool, and a number that it shares with pairs that do not count.
 
     A pool is all raw pairs, or the stylized pairs of one style. Raw pairs of one source (captions of one
@@ -171,7 +171,7 @@ def read_pools(
 
 
 def compare_pools(
-    vectors: Vectors, valid: Mask, pools: Places, alike: Places, name: str
+    vectors: Vectors, valid: Mask, pools: Indices, alike: Indices, name: str
 ) -> list[float | None]:
     """The cosine of every pair of one kind with its nearest neighbour, by pool; None without one."""
     cosines: list[float | None] = [None] * len(valid)

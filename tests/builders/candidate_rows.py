@@ -110,10 +110,10 @@ def assign_splits(pairs: list[Candidate], recipe: Recipe) -> list[Assignment]:
     return [Assignment(row["key"], row["split"], row["reason"]) for row in rows]
 
 
-def choose_pairs(
+def choose_sides(
     pairs: list[Candidate], in_train: set[str], margin: float
 ) -> list[tuple[Candidate, Candidate]]:
     """The best and the worst of every group that gives a preference pair."""
     train = np.array([pair.key in in_train for pair in pairs], bool)
-    best, worst = preferences.choose_pairs(columns(pairs), train, margin)
+    best, worst = preferences.choose_best_and_worst(columns(pairs), train, margin)
     return [(pairs[a], pairs[b]) for a, b in zip(best, worst, strict=True)]

@@ -11,7 +11,7 @@ from stylear.curate.corpus.columns import (
     NONE,
     SLICE,
     DictionaryColumn,
-    Index,
+    TextIndex,
     bool_mask,
     concatenate,
     connected_components,
@@ -51,10 +51,10 @@ def test_first_of_is_the_place_of_the_first_equal_row() -> None:
 
 
 def test_an_index_finds_the_first_place_of_each_text() -> None:
-    index = Index(np.array([b"c", b"a", b"c", b"b"]))
+    index = TextIndex(np.array([b"c", b"a", b"c", b"b"]))
     assert index.find(np.array([b"a", b"c", b"d", b"", b"cc"])).tolist() == [1, 0, -1, -1, -1]
     assert index.find_repeated().tolist() == [2]
-    assert Index(np.zeros(0, "S1")).find(np.array([b"a"])).tolist() == [-1]
+    assert TextIndex(np.zeros(0, "S1")).find(np.array([b"a"])).tolist() == [-1]
 
 
 def test_words_are_set_counted_and_written_back() -> None:
@@ -63,7 +63,7 @@ def test_words_are_set_counted_and_written_back() -> None:
     words.set(np.array([1]), "b")
     assert words.array().to_pylist() == ["new", "b", "b", "a"]
     assert words.counts() == {"a": 1, "b": 2, "new": 1}
-    assert words.word(1) == "b"
+    assert words.text_at(1) == "b"
     assert words.array().type == pa.string()
 
 

@@ -135,13 +135,13 @@ def test_a_holder_renews_and_notices_that_another_took_over(
     while lease.read_lease(one.path)["renewals"] < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert lease.read_lease(one.path)["renewals"] >= 2
-    one.require()
+    one.assert_held()
     (store / ".lock" / "other.json").write_bytes(b'{"host": "far", "machine_id": "m"}')
     one._renewed -= lease.LEASE_S  # it slept
     while one.path.is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     with pytest.raises(CorpusLocked, match="could not be renewed"):
-        one.require()
+        one.assert_held()
     one.release()
 
 

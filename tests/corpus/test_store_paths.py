@@ -109,7 +109,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
     ("url", "told"),
     [
         ("s4://bucket/corpus", "expected a protocol such as s3"),
-        ("s3://", "found no place in the store"),
+        ("s3://", "found no folder"),
         ("sftp://host/corpus", "no client for it is installed"),
     ],
 )

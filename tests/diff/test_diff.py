@@ -35,7 +35,7 @@ def stricter(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return corpus
 
 
-def fates(corpus: Path) -> dict[str, str]:
+def outcomes(corpus: Path) -> dict[str, str]:
     """Where each pair ended, told by hand."""
     found = {}
     for row in read_table(corpus / "verdicts.parquet").to_pylist():
@@ -66,7 +66,7 @@ def test_the_recipe_keys_that_differ_are_named(finished: Path, stricter: Path) -
 def test_every_pair_that_ended_differently_is_counted_and_listed(
     finished: Path, stricter: Path
 ) -> None:
-    before, after = fates(finished), fates(stricter)
+    before, after = outcomes(finished), outcomes(stricter)
     expected = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
     assert len(expected) > 2
     found = diff_corpora(finished, stricter)
@@ -160,7 +160,9 @@ def test_verdicts_of_other_pairs_are_an_error(finished: Path, tmp_path: Path) ->
     corpus = Path(shutil.copytree(finished, tmp_path / "corpus"))
     table = read_table(corpus / "verdicts.parquet")
     write_table(corpus / "verdicts.parquet", table.slice(1))
-    with pytest.raises(CorpusError, match=r"verdicts\.parquet: it judges other pairs"):
+    with pytest.raises(
+        CorpusError, match=r"verdicts\.parquet: expected verdicts of the corpus's pairs"
+    ):
         diff_corpora(finished, corpus)
 
 

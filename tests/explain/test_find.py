@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from stylear.curate.cli import app
 from stylear.curate.corpus.shards import iter_pairs
-from stylear.curate.explain.find import Place, find_pairs
+from stylear.curate.explain.find import RowLocation, find_pairs
 from stylear.errors import SourceError, UsageError
 
 HOST = "https://pictures.example/"
@@ -29,7 +29,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_a_pair_is_found_by_key_by_url_and_by_hash(corpus: Path) -> None:
     pair = web_pair(f"{HOST}3.png", 3)
-    place = (Place("raw", "00001", 0),)
+    location = (RowLocation("raw", "00001", 0),)
     stored = hashlib.sha256(encoded(3)).hexdigest()
     for text, by in [
         (pair.key, "key"),
@@ -40,11 +40,11 @@ def test_a_pair_is_found_by_key_by_url_and_by_hash(corpus: Path) -> None:
         (stored.upper(), "sha256"),
     ]:
         found = find_pairs(corpus, text)
-        assert (found.by, found.places) == (by, place), text
+        assert (found.by, found.locations) == (by, location), text
 
 
 def test_a_pair_is_found_where_a_redirect_led(corpus: Path) -> None:
-    assert find_pairs(corpus, f"{HOST}new/4.png").places == (Place("raw", "00001", 1),)
+    assert find_pairs(corpus, f"{HOST}new/4.png").locations == (RowLocation("raw", "00001", 1),)
 
 
 def test_a_picture_is_found_by_its_bytes_or_by_what_it_looks_like(
@@ -55,9 +55,9 @@ def test_a_picture_is_found_by_its_bytes_or_by_what_it_looks_like(
     with Image.open(same) as image:
         image.convert("RGB").save(like, quality=95)
     found = find_pairs(corpus, str(same))
-    assert (found.by, found.places) == ("picture", (Place("raw", "00000", 2),))
+    assert (found.by, found.locations) == ("picture", (RowLocation("raw", "00000", 2),))
     found = find_pairs(corpus, str(like))
-    assert (found.by, found.places) == ("similar picture", (Place("raw", "00000", 2),))
+    assert (found.by, found.locations) == ("similar picture", (RowLocation("raw", "00000", 2),))
 
 
 def test_a_picture_that_nobody_has_is_an_error(corpus: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_the_sides_of_a_preference_pair_are_found_by_its_key(finished: Path) -> 
     )
     told = json.loads(result.stdout)
     assert told["matched_by"] == "preference pair"
-    assert [life["key"] for life in told["pairs"]] == [row["chosen"], row["rejected"]]
+    assert [history["key"] for history in told["pairs"]] == [row["chosen"], row["rejected"]]
 
 
 def test_the_command_tells_every_pair_of_one_source(finished: Path) -> None:

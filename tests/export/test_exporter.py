@@ -17,7 +17,7 @@ import stylear.curate.cli
 from stylear.curate.corpus.object_store import corpus_path
 from stylear.curate.corpus.storage import list_files, write_bytes
 from stylear.curate.export.exporter import export
-from stylear.curate.export.formats import FORMATS
+from stylear.curate.export.registry import FORMATS
 from stylear.errors import CorpusError, StorageError, UsageError
 
 WITHOUT_UIDS = [name for name in FORMATS if name != "datacomp"]

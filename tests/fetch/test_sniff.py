@@ -10,7 +10,13 @@ from builders.hostile_server import PICTURE, png
 from PIL import Image
 
 from stylear.curate.fetch.refused import RequestRefused
-from stylear.curate.fetch.sniff import LAST_LOOK, BodyCheck, format_of, plain_jpeg, read_dimensions
+from stylear.curate.fetch.sniff import (
+    MAX_HEADER_BYTES,
+    BodyCheck,
+    format_of,
+    plain_jpeg,
+    read_dimensions,
+)
 
 NAMES = {
     "PNG": "png",
@@ -118,9 +124,9 @@ def test_a_header_without_an_end_is_looked_at_a_bounded_number_of_times(
         return genuine(data, format)
 
     monkeypatch.setattr(sniff, "read_dimensions", counted)
-    body = b"\xff\xd8" + b"\xff\xe1\x00\x02" * (LAST_LOOK // 2)  # nothing but tiny segments
+    body = b"\xff\xd8" + b"\xff\xe1\x00\x02" * (MAX_HEADER_BYTES // 2)  # nothing but tiny segments
     assert refusal(body, step=1 << 16) is None
-    assert looks == [1 << 16, 1 << 17, 1 << 18, 1 << 19, LAST_LOOK]
+    assert looks == [1 << 16, 1 << 17, 1 << 18, 1 << 19, MAX_HEADER_BYTES]
 
 
 def test_a_plain_jpeg_is_one_without_surprises() -> None:

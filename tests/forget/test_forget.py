@@ -17,7 +17,7 @@ from stylear.curate.cli import app
 from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.corpus.shards import iter_pairs, tar_samples
 from stylear.curate.explain.find import find_pairs
-from stylear.curate.explain.life import explain
+from stylear.curate.explain.history import explain
 from stylear.curate.forget import forget_pairs
 from stylear.curate.forget.request import Request
 from stylear.errors import UsageError
@@ -126,10 +126,10 @@ def test_the_ledger_counts_what_is_left(done: Forgotten) -> None:
 
 
 def test_the_result_counts_pairs_and_shards(done: Forgotten) -> None:
-    told = {row["place"]: row for row in done.result.rows()}
-    assert told["raw"] == {"place": "raw", "pairs": 1, "shards": 1}
-    assert told["stylized"]["pairs"] == 2
-    assert told["preferences"]["pairs"] == 1
+    counts = {row["folder"]: row for row in done.result.rows()}
+    assert counts["raw"] == {"folder": "raw", "pairs": 1, "shards": 1}
+    assert counts["stylized"]["pairs"] == 2
+    assert counts["preferences"]["pairs"] == 1
     assert set(done.result.summary()["keys"]) == done.keys
 
 
@@ -176,10 +176,10 @@ def test_other_pairs_of_the_same_bytes_are_counted_and_stay(finished: Path, tmp_
 def test_explain_says_that_a_source_was_forgotten(done: Forgotten) -> None:
     with pytest.raises(UsageError, match=r"folder:.*: was forgotten; .* has only the hash of it"):
         find_pairs(done.corpus, done.raw.origin.source)
-    [life] = explain(done.corpus, find_pairs(done.corpus, done.raw.key))
-    assert life["outcome"] == "dropped by fetch: forgotten"
-    assert {child["key"] for child in life["children"]} == {c.key for c in done.children}
-    assert {child["reason"] for child in life["children"]} == {"forgotten"}
+    [history] = explain(done.corpus, find_pairs(done.corpus, done.raw.key))
+    assert history["outcome"] == "dropped by fetch: forgotten"
+    assert {child["key"] for child in history["children"]} == {c.key for c in done.children}
+    assert {child["reason"] for child in history["children"]} == {"forgotten"}
 
 
 def test_nothing_asked_for_is_an_error(finished: Path) -> None:

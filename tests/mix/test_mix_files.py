@@ -103,7 +103,9 @@ def test_verdicts_of_other_pairs_are_refused(written: Path, tmp_path: Path) -> N
         (tmp_path / name).symlink_to(written / name)
     table = read_table(written / "verdicts.parquet")
     write_table(tmp_path / "verdicts.parquet", table.slice(1))
-    with pytest.raises(CorpusError, match="it judges other pairs than the corpus has"):
+    with pytest.raises(
+        CorpusError, match="expected verdicts of the corpus's pairs, found those of others"
+    ):
         mix_corpus(tmp_path, mix_recipe())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.candidate_rows import Candidate, choose_pairs
+from builders.candidate_rows import Candidate, choose_sides
 from builders.finished_corpus import finished_settings
 from builders.pictures_folder import tree, write_recipe
 
@@ -41,7 +41,7 @@ def candidate(key: str, rank: float | None, group: str | None = "g", **changes: 
 
 
 def chosen(candidates: list[Candidate], train: str, margin: float = 0.1) -> list[tuple[str, str]]:
-    found = choose_pairs(candidates, set(train), margin)
+    found = choose_sides(candidates, set(train), margin)
     return [(best.key, worst.key) for best, worst in found]
 
 

@@ -19,7 +19,7 @@ from stylear.curate.corpus.parquet import read_rows, read_table, write_table
 from stylear.curate.corpus.shards import iter_pairs, read_shard, shard_paths, write_shard
 from stylear.curate.report import write_report
 from stylear.curate.report.facts import Facts
-from stylear.curate.report.gallery import spread_reasons
+from stylear.curate.report.gallery import interleave_by_reason
 from stylear.pair import Pair
 
 
@@ -106,7 +106,7 @@ def test_each_reason_is_shown_once_before_any_is_shown_again() -> None:
     facts = Facts.__new__(Facts)
     pairs = type("Pairs", (), {"reason": reasons})()
     object.__setattr__(facts, "pairs", pairs)
-    order = spread_reasons(facts, pa.array(range(7)).to_numpy())
+    order = interleave_by_reason(facts, pa.array(range(7)).to_numpy())
     assert order.tolist() == [0, 3, 4, 1, 6, 2, 5]
 
 
@@ -148,7 +148,7 @@ def test_a_preference_pair_shows_reference_chosen_and_rejected_side_by_side(corp
     assert "The score is texture." in " ".join(page.texts)
 
 
-# --- references that are gone -----------------------------------------------------------------
+# --- references that are missing -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def movable(finished: Path, corpus: Path) -> Path:
 
 
 def lost_names(page: Page) -> list[str]:
-    start = "References that are gone or were changed since: "
+    start = "References that are missing or have changed since: "
     found = [text.removeprefix(start) for text in page.warnings if text.startswith(start)]
     return sorted(name for text in found for name in text.split(", "))
 

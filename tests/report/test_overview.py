@@ -17,7 +17,7 @@ from stylear.curate import run as runner
 from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.report import write_report
-from stylear.curate.report.sources import source_of
+from stylear.curate.report.sources import describe_source
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_the_sources_of_the_raw_pairs_are_counted(finished: Path, page: Page) ->
 
 
 def test_a_source_is_a_folder_a_host_or_a_tar_without_a_password() -> None:
-    assert [source_of(text) for text in (
+    assert [describe_source(text) for text in (
         "folder:photos/deep/a.jpg", "https://me:secret@example.org/a/b.jpg?c", "shard:a.tar#b/c",
         "mini:noto/0041", "parquet:a.parquet/17", "http://[::1",
     )] == [

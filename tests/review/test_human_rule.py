@@ -17,7 +17,7 @@ from stylear.curate.corpus.layout import ANSWERS, COLUMNS, STAGES, VERDICTS
 from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.explain.find import find_pairs
-from stylear.curate.explain.life import explain
+from stylear.curate.explain.history import explain
 from stylear.curate.filter import apply_rules, count_funnel, load_rows
 from stylear.curate.review.corpus_tasks import CorpusMaterial
 from stylear.curate.review.session import Session
@@ -140,8 +140,8 @@ def test_explain_names_the_rule_and_the_votes(corpus: Path) -> None:
     judge(corpus, "bo", "drop", key)
     judge(corpus, "cy", "keep", key)
     rerun(corpus)
-    [life] = explain(corpus, find_pairs(corpus, key))
-    text = str(life)
+    [history] = explain(corpus, find_pairs(corpus, key))
+    text = str(history)
     assert "filter.human.at_least" in text
     assert "reviewers: 1 keep it, 2 drop it" in text
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from stylear.curate.export.base import Export
 from stylear.curate.export.corpus import ExportedCorpus
 from stylear.curate.export.declared import Declared
-from stylear.curate.export.format import Export
 from stylear.errors import UsageError
 
-FORMATS = {  # name: (module and class, what it writes)
+FORMATS = {  # name: (module and class, description)
     "croissant": ("croissant:CroissantExport", "shards described in Croissant 1.1 JSON-LD"),
     "huggingface": ("huggingface:HuggingFaceExport", "WebDataset shards with a dataset card"),
     "parquet": ("parquet:ParquetExport", "Parquet with the pictures inside"),

@@ -1,4 +1,4 @@
-"""Fates: what became of every pair of a corpus, as columns of a few bytes a pair."""
+"""Outcomes: where each pair of a corpus ended (train, val, dropped and why), in a few bytes per pair."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.corpus.candidates import style_of
+from stylear.curate.corpus.candidates import parse_style
 from stylear.curate.corpus.columns import (
     Ids,
-    Index,
     Mask,
+    TextIndex,
     combine_chunks,
     concatenate,
     hash_identities,
@@ -32,18 +32,18 @@ COLUMNS = ["key", "reference", "kept", "stage", "reason"]
 ABSENT = "absent"
 KEPT_SO_FAR = "kept so far"
 TRAINED = ("train", "val")
-Codes = NDArray[np.int16]  # (N,) places in a list of words
+Codes = NDArray[np.int16]  # (N,) codes of a Vocabulary
 
 
-class Words:
-    """A growing list of words, each with a number."""
+class Vocabulary:
+    """A growing list of words; the code of a word is its index."""
 
     def __init__(self, *words: str) -> None:
         self.words = list(words)
         self._codes = {word: code for code, word in enumerate(words)}
 
-    def code(self, word: str) -> int:
-        """The number of a word, a new one if need be."""
+    def encode(self, word: str) -> int:
+        """The code of a word, which is added if it is new."""
         if word not in self._codes:
             self._codes[word] = len(self.words)
             self.words.append(word)
@@ -51,47 +51,47 @@ class Words:
 
 
 @dataclass(slots=True, eq=False)
-class Fates:
-    """Of every pair: its identity, where it ended and in which style, in the order of the shards."""
+class Outcomes:
+    """The identity, outcome and style of every pair, in the order of the shards."""
 
     corpus: Path
     ids: Ids  # (N,) 16 bytes of a hash of the key
-    fate: Codes  # (N,) places in the words that both corpora share
-    style: Codes  # (N,) places in the styles that both share; 0: raw
+    outcome: Codes  # (N,) codes of the vocabulary that both corpora share
+    style: Codes  # (N,) codes of the styles that both share; 0: raw
     stylized: Mask
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def read_fates(corpus: Path, fates: Words, styles: Words) -> Fates:
-    """What became of every committed pair; of an unfinished corpus, what has so far.
+def read_outcomes(corpus: Path, outcomes: Vocabulary, styles: Vocabulary) -> Outcomes:
+    """The outcome of every committed pair; in an unfinished corpus, the one so far.
 
-    `fates` and `styles` number the words. Raises CorpusError when the verdicts are of other pairs.
+    New words are added to `outcomes` and `styles`. Raises CorpusError if the verdicts are of other pairs.
     """
     ledger = Ledger(corpus)
 
     def parts() -> Iterator[dict[str, Any]]:
         none = np.zeros(0, np.int16)
-        yield {"ids": np.zeros(0, "S16"), "fate": none, "style": none}
+        yield {"ids": np.zeros(0, "S16"), "outcome": none, "style": none}
         for kind, _, table in committed_tables(corpus, COLUMNS):
             yield {
                 "ids": hash_identities(combine_chunks(table["key"])),
-                "fate": encode_fates(table, fates),
+                "outcome": encode_outcomes(table, outcomes),
                 "style": encode_styles(table, kind, styles),
             }
 
     found = concatenate(parts())
-    fate: Codes = found["fate"]
+    outcome: Codes = found["outcome"]
     if ledger.entry("filter", ALL) is not None:
-        fate = read_verdicts(corpus, found["ids"], fates)
+        outcome = read_verdicts(corpus, found["ids"], outcomes)
     if ledger.entry("mix", ALL) is not None:
-        apply_mix(corpus, found["ids"], fate, fates)
-    return Fates(corpus, found["ids"], fate, found["style"], found["style"] > 0)
+        apply_mix(corpus, found["ids"], outcome, outcomes)
+    return Outcomes(corpus, found["ids"], outcome, found["style"], found["style"] > 0)
 
 
-def encode_fates(table: pa.Table, fates: Words) -> Codes:
-    """What the verdict of each row says, as a number."""
+def encode_outcomes(table: pa.Table, outcomes: Vocabulary) -> Codes:
+    """The codes of the rows' verdicts."""
     kept, stage, reason = (
         combine_chunks(table[name]).dictionary_encode() for name in ("kept", "stage", "reason")
     )
@@ -104,28 +104,30 @@ def encode_fates(table: pa.Table, fates: Words) -> Codes:
     words = [part.dictionary.to_pylist() for part in (kept, stage, reason)]
     unique, inverse = np.unique(numbers, axis=1, return_inverse=True)
     codes = []
-    for is_kept, at, why in unique.T.tolist():
-        if words[0][is_kept]:
-            codes.append(fates.code(KEPT_SO_FAR))
+    for kept_code, *dropped_by in unique.T.tolist():
+        if words[0][kept_code]:
+            codes.append(outcomes.encode(KEPT_SO_FAR))
         else:
-            place, name = (w[n] if n >= 0 else None for w, n in ((words[1], at), (words[2], why)))
-            codes.append(fates.code(f"{place or 'dropped'}: {name or 'dropped'}"))
+            names = (
+                w[n] if n >= 0 else "dropped" for w, n in zip(words[1:], dropped_by, strict=True)
+            )
+            codes.append(outcomes.encode(": ".join(names)))
     found: Codes = np.array(codes, np.int16)[inverse.ravel()]
     return found
 
 
-def encode_styles(table: pa.Table, kind: ShardKind, styles: Words) -> Codes:
-    """The style of each row, as a number; 0 for raw pairs."""
+def encode_styles(table: pa.Table, kind: ShardKind, styles: Vocabulary) -> Codes:
+    """The code of each row's style; 0 for raw pairs."""
     if kind == "raw":
         return np.zeros(len(table), np.int16)
     encoded = combine_chunks(table["reference"]).fill_null("?").dictionary_encode()
-    codes = [styles.code(style_of(name)) for name in encoded.dictionary.to_pylist()]
+    codes = [styles.encode(parse_style(name)) for name in encoded.dictionary.to_pylist()]
     found: Codes = np.array(codes, np.int16)[encoded.indices.to_numpy()]
     return found
 
 
-def read_verdicts(corpus: Path, ids: Ids, fates: Words) -> Codes:
-    """The fates that the filter decided. Raises CorpusError when it judged other pairs."""
+def read_verdicts(corpus: Path, ids: Ids, outcomes: Vocabulary) -> Codes:
+    """The outcomes that the filter decided. Raises CorpusError if its verdicts are of other pairs."""
     import pyarrow as pa
 
     found, start = np.zeros(len(ids), np.int16), 0
@@ -134,7 +136,7 @@ def read_verdicts(corpus: Path, ids: Ids, fates: Words) -> Codes:
         end = start + len(table)
         if not np.array_equal(hash_identities(combine_chunks(table["key"])), ids[start:end]):
             raise stale_error(corpus)
-        found[start:end] = encode_fates(table, fates)
+        found[start:end] = encode_outcomes(table, outcomes)
         start = end
     if start != len(ids):
         raise stale_error(corpus)
@@ -143,27 +145,27 @@ def read_verdicts(corpus: Path, ids: Ids, fates: Words) -> Codes:
 
 def stale_error(corpus: Path) -> CorpusError:
     return CorpusError(
-        f"{corpus / VERDICTS}: it judges other pairs than the corpus has",
+        f"{corpus / VERDICTS}: expected verdicts of the corpus's pairs, found those of others",
         hint="run `stylear curate filter` on this corpus again",
     )
 
 
-def apply_mix(corpus: Path, ids: Ids, fate: Codes, fates: Words) -> None:
-    """Put into `fate` the split of each mixed pair, or why the mix left it out."""
+def apply_mix(corpus: Path, ids: Ids, outcome: Codes, outcomes: Vocabulary) -> None:
+    """Set the outcome of each pair in the mix: its split, or the reason why it was left out."""
     table = read_table(corpus / MIX, ["key", "split", "reason"])
-    places = Index(ids).find(hash_identities(combine_chunks(table["key"])))
+    indices = TextIndex(ids).find(hash_identities(combine_chunks(table["key"])))
     ends = [
-        fates.code(split or f"mix: {reason}")
+        outcomes.encode(split or f"mix: {reason}")
         for split, reason in zip(
             table["split"].to_pylist(), table["reason"].to_pylist(), strict=True
         )
     ]
-    there = places >= 0
-    fate[places[there]] = np.array(ends, np.int16)[there]
+    there = indices >= 0
+    outcome[indices[there]] = np.array(ends, np.int16)[there]
 
 
 def read_score(corpus: Path, name: str) -> NDArray[np.float32] | None:
-    """One score of every committed pair, in the order of the fates; NaN without one; None: no numbers."""
+    """One score of every committed pair, in the order of the outcomes; NaN without one; None: no numbers."""
     import pyarrow as pa
 
     scored = set(Ledger(corpus).units(f"score.{name}"))
@@ -182,7 +184,7 @@ def read_score(corpus: Path, name: str) -> NDArray[np.float32] | None:
 
 
 def read_keys(corpus: Path, wanted: Mask) -> Iterator[str]:
-    """The keys of some pairs, in the order of the fates, one shard in memory at a time."""
+    """The keys of some pairs, in the order of the outcomes, one shard in memory at a time."""
     start = 0
     for _, _, table in committed_tables(corpus, ["key"]):
         end = start + len(table)

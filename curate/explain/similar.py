@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stylear.curate.corpus.columns import Places
+from stylear.curate.corpus.columns import Indices
 from stylear.curate.corpus.layout import KINDS, RECIPE, ShardKind, score_path
 from stylear.curate.corpus.ledger import ALL, Ledger
 from stylear.curate.corpus.looks import DISTANCE, Look
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from stylear.curate.recipe import ImageSettings
 
 
-def look_of_file(file: Path, settings: ImageSettings) -> Look:
-    """Hash an image file, stored as a corpus stores its pictures. Raises SourceError for another file."""
+def hash_image_file(file: Path, settings: ImageSettings) -> Look:
+    """Hash an image file after converting it as fetch does. Raises SourceError if it is no image."""
     try:
         return Look.of_image(convert_image(file.read_bytes(), settings).data)
     except OSError as error:
@@ -37,10 +37,10 @@ def look_of_file(file: Path, settings: ImageSettings) -> Look:
 
 def find_similar(
     corpus: Path, look: Look, distance: int = DISTANCE
-) -> Iterator[tuple[ShardKind, str, Places]]:
+) -> Iterator[tuple[ShardKind, str, Indices]]:
     """(kind, unit, rows) of the pairs that look like a picture, shard by shard.
 
-    The hashes are those of the corpus; where a shard has none yet, its images are read.
+    The corpus's own hashes are used; the images of a shard without them are read.
     """
     for kind, unit, looks in read_looks(corpus):
         near = [row for row, one in enumerate(looks) if one and look.is_near(one, distance)]
@@ -48,7 +48,7 @@ def find_similar(
 
 
 def read_looks(corpus: Path) -> Iterator[tuple[ShardKind, str, list[Look | None]]]:
-    """What each pair of each committed shard looks like; None without an image."""
+    """The perceptual hash of each pair, shard by shard; None without an image."""
     ledger, name = Ledger(corpus), phash_name(load_recipe(corpus / RECIPE))
     hashed = set(ledger.units(f"score.{name}"))
     for kind in KINDS:

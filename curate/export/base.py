@@ -1,4 +1,4 @@
-"""What every format of an export is given and has to do."""
+"""The base class of export formats."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from stylear.curate.export.declared import Declared
 from stylear.curate.export.facts import Facts, gather_facts
 from stylear.pair import Pair
 
-MEMBERS_BYTES = 4 * BLOCK + 1200  # of a sample's tar members beside the picture, about
+MEMBERS_BYTES = 4 * BLOCK + 1200  # of a sample's other tar members, approximately
 
 
 class Export(ABC):
-    """One format: it writes a corpus into an empty folder, with no clock and no chance in it."""
+    """One format: it writes a corpus into an empty folder, with deterministic output."""
 
     def __init__(self, corpus: ExportedCorpus, declared: Declared) -> None:
         self.corpus, self.declared = corpus, declared
         self.bar: Bar | None = None  # advanced by one for each pair that is written
-        self.warnings: list[str] = []  # what the user should know of what was written
+        self.warnings: list[str] = []  # shown to the user after the export
 
     @abstractmethod
     def write(self, folder: Path) -> None:
-        """Write all files. Raises CorpusError for a corpus that cannot be had in this format."""
+        """Write all files. Raises CorpusError if the corpus cannot be written in this format."""
 
     @abstractmethod
     def estimate_bytes(self) -> int:
-        """How many bytes that takes, about; no picture is read."""
+        """The approximate size of the export in bytes; no picture is read."""
 
     @cached_property
     def facts(self) -> Facts:
-        """What the corpus can say of itself."""
+        """The corpus metadata."""
         return gather_facts(self.corpus)
 
     def track(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
-        """Pass pairs through, and count each when it was used."""
+        """Pass pairs through and advance the bar after each one."""
         for pair in pairs:
             yield pair
             if self.bar is not None:
@@ -51,5 +51,5 @@ class Export(ABC):
         return sum(corpus.total_bytes(corpus.shards(split)) for split in corpus.split_sizes)
 
     def image_bytes(self) -> int:
-        """Bytes of the pictures in all splits, about: those of the shards without all else."""
+        """Approximate bytes of the pictures in all splits: the shards without their other members."""
         return max(0, self.tar_bytes() - MEMBERS_BYTES * self.corpus.num_pairs)

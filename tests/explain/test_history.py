@@ -14,21 +14,21 @@ from stylear.curate import run as runner
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.shards import iter_pairs
 from stylear.curate.explain.find import find_pairs
-from stylear.curate.explain.life import explain
-from stylear.curate.explain.text import lines_of
+from stylear.curate.explain.history import explain
+from stylear.curate.explain.text import format_history
 from stylear.curate.recipe import load_recipe
 
 
-def life_of(corpus: Path, key: str) -> dict[str, Any]:
-    [life] = explain(corpus, find_pairs(corpus, key))
-    return life
+def history_of(corpus: Path, key: str) -> dict[str, Any]:
+    [history] = explain(corpus, find_pairs(corpus, key))
+    return history
 
 
 def last_step(corpus: Path, reason: str) -> dict[str, Any]:
     """What is told of the first pair that the filter dropped for a reason."""
     rows = read_table(corpus / "verdicts.parquet").to_pylist()
     key = next(row["key"] for row in rows if row["reason"] == reason)
-    step: dict[str, Any] = life_of(corpus, key)["stages"][-1]
+    step: dict[str, Any] = history_of(corpus, key)["stages"][-1]
     return step
 
 
@@ -52,28 +52,28 @@ def test_a_raw_pair_tells_its_source_and_what_was_made_of_it(finished: Path) -> 
     parents = {pair.origin.parent for pair in iter_pairs(finished / "stylized")}
     train = {pair.key for pair in iter_pairs(finished / "train")}
     key = next(key for key in raw if key in parents and key in train)
-    pair, life = raw[key], life_of(finished, key)
-    assert (life["key"], life["kind"], life["caption"]) == (key, "raw", pair.caption)
-    assert life["origin"] == {
+    pair, history = raw[key], history_of(finished, key)
+    assert (history["key"], history["kind"], history["caption"]) == (key, "raw", pair.caption)
+    assert history["origin"] == {
         "source": pair.origin.source, "sha256": pair.origin.source_sha256, **pair.origin.details,
     }  # fmt: skip
-    assert [(step["stage"], step["outcome"]) for step in life["stages"]] == [
+    assert [(step["stage"], step["outcome"]) for step in history["stages"]] == [
         ("fetch", "kept"), ("filter", "kept"), ("mix", "kept"),
     ]  # fmt: skip
-    assert life["split"] == "train"
+    assert history["split"] == "train"
     assert key in {p.key for p in iter_pairs(finished / "train") if p.key == key}
-    assert life["outcome"] == f"in {life['training_shard']}"
+    assert history["outcome"] == f"in {history['training_shard']}"
     made = {p.key: p for p in iter_pairs(finished / "stylized") if p.origin.parent == key}
-    assert {child["key"] for child in life["children"]} == set(made)
+    assert {child["key"] for child in history["children"]} == set(made)
     assert len(made) == 2
-    for child in life["children"]:
+    for child in history["children"]:
         assert child["reference"] == made[child["key"]].origin.reference
         assert child["kept"] == (child["reason"] is None)
 
 
 def test_a_stylized_pair_tells_reference_prompt_seed_and_preference_pairs(finished: Path) -> None:
     rows = read_table(finished / "preferences" / "00000.parquet").to_pylist()
-    best, worst = (life_of(finished, rows[0][side]) for side in ("chosen", "rejected"))
+    best, worst = (history_of(finished, rows[0][side]) for side in ("chosen", "rejected"))
     pair = next(p for p in iter_pairs(finished / "stylized") if p.key == best["key"])
     assert best["origin"]["reference"] == rows[0]["reference"] == pair.origin.reference
     assert best["origin"]["reference_sha256"] == pair.origin.reference_sha256
@@ -82,19 +82,19 @@ def test_a_stylized_pair_tells_reference_prompt_seed_and_preference_pairs(finish
     assert best["origin"]["prompt"] == pair.caption
     assert best["preferences"] == [
         {"key": rows[0]["key"], "role": "chosen", "other": worst["key"],
-         "margin": rows[0]["margin"], "place": "preferences/00000.tar"}
+         "margin": rows[0]["margin"], "shard": "preferences/00000.tar"}
     ]  # fmt: skip
     assert worst["preferences"][0]["role"] == "rejected"
     assert best["scores"]["texture"]["texture"] == rows[0]["chosen_score"]
     assert best["scores"]["texture"]["measured_by"]["type"] == "texture"
 
 
-def test_a_candidate_that_lost_tells_its_place(finished: Path) -> None:
+def test_a_candidate_that_lost_shows_its_position(finished: Path) -> None:
     step = last_step(finished, "not-best")
     assert (step["stage"], step["rule"], step["threshold"], step["value"]) == (
         "filter", "filter.best_of", 1, 2,
     )  # fmt: skip
-    assert "place 2 of 2 candidates by rank 0." in step["because"]
+    assert "position 2 of 2 candidates by rank 0." in step["because"]
 
 
 def test_a_threshold_tells_its_rule_its_limit_and_the_score(judged: Path) -> None:
@@ -117,9 +117,9 @@ def test_a_dropped_download_tells_the_limit_that_it_exceeded(tmp_path: Path) -> 
     recipe = make_recipe(tmp_path, finished_settings(image={"size": 24, "min_side": 41}))
     with pytest.raises(Exception, match="none of 3 pairs can be used"):
         runner.run_stages(["fetch"], recipe, tmp_path / "corpus")
-    life = life_of(tmp_path / "corpus", "folder:photos/p000.png")
-    assert life["outcome"] == "dropped by fetch: too-small"
-    assert life["image"] is None
+    history = history_of(tmp_path / "corpus", "folder:photos/p000.png")
+    assert history["outcome"] == "dropped by fetch: too-small"
+    assert history["image"] is None
 
 
 def test_an_unfinished_corpus_tells_what_is_known_so_far(finished: Path, tmp_path: Path) -> None:
@@ -127,28 +127,28 @@ def test_an_unfinished_corpus_tells_what_is_known_so_far(finished: Path, tmp_pat
     key = next(pair.key for pair in iter_pairs(corpus / "stylized"))
     for stage, outcome in (("mix", "mix has not run yet"), ("filter", "filter has not run yet")):
         shutil.rmtree(corpus / "ledger" / stage)
-        life = life_of(corpus, key)
-        assert life["outcome"] == f"kept so far; {outcome}"
-        assert life["stages"][-1]["outcome"] == "not run yet"
-        assert life["split"] is None
+        history = history_of(corpus, key)
+        assert history["outcome"] == f"kept so far; {outcome}"
+        assert history["stages"][-1]["outcome"] == "not run yet"
+        assert history["split"] is None
     shutil.rmtree(corpus / "ledger" / "score.texture")
-    assert "texture" not in life_of(corpus, key)["scores"]
+    assert "texture" not in history_of(corpus, key)["scores"]
 
 
 def test_what_the_mix_left_out_tells_the_ratio(finished: Path) -> None:
     rows = read_table(finished / "mix.parquet").to_pylist()
     key = next(row["key"] for row in rows if row["reason"] == "ratio")
-    life = life_of(finished, key)
-    assert life["outcome"] == "dropped by mix: ratio"
-    assert life["stages"][-1]["rule"] == "mix.raw_per_stylized"
-    assert life["stages"][-1]["threshold"] == 1.0
-    assert life["training_shard"] is None
+    history = history_of(finished, key)
+    assert history["outcome"] == "dropped by mix: ratio"
+    assert history["stages"][-1]["rule"] == "mix.raw_per_stylized"
+    assert history["stages"][-1]["threshold"] == 1.0
+    assert history["training_shard"] is None
 
 
 def test_the_text_has_a_line_for_each_thing(judged: Path) -> None:
     rows = read_table(judged / "verdicts.parquet").to_pylist()
     key = next(row["key"] for row in rows if row["reason"] == "texture-below-min")
-    lines = list(lines_of(life_of(judged, key)))
+    lines = list(format_history(history_of(judged, key)))
     assert lines[0] == f"pair              {key} (stylized), dropped by filter: texture-below-min"
     assert "synthesize        kept" in lines
     found = next(line for line in lines if line.startswith("filter"))
