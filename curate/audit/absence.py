@@ -32,11 +32,11 @@ def match_tombstones(
     """(kind, unit, MATCHED and other columns, which rows match) of every committed shard."""
     looks = read_looks(corpus) if tombstones.looks else None
     for kind, unit, table in committed_tables(corpus, [*MATCHED, *columns]):
-        found = tombstones.mask(table)
+        mask = tombstones.mask(table)
         if looks is not None:
             for row, look in enumerate(next(looks)[2]):
-                found[row] = found[row] or (look is not None and tombstones.match_look(look))
-        yield kind, unit, table, found
+                mask[row] = mask[row] or (look is not None and tombstones.match_look(look))
+        yield kind, unit, table, mask
 
 
 def check_absence(corpus: Path, tombstones: Tombstones) -> Iterator[Difference]:

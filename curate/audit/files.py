@@ -50,13 +50,13 @@ def check_files(
     present = set(corpus_files(corpus))
     for name in sorted(set(files) - present):
         yield Difference("missing", name, "a file", "none")
-    for name, found in hash_files(corpus, {n: i for n, i in files.items() if n in present}):
-        infos[name], info = found, files[name]
-        if found.bytes != info["bytes"]:
-            yield Difference("changed", name, f"{info['bytes']} bytes", f"{found.bytes} bytes")
-        elif found.sha256 != info["sha256"]:
+    for name, current in hash_files(corpus, {n: i for n, i in files.items() if n in present}):
+        infos[name], info = current, files[name]
+        if current.bytes != info["bytes"]:
+            yield Difference("changed", name, f"{info['bytes']} bytes", f"{current.bytes} bytes")
+        elif current.sha256 != info["sha256"]:
             yield Difference(
-                "changed", name, f"sha256 {info['sha256'][:12]}", f"sha256 {found.sha256[:12]}"
+                "changed", name, f"sha256 {info['sha256'][:12]}", f"sha256 {current.sha256[:12]}"
             )
     for name in sorted(present - set(files)):
         yield Difference("extra", name, "no such file", f"a file that {MANIFEST} does not list")

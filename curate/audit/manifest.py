@@ -121,7 +121,7 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
 
 def corpus_files(corpus: Path) -> list[str]:
     """Paths inside the corpus of every file that the manifest covers."""
-    found = []
+    names = []
     for path in list_files(corpus):
         name = path.relative_to(corpus).as_posix()
         top = name.partition("/")[0]
@@ -130,13 +130,13 @@ def corpus_files(corpus: Path) -> list[str]:
             REPORT, WORK, FETCHED, FORGET, LOCK, RETRY, REVIEW, RECIPE_FOLDER, SOURCE_HASHES,
         )  # fmt: skip
         if name != MANIFEST and not beside and not unfinished:
-            found.append(name)
-    return sorted(found)
+            names.append(name)
+    return sorted(names)
 
 
 def stage_counts(ledger: Ledger) -> dict[str, dict[str, Any]]:
     """The units, rows in, kept and dropped pairs (by reason) of each stage."""
-    found: dict[str, dict[str, Any]] = {}
+    counts_by_stage: dict[str, dict[str, Any]] = {}
     for stage in ledger.stages():
         entries = ledger.entries(stage)
         units = [entry for entry in entries if entry.unit != "all"] or entries
@@ -146,16 +146,18 @@ def stage_counts(ledger: Ledger) -> dict[str, dict[str, Any]]:
         counts: dict[str, Any] = {"units": len(units), "rows": sum(e.rows_in for e in units)}
         if stage_family(stage) != "score":
             counts |= {"kept": sum(e.kept for e in units), "dropped": dict(sorted(dropped.items()))}
-        found[stage] = counts
-    return found
+        counts_by_stage[stage] = counts
+    return counts_by_stage
 
 
 def plugin_versions(recipe: Recipe) -> dict[str, str]:
     """The version of each distribution whose plug-ins the recipe uses."""
-    found = [find_plugin(SCORERS, spec.type) for spec in recipe.score if spec.type not in BUILT_IN]
+    plugins = [
+        find_plugin(SCORERS, spec.type) for spec in recipe.score if spec.type not in BUILT_IN
+    ]
     if recipe.references and recipe.synthesize.backend not in BACKENDS:
-        found.append(find_plugin(SYNTHESIZERS, recipe.synthesize.backend))
-    return {plugin.distribution: plugin.version for plugin in found if plugin is not None}
+        plugins.append(find_plugin(SYNTHESIZERS, recipe.synthesize.backend))
+    return {plugin.distribution: plugin.version for plugin in plugins if plugin is not None}
 
 
 def versions() -> dict[str, str]:

@@ -114,6 +114,6 @@ class Findings:
 
     def record(self, check: str, examined: str, differences: Iterable[Difference]) -> None:
         """Run a check to its end and keep what it finds."""
-        found = list(differences)
-        self.checks.append(CheckResult(check, examined, len(found)))
-        self.differences += found
+        new = list(differences)
+        self.checks.append(CheckResult(check, examined, len(new)))
+        self.differences += new

@@ -104,10 +104,10 @@ def sample_columns(table: pa.Table) -> dict[str, Any]:
 
 def verdict_columns(table: pa.Table) -> dict[str, Any]:
     """Keys as bytes, flags as masks, other columns unchanged."""
-    found = {name: combine_chunks(table[name]) for name in table.column_names}
-    found["key"] = to_bytes(found["key"])
-    found["kept"] = found["kept"].to_numpy(zero_copy_only=False)
-    return found
+    columns = {name: combine_chunks(table[name]) for name in table.column_names}
+    columns["key"] = to_bytes(columns["key"])
+    columns["kept"] = columns["kept"].to_numpy(zero_copy_only=False)
+    return columns
 
 
 def preference_columns(table: pa.Table) -> dict[str, Any]:

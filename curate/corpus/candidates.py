@@ -72,12 +72,12 @@ def read_pairs(corpus: Path) -> Candidates:
 
     Raises CorpusError for a repeated key.
     """
-    found = concatenate_candidates(
+    pairs = concatenate_candidates(
         table_to_columns(table) for kind in KINDS for _, table in read_tables(corpus / kind, ROW)
     )
-    if twice := count_repeated(to_bytes(found.key)):
+    if twice := count_repeated(to_bytes(pairs.key)):
         raise CorpusError(f"{corpus}: {twice} keys come twice in raw and stylized")
-    return found
+    return pairs
 
 
 def table_to_columns(table: pa.Table) -> dict[str, Any]:

@@ -94,11 +94,11 @@ def dictionary_codes(column: pa.Array) -> NDArray[np.int32]:
     """32-bit numbers, or the dictionary indices of texts; -1 for null. The array is read-only."""
     numbers = getattr(column, "indices", column)
     start, count = numbers.offset, len(numbers)
-    found = np.frombuffer(numbers.buffers()[1], np.int32)[start : start + count]
+    codes = np.frombuffer(numbers.buffers()[1], np.int32)[start : start + count]
     return (
-        found
+        codes
         if numbers.buffers()[0] is None
-        else np.where(valid_mask(numbers), found, np.int32(-1))
+        else np.where(valid_mask(numbers), codes, np.int32(-1))
     )
 
 
@@ -110,11 +110,11 @@ def to_objects(column: pa.Array) -> Iterator[Any]:
 
 def to_bytes(column: pa.Array) -> Texts:
     """Texts as fixed-width bytes, which sort like the texts; empty for null."""
-    found = GrowableArray(np.zeros(0, "S1"))
+    texts = GrowableArray(np.zeros(0, "S1"))
     for start in range(0, len(column), SLICE):
         part = [(text or "").encode() for text in column.slice(start, SLICE).to_pylist()]
-        found.add(np.array(part, "S"))
-    return found.finish()
+        texts.add(np.array(part, "S"))
+    return texts.finish()
 
 
 def hash_identities(column: pa.Array) -> Ids:
@@ -125,10 +125,10 @@ def hash_identities(column: pa.Array) -> Ids:
 def hash_values(column: pa.Array, hash_one: Callable[[Any], bytes]) -> Ids:
     """Apply `hash_one`, which returns 16 bytes, to each value; zeros for null."""
     empty = bytes(WIDTH)
-    found = bytearray()
+    hashes = bytearray()
     for value in to_objects(column):
-        found += empty if value is None else hash_one(value)
-    return np.frombuffer(bytes(found), f"S{WIDTH}")
+        hashes += empty if value is None else hash_one(value)
+    return np.frombuffer(bytes(hashes), f"S{WIDTH}")
 
 
 def rank_values(column: Any) -> NDArray[np.int64]:

@@ -231,12 +231,12 @@ class Ledger:
         self, entry: Entry, made: StageInputs, *, inputs: bool = True
     ) -> SettingsChanged:
         """The error that names the differences and the ways out."""
-        found = describe_differences(entry, made, inputs=inputs)
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        differences = describe_differences(entry, made, inputs=inputs)
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         stage = stage_family(entry.stage)
         return SettingsChanged(
             f"{self.corpus}: {entry.stage} {entry.unit} was made another way:"
-            f" {'; '.join(found[:3])}{more}",
+            f" {'; '.join(differences[:3])}{more}",
             hint=f"build it again with `stylear curate run RECIPE --out CORPUS --redo {stage}`, or give"
             " another --out to keep both",
         )
@@ -253,12 +253,12 @@ class Ledger:
 def read_entries(root: Path) -> dict[str, dict[str, str]]:
     """The texts of all entries below the folder of a ledger, by stage and unit."""
     paths = [path for path in list_files(root) if path.suffix == ".json"]
-    found: dict[str, dict[str, str]] = {}
+    entries: dict[str, dict[str, str]] = {}
     with ThreadPoolExecutor(READERS) as pool:
         texts = pool.map(lambda path: path.read_text("utf-8"), paths)
         for path, text in zip(paths, texts, strict=True):
-            found.setdefault(path.parent.name, {})[path.stem] = text
-    return found
+            entries.setdefault(path.parent.name, {})[path.stem] = text
+    return entries
 
 
 def entry_hash(values: Mapping[str, Any]) -> str:
@@ -279,18 +279,20 @@ def describe_differences(entry: Entry, made: StageInputs, *, inputs: bool = True
         if key in entry.settings and extends(entry.settings[key], made.settings[key])
     }
     old, new = flatten_settings(entry.settings), flatten_settings({**made.settings, **grown})
-    found = [
+    differences = [
         f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ]
     if entry.code_version != made.code_version:
-        found.append(f"code of the stage: version {entry.code_version} -> {made.code_version}")
+        differences.append(
+            f"code of the stage: version {entry.code_version} -> {made.code_version}"
+        )
     if list(entry.weights) != list(made.weights):
-        found.append("the weights of the model differ")
+        differences.append("the weights of the model differ")
     if inputs and list(entry.inputs) != list(made.inputs):
-        found.append("what it is made of has changed since")
-    return found
+        differences.append("what it is made of has changed since")
+    return differences
 
 
 def flatten_settings(value: Any, prefix: str = "") -> dict[str, str]:

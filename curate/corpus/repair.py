@@ -133,30 +133,30 @@ def replace_shard(corpus: Path, entry: Entry, pairs: Iterable[Pair]) -> bool:
 
 def salvage_shard(corpus: Path, entry: Entry) -> SalvagedShard:
     """Collect the intact parts of a shard: rows from its table, or else from the tar; then images."""
-    found = SalvagedShard()
+    salvaged = SalvagedShard()
     name = next(name for name in entry.files if name.endswith(TABLE))
     members = dict(_members(corpus / Path(name).with_suffix(".tar")))
     if is_intact(corpus / name, entry.files[name]):
-        found.rows = {row["key"]: row for row in parquet.read_rows(corpus / name)}
+        salvaged.rows = {row["key"]: row for row in parquet.read_rows(corpus / name)}
     else:
         for member, data in members.items():
             if member.endswith(".json") and (row := _row(data)) is not None:
-                found.rows[row["key"]] = row
-    for key, row in found.rows.items():
+                salvaged.rows[row["key"]] = row
+    for key, row in salvaged.rows.items():
         image = members.get(f"{key}.{row['ext']}")
         if image is not None and _is_image_of(row, image):
-            found.images[key] = image
-    lost = found.find_lost_keys()
+            salvaged.images[key] = image
+    lost = salvaged.find_lost_keys()
     for split in ("train", "val"):
         for path in shards.shard_paths(corpus / split) if lost else ():
-            copies = {key: found.rows[key] for key in _keys(path) if key in found.rows}
+            copies = {key: salvaged.rows[key] for key in _keys(path) if key in salvaged.rows}
             if not any(key in copies for key in lost):
                 continue
             for member, data in _members(path):
                 key, _, ext = member.partition(".")
                 if key in copies and ext == copies[key]["ext"] and _is_image_of(copies[key], data):
-                    found.images[key] = data
-    return found
+                    salvaged.images[key] = data
+    return salvaged
 
 
 def _is_image_of(row: records.Row, data: bytes) -> bool:

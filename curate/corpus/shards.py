@@ -257,11 +257,11 @@ def verify_shard(tar_path: Path | str, info: ShardInfo) -> None:
     tar_path = corpus_path(tar_path)
     for name, file in info.files.items():
         path = tar_path.parent / name
-        found = FileInfo.of(path)
-        if (found.sha256, found.bytes) != (file.sha256, file.bytes):
+        actual = FileInfo.of(path)
+        if (actual.sha256, actual.bytes) != (file.sha256, file.bytes):
             raise CorpusError(
                 f"{path}: expected {file.bytes} bytes of sha256 {file.sha256[:12]}, found"
-                f" {found.bytes} of {found.sha256[:12]}"
+                f" {actual.bytes} of {actual.sha256[:12]}"
             )
     rows = kept = 0
     for pair in read_shard(tar_path):

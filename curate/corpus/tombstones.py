@@ -85,23 +85,25 @@ class Tombstones:
         """A mask of the matching rows of a shard's table (columns MATCHED); near duplicates are not found."""
         import pyarrow.compute as pc
 
-        found = np.zeros(len(table), bool)
+        matches = np.zeros(len(table), bool)
         for column, wanted in (
             ("key", self.keys),
             ("source_sha256", self.bytes),
             ("image_sha256", self.bytes),
         ):
             if wanted:
-                found |= is_in(table, column, wanted)
+                matches |= is_in(table, column, wanted)
         if self.sources or self.domains:
             for row, source in enumerate(table["source"].to_pylist()):
-                found[row] = found[row] or self.match_source(source)
+                matches[row] = matches[row] or self.match_source(source)
             redirected = pc.match_substring(table["details"], f'"{REDIRECT}":')
             moved = np.flatnonzero(combine_chunks(redirected).to_numpy(zero_copy_only=False))
             for row in moved.tolist():
                 source = json.loads(table["details"][row].as_py()).get(REDIRECT)
-                found[row] = found[row] or (isinstance(source, str) and self.match_source(source))
-        return found
+                matches[row] = matches[row] or (
+                    isinstance(source, str) and self.match_source(source)
+                )
+        return matches
 
     def text(self) -> str:
         """The content of tombstones.json."""

@@ -128,7 +128,7 @@ def diff_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
 
 def diff_counts(a: Path, b: Path) -> list[Row]:
     """Rows, kept and dropped pairs of each stage, where they differ."""
-    found = []
+    differences = []
     both = stage_counts(Ledger(a)), stage_counts(Ledger(b))
     for stage in sorted({*both[0], *both[1]}):
         flat = []
@@ -138,18 +138,18 @@ def diff_counts(a: Path, b: Path) -> list[Row]:
             flat.append(names | known.get("dropped", {}))
         for row in diff_values(*flat):
             old, new = row["a"] or 0, row["b"] or 0
-            found.append(
+            differences.append(
                 {"stage": stage, "count": row["key"], "a": old, "b": new, "change": new - old}
             )
-    return found
+    return differences
 
 
 def outcomes_in_other(other: Outcomes, match: Indices, outcomes: Vocabulary) -> NDArray[np.int16]:
     """The outcome of each pair in the other corpus."""
-    found = np.full(len(match), outcomes.encode(ABSENT), np.int16)
+    codes = np.full(len(match), outcomes.encode(ABSENT), np.int16)
     there = match >= 0
-    found[there] = other.outcome[match[there]]
-    return found
+    codes[there] = other.outcome[match[there]]
+    return codes
 
 
 def diff_pairs(
@@ -237,11 +237,11 @@ def diff_styles(a: Outcomes, b: Outcomes, styles: list[str]) -> list[Row]:
     for side in (a, b):
         trained = side.stylized & np.isin(side.outcome, [1, 2])
         counts.append(np.bincount(side.style[trained], minlength=len(styles)).tolist())
-    found = []
+    differences = []
     for style, old, new in zip(styles, *counts, strict=True):
         if old != new:
             change = (
                 "gained" if not old else "lost" if not new else "more" if new > old else "fewer"
             )
-            found.append({"style": style, "a": old, "b": new, "change": change})
-    return sorted(found, key=lambda row: str(row["style"]))
+            differences.append({"style": style, "a": old, "b": new, "change": change})
+    return sorted(differences, key=lambda row: str(row["style"]))

@@ -81,13 +81,13 @@ def read_outcomes(corpus: Path, outcomes: Vocabulary, styles: Vocabulary) -> Out
                 "style": encode_styles(table, kind, styles),
             }
 
-    found = concatenate(parts())
-    outcome: Codes = found["outcome"]
+    columns = concatenate(parts())
+    outcome: Codes = columns["outcome"]
     if ledger.entry("filter", ALL) is not None:
-        outcome = read_verdicts(corpus, found["ids"], outcomes)
+        outcome = read_verdicts(corpus, columns["ids"], outcomes)
     if ledger.entry("mix", ALL) is not None:
-        apply_mix(corpus, found["ids"], outcome, outcomes)
-    return Outcomes(corpus, found["ids"], outcome, found["style"], found["style"] > 0)
+        apply_mix(corpus, columns["ids"], outcome, outcomes)
+    return Outcomes(corpus, columns["ids"], outcome, columns["style"], columns["style"] > 0)
 
 
 def encode_outcomes(table: pa.Table, outcomes: Vocabulary) -> Codes:
@@ -130,17 +130,17 @@ def read_verdicts(corpus: Path, ids: Ids, outcomes: Vocabulary) -> Codes:
     """The outcomes that the filter decided. Raises CorpusError if its verdicts are of other pairs."""
     import pyarrow as pa
 
-    found, start = np.zeros(len(ids), np.int16), 0
+    codes, start = np.zeros(len(ids), np.int16), 0
     for batch in read_batches(corpus / VERDICTS, ["key", "kept", "stage", "reason"]):
         table = pa.Table.from_batches([batch])
         end = start + len(table)
         if not np.array_equal(hash_identities(combine_chunks(table["key"])), ids[start:end]):
             raise stale_error(corpus)
-        found[start:end] = encode_outcomes(table, outcomes)
+        codes[start:end] = encode_outcomes(table, outcomes)
         start = end
     if start != len(ids):
         raise stale_error(corpus)
-    return found
+    return codes
 
 
 def stale_error(corpus: Path) -> CorpusError:

@@ -60,14 +60,14 @@ def find_pairs(corpus: Path, text: str) -> Matches:
     if not re.fullmatch(r"[0-9a-f]+", text) and ":" not in text and file.is_file():
         return find_picture(corpus, file)
     if re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        found = Matches("sha256", find_sha256(corpus, text.lower()))
+        matches = Matches("sha256", find_sha256(corpus, text.lower()))
     elif ":" in text:
-        found = Matches("source", find_source(corpus, text))
+        matches = Matches("source", find_source(corpus, text))
     else:
-        found = find_key(corpus, text)
-    if not found.locations:
+        matches = find_key(corpus, text)
+    if not matches.locations:
         raise unknown_error(corpus, text)
-    return found
+    return matches
 
 
 def find_key(corpus: Path, key: str) -> Matches:
@@ -113,10 +113,10 @@ def find_source(corpus: Path, source: str) -> tuple[RowLocation, ...]:
     redirects = [f'"final_url":{json.dumps(name, ensure_ascii=False)}' for name in sorted(names)]
 
     def came_from(table: pa.Table) -> Any:
-        found = pc.is_in(table["source"], value_set=_strings(sorted(names)))
+        matches = pc.is_in(table["source"], value_set=_strings(sorted(names)))
         for redirect in redirects:
-            found = pc.or_(found, pc.match_substring(table["details"], redirect))
-        return found
+            matches = pc.or_(matches, pc.match_substring(table["details"], redirect))
+        return matches
 
     return scan(corpus, came_from, ["source", "details"])
 
@@ -144,13 +144,13 @@ def scan(
     corpus: Path, mask: Callable[[pa.Table], Any], columns: list[str]
 ) -> tuple[RowLocation, ...]:
     """The rows of committed shards that a mask selects, raw before stylized."""
-    found: list[RowLocation] = []
+    locations: list[RowLocation] = []
     for kind, unit, table in committed_tables(corpus, columns):
         selected = mask(table)
         if len(table):
             rows = np.flatnonzero(selected.to_numpy(zero_copy_only=False))
-            found += [RowLocation(kind, unit, int(row)) for row in rows]
-    return tuple(found)
+            locations += [RowLocation(kind, unit, int(row)) for row in rows]
+    return tuple(locations)
 
 
 def committed_tables(corpus: Path, columns: list[str]) -> Iterator[tuple[ShardKind, str, pa.Table]]:
@@ -207,11 +207,11 @@ def select_rows(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted, found = _strings(values), []
+    wanted, rows = _strings(values), []
     for batch in read_batches(path, columns):
         table = pa.Table.from_batches([batch])
-        found += table.filter(pc.is_in(table[column], value_set=wanted)).to_pylist()
-    return found
+        rows += table.filter(pc.is_in(table[column], value_set=wanted)).to_pylist()
+    return rows
 
 
 def _strings(values: list[str]) -> Any:

@@ -28,10 +28,10 @@ SPLITS = ("train", "val")
 History = dict[str, Any]
 
 
-def explain(corpus: Path, found: Matches) -> list[History]:
+def explain(corpus: Path, matches: Matches) -> list[History]:
     """The history of each pair; in an unfinished corpus, what is known so far."""
     reader = PairHistoryReader(corpus)
-    return [reader.read_history(location) for location in found.locations]
+    return [reader.read_history(location) for location in matches.locations]
 
 
 class PairHistoryReader:
@@ -96,7 +96,7 @@ class PairHistoryReader:
 
     def scores(self, key: str, location: RowLocation) -> dict[str, History]:
         """The values of each scorer, and the model that computed them."""
-        found: dict[str, History] = {}
+        scores: dict[str, History] = {}
         for stage in self.ledger.stages():
             family, _, name = stage.partition(".")
             unit = f"{location.kind}-{location.unit}"
@@ -117,8 +117,8 @@ class PairHistoryReader:
                 for k, v in read_metadata(table).items()
                 if k in ("type", "model", "weights_sha256")
             }
-            found[name] = values | {"measured_by": provenance}
-        return found
+            scores[name] = values | {"measured_by": provenance}
+        return scores
 
     def stages(
         self,
@@ -183,13 +183,13 @@ class PairHistoryReader:
         """The stylized pairs of a raw one with their outcomes."""
         import pyarrow.compute as pc
 
-        found = []
+        stylized = []
         columns = ["key", "parent", "reference", "kept", "stage", "reason"]
         for kind, unit, table in committed_tables(self.corpus, columns):
             if kind == "stylized":
                 for row in table.filter(pc.equal(table["parent"], key)).to_pylist():
-                    found.append(row | {"shard": f"{kind}/{unit}", "split": None})
-        children = {row["key"]: row for row in found}
+                    stylized.append(row | {"shard": f"{kind}/{unit}", "split": None})
+        children = {row["key"]: row for row in stylized}
         if "filter" in self.settings:
             for verdict in select_verdicts(self.corpus, list(children)):
                 names = ("kept", "stage", "reason")
@@ -198,16 +198,16 @@ class PairHistoryReader:
             columns = ["key", "kept", "split", "stage", "reason"]
             for mixed in select_rows(self.corpus / MIX, "key", list(children), columns):
                 children[mixed["key"]].update(mixed)
-        for child in found:
+        for child in stylized:
             del child["parent"]
             child["style"] = parse_style(child["reference"]) if child["reference"] else None
-        return found
+        return stylized
 
     def preferences(self, key: str) -> list[History]:
         """The preference pairs in which a pair is chosen or rejected."""
         import pyarrow.compute as pc
 
-        found = []
+        preferences = []
         for path in (
             sorted((self.corpus / "preferences").glob("*.parquet")) if self.has_pairs else ()
         ):
@@ -216,11 +216,11 @@ class PairHistoryReader:
             for row in table.filter(sides).to_pylist():
                 role = "chosen" if row["chosen"] == key else "rejected"
                 other = row["rejected"] if role == "chosen" else row["chosen"]
-                found.append(
+                preferences.append(
                     {"key": row["key"], "role": role, "other": other, "margin": row["margin"],
                      "shard": f"preferences/{path.stem}.tar"}
                 )  # fmt: skip
-        return found
+        return preferences
 
 
 def select_verdicts(corpus: Path, keys: list[str]) -> list[History]:

@@ -43,12 +43,12 @@ def format_line(name: str, value: object) -> str:
     return f"{name:<{WIDTH}}  {value}".rstrip()
 
 
-def format_list(name: str, found: list[str]) -> Iterator[str]:
+def format_list(name: str, items: list[str]) -> Iterator[str]:
     """One line per item; only the number of those beyond SHOWN."""
-    for text in found[:SHOWN]:
+    for text in items[:SHOWN]:
         yield format_line(name, text)
-    if len(found) > SHOWN:
-        yield format_line(name, f"... and {len(found) - SHOWN} more (--json lists all)")
+    if len(items) > SHOWN:
+        yield format_line(name, f"... and {len(items) - SHOWN} more (--json lists all)")
 
 
 def describe_step(step: Mapping[str, Any]) -> str:

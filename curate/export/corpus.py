@@ -99,9 +99,9 @@ class ExportedCorpus:
 
     def require_unchanged(self, path: Path) -> FileInfo:
         """The hashes of a file. Raises CorpusError unless they match the manifest."""
-        found = FileInfo.of(path)
-        self.require_hash(path, found.sha256)
-        return found
+        info = FileInfo.of(path)
+        self.require_hash(path, info.sha256)
+        return info
 
     def require_hash(self, path: Path, sha256: str) -> None:
         """Raise CorpusError if the manifest has another hash for a file."""

@@ -29,20 +29,20 @@ class DatacompExport(Export):
 
     def write(self, folder: Path) -> None:
         without = 0
-        found: dict[str, NDArray[Any]] = {}
+        by_split: dict[str, NDArray[Any]] = {}
         for split in self.corpus.split_sizes:
             array = GrowableArray(np.zeros(0, DTYPE))
             for part in self.shard_uids(split):
                 array.add(np.array([uid for uid in part if uid is not None], DTYPE))
                 without += part.count(None)
-            found[split] = np.unique(array.finish())
-        if not any(map(len, found.values())):
+            by_split[split] = np.unique(array.finish())
+        if not any(map(len, by_split.values())):
             raise CorpusError(
                 f"{self.corpus.path}: expected pairs with a DataComp uid, found none",
                 hint="uids come from a source whose list or shards have a column `uid`; keys of this corpus:"
                 ' `stylear curate query CORPUS "select key from train"`',
             )
-        for split, uids in found.items():
+        for split, uids in by_split.items():
             np.save(folder / f"{SPLIT_NAMES[split]}.npy", uids, allow_pickle=False)
         if without:
             self.warnings.append(f"{without} pairs have no DataComp uid and are not in the list")

@@ -16,7 +16,7 @@ MOST = 5  # domains and styles that a sentence names
 
 def describe(corpus: ExportedCorpus, facts: Facts) -> dict[str, Any]:
     """The keys that the corpus metadata can fill; others are left out."""
-    found: dict[str, Any] = {
+    keys: dict[str, Any] = {
         "prov:wasDerivedFrom": [
             source_entity(kind, count) for kind, count, _ in shares(facts.sources)
         ],
@@ -33,8 +33,8 @@ def describe(corpus: ExportedCorpus, facts: Facts) -> dict[str, Any]:
         ],
     }
     if facts.crawled is not None:
-        found["rai:dataCollectionTimeFrame"] = list(facts.crawled)
-    return {name: value for name, value in found.items() if value}
+        keys["rai:dataCollectionTimeFrame"] = list(facts.crawled)
+    return {name: value for name, value in keys.items() if value}
 
 
 def source_entity(kind: str, count: int) -> dict[str, Any]:
@@ -71,19 +71,19 @@ def activities(corpus: ExportedCorpus, facts: Facts) -> list[dict[str, Any]]:
 def describe_collection(facts: Facts) -> str:
     """Where pictures come from and what was left out."""
     kinds = ", ".join(f"{count} from {kind}" for kind, count, _ in shares(facts.sources))
-    found = [f"Raw pictures: {kinds or 'none'}."]
+    sentences = [f"Raw pictures: {kinds or 'none'}."]
     if "urls" in facts.sources:
         left_out = ", ".join(f"{reason} {count}" for reason, count in facts.opted_out.items())
-        found.append(
+        sentences.append(
             "Downloads whose server reserves its rights (X-Robots-Tag, TDMRep) are left out:"
             f" {left_out or 'none here'}."
         )
     if facts.num_stylized:
-        found.append(
+        sentences.append(
             "Stylized pictures were synthesised from prompts and style references; the references are not"
             " part of the data."
         )
-    return " ".join(found)
+    return " ".join(sentences)
 
 
 def collection_types(facts: Facts) -> list[str]:
@@ -95,23 +95,25 @@ def collection_types(facts: Facts) -> list[str]:
 def describe_processing(corpus: ExportedCorpus) -> list[str]:
     """What was done to pictures and which pairs were dropped."""
     image = corpus.recipe.image
-    found = [f"Pictures: fit {image.fit}, {image.size} pixels a side, stored as {image.format}."]
+    sentences = [
+        f"Pictures: fit {image.fit}, {image.size} pixels a side, stored as {image.format}."
+    ]
     for stage in ("fetch", "synthesize", "filter", "mix"):
         dropped = corpus.drop_counts(stage)
         if dropped:
             reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()))
-            found.append(f"Dropped by {stage}: {reasons}.")
-    return found
+            sentences.append(f"Dropped by {stage}: {reasons}.")
+    return sentences
 
 
 def describe_biases(facts: Facts) -> list[str]:
     """The sources and styles that are over-represented."""
-    found = []
+    sentences = []
     for what, counts in (("styles", facts.styles), ("hosts", facts.domains)):
         if counts:
             most = ", ".join(f"{name} {share:.1%}" for name, _, share in shares(counts, MOST))
-            found.append(f"{len(counts)} {what}; the most frequent: {most}.")
-    return found
+            sentences.append(f"{len(counts)} {what}; the most frequent: {most}.")
+    return sentences
 
 
 def describe_limits(facts: Facts) -> list[str]:

@@ -47,23 +47,23 @@ def check_source(source: Any, recipe: Recipe) -> SourceSize:
     """The size of a source. Raises the same errors as fetching it: SourceError, SourceEmpty, RecipeError."""
     match source.type:
         case "urls":
-            found = check_urls(source)
+            size = check_urls(source)
         case "folder":
-            found = check_folder(source)
+            size = check_folder(source)
         case "parquet":
-            found = check_parquet(source)
+            size = check_parquet(source)
         case "shards":
-            found = check_shards(source)
+            size = check_shards(source)
         case _:
-            found = SourceSize(sum(1 for _ in read_mini(source, recipe.seed)))
+            size = SourceSize(sum(1 for _ in read_mini(source, recipe.seed)))
     if getattr(source, "uids", None) is not None:
         Subset(source.uids)
-        found = SourceSize(None, found.bytes)  # only some of the rows
-    if found.pairs == 0:
+        size = SourceSize(None, size.bytes)  # only some of the rows
+    if size.pairs == 0:
         raise SourceEmpty(f"{getattr(source, 'path', 'mini')}: expected pairs, found none")
-    if found.pairs is not None and source.limit is not None:
-        return SourceSize(min(found.pairs, source.limit), found.bytes)
-    return found
+    if size.pairs is not None and source.limit is not None:
+        return SourceSize(min(size.pairs, source.limit), size.bytes)
+    return size
 
 
 def check_urls(source: UrlsSource) -> SourceSize:

@@ -158,20 +158,20 @@ def choose_lists(folder: Path, source: FolderSource) -> list[Path]:
                 + (f" lists there: {', '.join(there[:5])}" if there else " no list lies there"),
             )
         return [find_lists(named)[0]]
-    found: dict[Path, Path] = {}
+    lists: dict[Path, Path] = {}
     for name in DEFAULT_LISTS:
         for path in sorted(folder.rglob(name)):
             relative = path.relative_to(folder).parts
             if any(part.startswith(".") or part in JUNK_FOLDERS for part in relative):
                 continue
-            if path.parent in found:
+            if path.parent in lists:
                 raise SourceError(
-                    f"{path.parent}: expected one list of captions, found {found[path.parent].name}"
+                    f"{path.parent}: expected one list of captions, found {lists[path.parent].name}"
                     f" and {path.name}",
                     hint=f"say which in the recipe, e.g. captions: {path.name}, or remove one",
                 )
-            found[path.parent] = path
-    return sorted(found.values())
+            lists[path.parent] = path
+    return sorted(lists.values())
 
 
 def read_items(source: FolderSource, lists: list[Path], images: list[FolderFile]) -> Iterator[Item]:

@@ -67,10 +67,10 @@ def is_growth_of_sources(
     """Whether every old source is among the new ones, unchanged or grown."""
     left = list(new)
     for source in old:
-        found = next((one for one in left if is_growth_of_source(source, one)), None)
-        if found is None:
+        match = next((one for one in left if is_growth_of_source(source, one)), None)
+        if match is None:
             return False
-        left.remove(found)
+        left.remove(match)
     return True
 
 
@@ -82,13 +82,13 @@ def restore_source_order(recipe: Recipe, ledger: Ledger) -> Recipe:
     left: list[Any] = list(recipe.raw)
     arranged = []
     for old in recorded_sources(ledger):
-        found = next(
+        match = next(
             (one for one in left if is_growth_of_source(old, source_settings(one, recipe.base))),
             None,
         )
-        if found is not None:
-            left.remove(found)
-            arranged.append(found)
+        if match is not None:
+            left.remove(match)
+            arranged.append(match)
     return recipe.model_copy(update={"raw": (*arranged, *left)})
 
 

@@ -139,23 +139,23 @@ def tar_paths(pattern: str) -> list[Path]:
     path = Path(pattern)
     names = [pattern] if path.exists() else expand_braces(pattern)
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if is_tar_name(file.name))
-        if not found and (deep := [p for p in path.rglob("*") if is_tar_name(p.name)]):
+        paths = sorted(file for file in path.iterdir() if is_tar_name(file.name))
+        if not paths and (deep := [p for p in path.rglob("*") if is_tar_name(p.name)]):
             raise SourceError(
                 f"{pattern}: expected WebDataset tars, found none but {len(deep)} in folders below",
                 hint=f"give a pattern: {pattern}/**/*.tar",
             )
     elif len(names) > 1:
-        found = [path for name in names for path in glob_paths(name)]
+        paths = [path for name in names for path in glob_paths(name)]
     else:
-        found = glob_paths(pattern) if glob.has_magic(pattern) or path.is_file() else []
-    if not found:
+        paths = glob_paths(pattern) if glob.has_magic(pattern) or path.is_file() else []
+    if not paths:
         raise (SourceEmpty if path.is_dir() else SourceError)(
             f"{pattern}: expected WebDataset tars, found none",
             hint="give a tar, a folder of tars or a pattern such as shards/*.tar or"
             " {000000..000123}.tar; tars behind URLs must be downloaded first",
         )
-    return found
+    return paths
 
 
 def glob_paths(name: str) -> list[Path]:

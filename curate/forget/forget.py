@@ -163,34 +163,36 @@ def finish_forget(corpus: Path) -> bool:
 
 def changed_entries(ledger: Ledger, rewriter: Rewriter) -> dict[tuple[str, str], Entry]:
     """The entries whose counts or notes change, by stage and unit."""
-    found: dict[tuple[str, str], Entry] = {}
+    entries: dict[tuple[str, str], Entry] = {}
     for (kind, unit), info in rewriter.shards.items():
         entry = ledger.entry(STAGE_OF_KIND[kind], unit)
         assert entry is not None
-        found[entry.stage, unit] = replace(entry, kept=info.kept, dropped=dict(info.dropped))
+        entries[entry.stage, unit] = replace(entry, kept=info.kept, dropped=dict(info.dropped))
     for stage in ("fetch", "synthesize"):
         whole = ledger.entry(stage, ALL)
         if whole is not None:
-            units = [found.get((stage, e.unit), e) for e in ledger.entries(stage) if e.unit != ALL]
+            units = [
+                entries.get((stage, e.unit), e) for e in ledger.entries(stage) if e.unit != ALL
+            ]
             dropped: Counter[str] = Counter()
             for entry in units:
                 dropped.update(entry.dropped)
             kept = sum(entry.kept for entry in units)
-            found[stage, ALL] = replace(whole, kept=kept, dropped=dict(sorted(dropped.items())))
+            entries[stage, ALL] = replace(whole, kept=kept, dropped=dict(sorted(dropped.items())))
     for stage, name in (("filter", VERDICTS), ("mix", "mix.parquet")):
         whole = ledger.entry(stage, ALL)
         if whole is not None and name in rewriter.files:
             rows, kept, dropped_now = read_verdict_counts(rewriter.beside / name, stage)
-            found[stage, ALL] = replace(whole, rows_in=rows, kept=kept, dropped=dict(dropped_now))
-    mix = found.get(("mix", ALL)) or ledger.entry("mix", ALL)
+            entries[stage, ALL] = replace(whole, rows_in=rows, kept=kept, dropped=dict(dropped_now))
+    mix = entries.get(("mix", ALL)) or ledger.entry("mix", ALL)
     if mix is not None and rewriter.removed:
         removed = removed_counts(mix.note.get(REMOVED, {}), rewriter.removed)
-        found["mix", ALL] = replace(mix, note={**mix.note, REMOVED: removed})
+        entries["mix", ALL] = replace(mix, note={**mix.note, REMOVED: removed})
     pairs = ledger.entry("pairs", ALL)
     lost = rewriter.selection.count("preferences")
     if pairs is not None and lost:
-        found["pairs", ALL] = replace(pairs, rows_in=pairs.rows_in - lost, kept=pairs.kept - lost)
-    return found
+        entries["pairs", ALL] = replace(pairs, rows_in=pairs.rows_in - lost, kept=pairs.kept - lost)
+    return entries
 
 
 def require_absence(corpus: Path) -> None:

@@ -25,7 +25,7 @@ def find_models(corpus: Path, folders: Iterable[Path]) -> list[dict[str, Any]]:
     manifest = corpus / MANIFEST
     present = file_sha256(manifest) if manifest.is_file() else None
     earlier = read_tombstones(corpus).manifests
-    found = []
+    models = []
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"--runs {folder}: expected a folder with training runs, found none")
@@ -40,8 +40,8 @@ def find_models(corpus: Path, folders: Iterable[Path]) -> list[dict[str, Any]]:
                     version = "another version"
                 else:
                     continue
-                found.append({"model": str(file.parent), "trained_on": version})
-    return found
+                models.append({"model": str(file.parent), "trained_on": version})
+    return models
 
 
 def read_corpora(file: Path) -> list[dict[str, Any]]:

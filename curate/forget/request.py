@@ -65,10 +65,10 @@ class Request:
 
 def spellings(source: str) -> set[str]:
     """A URL as given, as fetch requests it and as it is stored."""
-    found = {source, plain_source(source)}
+    names = {source, plain_source(source)}
     with suppress(RequestRefused):
-        found.add(plain_source(plain_url(source)))
-    return found
+        names.add(plain_source(plain_url(source)))
+    return names
 
 
 def plain_domain(text: str) -> str:
@@ -81,11 +81,11 @@ def plain_domain(text: str) -> str:
 
 def check_all(values: Iterable[str], pattern: re.Pattern[str], option: str, what: str) -> list[str]:
     """The values. Raises UsageError for one that does not match the option's pattern."""
-    found = list(values)
-    for value in found:
+    checked = list(values)
+    for value in checked:
         if not pattern.fullmatch(value):
             raise UsageError(f"{option} {value}: expected {what}")
-    return found
+    return checked
 
 
 def read_request_list(file: Path) -> Request:

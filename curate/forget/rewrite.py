@@ -125,11 +125,11 @@ class Rewriter:
 
     def raw_keys(self) -> set[str]:
         """The keys of the forgotten raw pairs."""
-        found: set[str] = set()
+        raw_keys: set[str] = set()
         for unit in self.selection.shards.get("raw", ()):
             table = read_table(self.corpus / "raw" / f"{unit}.parquet", ["key"])
-            found |= self.keys.intersection(table["key"].to_pylist())
-        return found
+            raw_keys |= self.keys.intersection(table["key"].to_pylist())
+        return raw_keys
 
     def write_without_rows(self, name: str) -> None:
         """Write a table without the rows of forgotten pairs, if it has any."""

@@ -47,7 +47,7 @@ def select_pairs(corpus: Path, request: Tombstones) -> Selection:
 
     Raises CorpusError for a table that cannot be read.
     """
-    found = Selection(request)
+    selection = Selection(request)
     raw: set[str] = set()
     for kind, unit, table, mask in match_tombstones(corpus, request, [*BLANK, "parent"]):
         mask = mask & ~mask_blank_rows(table)
@@ -57,23 +57,23 @@ def select_pairs(corpus: Path, request: Tombstones) -> Selection:
             continue
         chosen = table.filter(mask)
         keys = set(chosen["key"].to_pylist())
-        found.keys |= keys
-        found.shards.setdefault(kind, Counter())[unit] = len(keys)
+        selection.keys |= keys
+        selection.shards.setdefault(kind, Counter())[unit] = len(keys)
         if kind == "raw":
             raw |= keys
-    found.tombstones = replace(request, keys=request.keys | found.keys)
-    if found.keys:
-        find_uses(corpus, found)
-        find_copies(corpus, found)
-    return found
+    selection.tombstones = replace(request, keys=request.keys | selection.keys)
+    if selection.keys:
+        find_uses(corpus, selection)
+        find_copies(corpus, selection)
+    return selection
 
 
-def find_uses(corpus: Path, found: Selection) -> None:
+def find_uses(corpus: Path, selection: Selection) -> None:
     """Count the training samples and preference pairs that contain selected pairs."""
     for folder in (*SPLITS, PREFERENCES):
         for path, table in read_tables(corpus / folder):
-            if count := int(used_rows(table, folder, found.keys).sum()):
-                found.shards.setdefault(folder, Counter())[path.stem] = count
+            if count := int(used_rows(table, folder, selection.keys).sum()):
+                selection.shards.setdefault(folder, Counter())[path.stem] = count
 
 
 def used_rows(table: pa.Table, folder: str, keys: set[str]) -> Mask:
@@ -83,15 +83,15 @@ def used_rows(table: pa.Table, folder: str, keys: set[str]) -> Mask:
     return is_in(table, "key", keys)
 
 
-def find_copies(corpus: Path, found: Selection) -> None:
+def find_copies(corpus: Path, selection: Selection) -> None:
     """Count the remaining pairs with the same image bytes as a selected one."""
     hashes: set[str] = set()
     columns = ["key", "source_sha256", "image_sha256"]
     for kind, unit, table in committed_tables(corpus, columns):
-        if unit in found.shards.get(kind, ()):
-            chosen = table.filter(is_in(table, "key", found.keys))
+        if unit in selection.shards.get(kind, ()):
+            chosen = table.filter(is_in(table, "key", selection.keys))
             for name in columns[1:]:
                 hashes |= set(chosen[name].drop_null().to_pylist())
     for _, _, table in committed_tables(corpus, columns):
         alike = is_in(table, "source_sha256", hashes) | is_in(table, "image_sha256", hashes)
-        found.copies += int((alike & ~is_in(table, "key", found.keys)).sum())
+        selection.copies += int((alike & ~is_in(table, "key", selection.keys)).sum())

@@ -138,16 +138,16 @@ def find_splits(pairs: Candidates, recipe: Recipe) -> SplitColumn:
     picture is in train under another content.
     """
     content = first_occurrence(hash_identities(pairs.content))
-    found = hash_splits(pairs.content, recipe)
+    splits = hash_splits(pairs.content, recipe)
     root = connected_components(len(pairs), *link_same_pictures(pairs, content))
     in_train = np.zeros(len(pairs), bool)
-    in_train[root[found == TRAIN]] = True
-    found[(found == VAL) & in_train[root]] = NEITHER
+    in_train[root[splits == TRAIN]] = True
+    splits[(splits == VAL) & in_train[root]] = NEITHER
     styles = pairs.reference.dictionary_encode()
     style = styles.indices.fill_null(-1).to_numpy()
     of_style = np.append(hash_splits(styles.dictionary, recipe), NEITHER)[style]
-    found[(style >= 0) & (found != of_style)] = NEITHER
-    return found
+    splits[(style >= 0) & (splits != of_style)] = NEITHER
+    return splits
 
 
 def hash_splits(names: pa.Array, recipe: Recipe) -> SplitColumn:

@@ -50,28 +50,28 @@ def describe_shortfalls(splits: Mapping[str, Mapping[str, int]], recipe: Recipe)
 
     `splits` has the counts of `count_split` for train and val.
     """
-    found = []
+    shortfalls = []
     empty = [split for split in splits if not splits[split]["raw"] + splits[split]["stylized"]]
     if "train" in empty:
-        found.append(
+        shortfalls.append(
             "train has no pair, so there is nothing to train on: add raw pairs, lower the thresholds of the"
             " filter, or lower mix.val_fraction"
         )
         if "val" in empty:
-            return found
+            return shortfalls
     if not recipe.references:
-        return found
+        return shortfalls
     asked = recipe.mix.raw_per_stylized
     for split, counts in splits.items():
         raw, stylized = counts["raw"], counts["stylized"]
         if stylized and raw < asked * stylized * (1 - TOLERANCE):
-            found.append(
+            shortfalls.append(
                 f"{split} has {raw / stylized:.2f} raw pairs for each stylized one, not the {asked:g} asked:"
                 f" only {raw} raw pairs were kept beside {stylized} stylized ones; add raw pairs, lower"
                 " mix.raw_per_stylized, or set mix.on_shortfall: scale"
             )
     if splits["train"]["raw"] and not splits["train"]["stylized"]:
-        found.append(
+        shortfalls.append(
             "train has no stylized pair; see the reasons in the funnel, lower the thresholds, or add contents"
         )
     if recipe.mix.val_fraction > 0:
@@ -81,9 +81,9 @@ def describe_shortfalls(splits: Mapping[str, Mapping[str, int]], recipe: Recipe)
             if not splits["val"][name]
         ]
         if missing:
-            found.append(
+            shortfalls.append(
                 f"val has no {' and no '.join(missing)}, so training cannot be validated on it: contents and"
                 " references belong to val by a hash of their names; add references and contents, raise"
                 " mix.val_fraction, or set it to 0 for none"
             )
-    return found
+    return shortfalls

@@ -76,10 +76,10 @@ def find_train_pairs(corpus: Path, pairs: Candidates) -> Mask:
     mixed = parquet.read_table(corpus / MIX, ["key", "split"])
     split = combine_chunks(mixed["split"]).fill_null("").to_numpy(zero_copy_only=False)
     train = combine_chunks(mixed["key"]).take(np.flatnonzero(split == "train"))
-    found = np.zeros(len(pairs), bool)
+    in_train = np.zeros(len(pairs), bool)
     indices = TextIndex(to_bytes(pairs.key)).find(to_bytes(train))
-    found[indices[indices >= 0]] = True
-    return found
+    in_train[indices[indices >= 0]] = True
+    return in_train
 
 
 def choose_all(

@@ -65,16 +65,16 @@ def check_recipe(
     `redo` is the first stage to rebuild from scratch. Finished stages need no prompts and no models.
     """
     todo = unfinished_stages(build, stages, redo)
-    found = [attempt("--out", lambda: check_output(build.corpus))]
+    checks = [attempt("--out", lambda: check_output(build.corpus))]
     if "fetch" in stages:  # of a finished corpus too, which grows with its sources
         accepted = "fetch" not in todo  # an empty source was accepted when it was fetched
-        found += check_sources(replace(build, allow_empty=build.allow_empty or accepted))
+        checks += check_sources(replace(build, allow_empty=build.allow_empty or accepted))
     if build.recipe.references and set(stages) & {"synthesize", "score", "mix"}:
-        found += check_references(build.recipe)
+        checks += check_references(build.recipe)
     if "synthesize" in todo:
-        found += check_prompts(build.recipe)
-    found += check_models(build, todo)
-    return found
+        checks += check_prompts(build.recipe)
+    checks += check_models(build, todo)
+    return checks
 
 
 def require_checks(checks: Sequence[Check]) -> None:

@@ -139,13 +139,13 @@ def find_changes(
     build: Build, current_inputs: Mapping[str, StageInputs]
 ) -> dict[str, SettingsChanged]:
     """The stages whose output was made with other settings, with the error that a run would raise."""
-    found: dict[str, SettingsChanged] = {}
+    changes: dict[str, SettingsChanged] = {}
     for stage, inputs in current_inputs.items():
         try:
             build.ledger.check_settings(stage, inputs)
         except SettingsChanged as error:
-            found[stage_family(stage)] = error
-    return found
+            changes[stage_family(stage)] = error
+    return changes
 
 
 def estimate_pairs(

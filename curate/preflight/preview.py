@@ -111,21 +111,23 @@ def require_stage(redo: str | None) -> None:
 
 def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
     """The current inputs of each expensive stage that already has output."""
-    found: dict[str, StageInputs] = {}
+    inputs_by_stage: dict[str, StageInputs] = {}
     stages = ledger.stages()
     if "fetch" in stages:
         from stylear.curate.fetch import step as fetch
 
-        found["fetch"] = fetch.fetch_inputs(recipe, ledger)
+        inputs_by_stage["fetch"] = fetch.fetch_inputs(recipe, ledger)
     if "synthesize" in stages and recipe.references:
         from stylear.curate.synthesize import step as synthesize
 
-        found["synthesize"] = synthesize.synthesize_inputs(recipe, ledger)
+        inputs_by_stage["synthesize"] = synthesize.synthesize_inputs(recipe, ledger)
     if any(stage_family(stage) == "score" for stage in stages):
         from stylear.curate.score import passes as score
         from stylear.curate.score import scorer_fingerprint
 
         for spec in dict.fromkeys([*score.list_passes(recipe), *score.list_scorers(recipe)]):
             if score.ledger_stage(spec) in stages:
-                found[score.ledger_stage(spec)] = score.score_inputs(spec, scorer_fingerprint(spec))
-    return found
+                inputs_by_stage[score.ledger_stage(spec)] = score.score_inputs(
+                    spec, scorer_fingerprint(spec)
+                )
+    return inputs_by_stage

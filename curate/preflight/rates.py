@@ -44,9 +44,9 @@ def rates_path() -> Path:
 
 def find_rate(stage: str, build: Build) -> Rate | None:
     """The rate of a stage with these settings; None if it was never measured."""
-    found = read_rates().get(rate_key(stage, build))
-    if found is not None:
-        return Rate(found, HERE)
+    rate = read_rates().get(rate_key(stage, build))
+    if rate is not None:
+        return Rate(rate, HERE)
     return Rate(BENCHMARKS[stage], BENCHMARK) if stage in BENCHMARKS else None
 
 

@@ -17,20 +17,20 @@ from stylear.curate.report.charts import Limit
 def find_cutoffs(corpus: Path, recipe: Recipe) -> dict[str, list[Limit]]:
     """The limits of each score; percentiles only if columns.parquet exists and is up to date."""
     rules = recipe.filter
-    found: dict[str, list[Limit]] = {rule.score: [] for rule in (*rules.thresholds, *rules.votes)}
-    rows = read_columns(corpus, recipe) if found else None
+    cutoffs: dict[str, list[Limit]] = {rule.score: [] for rule in (*rules.thresholds, *rules.votes)}
+    rows = read_columns(corpus, recipe) if cutoffs else None
     if rows is not None:  # the rules that the filter applies before the thresholds
         exact = rules.duplicates.model_copy(update={"phash_distance": None})
         apply_rules(rows, FilterSettings(duplicates=exact, best_of=None))
     for threshold in rules.thresholds:
-        found[threshold.score] += threshold_limits(threshold, rows)
+        cutoffs[threshold.score] += threshold_limits(threshold, rows)
         if rows is not None:
             apply_threshold(rows, threshold)
     for vote in rules.votes:
-        found[vote.score] += [
+        cutoffs[vote.score] += [
             Limit(limit.value, f"vote: {limit.label}") for limit in threshold_limits(vote, rows)
         ]
-    return found
+    return cutoffs
 
 
 def threshold_limits(threshold: Threshold, rows: Rows | None) -> Iterator[Limit]:

@@ -79,11 +79,11 @@ def find_references(recipe: Recipe) -> list[StyleReference]:
     """The references that can still be read, by id; a finished corpus does not need them."""
     from stylear.curate.references import load_references
 
-    found: list[StyleReference] = []
+    references: list[StyleReference] = []
     for source in recipe.references:
         with suppress(StylearError):
-            found += load_references(recipe.model_copy(update={"references": (source,)}))
-    return sorted(found, key=lambda reference: reference.id)
+            references += load_references(recipe.model_copy(update={"references": (source,)}))
+    return sorted(references, key=lambda reference: reference.id)
 
 
 def used_references(corpus: Path) -> dict[str, str | None]:

@@ -50,33 +50,33 @@ def find_lists(path: Path) -> list[Path]:
     when there is no list, one is of another kind, or a folder holds lists of two kinds.
     """
     if path.is_dir():
-        found = [file for file in path.iterdir() if is_part(file)]
-        kinds = sorted({list_kind(file) for file in found})
+        files = [file for file in path.iterdir() if is_part(file)]
+        kinds = sorted({list_kind(file) for file in files})
         if len(kinds) > 1 and ".parquet" in kinds:
-            found = [file for file in found if list_kind(file) != ".json"]
-            kinds = sorted({list_kind(file) for file in found})
+            files = [file for file in files if list_kind(file) != ".json"]
+            kinds = sorted({list_kind(file) for file in files})
         if len(kinds) > 1:
             raise SourceError(
                 f"{path}: expected lists of one kind, found {' and '.join(kinds)}",
                 hint=f"name them by a pattern, e.g. {path.name}/*{kinds[0]}",
             )
     elif glob.has_magic(str(path)):
-        found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (absolute pattern)
-        found = [file for file in found if not file.name.startswith("._")]
+        files = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (absolute pattern)
+        files = [file for file in files if not file.name.startswith("._")]
     else:
-        found = [path] if path.is_file() else []
-    if not found:
+        files = [path] if path.is_file() else []
+    if not files:
         raise (SourceEmpty if path.is_dir() else SourceError)(
             f"{path}: expected a list ({', '.join(KINDS)}), found nothing",
             hint="give the path of a list; relative paths start at the recipe's folder",
         )
-    for file in found:
+    for file in files:
         if list_kind(file) not in KINDS:
             raise SourceError(
                 f"{file}: expected one of {', '.join(KINDS)} (all but parquet also as .gz),"
                 f" found {file.suffix or 'no ending'}"
             )
-    return sorted(found)
+    return sorted(files)
 
 
 def is_part(file: Path) -> bool:
@@ -161,9 +161,9 @@ def find_columns(
     path: Path, known: dict[str, None], names: Sequence[str], what: str
 ) -> tuple[str, ...]:
     """Those of `names` that the list has, in order. Raises SourceError if it has none."""
-    found = tuple(name for name in names if name in known)
-    if found:
-        return found
+    columns = tuple(name for name in names if name in known)
+    if columns:
+        return columns
     expected = " or ".join(repr(name) for name in names)
     has = ", ".join(map(repr, known))
     if any("://" in name for name in known):
