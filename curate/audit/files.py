@@ -65,7 +65,7 @@ def check_files(
 def hash_files(
     corpus: Path, files: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, FileInfo]]:
-    """The sizes and hashes of files as they are now, by name; a bar shows the progress."""
+    """The current sizes and hashes of files by name; a bar shows the progress."""
     with ByteBar("audit", sum(int(info["bytes"]) for info in files.values())) as bar:
         for name, info in sorted(files.items()):
             indexed = name.endswith(".tar") and name.startswith(INDEXED)

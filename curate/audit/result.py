@@ -11,7 +11,7 @@ from stylear.curate.audit.difference import Difference
 from stylear.errors import AuditFailed
 
 SHOWN = 3  # differences in the error's message
-CLAIMS = {  # each check, and what is true of the corpus when it passes
+CLAIMS = {  # check -> what it proves when it passes
     "files": "every file has the size and the sha256 in manifest.json, and there is no other file",
     "tables": "the recipe, the ledger and every table can be read",
     "stages": "at every stage, pairs in = pairs kept + pairs dropped",

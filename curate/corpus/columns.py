@@ -168,7 +168,7 @@ def rank_within_group(
 
 
 def sortable_keys(column: NDArray[Any]) -> list[NDArray[Any]]:
-    """A column as sort keys: numbers as they are, identities as two halves, other texts as ranks."""
+    """A column as sort keys: numbers unchanged, identities as two halves, other texts as ranks."""
     if column.dtype.kind != "S":
         return [column]
     if column.dtype.itemsize != WIDTH:

@@ -152,7 +152,7 @@ class Ledger:
         return self._texts
 
     def _read_all(self, lease: Lease) -> dict[str, dict[str, str]]:
-        """The whole ledger of a store, read once, as the lease keeps others from writing it."""
+        """The ledger of a store, read once: while the lease is held nobody else writes it."""
         if lease.ledger is None:
             lease.ledger = read_entries(self.root)
         return lease.ledger

@@ -39,7 +39,7 @@ TYPES = {
 }
 Row = dict[str, Any]
 values_of = itemgetter(*TYPES)
-ESCAPED = r'["\\\x00-\x1f]'  # what a text in JSON cannot have as it is
+ESCAPED = r'["\\\x00-\x1f]'  # characters that JSON strings must escape
 DETAILS, AFTER_DETAILS = ',"details":', ',"image_sha256":'  # in a record; in strings it is \"
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 

@@ -95,7 +95,7 @@ def flat_store_class() -> Any:
 def with_retries(path: object, call: Callable[[], T]) -> T:
     """Call `call()`, and retry it after a pause while it fails for a transient reason.
 
-    Final errors (FileNotFoundError, PermissionError ...) are raised as they are, others as StoreFailed after
+    Final errors (FileNotFoundError, PermissionError ...) are raised unchanged, others as StoreFailed after
     the last try. Bugs (TypeError ...) are not caught.
     """
     for pause_s in (*PAUSES_S, None):

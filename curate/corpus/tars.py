@@ -98,7 +98,7 @@ def locate_samples(
 def parse_sample(data: bytes) -> tuple[memoryview, bytes]:
     """Split the bytes of a sample into image and record. Raises ValueError if they are no sample."""
     image = parse_size(data)
-    caption = BLOCK + padded_size(image)  # where the headers lie
+    caption = BLOCK + padded_size(image)  # offsets of the headers
     record = caption + BLOCK + padded_size(parse_size(data, caption))
     size = parse_size(data, record)
     if record + BLOCK + padded_size(size) != len(data):

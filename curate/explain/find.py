@@ -192,7 +192,7 @@ def unknown_error(corpus: Path, text: str) -> UsageError:
 
 
 def read_row_at(corpus: Path, location: RowLocation) -> dict[str, Any]:
-    """The whole row of a pair."""
+    """All columns of a pair's row."""
     from stylear.curate.corpus.records import TYPES
 
     path = corpus / location.kind / f"{location.unit}.parquet"

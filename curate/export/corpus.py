@@ -134,7 +134,7 @@ class ExportedCorpus:
         return {str(reason): int(count) for reason, count in dropped.items()}
 
     def contains(self, target: Path) -> bool:
-        """Whether a local path lies inside the corpus."""
+        """Whether a local path is inside the corpus."""
         return not in_store(self.path) and target.resolve().is_relative_to(self.path.resolve())
 
 

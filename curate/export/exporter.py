@@ -67,7 +67,7 @@ def export(
     """Write a finished corpus into the new folder `out` in another format.
 
     The same corpus gives the same bytes. Raises CorpusError for an unfinished or damaged corpus, UsageError
-    if `out` is not new or lies inside the corpus, StorageError if the disk has no room.
+    if `out` is not new or is inside the corpus, StorageError if the disk has no room.
     """
     corpus = ExportedCorpus.open(path)
     opened = open_export(to, corpus, declared or Declared())

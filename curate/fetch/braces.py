@@ -13,7 +13,7 @@ MAX_NAMES = 1_000_000
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """The names that a pattern stands for, in its order; braces without `..` or a comma stay as they are.
+    """The names that a pattern expands to, in its order; braces without `..` or a comma are kept.
 
     Raises SourceError when there are more than a million.
     """

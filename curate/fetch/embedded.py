@@ -35,7 +35,7 @@ def read_prompt(data: bytes) -> str | None:
         found = _parse_json(texts["invokeai_metadata"])
         prompt = found.get("positive_prompt") if isinstance(found, Mapping) else None
         return prompt if isinstance(prompt, str) else None
-    return texts.get("Description") or None  # NovelAI, and whoever writes what PNG proposes
+    return texts.get("Description") or None  # NovelAI, and tools that use PNG's standard keyword
 
 
 def parse_parameters(text: str) -> str | None:

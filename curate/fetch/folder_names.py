@@ -33,7 +33,7 @@ class ImageIndex:
         """(image, None) if `name` means one image, else (name, reason).
 
         `base` is the folder of the list, to which its names are relative. Reasons: missing-file,
-        ambiguous-file. A name that leaves the folder is given back as it is: whoever reads it refuses it.
+        ambiguous-file. A name that leaves the folder is returned unchanged; `read_image` refuses it.
         """
         plain = name.replace("\\", "/")
         if not plain.strip():
@@ -55,7 +55,7 @@ class ImageIndex:
                 return next(iter(found)), None
             if found:
                 return plain, "ambiguous-file"
-        # an absolute path that means none is refused by whoever reads it
+        # `read_image` refuses an absolute path outside the folder
         return plain, None if plain.startswith("/") else "missing-file"
 
     def nearest(self, name: str) -> str | None:

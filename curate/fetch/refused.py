@@ -7,7 +7,7 @@ from urllib.error import URLError
 from urllib.parse import quote, urlsplit, urlunsplit
 
 MAX_URL = 4000  # characters
-SAFE = "%/:=&?~#+!$,;'@()*[]"  # characters of a URL that are left as they are
+SAFE = "%/:=&?~#+!$,;'@()*[]"  # characters of a URL that are not percent-encoded
 
 
 class RequestRefused(URLError):

@@ -147,7 +147,7 @@ def find_failed(
 
 
 def status_pattern(status: str) -> str:
-    """The pattern of reasons for a status: http-429 for 429, http-5.. for 5xx, others as they are."""
+    """The pattern of reasons for a status: http-429 for 429, http-5.. for 5xx, others unchanged."""
     if re.fullmatch(r"[1-5](\d\d|xx)", status):
         return "http-" + status.replace("xx", r"\d\d")
     return re.escape(status)

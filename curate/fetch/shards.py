@@ -218,7 +218,7 @@ def read_tar_samples(
         with TarReader(path, source.max_bytes) as tar:
             for sample in read_samples(tar, source.max_bytes, rules):
                 pairs = make_pairs(sample, path.name, source, seed)
-                if pairs[0].verdict.reason in UNFIT:  # whole tars never pay for the second look
+                if pairs[0].verdict.reason in UNFIT:  # intact tars are never read twice
                     if separated is None:
                         separated = find_separated_keys(path, source.max_bytes, rules)
                     if sample.key in separated:

@@ -63,7 +63,7 @@ def read_urls(
 ) -> Iterator[Pair]:
     """A pair for every row of the list, in list order, with the downloaded bytes as its image.
 
-    Finished downloads lie in `work` and are used again; without it nothing is downloaded. With `only`,
+    Finished downloads are kept in `work` and reused; without it nothing is downloaded. With `only`,
     other keys are not downloaded. Rows that are not downloaded either: no-caption,
     not-http, bad-url, duplicate-row (same URL and caption as an earlier row). Raises SourceError for
     a list that cannot be read, and when fewer downloads succeed than `min_success` asks for.

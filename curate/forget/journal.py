@@ -81,7 +81,7 @@ def install(corpus: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def commit_entry(ledger: Ledger, entry: Entry) -> None:
-    """Commit an entry as it is."""
+    """Commit an entry with its own inputs, counts and note."""
     ledger.commit(
         entry.stage,
         entry.unit,

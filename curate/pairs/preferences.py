@@ -114,7 +114,7 @@ def choose_best_and_worst(
 
 
 def round_ranks(pairs: Candidates, indices: Indices) -> NDArray[np.float64]:
-    """The ranks as they are written, so that the margin is their exact difference."""
+    """The ranks rounded as they are written, so that the margin is their exact difference."""
     return np.round(pairs.rank[indices], DECIMALS)
 
 

@@ -1,6 +1,6 @@
 """Small SVG charts, drawn as text: the same numbers give the same bytes.
 
-Legends stand below the drawing, so that no word lies on a bar or a curve. Colours are classes of the style
+Legends are below the drawing, so that no text overlaps a bar or a curve. Colours are classes of the style
 sheet: kept and dropped, and series-1 to series-4 for lines.
 """
 

@@ -32,7 +32,7 @@ class Section:
 
 
 def render_page(title: str, introduction: str, sections: Sequence[Section]) -> str:
-    """A whole page; `introduction` is HTML that stands between the heading and the sections."""
+    """A whole page; `introduction` is HTML between the heading and the sections."""
     css = CSS.read_text("utf-8")
     links = "".join(
         f'<li><a href="#{section.anchor}">{escape(section.title)}</a></li>' for section in sections

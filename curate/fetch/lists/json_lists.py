@@ -78,7 +78,7 @@ def find_rows(path: Path, value: object) -> list[Any]:
     raise SourceError(
         f"{path}: expected an array of objects, columns as pandas writes them, or COCO's images and"
         f" annotations, found {found}",
-        hint="write one object a row: a .jsonl file, or a JSON array",
+        hint="write one object per row: a .jsonl file, or a JSON array",
     )
 
 
