@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 import stylear
-from stylear.curate.corpus.split import split_of
+from stylear.curate.corpus.split import assign_split
 from stylear.errors import CorpusError, RecipeError, SourceError
 from stylear.sampling.scenes import read_notes, read_scene
 
@@ -53,7 +53,7 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
     return [
         read_reference(
             path,
-            held_out=split_of(key, recipe.seed, fraction) == "val",
+            held_out=assign_split(key, recipe.seed, fraction) == "val",
             scene=read_scene(path, notes[path.parent]),
         )
         for key, path in sorted(paths.items())

@@ -15,7 +15,7 @@ from stylear.curate.audit.tables import Tables, equals
 from stylear.curate.corpus.columns import NONE, TextIndex, Texts, to_bytes, to_objects
 from stylear.curate.corpus.layout import KINDS
 from stylear.curate.corpus.ledger import ALL, Ledger
-from stylear.curate.corpus.split import SPLITS, split_of
+from stylear.curate.corpus.split import SPLITS, assign_split
 from stylear.curate.corpus.tombstones import REMOVED
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def check_splits(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
     for split in SPLITS:
         for name in ("content", "reference"):
             for value in present[split][name]:
-                right = split_of(value.decode(), recipe.seed, recipe.mix.val_fraction)
+                right = assign_split(value.decode(), recipe.seed, recipe.mix.val_fraction)
                 if right != split:
                     yield Difference("split", f"{name} {value.decode()}", right, split)
 
@@ -58,7 +58,7 @@ def check_ratio(
     mix = tables.mix
     out = TextIndex(tables.pairs["key"]).find(mix["key"][equals(mix["reason"], "ratio")])
     left_out = Counter(
-        split_of(content, recipe.seed, recipe.mix.val_fraction)
+        assign_split(content, recipe.seed, recipe.mix.val_fraction)
         for content in to_objects(tables.pairs["content"].take(out[out >= 0]))
     )
     for split in SPLITS:

@@ -38,7 +38,7 @@ TYPES = {
     "reason": "string",
 }
 Row = dict[str, Any]
-values_of = itemgetter(*TYPES)
+row_values = itemgetter(*TYPES)
 ESCAPED = r'["\\\x00-\x1f]'  # characters that JSON strings must escape
 DETAILS, AFTER_DETAILS = ',"details":', ',"image_sha256":'  # in a record; in strings it is \"
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

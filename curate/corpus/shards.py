@@ -34,7 +34,7 @@ from stylear.curate.corpus.records import (
     extract_details,
     pair_to_row,
     row_to_pair,
-    values_of,
+    row_values,
 )
 from stylear.curate.corpus.storage import AtomicFile, FileInfo
 from stylear.curate.corpus.tars import encode_sample, finish_tar
@@ -98,7 +98,7 @@ def write_rows(
             if not KEY.fullmatch(key):
                 raise CorpusError(f"key {key!r}: expected letters, digits, _ or - only")
             row["details"] = extract_details(written)
-            rows.append(values_of(row))
+            rows.append(row_values(row))
             if image:
                 images += 1
                 out.write(

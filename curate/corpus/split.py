@@ -10,7 +10,7 @@ Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 
 
-def split_of(identity: str, seed: int, val_fraction: float) -> Split:
+def assign_split(identity: str, seed: int, val_fraction: float) -> Split:
     """The split of a content id or reference id; about `val_fraction` of identities are in val."""
     if val_fraction <= 0:
         return "train"

@@ -68,7 +68,7 @@ class Tombstones:
         if self.sources and hash_value(source) in self.sources:
             return True
         return bool(self.domains) and any(
-            hash_value(name) in self.domains for name in domains_of(source)
+            hash_value(name) in self.domains for name in list_domains(source)
         )
 
     def match_look(self, look: Look) -> bool:
@@ -170,7 +170,7 @@ def hash_value(value: str | bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def domains_of(source: str) -> Iterator[str]:
+def list_domains(source: str) -> Iterator[str]:
     """The host of a URL and the domains above it: a.b.example.org, b.example.org, example.org, org."""
     if not source.startswith(("http://", "https://")):
         return

@@ -155,17 +155,17 @@ def lowest_kept(corpus: Path, key: str, score: str, *, within_style: bool) -> fl
 
 def mix_rule(reason: str, row: Mapping[str, Any], settings: Mapping[str, Any]) -> Rule:
     """Why the mix left a kept pair out."""
-    from stylear.curate.corpus.split import split_of
+    from stylear.curate.corpus.split import assign_split
 
     mix, seed = settings["mix"], settings["seed"]
     if reason == "ratio":
         return Rule(
             "mix.raw_per_stylized", mix["raw_per_stylized"], None, "others were drawn for the ratio"
         )
-    content = split_of(row["content"], seed, mix["val_fraction"])
+    content = assign_split(row["content"], seed, mix["val_fraction"])
     words = f"its content belongs to {content}, another pair of the same picture to the other split"
     if row["reference"] is not None:
-        reference = split_of(row["reference"], seed, mix["val_fraction"])
+        reference = assign_split(row["reference"], seed, mix["val_fraction"])
         if reference != content:
             words = f"its content belongs to {content}, its reference to {reference}"
     return Rule("mix.val_fraction", mix["val_fraction"], None, words)

@@ -40,10 +40,10 @@ def sniff_format(start: bytes) -> str | None:
         return "ico"
     if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:4].lower() == b"<svg":
         return "svg"
-    return format_of(start)
+    return sniff_readable_format(start)
 
 
-def format_of(start: bytes) -> str | None:
+def sniff_readable_format(start: bytes) -> str | None:
     """One of READ_FORMATS by the first 32 bytes; None for anything else."""
     if start.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
@@ -190,7 +190,7 @@ class BodyCheck:
         if not body:
             raise RequestRefused("empty")
         if not self._format:
-            self._format = format_of(bytes(body[:NEEDED])) or ""
+            self._format = sniff_readable_format(bytes(body[:NEEDED])) or ""
             if not self._format:
                 other = sniff_format(bytes(body[:NEEDED]))
                 raise RequestRefused(

@@ -34,7 +34,7 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import MIX
 from stylear.curate.corpus.local_copies import LocalCopies
 from stylear.curate.corpus.pair_reader import PairReader
-from stylear.curate.corpus.split import SPLITS, Split, split_of
+from stylear.curate.corpus.split import SPLITS, Split, assign_split
 from stylear.curate.corpus.storage import FileInfo, write_text
 from stylear.curate.corpus.wids import WIDS, shard_entry, wids_index
 from stylear.curate.engine import LOCAL, Engine
@@ -153,7 +153,7 @@ def find_splits(pairs: Candidates, recipe: Recipe) -> SplitColumn:
 def hash_splits(names: pa.Array, recipe: Recipe) -> SplitColumn:
     """The split of each name by its hash."""
     seed, fraction = recipe.seed, recipe.mix.val_fraction
-    found = (SPLITS.index(split_of(name, seed, fraction)) for name in to_objects(names))
+    found = (SPLITS.index(assign_split(name, seed, fraction)) for name in to_objects(names))
     return np.fromiter(found, np.int8, len(names))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.corpus.split import Split, split_of
+from stylear.curate.corpus.split import Split, assign_split
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize import canonical_settings
 from stylear.curate.synthesize.job import Job
@@ -145,10 +145,10 @@ def plan_jobs(
     quotas = Quotas(references, spec, seed)
     by_split: dict[Split, list[int]] = {"train": [], "val": []}
     for style, reference in enumerate(references):
-        by_split[split_of(reference.id, seed, fraction)].append(style)
+        by_split[assign_split(reference.id, seed, fraction)].append(style)
 
     def split(content: str) -> Split:
-        return split_of(content, seed, fraction)
+        return assign_split(content, seed, fraction)
 
     skipped: Counter[str] = Counter()
     rows: Iterable[Content] = read_prompts(recipe, raw, skipped) if references else ()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stylear.curate.corpus.ledger import describe_differences
-from stylear.curate.corpus.split import split_of
+from stylear.curate.corpus.split import assign_split
 from stylear.curate.recipe.synthesizers import backend_settings
 from stylear.curate.references import StyleReference, load_references
 from stylear.curate.synthesize.generations import Generation, earlier_groups, read_generations
@@ -71,7 +71,7 @@ def count_by_split(
 ) -> list[dict[str, Any]]:
     """Prompts, styles, references, candidates and images of each split and in total."""
     rows, styles = jobs.group_indices()
-    splits = [split_of(r.id, recipe.seed, recipe.mix.val_fraction) for r in references]
+    splits = [assign_split(r.id, recipe.seed, recipe.mix.val_fraction) for r in references]
     in_val = np.array([split == "val" for split in splits])[styles]
     counts = []
     for name, mask in (("train", ~in_val), ("val", in_val), ("all", np.ones(len(rows), bool))):

@@ -12,7 +12,7 @@ from builders.pictures_folder import encoded, tree
 from stylear.curate.corpus.layout import ShardKind, score_path
 from stylear.curate.corpus.parquet import write_table
 from stylear.curate.corpus.shards import write_shard
-from stylear.curate.corpus.split import split_of
+from stylear.curate.corpus.split import assign_split
 from stylear.curate.mix.mixing import mix_corpus
 from stylear.curate.recipe import Recipe
 from stylear.pair import Origin, Pair, digest
@@ -34,7 +34,7 @@ def mix_recipe(**mix: Any) -> Recipe:
 def names_in(split: str, what: str, count: int, fraction: float = FRACTION) -> list[str]:
     """Identities that the hash puts into a split."""
     names = (f"{what} {number}" for number in range(10_000))
-    return [name for name in names if split_of(name, 0, fraction) == split][:count]
+    return [name for name in names if assign_split(name, 0, fraction) == split][:count]
 
 
 def raw_candidate(key: str, content: str, **changes: Any) -> Candidate:

@@ -13,9 +13,9 @@ from stylear.curate.fetch.refused import RequestRefused
 from stylear.curate.fetch.sniff import (
     MAX_HEADER_BYTES,
     BodyCheck,
-    format_of,
     plain_jpeg,
     read_dimensions,
+    sniff_readable_format,
 )
 
 NAMES = {
@@ -39,7 +39,7 @@ def picture(format: str, mode: str = "RGB", **options: object) -> bytes:
 @pytest.mark.parametrize("format", NAMES)
 def test_every_format_is_known_by_its_first_bytes_and_tells_its_size(format: str) -> None:
     data = picture(format)
-    assert format_of(data[:32]) == NAMES[format]
+    assert sniff_readable_format(data[:32]) == NAMES[format]
     assert read_dimensions(data, NAMES[format]) == (None if format == "TIFF" else (70, 50))
 
 
@@ -74,7 +74,7 @@ def test_variants_of_a_format_tell_their_size_too(
     ],
 )
 def test_anything_else_is_no_image(data: bytes) -> None:
-    assert format_of(data) is None
+    assert sniff_readable_format(data) is None
 
 
 def test_a_header_that_is_not_there_yet_has_no_size() -> None:

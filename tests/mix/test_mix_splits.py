@@ -13,7 +13,7 @@ from builders.mixed_corpus import (
 )
 
 from stylear.curate.corpus.columns import connected_components
-from stylear.curate.corpus.split import split_of
+from stylear.curate.corpus.split import assign_split
 
 TRAIN, TRAIN_2 = names_in("train", "content", 2)
 VAL, VAL_2 = names_in("val", "content", 2)
@@ -109,9 +109,11 @@ def test_identities_join_through_others() -> None:
 
 def test_splits_are_a_share_of_the_identities() -> None:
     names = [f"name {number}" for number in range(2000)]
-    assert sum(split_of(name, 0, 0.25) == "val" for name in names) == 482
-    assert {split_of(name, 0, 0.0) for name in names} == {"train"}
-    moved = sum(split_of(n, 0, 0.25) != split_of(n, 1, 0.25) for n in names)
+    assert sum(assign_split(name, 0, 0.25) == "val" for name in names) == 482
+    assert {assign_split(name, 0, 0.0) for name in names} == {"train"}
+    moved = sum(assign_split(n, 0, 0.25) != assign_split(n, 1, 0.25) for n in names)
     assert moved == 726
-    more = [n for n in names if split_of(n, 0, 0.25) == "val" and split_of(n, 0, 0.4) != "val"]
+    more = [
+        n for n in names if assign_split(n, 0, 0.25) == "val" and assign_split(n, 0, 0.4) != "val"
+    ]
     assert more == []  # a larger share only adds

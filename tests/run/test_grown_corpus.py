@@ -17,7 +17,7 @@ from stylear.curate import run as runner
 from stylear.curate.corpus.layout import STAGES
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.shards import iter_pairs
-from stylear.curate.corpus.split import split_of
+from stylear.curate.corpus.split import assign_split
 from stylear.errors import SettingsChanged
 
 SYNTHESIZE = {"backend": "statistics", "contents": 12, "candidates": 2, "shard_pairs": 6}
@@ -32,7 +32,7 @@ def run(root: Path, corpus: Path | None = None, **synthesize: Any) -> dict[str, 
 
 def add_style(root: Path) -> str:
     """A further style reference of the train split; its id."""
-    name = next(name for n in range(6, 99) if split_of(name := f"s{n:03d}", 0, 0.25) == "train")
+    name = next(name for n in range(6, 99) if assign_split(name := f"s{n:03d}", 0, 0.25) == "train")
     picture(2000).save(root / "styles" / f"{name}.png")
     return name
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stylear.curate.corpus.split import split_of
+from stylear.curate.corpus.split import assign_split
 from stylear.curate.recipe.synthesis import SynthesizeSettings
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize.job import Encoding, make_stylized_pair
@@ -87,7 +87,7 @@ def test_plan_takes_distinct_contents_before_second_hands() -> None:
 def test_plan_never_crosses_a_split() -> None:
     many = [style(f"style{i}") for i in range(12)]
     jobs = plan_jobs(rows(40), many, recipe(val_fraction=0.3))
-    pairs = {(split_of(j.content, 0, 0.3), split_of(j.reference, 0, 0.3)) for j in jobs}
+    pairs = {(assign_split(j.content, 0, 0.3), assign_split(j.reference, 0, 0.3)) for j in jobs}
     assert pairs == {("train", "train"), ("val", "val")}
 
 
@@ -191,7 +191,7 @@ def crossing() -> tuple[str, str]:
     for number in range(100):
         text = f"a fox {number}"
         styled = f"a photo of {text}"
-        splits = [split_of(content_id(t), 0, 0.5) for t in (text, styled)]
+        splits = [assign_split(content_id(t), 0, 0.5) for t in (text, styled)]
         if splits == ["train", "val"]:
             return text, styled
     raise AssertionError("no such text")
@@ -200,13 +200,13 @@ def crossing() -> tuple[str, str]:
 def test_a_destyled_prompt_never_stands_in_both_splits() -> None:
     text, styled = crossing()
     both = [style(f"style{i}") for i in range(12)]
-    assert {split_of(reference.id, 0, 0.5) for reference in both} == {"train", "val"}
+    assert {assign_split(reference.id, 0, 0.5) for reference in both} == {"train", "val"}
     spec = recipe(destyle=True, val_fraction=0.5)
     jobs = plan_jobs(captions(text, styled), both, spec)
     assert {job.parent for job in jobs} == {"key0"}
     assert jobs.skipped == {"crosses-split": 1}
     alone = plan_jobs(captions(styled), both, spec)
-    assert {split_of(job.reference, 0, 0.5) for job in alone} == {"val"}
+    assert {assign_split(job.reference, 0, 0.5) for job in alone} == {"val"}
     assert alone.skipped == {}
 
 
@@ -247,11 +247,11 @@ def test_prompts_come_from_templates_for_backends_that_draw() -> None:
 def test_templates_fill_the_number_asked_for_with_prompts_that_have_references() -> None:
     words = {"a": [f"thing {i}" for i in range(100)], "b": [f"place {i}" for i in range(100)]}
     val = [style(f"style{i}") for i in range(40)]
-    val = [reference for reference in val if split_of(reference.id, 0, 0.2) == "val"]
+    val = [reference for reference in val if assign_split(reference.id, 0, 0.2) == "val"]
     spec = recipe("instantstyle", templates=["{a} {b}"], words=words, contents=50, val_fraction=0.2)
     jobs = plan_jobs([], val, spec)
     assert len({job.prompt for job in jobs}) == 50
-    assert {split_of(job.content, 0, 0.2) for job in jobs} == {"val"}
+    assert {assign_split(job.content, 0, 0.2) for job in jobs} == {"val"}
 
 
 # --- quotas -------------------------------------------------------------------------------------
@@ -305,6 +305,6 @@ def test_quotas_hold_where_styles_belong_to_both_splits() -> None:
     spec = recipe(per_style=7, val_fraction=0.3, references_per_content=1)
     jobs = plan_jobs(rows(60), many, spec)
     assert set(jobs.contents_per_style().values()) == {7}
-    pairs = {(split_of(j.content, 0, 0.3), split_of(j.reference, 0, 0.3)) for j in jobs}
+    pairs = {(assign_split(j.content, 0, 0.3), assign_split(j.reference, 0, 0.3)) for j in jobs}
     assert pairs == {("train", "train"), ("val", "val")}
     assert list(jobs) == list(plan_jobs(rows(60)[::-1], many, spec))
