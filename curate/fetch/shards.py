@@ -230,7 +230,7 @@ def read_tar_samples(
         raise BadShard(error) from error
     if not tar.is_closed:
         say(
-            f"{path}: has no end block, as if it was cut off; all that it holds is whole and is read"
+            f"{path}: has no end block, as if it was truncated; its members are complete and were read"
         )
     elif not count and not table_path(path).is_file():
         say(f"{path}: holds no sample")

@@ -132,9 +132,9 @@ class TarReader:
         if not self._start:
             what = "a file of 0 bytes"
         return SourceError(
-            f"{self.path}: expected a whole tar, found {what}"
+            f"{self.path}: expected a complete tar, found {what}"
             if what
-            else f"{self.path}: expected a whole tar: {error}",
+            else f"{self.path}: expected a complete tar: {error}",
             hint="replace the file, or set on_bad_shard: skip",
         )
 

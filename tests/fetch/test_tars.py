@@ -169,7 +169,7 @@ def test_a_tar_without_its_end_is_read_when_nothing_is_missing(
     assert outcomes(read_tars(tmp_path, "x.tar")) == BOTH
     assert "x.tar: has no end block" in capsys.readouterr().err
     path.write_bytes(whole.rstrip(b"\0")[:-1])
-    with pytest.raises(SourceError, match=r"x\.tar: expected a whole tar: 1\.txt is cut off"):
+    with pytest.raises(SourceError, match=r"x\.tar: expected a complete tar: 1\.txt is cut off"):
         read_tars(tmp_path, "x.tar")
 
 
@@ -221,7 +221,7 @@ def test_a_bad_shard_stops_the_run_or_is_a_dropped_row(
 )
 def test_what_is_no_tar_is_called_what_it_is(tmp_path: Path, data: bytes, what: str) -> None:
     (tmp_path / "x.tar").write_bytes(data)
-    with pytest.raises(SourceError, match=f"x.tar: expected a whole tar, found {what}"):
+    with pytest.raises(SourceError, match=f"x.tar: expected a complete tar, found {what}"):
         read_tars(tmp_path, "x.tar")
 
 
