@@ -16,7 +16,7 @@ from stylear.curate.corpus.shards import iter_pairs
 from stylear.curate.export.declared import Declared
 from stylear.curate.export.exporter import ExportResult, export
 from stylear.curate.recipe import Recipe, load_recipe
-from stylear.curate.run import RunResult, finish_command, recipe_path, run
+from stylear.curate.run import RunResult, finish_command, require_recipe_path, run
 from stylear.embedded import find_manifest
 from stylear.errors import CorpusError
 from stylear.pair import Origin, Pair
@@ -52,7 +52,7 @@ def open_corpus(path: str | Path) -> Corpus:
     Raises CorpusError if there is none.
     """
     found = corpus_path(path)
-    recipe_path(found)
+    require_recipe_path(found)
     return Corpus(found)
 
 

@@ -264,7 +264,7 @@ def write_report(corpus: Path) -> Path:
     """Write the report of a corpus; the page's path. Raises CorpusError when stages are missing."""
     from stylear.curate.report import write_report
 
-    if missing := missing_stages(corpus):
+    if missing := find_missing_stages(corpus):
         raise CorpusError(
             f"{corpus}: expected a finished corpus, found unfinished stages: {', '.join(missing)}",
             hint=finish_command(corpus),
@@ -272,7 +272,7 @@ def write_report(corpus: Path) -> Path:
     return write_report(corpus)
 
 
-def missing_stages(corpus: Path) -> list[str]:
+def find_missing_stages(corpus: Path) -> list[str]:
     """The stages that a report needs and that are not finished, in order."""
     ledger = Ledger(corpus)
     if ledger.entry("mix", ALL) is not None and ledger.entry("pairs", ALL) is not None:
@@ -319,7 +319,7 @@ def remove_from_stage(corpus: Path, stage: str) -> None:
         remove_path(work_folder(corpus) if name == WORK else corpus / name)
 
 
-def recipe_path(corpus: Path) -> Path:
+def require_recipe_path(corpus: Path) -> Path:
     """The path of a corpus's recipe. Raises CorpusError if the folder is not a corpus."""
     path = corpus / RECIPE
     if not path.is_file():

@@ -114,19 +114,19 @@ def split_into_chunks(items: Iterator[T], size: int) -> Iterator[Iterator[T]]:
         yield chain([first], islice(items, size - 1))
 
 
-def paths_in_corpus(
+def make_corpus_paths(
     corpus: Path, folder: Path, files: Mapping[str, FileInfo]
 ) -> dict[str, FileInfo]:
     """The files of a folder by their paths inside the corpus."""
     return {(folder / name).relative_to(corpus).as_posix(): info for name, info in files.items()}
 
 
-def file_digests(entry: Entry) -> list[str]:
+def list_file_digests(entry: Entry) -> list[str]:
     """The hashes of an entry's files, by path."""
     return [str(info["sha256"]) for _, info in sorted(entry.files.items())]
 
 
-def committed_shards(build: Build, stage: str) -> list[Entry]:
+def list_committed_shards(build: Build, stage: str) -> list[Entry]:
     """The committed shards of a stage. Raises CorpusError if the stage is not finished."""
     shards = [entry for entry in build.ledger.entries(stage) if entry.unit.isdigit()]
     finished = build.ledger.entry(stage, ALL)
@@ -162,11 +162,13 @@ def omit_keys(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 STAGE_OF_KIND: dict[ShardKind, str] = {"raw": "fetch", "stylized": "synthesize"}
 
 
-def pair_shards(build: Build) -> list[tuple[ShardKind, Entry]]:
+def list_pair_shards(build: Build) -> list[tuple[ShardKind, Entry]]:
     """The committed raw shards, then the stylized ones if the recipe has references."""
     kinds = KINDS if build.recipe.references else KINDS[:1]
     return [
-        (kind, entry) for kind in kinds for entry in committed_shards(build, STAGE_OF_KIND[kind])
+        (kind, entry)
+        for kind in kinds
+        for entry in list_committed_shards(build, STAGE_OF_KIND[kind])
     ]
 
 
@@ -210,7 +212,7 @@ def run_whole_corpus(
     return StageResult.from_entries(stage, [entry], 1)
 
 
-def output_digests(build: Build, stage: str) -> list[str]:
+def list_output_digests(build: Build, stage: str) -> list[str]:
     """The hashes of a cheap stage's output. Raises CorpusError if the stage is not finished."""
     entry = build.ledger.entry(stage, ALL)
     if entry is None:
@@ -219,7 +221,7 @@ def output_digests(build: Build, stage: str) -> list[str]:
             hint=f"run `stylear curate {stage} --out {build.corpus}` first",
         )
     files = {name: info for name, info in entry.files.items() if name not in (COLUMNS, DIVERSITY)}
-    return file_digests(replace(entry, files=files))
+    return list_file_digests(replace(entry, files=files))
 
 
 def read_verdict_counts(path: Path, stage: str) -> Counts:

@@ -174,7 +174,7 @@ def run_app(app: Callable[[], Any]) -> None:
             raise
         fail(
             StorageError(
-                f"{error.strerror}: {error.filename or 'output'}", hint=storage_hint(error)
+                f"{error.strerror}: {error.filename or 'output'}", hint=suggest_storage_fix(error)
             )
         )
     except KeyboardInterrupt:
@@ -182,7 +182,7 @@ def run_app(app: Callable[[], Any]) -> None:
         sys.exit(130)
 
 
-def storage_hint(error: OSError) -> str:
+def suggest_storage_fix(error: OSError) -> str:
     """What to do about an OSError."""
     import errno
 

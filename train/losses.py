@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -73,9 +72,3 @@ def preference_loss(
     if chosen_nll:
         loss = loss - chosen_nll * policy_chosen / length
     return Preference(loss.mean(), (beta * chosen).detach(), (beta * rejected).detach())
-
-
-def gradient_norm(parameters: list[torch.nn.Parameter]) -> float:
-    """Euclidean norm over all gradients."""
-    norms = [p.grad.detach().norm() for p in parameters if p.grad is not None]
-    return float(torch.stack(norms).norm()) if norms else 0.0

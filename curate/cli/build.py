@@ -106,7 +106,7 @@ def retry(
     from stylear.curate import run as runner
 
     statuses = [part.strip() for part in status.split(",") if part.strip()]
-    loaded = load_changed_recipe(runner.recipe_path(corpus), [])
+    loaded = load_changed_recipe(runner.require_recipe_path(corpus), [])
     retried, results = runner.retry(loaded, corpus, statuses, workers=workers)
     if json:
         stages = [asdict(result) for result in results]

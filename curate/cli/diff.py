@@ -37,7 +37,7 @@ def diff(
     from stylear.curate import run as runner
 
     for corpus in (a, b):
-        runner.recipe_path(corpus)
+        runner.require_recipe_path(corpus)
     comparison = differ.diff_corpora(a, b)
     if json:
         listed = {"changed_pairs": list(comparison.changed_pairs())} if list_ else {}

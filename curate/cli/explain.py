@@ -33,7 +33,7 @@ def explain(
     from stylear.curate.explain.history import explain as explain_pairs
     from stylear.curate.explain.text import format_history
 
-    runner.recipe_path(corpus)
+    runner.require_recipe_path(corpus)
     matches = find_pairs(corpus, pair)
     histories = explain_pairs(corpus, matches)
     if json:

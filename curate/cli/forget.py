@@ -67,7 +67,7 @@ def forget(
     from stylear.curate.forget.models import find_models
     from stylear.curate.forget.request import Request, read_request_list
 
-    runner.recipe_path(corpus)
+    runner.require_recipe_path(corpus)
     request = Request(
         tuple(key), tuple(url), tuple(sha256), tuple(domain), tuple(phash_of), distance
     )

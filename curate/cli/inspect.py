@@ -46,7 +46,7 @@ def query(
     from stylear.curate import query as asker
     from stylear.curate import run as runner
 
-    runner.recipe_path(corpus)
+    runner.require_recipe_path(corpus)
     rows = asker.query(corpus, sql)
     emit_json(rows) if json else emit_table(rows)
 
@@ -60,6 +60,6 @@ def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
     """
     from stylear.curate import run as runner
 
-    runner.recipe_path(corpus)
+    runner.require_recipe_path(corpus)
     page = runner.write_report(corpus)
     emit_json({"report": str(page)}) if json else print(f"report: {page}")

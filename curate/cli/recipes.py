@@ -65,7 +65,7 @@ def run_stage(
     from stylear.curate import run as runner
     from stylear.curate.engine import Engine
 
-    path = recipe if recipe is not None else runner.recipe_path(out)
+    path = recipe if recipe is not None else runner.require_recipe_path(out)
     loaded = load_changed_recipe(path, changes, min_success, allow_networks)
     results = runner.run_stages(
         [stage],

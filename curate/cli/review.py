@@ -88,7 +88,7 @@ def choose_root(corpus: Path | None, folder: Path | None) -> Path:
             " store cannot append",
             hint="copy the corpus to a disk and review it there",
         )
-    runner.recipe_path(corpus)
+    runner.require_recipe_path(corpus)
     return corpus
 
 

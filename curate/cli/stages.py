@@ -40,10 +40,12 @@ def fetch(
     if dry_run:
         from stylear.curate.fetch.preview import preview_sources
         from stylear.curate.preflight.checks import check_sources, require_checks
-        from stylear.curate.run import recipe_path
+        from stylear.curate.run import require_recipe_path
         from stylear.curate.stage import Build
 
-        loaded = load_changed_recipe(recipe if recipe is not None else recipe_path(out), set_)
+        loaded = load_changed_recipe(
+            recipe if recipe is not None else require_recipe_path(out), set_
+        )
         require_checks(list(check_sources(Build(out, loaded, allow_empty=allow_empty))))
         rows = preview_sources(loaded, allow_empty=allow_empty)
         emit_json(rows) if json else emit_table(rows)
@@ -87,7 +89,7 @@ def synthesize(
         from stylear.curate.stage import Build
         from stylear.curate.synthesize.preview import preview_plan, to_tables
 
-        path = recipe if recipe is not None else runner.recipe_path(out)
+        path = recipe if recipe is not None else runner.require_recipe_path(out)
         require_output_folder(out)
         preview = preview_plan(Build(out, load_changed_recipe(path, set_)))
         if json:
@@ -142,7 +144,9 @@ def filter_(
     from stylear.curate import filter as rules
     from stylear.curate import run as runner
 
-    loaded = load_changed_recipe(recipe if recipe is not None else runner.recipe_path(out), set_)
+    loaded = load_changed_recipe(
+        recipe if recipe is not None else runner.require_recipe_path(out), set_
+    )
     result: dict[str, Any]
     if dry_run:
         rows = rules.apply_rules(rules.load_rows(out, loaded, diversity=diversity), loaded.filter)

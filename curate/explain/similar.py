@@ -15,7 +15,7 @@ from stylear.curate.corpus.looks import DISTANCE, Look
 from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.shards import read_shard
 from stylear.curate.fetch.ingest import ImageRejected, convert_image
-from stylear.curate.filter.gather import phash_name
+from stylear.curate.filter.gather import find_phash_name
 from stylear.curate.recipe import load_recipe
 from stylear.curate.score import COLOUR
 from stylear.curate.stage import STAGE_OF_KIND
@@ -49,7 +49,7 @@ def find_similar(
 
 def read_looks(corpus: Path) -> Iterator[tuple[ShardKind, str, list[Look | None]]]:
     """The perceptual hash of each pair, shard by shard; None without an image."""
-    ledger, name = Ledger(corpus), phash_name(load_recipe(corpus / RECIPE))
+    ledger, name = Ledger(corpus), find_phash_name(load_recipe(corpus / RECIPE))
     hashed = set(ledger.units(f"score.{name}"))
     for kind in KINDS:
         for unit in ledger.units(STAGE_OF_KIND[kind]):

@@ -25,7 +25,7 @@ from stylear.curate.fetch.forgotten import ingest_unless_forgotten
 from stylear.curate.fetch.step import STAGE, finish, hash_inputs
 from stylear.curate.fetch.times import strip_times, write_times
 from stylear.curate.fetch.urls import download_rows, plan_rows
-from stylear.curate.stage import Build, committed_shards, paths_in_corpus
+from stylear.curate.stage import Build, list_committed_shards, make_corpus_paths
 from stylear.errors import UsageError
 from stylear.pair import Pair
 
@@ -66,7 +66,7 @@ def retry_downloads(
     result = resume_retry(build, before_change)
     result.followed = [s for s in STAGES if s in {*result.followed, *followed}]
     made = hash_inputs(build)
-    entries = {entry.unit: entry for entry in committed_shards(build, STAGE)}
+    entries = {entry.unit: entry for entry in list_committed_shards(build, STAGE)}
     finished = build.ledger.entry(STAGE, ALL)
     if finished is None or finished.fingerprint != made.fingerprint:
         raise UsageError(
@@ -204,7 +204,7 @@ def commit_shard(
         rows_in=info.rows,
         kept=info.kept,
         dropped=info.dropped,
-        files=paths_in_corpus(ledger.corpus, ledger.corpus / "raw", info.files),
+        files=make_corpus_paths(ledger.corpus, ledger.corpus / "raw", info.files),
         note=note,
     )
 

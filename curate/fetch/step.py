@@ -34,7 +34,7 @@ from stylear.curate.stage import (
     Build,
     StageResult,
     commit_stage,
-    paths_in_corpus,
+    make_corpus_paths,
     split_into_chunks,
 )
 from stylear.errors import CorpusError, SourceError
@@ -164,7 +164,7 @@ def commit_shard(
         rows_in=info.rows,
         kept=info.kept,
         dropped=info.dropped,
-        files=paths_in_corpus(build.corpus, folder, info.files),
+        files=make_corpus_paths(build.corpus, folder, info.files),
         note={"keys": digest(*keys)},
     )
 

@@ -83,32 +83,32 @@ def measure_diversity(
         **count_pairs(rows, indices),
         "sample": 0,
         "distance": None,
-        "nearest": mean_nearest(rows, recipe, indices),
+        "nearest": average_nearest(rows, recipe, indices),
         "vendi": None,
     }
     if rows.phash is not None and rows.colour is not None and rows.hashed is not None:
         seed = digest("diversity", recipe.seed, kind, style)
         sample = draw_sample(indices[rows.hashed[indices]], STYLE_SAMPLE if style else SAMPLE, seed)
-        bits, levels = pairwise_distances(rows.phash[sample], rows.colour[sample])
+        bits, levels = compute_pairwise_distances(rows.phash[sample], rows.colour[sample])
         row["sample"] = len(sample)
         if len(sample):
-            row["vendi"] = round_value(vendi_score(np.exp(-bits / BITS - levels / LEVELS)))
+            row["vendi"] = round_value(compute_vendi_score(np.exp(-bits / BITS - levels / LEVELS)))
         if len(sample) > 1:
             np.fill_diagonal(bits, np.inf)
             row["distance"] = round_value(bits.min(axis=1).mean())
     return row
 
 
-def mean_nearest(rows: Rows, recipe: Recipe, indices: Indices) -> float | None:
+def average_nearest(rows: Rows, recipe: Recipe, indices: Indices) -> float | None:
     """The mean of the recipe's `nearest` score; None without one."""
-    if (name := nearest_score_name(recipe)) is None:
+    if (name := find_nearest_score(recipe)) is None:
         return None
     values = rows.score(name)[0][indices]
     values = values[np.isfinite(values)]
     return round_value(values.mean()) if len(values) else None
 
 
-def nearest_score_name(recipe: Recipe) -> str | None:
+def find_nearest_score(recipe: Recipe) -> str | None:
     """The name of the recipe's first `nearest` scorer."""
     return next((spec.name for spec in recipe.score if spec.type == "nearest"), None)
 
@@ -125,7 +125,7 @@ def draw_sample(indices: Indices, size: int, seed: str) -> Indices:
     return np.sort(draw.choice(indices, size, replace=False))
 
 
-def pairwise_distances(
+def compute_pairwise_distances(
     phash: NDArray[np.uint64], colour: NDArray[np.uint8]
 ) -> tuple[Matrix, Matrix]:
     """Between all images: the differing bits of their hashes, and the mean difference of their colours."""
@@ -136,7 +136,7 @@ def pairwise_distances(
     return bits, levels / colour.shape[1]
 
 
-def vendi_score(similarity: Matrix) -> float:
+def compute_vendi_score(similarity: Matrix) -> float:
     """The Vendi score of a matrix (N, N) of similarities: positive semidefinite, ones on its diagonal."""
     values = np.linalg.eigvalsh(similarity / len(similarity))
     values = values[values > 0]

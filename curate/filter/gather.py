@@ -21,9 +21,9 @@ from stylear.curate.corpus.columns import (
 )
 from stylear.curate.corpus.layout import KINDS, score_path
 from stylear.curate.corpus.parquet import read_table, read_tables
-from stylear.curate.filter.groups import exact_groups, near_groups
+from stylear.curate.filter.groups import group_exact_duplicates, group_near_duplicates
 from stylear.curate.filter.human import read_votes
-from stylear.curate.filter.ranking import rank_order, rank_pairs, ranking_scores
+from stylear.curate.filter.ranking import choose_ranking_scores, rank_order, rank_pairs
 from stylear.curate.filter.rows import Numbers, Rows
 from stylear.curate.score import COLOUR
 from stylear.errors import CorpusError
@@ -47,8 +47,8 @@ def gather_rows(corpus: Path, recipe: Recipe) -> tuple[Candidates, Rows]:
     names = score_names(recipe)
     columns = concatenate(read_scores(corpus, names))
     scores = {name: columns.get(name, pa.array([], pa.float32())) for name in names}
-    pairs.rank = rank_pairs(scores, pairs.stylized, *ranking_scores(recipe))
-    hashes = concatenate(read_hashes(corpus, phash_name(recipe)))
+    pairs.rank = rank_pairs(scores, pairs.stylized, *choose_ranking_scores(recipe))
+    hashes = concatenate(read_hashes(corpus, find_phash_name(recipe)))
     rows = build_rows(pairs, scores, hashes, recipe.filter.duplicates.phash_distance)
     read_votes(rows, pairs.key, count_votes(read_answers(corpus)))
     return pairs, rows
@@ -82,7 +82,9 @@ def build_rows(
         list(styles),
         **hashes,
     )
-    rows.numbers["exact"] = exact_groups(duplicate_pools(rows), pairs.image, rows.kept)
+    rows.numbers["exact"] = group_exact_duplicates(
+        assign_duplicate_pools(rows), pairs.image, rows.kept
+    )
     rows.numbers["near"] = find_near_groups(rows, distance)
     return rows
 
@@ -94,13 +96,13 @@ def find_near_groups(rows: Rows, distance: int | None) -> Numbers:
     assert rows.phash is not None
     assert rows.colour is not None
     eligible = rows.kept & rows.hashed
-    return near_groups(
-        duplicate_pools(rows), rows["order"], rows.phash, rows.colour, eligible, distance
+    return group_near_duplicates(
+        assign_duplicate_pools(rows), rows["order"], rows.phash, rows.colour, eligible, distance
     )
 
 
-def duplicate_pools(rows: Rows) -> Numbers:
-    """A number for the pool in which a pair's duplicates are searched: raw, or its style reference."""
+def assign_duplicate_pools(rows: Rows) -> Numbers:
+    """Number the pools in which duplicates are searched: raw, or one style reference."""
     return rows["reference"] * 2 + rows.stylized
 
 
@@ -116,7 +118,7 @@ def score_names(recipe: Recipe) -> list[str]:
     return [score.name for score in recipe.score if score.type != "phash"]
 
 
-def phash_name(recipe: Recipe) -> str:
+def find_phash_name(recipe: Recipe) -> str:
     """The name of the scorer that gives the perceptual hashes."""
     return next((spec.name for spec in recipe.score if spec.type == "phash"), PHASH)
 

@@ -16,8 +16,8 @@ from stylear.curate.filter.hamming import find_neighbours
 from stylear.curate.filter.rows import Numbers
 
 
-def exact_groups(pool: Numbers, image: Ids, kept: Mask) -> Numbers:
-    """For each pair the row of the first pair with its bytes; -1 if they are unique."""
+def group_exact_duplicates(pool: Numbers, image: Ids, kept: Mask) -> Numbers:
+    """Find for each pair the row of the first pair with the same bytes; -1 if they are unique."""
     indices = np.flatnonzero(kept & (image != NONE))
     first = first_occurrence(pool[indices], image[indices])
     shared = np.bincount(first, minlength=len(indices))[first] > 1
@@ -26,7 +26,7 @@ def exact_groups(pool: Numbers, image: Ids, kept: Mask) -> Numbers:
     return groups
 
 
-def near_groups(
+def group_near_duplicates(
     pool: Numbers,
     order: Numbers,
     phash: NDArray[np.uint64],
@@ -34,7 +34,7 @@ def near_groups(
     eligible: Mask,
     distance: int,
 ) -> Numbers:
-    """For each pair the row of the best pair of its group; -1 without near duplicates.
+    """Find for each pair the row of the best pair of its group; -1 without near duplicates.
 
     pool, order, phash (N,), colour (N, 12); `eligible` masks the pairs to group. Two pairs are near if their
     hashes differ in at most `distance` bits and their colours by at most COLOUR_DISTANCE.

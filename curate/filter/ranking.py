@@ -46,7 +46,7 @@ def harmonic_mean(text: Scores, style: Scores) -> Scores:
     return means
 
 
-def ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
+def choose_ranking_scores(recipe: Recipe) -> tuple[str | None, str | None]:
     """The scores that rank: the recipe's, else the first clip-text, and csd, texture or clip-image."""
 
     def first(kind: str) -> str | None:

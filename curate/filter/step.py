@@ -9,8 +9,8 @@ from stylear.curate.stage import (
     Build,
     Counts,
     StageResult,
-    file_digests,
-    pair_shards,
+    list_file_digests,
+    list_pair_shards,
     read_verdict_counts,
     run_whole_corpus,
 )
@@ -24,8 +24,8 @@ def run(build: Build) -> StageResult:
     """
     recipe, ledger = build.recipe, build.ledger
     inputs = []
-    for kind, entry in pair_shards(build):
-        inputs += file_digests(entry)
+    for kind, entry in list_pair_shards(build):
+        inputs += list_file_digests(entry)
         for spec in list_scorers(recipe):
             unit = f"{kind}-{entry.unit}"
             scored = ledger.entry(ledger_stage(spec), unit)
@@ -34,7 +34,7 @@ def run(build: Build) -> StageResult:
                     f"{build.corpus}: {spec.name} of {kind} {entry.unit} is not scored",
                     hint=f"run `stylear curate score --out {build.corpus}` first",
                 )
-            inputs += file_digests(scored)
+            inputs += list_file_digests(scored)
     if recipe.filter.human is not None:
         inputs += votes_digest(build.corpus)
     settings = {

@@ -28,10 +28,10 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import COLUMNS, KINDS, LEDGER
 from stylear.curate.corpus.object_store import in_store
 from stylear.curate.corpus.parquet import read_table, write_table
-from stylear.curate.filter.diversity import nearest_score_name
-from stylear.curate.filter.gather import find_near_groups, phash_name, score_names
+from stylear.curate.filter.diversity import find_nearest_score
+from stylear.curate.filter.gather import find_near_groups, find_phash_name, score_names
 from stylear.curate.filter.human import read_votes
-from stylear.curate.filter.ranking import rank_order, rank_pairs, ranking_scores
+from stylear.curate.filter.ranking import choose_ranking_scores, rank_order, rank_pairs
 from stylear.curate.filter.rows import NUMBERS, Rows
 
 if TYPE_CHECKING:
@@ -51,16 +51,16 @@ def write_columns(corpus: Path, recipe: Recipe, pairs: Candidates, rows: Rows) -
 
     columns: dict[str, Any] = {
         "key": pairs.key,
-        "kind": dictionary_column(rows.stylized.astype(np.int32), KINDS),
+        "kind": make_dictionary_column(rows.stylized.astype(np.int32), KINDS),
         "eligible": pa.array(rows.kept),  # not dropped before the filter
-        "earlier_reason": dictionary_column(rows.reason.codes, rows.reason.words),
+        "earlier_reason": make_dictionary_column(rows.reason.codes, rows.reason.words),
     }
     references = pairs.reference.dictionary_encode().dictionary
     texts = {"reference": references.to_pylist(), "style": rows.styles}
     for name in NUMBERS:
         numbers = rows[name]
         columns[name] = (
-            dictionary_column(numbers, texts[name])
+            make_dictionary_column(numbers, texts[name])
             if name in texts
             else pa.array(numbers, mask=numbers < 0)
         )
@@ -73,7 +73,9 @@ def write_columns(corpus: Path, recipe: Recipe, pairs: Candidates, rows: Rows) -
         )
         columns |= {"phash": pa.array(rows.phash, mask=unhashed), "colour": colours}
     columns |= {f"score.{name}": column for name, column in rows.scores.items()}
-    metadata = json.dumps(column_inputs(corpus, recipe) | grouping_settings(recipe), sort_keys=True)
+    metadata = json.dumps(
+        compute_column_inputs(corpus, recipe) | select_grouping_settings(recipe), sort_keys=True
+    )
     write_table(corpus / COLUMNS, pa.table(columns, metadata={METADATA: metadata.encode()}))
 
 
@@ -87,7 +89,7 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
     if not path.is_file():
         return None
     metadata = read_metadata(path)
-    inputs, wanted = column_inputs(corpus, recipe), grouping_settings(recipe)
+    inputs, wanted = compute_column_inputs(corpus, recipe), select_grouping_settings(recipe)
     unchanged = all(metadata.get(name) == value for name, value in inputs.items())
     if not inputs["inputs_sha256"] or not unchanged:
         return None
@@ -97,7 +99,7 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
     names = list_needed_columns(recipe.filter)
     if changed or diversity:
         names |= {"phash", "colour"}
-    if diversity and (nearest := nearest_score_name(recipe)) is not None:
+    if diversity and (nearest := find_nearest_score(recipe)) is not None:
         names.add(f"score.{nearest}")
     if changed:
         names |= {"reference", "order", "key"}
@@ -152,7 +154,7 @@ def rows_from_table(table: pa.Table, names: Iterable[str]) -> tuple[Rows, pa.Tab
     return rows, table
 
 
-def dictionary_column(numbers: Any, words: Iterable[str]) -> pa.DictionaryArray:
+def make_dictionary_column(numbers: Any, words: Iterable[str]) -> pa.DictionaryArray:
     """A column of texts from their numbers; null for a negative one."""
     import pyarrow as pa
 
@@ -167,9 +169,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def grouping_settings(recipe: Recipe) -> dict[str, Any]:
+def select_grouping_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that order and group the rows."""
-    text, style = ranking_scores(recipe)
+    text, style = choose_ranking_scores(recipe)
     return {
         "phash_distance": recipe.filter.duplicates.phash_distance,
         "text": text,
@@ -177,9 +179,9 @@ def grouping_settings(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def column_inputs(corpus: Path, recipe: Recipe) -> dict[str, Any]:
+def compute_column_inputs(corpus: Path, recipe: Recipe) -> dict[str, Any]:
     """What decides the other columns; `inputs_sha256` is empty for a corpus without a ledger."""
-    phash = phash_name(recipe)
+    phash = find_phash_name(recipe)
     stages = ["fetch", "synthesize", *(f"score.{n}" for n in [*score_names(recipe), phash])]
     digest, count = hashlib.sha256(), 0
     for stage in stages:

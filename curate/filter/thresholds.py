@@ -35,11 +35,11 @@ def find_failures(rows: Rows, threshold: Threshold) -> Iterator[tuple[Mask, str]
         indices = np.flatnonzero(has_score & rows.stylized & ~is_nan)
         pool = rows["style"][indices] if threshold.within == "style" else np.zeros_like(indices)
         failed = np.zeros(len(rows), bool)
-        failed[indices] = below_percentile(scores[indices], pool, threshold.percentile)
+        failed[indices] = mask_below_percentile(scores[indices], pool, threshold.percentile)
         yield failed, "below-percentile"
 
 
-def below_percentile(
+def mask_below_percentile(
     scores: NDArray[np.float64], pool: NDArray[np.integer], percentile: float
 ) -> Mask:
     """A mask of the scores (N,) below the percentile of their pool (N,).

@@ -16,7 +16,7 @@ from typing import Any
 from stylear.curate.corpus.layout import FORGET, KINDS, MANIFEST, PLAN, REPORT, TOMBSTONES
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, StageInputs
 from stylear.curate.corpus.storage import AtomicFile, FileInfo, remove_path, work_folder, write_text
-from stylear.curate.stage import file_digests
+from stylear.curate.stage import list_file_digests
 from stylear.errors import CorpusError
 from stylear.pair import digest
 
@@ -132,7 +132,7 @@ def update_entries(
 def hash_raw_shards(entries: Sequence[Entry], files: Mapping[str, FileInfo]) -> dict[str, str]:
     """The digest over all raw shards in the inputs of the plan: {the old one: the new one}."""
     raw = [e for e in entries if e.stage == "fetch" and e.unit != ALL]
-    old = [value for entry in raw for value in file_digests(entry)]
+    old = [value for entry in raw for value in list_file_digests(entry)]
     new = [
         files[name].sha256 if name in files else str(info["sha256"])
         for entry in raw

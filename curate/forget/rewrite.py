@@ -30,7 +30,7 @@ from stylear.curate.corpus.tars import write_tar
 from stylear.curate.corpus.tombstones import FORGOTTEN, Tombstones, blank_pair, is_in
 from stylear.curate.corpus.wids import WIDS, shard_entry
 from stylear.curate.forget.select import PREFERENCES, SPLITS, Selection, used_rows
-from stylear.curate.stage import paths_in_corpus
+from stylear.curate.stage import make_corpus_paths
 from stylear.curate.synthesize.generations import FORGOTTEN_GROUP, PlannedJobs, read_groups
 from stylear.pair import content_id
 
@@ -78,7 +78,7 @@ class Rewriter:
         pairs = (blank_pair(pair) if pair.key in self.keys else pair for pair in old)
         info = shards.write_shard(self.beside / kind, int(unit), pairs)
         self.shards[kind, unit] = info
-        self.files |= paths_in_corpus(self.beside, self.beside / kind, info.files)
+        self.files |= make_corpus_paths(self.beside, self.beside / kind, info.files)
 
     def write_plan(self, recipe: Recipe) -> Iterator[str]:
         """Write the plan without the prompts of forgotten raw pairs; yields the keys planned from them."""
@@ -166,7 +166,7 @@ class Rewriter:
                     yield row, canonical_json(row), pair.image
 
         info = shards.write_rows(self.beside / split, int(unit), rows(), md5=True)
-        self.files |= paths_in_corpus(self.beside, self.beside / split, info.files)
+        self.files |= make_corpus_paths(self.beside, self.beside / split, info.files)
         return info.files[f"{unit}.tar"], info.rows
 
     def write_preferences(self, folder: str, unit: str) -> tuple[FileInfo, int]:

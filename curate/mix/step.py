@@ -14,9 +14,9 @@ from stylear.curate.stage import (
     Build,
     Counts,
     StageResult,
-    file_digests,
-    output_digests,
-    pair_shards,
+    list_file_digests,
+    list_output_digests,
+    list_pair_shards,
     read_verdict_counts,
     run_whole_corpus,
 )
@@ -28,8 +28,8 @@ def run(build: Build) -> StageResult:
     recipe = build.recipe
     require_kept(build)
     inputs = [
-        *output_digests(build, "filter"),
-        *(d for _, e in pair_shards(build) for d in file_digests(e)),
+        *list_output_digests(build, "filter"),
+        *(d for _, e in list_pair_shards(build) for d in list_file_digests(e)),
     ]
     inputs += [f"{r.id} {r.sha256}" for r in load_references(recipe)]
     settings = {"mix": recipe.mix.model_dump(mode="json"), "seed": recipe.seed, "name": recipe.name}

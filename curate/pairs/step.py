@@ -9,9 +9,9 @@ from stylear.curate.stage import (
     Build,
     Counts,
     StageResult,
-    file_digests,
-    output_digests,
-    pair_shards,
+    list_file_digests,
+    list_output_digests,
+    list_pair_shards,
     run_whole_corpus,
 )
 
@@ -19,8 +19,8 @@ from stylear.curate.stage import (
 def run(build: Build) -> StageResult:
     """Write preferences/. Raises CorpusError when mix is not finished."""
     recipe = build.recipe
-    inputs = [*output_digests(build, "filter"), *output_digests(build, "mix")]
-    inputs += [d for _, entry in pair_shards(build) for d in file_digests(entry)]
+    inputs = [*list_output_digests(build, "filter"), *list_output_digests(build, "mix")]
+    inputs += [d for _, entry in list_pair_shards(build) for d in list_file_digests(entry)]
     if recipe.pairs.human != "ignore":
         inputs += preferences_digest(build.corpus)
     settings = {

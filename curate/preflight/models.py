@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylear.curate.recipe.synthesizers import backend_settings
+from stylear.curate.recipe.synthesizers import parse_backend_settings
 from stylear.errors import WeightsError
 from stylear.weights.files import read_json, read_weight_map
 from stylear.weights.formats import recognise_format, require_weights
@@ -45,7 +45,7 @@ def named_models(recipe: Recipe, stages: Collection[str]) -> Iterator[RequiredMo
     """Every mention of a model in the settings of the stages."""
     if "synthesize" in stages and recipe.references:
         spec = recipe.synthesize
-        settings = backend_settings(spec.backend, spec.settings)
+        settings = parse_backend_settings(spec.backend, spec.settings)
         for name in settings.paths:
             if (value := getattr(settings, name)) is not None:
                 yield RequiredModel(f"synthesize.settings.{name}", str(value))

@@ -120,14 +120,14 @@ def expensive_inputs(recipe: Recipe, ledger: Ledger) -> dict[str, StageInputs]:
     if "synthesize" in stages and recipe.references:
         from stylear.curate.synthesize import step as synthesize
 
-        inputs_by_stage["synthesize"] = synthesize.synthesize_inputs(recipe, ledger)
+        inputs_by_stage["synthesize"] = synthesize.make_synthesize_inputs(recipe, ledger)
     if any(stage_family(stage) == "score" for stage in stages):
+        from stylear.curate.score import compute_scorer_fingerprint
         from stylear.curate.score import passes as score
-        from stylear.curate.score import scorer_fingerprint
 
         for spec in dict.fromkeys([*score.list_passes(recipe), *score.list_scorers(recipe)]):
             if score.ledger_stage(spec) in stages:
-                inputs_by_stage[score.ledger_stage(spec)] = score.score_inputs(
-                    spec, scorer_fingerprint(spec)
+                inputs_by_stage[score.ledger_stage(spec)] = score.make_score_inputs(
+                    spec, compute_scorer_fingerprint(spec)
                 )
     return inputs_by_stage

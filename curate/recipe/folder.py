@@ -19,7 +19,7 @@ from stylear.curate.corpus.storage import write_text
 from stylear.curate.recipe.recipe import Recipe
 
 
-def possible_bases(path: Path) -> list[Path]:
+def list_possible_bases(path: Path) -> list[Path]:
     """The possible base folders of the recipe at `path`, most likely first."""
     own = Path.cwd() if in_store(path) else path.resolve().parent
     note = path.parent / RECIPE_FOLDER
@@ -44,7 +44,7 @@ def write_recipe_folder(corpus: Path, recipe: Recipe) -> None:
         write_text(note, f"{text}\n")
 
 
-def missing_paths(recipe: Recipe) -> list[Path]:
+def find_missing_paths(recipe: Recipe) -> list[Path]:
     """The files and folders that a recipe names but that do not exist."""
     rule = MissingPaths()
     recipe.map_paths(rule)

@@ -13,16 +13,16 @@ from pydantic import BaseModel, ValidationError
 from stylear.curate.corpus.object_store import corpus_path
 from stylear.curate.entry_points import SCORERS as PLUGINS
 from stylear.curate.entry_points import describe_kinds, plugin_hint
-from stylear.curate.recipe.folder import missing_paths, possible_bases
+from stylear.curate.recipe.folder import find_missing_paths, list_possible_bases
 from stylear.curate.recipe.recipe import Recipe
-from stylear.curate.recipe.scores import BUILT_IN, RENAMED, SCORERS, plugin_settings
+from stylear.curate.recipe.scores import BUILT_IN, RENAMED, SCORERS, find_plugin_settings
 from stylear.curate.recipe.sources import SOURCES
 from stylear.curate.recipe.synthesis import REFERENCES
 from stylear.errors import RecipeError
 
 
 def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Load and check a recipe; its relative paths start at its own folder (`possible_bases`).
+    """Load and check a recipe; its relative paths start at its own folder (`list_possible_bases`).
 
     `overrides` maps dotted keys ("mix.val_fraction", "raw.0.limit") to values. Raises RecipeError
     naming file, line and key, what was expected and what was found.
@@ -52,8 +52,8 @@ def load_recipe(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
     for key, value in (overrides or {}).items():
         _set_key(data, key, value)
     try:
-        recipes = [check_recipe(data, base) for base in possible_bases(path)]
-        return min(recipes, key=lambda recipe: len(missing_paths(recipe)))
+        recipes = [check_recipe(data, base) for base in list_possible_bases(path)]
+        return min(recipes, key=lambda recipe: len(find_missing_paths(recipe)))
     except _KeyProblem as problem:
         line = lines.get(problem.key) or lines.get(problem.key.rpartition(".")[0])
         where = f"{path}:{line}" if line else str(path)
@@ -146,7 +146,7 @@ def _locate(loc: tuple[int | str, ...], data: Any) -> tuple[str, type[BaseModel]
         except (KeyError, IndexError, TypeError):
             data = None
         if parts[0] == "score" and isinstance(part, int) and isinstance(data, Mapping):
-            model = plugin_settings(str(data.get("type"))) or model
+            model = find_plugin_settings(str(data.get("type"))) or model
     return ".".join(parts), model
 
 

@@ -194,7 +194,7 @@ def _check_score(value: Any, check_built_in: ValidatorFunctionWrapHandler) -> An
     if isinstance(value, ScorerSettings):
         return value
     kind = value.get("type") if isinstance(value, Mapping) else None
-    if not isinstance(kind, str) or (model := plugin_settings(kind)) is None:
+    if not isinstance(kind, str) or (model := find_plugin_settings(kind)) is None:
         return check_built_in(value)
     settings = model.model_validate(value)
     try:
@@ -206,7 +206,7 @@ def _check_score(value: Any, check_built_in: ValidatorFunctionWrapHandler) -> An
     return settings
 
 
-def plugin_settings(kind: str) -> type[ScorerSettings] | None:
+def find_plugin_settings(kind: str) -> type[ScorerSettings] | None:
     """The settings of a plug-in's scorer; None for a built-in type and for one that is not installed."""
     if kind in BUILT_IN or (plugin := find_plugin(PLUGINS, kind)) is None:
         return None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from stylear.curate.recipe.base import PathRule, Settings
-from stylear.curate.recipe.synthesizers import BACKENDS, backend_settings, map_model_paths
+from stylear.curate.recipe.synthesizers import BACKENDS, map_model_paths, parse_backend_settings
 from stylear.curate.recipe.templates import parse_templates
 from stylear.errors import RecipeError
 
@@ -98,7 +98,7 @@ class SynthesizeSettings(Settings):
 
     @model_validator(mode="after")
     def _resolve(self) -> SynthesizeSettings:
-        resolved = backend_settings(self.backend, self.settings).model_dump(mode="json")
+        resolved = parse_backend_settings(self.backend, self.settings).model_dump(mode="json")
         self.settings.clear()
         self.settings.update(resolved)
         parse_templates(self.templates, self.words)

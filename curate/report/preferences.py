@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stylear.curate.corpus.parquet import count_rows
 from stylear.curate.corpus.shards import shard_paths, tar_samples
-from stylear.curate.filter.ranking import ranking_scores
+from stylear.curate.filter.ranking import choose_ranking_scores
 from stylear.curate.pairs.preferences import FOLDER
 from stylear.curate.report.facts import Facts
 from stylear.curate.report.page import Section, render_paragraph, render_untrusted
@@ -24,7 +24,7 @@ def preferences_section(facts: Facts) -> Section | None:
     if not samples:
         return None
     total = count_rows(facts.corpus / FOLDER)
-    names = [name for name in ranking_scores(facts.recipe) if name is not None]
+    names = [name for name in choose_ranking_scores(facts.recipe) if name is not None]
     score = names[0] if names else "not known"
     if len(set(names)) > 1:
         score = f"the harmonic mean of {' and '.join(names)}"

@@ -5,7 +5,7 @@ the features of images with captions or style references and writes one table pe
 columns, null where there is nothing to measure. The schema's metadata says which model and settings it used.
 """
 
-from stylear.curate.score.open import open_scorer, scorer_fingerprint
+from stylear.curate.score.open import compute_scorer_fingerprint, open_scorer
 from stylear.curate.score.table import COLOUR, DECIMALS, read_metadata
 
-__all__ = ["COLOUR", "DECIMALS", "open_scorer", "read_metadata", "scorer_fingerprint"]
+__all__ = ["COLOUR", "DECIMALS", "compute_scorer_fingerprint", "open_scorer", "read_metadata"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stylear.curate.score.batch_size import BatchHalver
 from stylear.curate.score.device import resolve_device
-from stylear.curate.score.reference import cosines, reference_cosines
+from stylear.curate.score.reference import compute_reference_cosines, cosines
 from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import bool_column, float_column
 from stylear.encoders.clip import ClipEncoder
@@ -112,5 +112,5 @@ class ClipImageScorer(ClipScorer):
     kinds = ("stylized",)
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
-        values = reference_cosines(shard, self.images, self.context)
+        values = compute_reference_cosines(shard, self.images, self.context)
         return {self.spec.name: float_column(values)}, {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stylear.curate.score.device import resolve_device
-from stylear.curate.score.reference import reference_cosines
+from stylear.curate.score.reference import compute_reference_cosines
 from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import float_column
 from stylear.encoders.style import CHECKPOINT, CsdEncoder
@@ -65,5 +65,7 @@ class CsdScorer(Scorer):
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         return {
-            self.spec.name: float_column(reference_cosines(shard, self.styles, self.context))
+            self.spec.name: float_column(
+                compute_reference_cosines(shard, self.styles, self.context)
+            )
         }, {}

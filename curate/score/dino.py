@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from stylear.curate.score.decode import decode_pair_image
 from stylear.curate.score.device import resolve_device
-from stylear.curate.score.reference import reference_cosines
+from stylear.curate.score.reference import compute_reference_cosines
 from stylear.curate.score.scorer import Context, MeasuredShard, Scorer
 from stylear.curate.score.table import float_column
 from stylear.encoders.dino import DinoEncoder, content_alignment, model_files
@@ -124,7 +124,9 @@ class DinoScorer(Scorer):
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         return {
-            self.spec.name: float_column(reference_cosines(shard, self.contents, self.context))
+            self.spec.name: float_column(
+                compute_reference_cosines(shard, self.contents, self.context)
+            )
         }, {}
 
 

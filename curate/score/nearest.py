@@ -1,7 +1,7 @@
 """Nearest neighbours: the similarity of an image to the most similar other image of its kind.
 
 First every shard's CLIP embeddings are written like scores (`EmbeddingScorer`). Then each image is compared
-with the others of its pool (`nearest_cosines`): raw with raw, stylized within their style.
+with the others of its pool (`find_nearest_cosines`): raw with raw, stylized within their style.
 
 Axes: N images of one pool, D embedding size, K neighbours.
 """
@@ -54,7 +54,7 @@ class EmbeddingScorer(ClipScorer):
         return {EMBEDDING: pa.FixedSizeListArray.from_arrays(flat, size, mask=missing)}, {}
 
 
-def embeddings_from_table(table: pa.Table) -> tuple[Vectors, NDArray[np.bool_]]:
+def read_embedding_table(table: pa.Table) -> tuple[Vectors, NDArray[np.bool_]]:
     """The embeddings (M, D) of a table, and a mask of the rows (N,) that have one."""
     column = combine_chunks(table[EMBEDDING])
     valid: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
@@ -62,7 +62,7 @@ def embeddings_from_table(table: pa.Table) -> tuple[Vectors, NDArray[np.bool_]]:
     return flat.reshape(-1, column.type.list_size), valid
 
 
-def nearest_cosines(
+def find_nearest_cosines(
     vectors: Vectors, alike: NDArray[np.int64], advance: Callable[[int], None] = lambda n: None
 ) -> list[float | None]:
     """The cosine of each image with its nearest neighbour; None without one, NaN for a NaN embedding.

@@ -28,10 +28,10 @@ from stylear.curate.corpus.columns import (
 from stylear.curate.corpus.layout import KINDS, ShardKind, score_path
 from stylear.curate.corpus.ledger import Entry, Ledger, StageInputs, describe_differences
 from stylear.curate.references import StyleReference
-from stylear.curate.score.nearest import Vectors, embeddings_from_table, nearest_cosines
-from stylear.curate.score.passes import embedding_scorer, ledger_stage, score_inputs
+from stylear.curate.score.nearest import Vectors, find_nearest_cosines, read_embedding_table
+from stylear.curate.score.passes import ledger_stage, make_embedding_scorer, make_score_inputs
 from stylear.curate.score.table import float_column, make_table, read_metadata
-from stylear.curate.stage import Build, file_digests, pair_shards
+from stylear.curate.stage import Build, list_file_digests, list_pair_shards
 from stylear.errors import CorpusError
 
 IDENTITY = ["source", "content", "reference"]
@@ -55,8 +55,10 @@ def score_nearest(
     """
     written = 0
     for kind in KINDS:
-        entries = [entry for name, entry in pair_shards(build) if name == kind]
-        inputs = score_inputs(spec, fingerprint, hash_inputs(build.ledger, spec, kind, entries))
+        entries = [entry for name, entry in list_pair_shards(build) if name == kind]
+        inputs = make_score_inputs(
+            spec, fingerprint, hash_inputs(build.ledger, spec, kind, entries)
+        )
         if missing := [
             e for e in entries if needs_column(build.ledger, spec, f"{kind}-{e.unit}", inputs)
         ]:
@@ -67,7 +69,7 @@ def score_nearest(
 
 def hash_inputs(ledger: Ledger, spec: Any, kind: ShardKind, entries: Sequence[Entry]) -> list[str]:
     """A hash of the inputs of one kind's columns: the pairs and embeddings of all its shards."""
-    stage = ledger_stage(embedding_scorer(spec))
+    stage = ledger_stage(make_embedding_scorer(spec))
     total = hashlib.sha256()
     for entry in entries:
         embedding_path = ledger.entry(stage, f"{kind}-{entry.unit}")
@@ -75,7 +77,7 @@ def hash_inputs(ledger: Ledger, spec: Any, kind: ShardKind, entries: Sequence[En
             raise CorpusError(f"{ledger.corpus}: {stage} {kind}-{entry.unit} is not committed")
         total.update(
             "\n".join(
-                [entry.unit, *file_digests(entry), *file_digests(embedding_path), ""]
+                [entry.unit, *list_file_digests(entry), *list_file_digests(embedding_path), ""]
             ).encode()
         )
     return [total.hexdigest()]
@@ -127,7 +129,7 @@ def write_columns(
 
 def embedding_path(corpus: Path, spec: Any, kind: KindShards, entry: Entry) -> Path:
     """The file with the embeddings of a shard."""
-    return score_path(corpus, embedding_scorer(spec).name, kind.kind, int(entry.unit))
+    return score_path(corpus, make_embedding_scorer(spec).name, kind.kind, int(entry.unit))
 
 
 def read_embeddings(corpus: Path, spec: Any, kind: KindShards) -> tuple[Vectors, Mask]:
@@ -135,7 +137,7 @@ def read_embeddings(corpus: Path, spec: Any, kind: KindShards) -> tuple[Vectors,
 
     def parts() -> Iterator[dict[str, Any]]:
         for entry in kind.entries:
-            vectors, valid = embeddings_from_table(
+            vectors, valid = read_embedding_table(
                 parquet.read_table(embedding_path(corpus, spec, kind, entry))
             )
             yield {"vectors": vectors, "valid": valid}
@@ -180,7 +182,7 @@ def compare_pools(
     borders = np.flatnonzero(np.diff(pools[indices[order]])) + 1
     with Bar(name, total=len(indices), unit="pairs") as bar:
         for part in np.split(order, borders):
-            nearest = nearest_cosines(vectors[part], alike[indices[part]], bar.advance)
+            nearest = find_nearest_cosines(vectors[part], alike[indices[part]], bar.advance)
             for index, value in zip(indices[part].tolist(), nearest, strict=True):
                 cosines[index] = value
     return cosines

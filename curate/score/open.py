@@ -63,7 +63,7 @@ def open_scorer(spec: Any, context: Context) -> Scorer:
     return find_scorer_class(spec.type)(spec, context)
 
 
-def scorer_fingerprint(spec: Any) -> str:
+def compute_scorer_fingerprint(spec: Any) -> str:
     """A digest of what affects a scorer's numbers besides its settings: its code and its weights.
 
     Loads nothing. Raises WeightsError if the model is missing.

@@ -32,7 +32,7 @@ def list_scorers(recipe: Recipe) -> list[Any]:
 def list_passes(recipe: Recipe) -> list[Any]:
     """The scorers of the first phase: those of the second phase are replaced by their embeddings."""
     return [
-        embedding_scorer(spec) if needs_whole_corpus(spec) else spec
+        make_embedding_scorer(spec) if needs_whole_corpus(spec) else spec
         for spec in list_scorers(recipe)
     ]
 
@@ -42,7 +42,7 @@ def needs_whole_corpus(spec: Any) -> bool:
     return bool(spec.type == "nearest")
 
 
-def embedding_scorer(spec: Any) -> Any:
+def make_embedding_scorer(spec: Any) -> Any:
     """The first-phase scorer that writes the embeddings of a second-phase one."""
     return spec.model_copy(update={"name": f"{spec.name}.embeddings"})
 
@@ -51,7 +51,7 @@ def ledger_stage(spec: Any) -> str:
     return f"{STAGE}.{spec.name}"
 
 
-def score_inputs(spec: Any, fingerprint: str, inputs: Sequence[str] = ()) -> StageInputs:
+def make_score_inputs(spec: Any, fingerprint: str, inputs: Sequence[str] = ()) -> StageInputs:
     """The inputs of one scorer's columns on one shard."""
     from stylear.curate.score.device import resolve_device
 

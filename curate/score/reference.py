@@ -16,7 +16,7 @@ def cosines(rows: Sequence[Tensor], others: Tensor) -> list[float]:
     return values
 
 
-def reference_cosines(
+def compute_reference_cosines(
     shard: MeasuredShard, feature: Feature, context: Context
 ) -> list[float | None]:
     """The cosine of each image with its style reference; None without an image or a reference.

@@ -24,10 +24,10 @@ from stylear.curate.score.passes import (
     ledger_stage,
     list_passes,
     list_scorers,
+    make_score_inputs,
     needs_whole_corpus,
-    score_inputs,
 )
-from stylear.curate.stage import Build, StageResult, file_digests, pair_shards
+from stylear.curate.stage import Build, StageResult, list_file_digests, list_pair_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,7 +101,7 @@ def run(build: Build) -> StageResult:
                 progress.finish(work.rows, work.unit)
     tables = sum(len(work.missing) for work in works) + score_second_phase(build, references)
     specs += filter(needs_whole_corpus, list_scorers(build.recipe))
-    shard_names = [f"{kind}-{entry.unit}" for kind, entry in pair_shards(build)]
+    shard_names = [f"{kind}-{entry.unit}" for kind, entry in list_pair_shards(build)]
     entries = [ledger.entry(ledger_stage(spec), unit) for spec in specs for unit in shard_names]
     committed = [entry for entry in entries if entry is not None]
     warn_truncated_captions(committed)
@@ -110,13 +110,13 @@ def run(build: Build) -> StageResult:
 
 def score_second_phase(build: Build, references: Sequence[StyleReference]) -> int:
     """Run the second phase; returns the number of columns written."""
-    from stylear.curate.score import scorer_fingerprint
+    from stylear.curate.score import compute_scorer_fingerprint
 
     written = 0
     for spec in filter(needs_whole_corpus, list_scorers(build.recipe)):
         from stylear.curate.score.nearest_step import score_nearest
 
-        written += score_nearest(build, spec, scorer_fingerprint(spec), references)
+        written += score_nearest(build, spec, compute_scorer_fingerprint(spec), references)
     return written
 
 
@@ -127,21 +127,21 @@ def plan_work(
 
     Raises SettingsChanged for columns of other settings or weights.
     """
-    from stylear.curate.score import scorer_fingerprint
+    from stylear.curate.score import compute_scorer_fingerprint
     from stylear.curate.score.device import resolve_device
     from stylear.curate.score.open import find_scorer_class
 
     known = {one.id: one for one in references}
-    ready = [(resolve_device(spec), scorer_fingerprint(spec)) for spec in specs]
+    ready = [(resolve_device(spec), compute_scorer_fingerprint(spec)) for spec in specs]
     works = []
-    for kind, entry in pair_shards(build):
+    for kind, entry in list_pair_shards(build):
         missing = []
         used = find_references(build.corpus, entry, known) if kind == "stylized" else []
         for spec, fingerprint in ready:
             scorer = find_scorer_class(spec.type)
             styles = [scorer.reference_fingerprint(spec, one) for one in used]
-            digests = [*file_digests(entry), *styles]
-            inputs = score_inputs(spec, fingerprint, digests)
+            digests = [*list_file_digests(entry), *styles]
+            inputs = make_score_inputs(spec, fingerprint, digests)
             if not build.ledger.is_current(ledger_stage(spec), f"{kind}-{entry.unit}", inputs):
                 out = score_path(build.corpus, spec.name, kind, int(entry.unit))
                 missing.append((spec, out, inputs))
@@ -228,7 +228,7 @@ def open_worker(
             return {
                 spec.name: (
                     parquet.write_table(out, tables[spec.name]),
-                    ledger_notes(tables[spec.name]),
+                    select_ledger_notes(tables[spec.name]),
                 )
                 for spec, out, _ in unit[number].missing
             }
@@ -244,7 +244,7 @@ def open_worker(
     return run
 
 
-def ledger_notes(table: pa.Table) -> dict[str, Any]:
+def select_ledger_notes(table: pa.Table) -> dict[str, Any]:
     """The part of a table's metadata that its ledger entry notes."""
     from stylear.curate.score import read_metadata
 

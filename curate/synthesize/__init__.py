@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from stylear.curate.recipe.synthesizers import BACKENDS, backend_settings
+from stylear.curate.recipe.synthesizers import BACKENDS, parse_backend_settings
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize.job import Encoding, Job
 from stylear.pair import Pair
@@ -17,7 +17,7 @@ from stylear.pair import Pair
 if TYPE_CHECKING:
     from stylear.curate.recipe import Recipe
 
-__all__ = ["Job", "Synthesizer", "canonical_settings", "open_synthesizer"]
+__all__ = ["Job", "Synthesizer", "dump_backend_settings", "open_synthesizer"]
 
 PROMPT_BACKENDS = {  # backends that draw a prompt: module and class
     "instantstyle": "instantstyle:InstantStyle",
@@ -36,18 +36,18 @@ class Synthesizer(Protocol):
         ...
 
 
-def canonical_settings(recipe: Recipe) -> str:
+def dump_backend_settings(recipe: Recipe) -> str:
     """Canonical JSON of the resolved settings that affect an image."""
     import json
 
-    settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
+    settings = parse_backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
     return json.dumps(settings.result_settings(), sort_keys=True, separators=(",", ":"))
 
 
 def open_synthesizer(recipe: Recipe, references: Sequence[StyleReference]) -> Synthesizer:
     """Open the recipe's synthesiser and load its models. Raises RecipeError or WeightsError."""
     spec, image = recipe.synthesize, recipe.image
-    settings = backend_settings(spec.backend, spec.settings)
+    settings = parse_backend_settings(spec.backend, spec.settings)
     encoding = Encoding(image.size, image.format, image.quality)
     by_id: Mapping[str, StyleReference] = {reference.id: reference for reference in references}
     if spec.backend in PROMPT_BACKENDS:

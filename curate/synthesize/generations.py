@@ -16,8 +16,8 @@ from stylear.curate.corpus import parquet, shards
 from stylear.curate.corpus.layout import MANIFEST, PLAN, PLAN_STAGE
 from stylear.curate.corpus.ledger import Entry, StageInputs
 from stylear.curate.references import StyleReference
-from stylear.curate.stage import Build, committed_shards, file_digests
-from stylear.curate.synthesize import canonical_settings
+from stylear.curate.stage import Build, list_committed_shards, list_file_digests
+from stylear.curate.synthesize import dump_backend_settings
 from stylear.curate.synthesize.job import Job
 from stylear.curate.synthesize.plan import (
     EarlierGroups,
@@ -49,7 +49,7 @@ class PlannedJobs(Sequence[Job]):
 
     def __init__(self, groups: pa.Table, recipe: Recipe) -> None:
         self.groups = groups
-        self._backend, self._settings = recipe.synthesize.backend, canonical_settings(recipe)
+        self._backend, self._settings = recipe.synthesize.backend, dump_backend_settings(recipe)
         self._candidates = recipe.synthesize.candidates
 
     def __len__(self) -> int:
@@ -114,11 +114,11 @@ def extend_plan(
     """
     generations = read_generations(build)
     require_references(build, generations, references)
-    inputs = plan_inputs(build, references, stage_inputs)
+    inputs = make_plan_inputs(build, references, stage_inputs)
     if generations and generations[-1].entry.fingerprint == inputs.fingerprint:
         return generations
     jobs = plan_jobs(
-        read_kept_contents(build), references, build.recipe, earlier_groups(generations)
+        read_kept_contents(build), references, build.recipe, list_earlier_groups(generations)
     )
     for reason, count in sorted(jobs.skipped.items()):
         say(f"synthesize: {count} prompts skipped: {reason}")
@@ -129,7 +129,7 @@ def extend_plan(
     return [*generations, commit_generation(build, len(generations), jobs, references, inputs)]
 
 
-def earlier_groups(generations: Sequence[Generation]) -> EarlierGroups:
+def list_earlier_groups(generations: Sequence[Generation]) -> EarlierGroups:
     """The candidate groups of earlier generations, which the next plan extends."""
     groups = [
         (name_content(Content(*row[:-2])), row[-2])
@@ -147,7 +147,7 @@ def commit_generation(
     inputs: StageInputs,
 ) -> Generation:
     """Write the groups of a plan as a generation; a plan without groups has no table."""
-    unit, files, table = shards.shard_name(number), {}, groups_table(jobs)
+    unit, files, table = shards.shard_name(number), {}, make_groups_table(jobs)
     (build.corpus / MANIFEST).unlink(missing_ok=True)
     if table.num_rows:
         path = build.corpus / PLAN / f"{unit}.parquet"
@@ -182,7 +182,7 @@ def read_generations(build: Build) -> list[Generation]:
                 )
             break
         tables = [read_groups(build.corpus / name) for name in entry.files]
-        table = tables[0] if tables else empty_table()
+        table = tables[0] if tables else make_empty_table()
         generations.append(Generation(entry, PlannedJobs(encode_table(table), build.recipe)))
     return generations
 
@@ -210,7 +210,7 @@ def require_references(
         )
 
 
-def plan_inputs(
+def make_plan_inputs(
     build: Build, references: Sequence[StyleReference], stage_inputs: StageInputs
 ) -> StageInputs:
     """The inputs of a plan, besides the earlier generations."""
@@ -220,13 +220,13 @@ def plan_inputs(
     if spec.prompts is not None or spec.templates:
         contents = [parquet.file_sha256(path) for path in prompts]
     else:
-        raw = committed_shards(build, "fetch")
-        contents = [digest(*(value for entry in raw for value in file_digests(entry)))]
+        raw = list_committed_shards(build, "fetch")
+        contents = [digest(*(value for entry in raw for value in list_file_digests(entry)))]
     known = digest(*(f"{one.id} {one.sha256}" for one in references))
     return StageInputs(stage_inputs.settings, stage_inputs.code_version, [*contents, known])
 
 
-def groups_table(jobs: Plan) -> pa.Table:
+def make_groups_table(jobs: Plan) -> pa.Table:
     """The candidate groups of a plan, one per row."""
     import pyarrow as pa
 
@@ -245,7 +245,7 @@ def read_groups(path: Path) -> pa.Table:
     return parquet.read_table(path, COLUMNS)  # raises for the column that is missing
 
 
-def empty_table() -> pa.Table:
+def make_empty_table() -> pa.Table:
     """A table of no groups."""
     import pyarrow as pa
 

@@ -139,7 +139,7 @@ def make_stylized_pair(
     return pair if finite else pair.drop(STAGE, "not-finite")
 
 
-def forgotten_pair(job: Job) -> Pair:
+def make_forgotten_pair(job: Job) -> Pair:
     """The pair of a job whose image was forgotten; it is not drawn again."""
     origin = Origin(
         kind="stylized",

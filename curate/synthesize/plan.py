@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stylear.curate.corpus.split import Split, assign_split
 from stylear.curate.references import StyleReference
-from stylear.curate.synthesize import canonical_settings
+from stylear.curate.synthesize import dump_backend_settings
 from stylear.curate.synthesize.job import Job
 from stylear.curate.synthesize.prompts.contents import Contents
 from stylear.curate.synthesize.prompts.destyle import destyle
@@ -48,7 +48,7 @@ class Plan(Sequence[Job]):
     ) -> None:
         self._contents, self._references = contents, references
         self.skipped = skipped  # prompts by the reason they were skipped for
-        self._backend, self._settings = recipe.synthesize.backend, canonical_settings(recipe)
+        self._backend, self._settings = recipe.synthesize.backend, dump_backend_settings(recipe)
         self._seed, self._candidates = recipe.seed, recipe.synthesize.candidates
         self._rows, self._styles = array("q"), array("l")  # of each group of candidates
 
@@ -141,7 +141,7 @@ def plan_jobs(
     than `per_style_min`.
     """
     spec, seed, fraction = recipe.synthesize, recipe.seed, recipe.mix.val_fraction
-    canonical_settings(recipe)  # raise for wrong settings before reading anything
+    dump_backend_settings(recipe)  # raise for wrong settings before reading anything
     quotas = Quotas(references, spec, seed)
     by_split: dict[Split, list[int]] = {"train": [], "val": []}
     for style, reference in enumerate(references):

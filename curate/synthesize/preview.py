@@ -11,14 +11,14 @@ import numpy as np
 
 from stylear.curate.corpus.ledger import describe_differences
 from stylear.curate.corpus.split import assign_split
-from stylear.curate.recipe.synthesizers import backend_settings
+from stylear.curate.recipe.synthesizers import parse_backend_settings
 from stylear.curate.references import StyleReference, load_references
-from stylear.curate.synthesize.generations import Generation, earlier_groups, read_generations
+from stylear.curate.synthesize.generations import Generation, list_earlier_groups, read_generations
 from stylear.curate.synthesize.plan import Plan, plan_jobs
 from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.sources import Content
 from stylear.curate.synthesize.raw_contents import read_kept_contents
-from stylear.curate.synthesize.step import pairs_per_shard, synthesize_inputs
+from stylear.curate.synthesize.step import make_synthesize_inputs, pairs_per_shard
 from stylear.errors import WeightsError
 from stylear.weights.names import resolve_model
 
@@ -39,7 +39,9 @@ def preview_plan(build: Build) -> dict[str, Any]:
     recipe = build.recipe
     references = load_references(recipe)
     generations = read_kept_generations(build)
-    jobs = plan_jobs(read_kept_contents(build), references, recipe, earlier_groups(generations))
+    jobs = plan_jobs(
+        read_kept_contents(build), references, recipe, list_earlier_groups(generations)
+    )
     examples = [describe_example(row) for row in islice(_choose_examples(jobs), EXAMPLES)]
     return {
         "backend": recipe.synthesize.backend,
@@ -57,7 +59,7 @@ def preview_plan(build: Build) -> dict[str, Any]:
 def read_kept_generations(build: Build) -> list[Generation]:
     """The generations of the plan that a run would keep: none with other settings than the recipe's."""
     try:
-        inputs = replace(synthesize_inputs(build.recipe, build.ledger), weights=())
+        inputs = replace(make_synthesize_inputs(build.recipe, build.ledger), weights=())
     except WeightsError:
         return []
     generations = read_generations(build)
@@ -107,7 +109,7 @@ def describe_example(row: Content) -> dict[str, Any]:
 def list_models(recipe: Recipe) -> list[dict[str, Any]]:
     """The models that the backend reads, by setting: the path of each, or how to get it."""
     models: list[dict[str, Any]] = []
-    settings = backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
+    settings = parse_backend_settings(recipe.synthesize.backend, recipe.synthesize.settings)
     for setting in settings.paths:
         name = getattr(settings, setting)
         if name is None:

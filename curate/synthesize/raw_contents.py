@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stylear.curate.corpus import parquet
-from stylear.curate.stage import Build, StageResult, committed_shards
+from stylear.curate.stage import Build, StageResult, list_committed_shards
 from stylear.curate.synthesize.prompts.sources import Content
 from stylear.errors import CorpusError
 
@@ -18,12 +18,12 @@ def has_contents(build: Build) -> bool:
     spec = build.recipe.synthesize
     if spec.prompts is not None or spec.templates:
         return True
-    return any(entry.rows_in for entry in committed_shards(build, "fetch"))
+    return any(entry.rows_in for entry in list_committed_shards(build, "fetch"))
 
 
 def read_kept_contents(build: Build) -> Iterator[Content]:
     """The contents of the kept raw pairs. Raises CorpusError if there are none."""
-    entries = committed_shards(build, "fetch")
+    entries = list_committed_shards(build, "fetch")
     if not sum(entry.kept for entry in entries):
         reasons = StageResult.from_entries("fetch", entries, 0).dropped
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())

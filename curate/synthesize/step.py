@@ -23,8 +23,8 @@ from stylear.curate.recipe.base import FileNamesOnly
 from stylear.curate.recipe.synthesizers import (
     BACKENDS,
     BackendSettings,
-    backend_settings,
     needs_content,
+    parse_backend_settings,
     uses_gpu,
 )
 from stylear.curate.references import StyleReference, load_references
@@ -32,12 +32,12 @@ from stylear.curate.stage import (
     Build,
     StageResult,
     commit_stage,
+    make_corpus_paths,
     omit_keys,
-    paths_in_corpus,
 )
 from stylear.curate.synthesize import Job, open_synthesizer
 from stylear.curate.synthesize.generations import Generation, extend_plan
-from stylear.curate.synthesize.job import VERSIONS, forgotten_pair
+from stylear.curate.synthesize.job import VERSIONS, make_forgotten_pair
 from stylear.curate.synthesize.raw_contents import has_contents
 from stylear.curate.synthesize.truncation import describe_truncation, note_truncation
 from stylear.errors import CorpusError, SettingsChanged, WeightsError
@@ -88,13 +88,13 @@ class PlannedShard:
         return self.generation[self.part]
 
 
-def synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
+def make_synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
     """The inputs of the stylized shards, except their contents.
 
     If a model is missing, its digest comes from the ledger: only images not drawn yet need the model.
     """
     spec = recipe.synthesize
-    settings = backend_settings(spec.backend, spec.settings)
+    settings = parse_backend_settings(spec.backend, spec.settings)
     values = omit_keys(spec.map_paths(FileNamesOnly()).model_dump(mode="json"), "settings")
     weights: Sequence[str]
     try:
@@ -163,7 +163,7 @@ def run(build: Build) -> StageResult:
     finished or kept nothing.
     """
     ledger, recipe, folder = build.ledger, build.recipe, build.corpus / "stylized"
-    stage_inputs = synthesize_inputs(recipe, ledger)
+    stage_inputs = make_synthesize_inputs(recipe, ledger)
     if not recipe.references:
         if ledger.entries(STAGE):
             raise SettingsChanged(
@@ -203,7 +203,7 @@ def run(build: Build) -> StageResult:
                 rows_in=len(shard),
                 kept=info.kept,
                 dropped=info.dropped,
-                files=paths_in_corpus(build.corpus, folder, info.files),
+                files=make_corpus_paths(build.corpus, folder, info.files),
                 note=note,
             )
             progress.finish(info.rows)
@@ -265,7 +265,9 @@ def open_worker(
     def run(unit: Unit) -> tuple[ShardInfo, dict[str, Any]]:
         work = zip(unit.jobs, unit.images, strict=True)
         drawn = iter(synthesizer([(job, image) for job, image in work if job.key not in forgotten]))
-        pairs = [forgotten_pair(job) if job.key in forgotten else next(drawn) for job in unit.jobs]
+        pairs = [
+            make_forgotten_pair(job) if job.key in forgotten else next(drawn) for job in unit.jobs
+        ]
         expected = [job.key for job in unit.jobs]
         if [pair.key for pair in pairs] != expected:
             raise CorpusError(

@@ -147,7 +147,7 @@ def metrics_section(parts: Sequence[tuple[str, Evaluation]]) -> Section:
         body += render_heading(3, title, make_anchor("measured", title))
         body += render_table(f"Metrics: {title}", heads, table)
         wins = [
-            [escape(f"{model} against {other}"), *win_cells(evaluation, model, other)]
+            [escape(f"{model} against {other}"), *format_win_rates(evaluation, model, other)]
             for model, other in COMPARED
             if {model, other} <= set(evaluation.models)
         ]
@@ -160,7 +160,7 @@ def metrics_section(parts: Sequence[tuple[str, Evaluation]]) -> Section:
 WIN_METRICS = ("clip_t", "clip_i", "texture", "harmonic")
 
 
-def win_cells(evaluation: Evaluation, model: str, other: str) -> list[str]:
+def format_win_rates(evaluation: Evaluation, model: str, other: str) -> list[str]:
     """Win rates of a model against another, by metric."""
     rates = [evaluation.win_rate(model, other, metric) for metric in WIN_METRICS]
     return [escape(str(rate or "-")) for rate in rates]

@@ -8,7 +8,7 @@ from pathlib import Path
 from builders.pictures_folder import encoded, settings, write_recipe
 from stylear.curate.corpus.ledger import ALL, Ledger, StageInputs
 from stylear.curate.corpus.shards import shard_name, write_shard
-from stylear.curate.stage import paths_in_corpus
+from stylear.curate.stage import make_corpus_paths
 from stylear.pair import Origin, Pair, content_id, digest
 
 MADE = StageInputs({}, "test")
@@ -26,7 +26,7 @@ def write_corpus(corpus: Path, shards: Sequence[Sequence[Pair]], *, finished: bo
     ledger = Ledger(corpus)
     for number, pairs in enumerate(shards):
         info = write_shard(corpus / "raw", number, pairs)
-        files = paths_in_corpus(corpus, corpus / "raw", info.files)
+        files = make_corpus_paths(corpus, corpus / "raw", info.files)
         ledger.commit(
             "fetch", shard_name(number), MADE,
             rows_in=info.rows, kept=info.kept, dropped=info.dropped, files=files,

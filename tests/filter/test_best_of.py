@@ -11,7 +11,7 @@ import pytest
 from builders.candidate_rows import Candidate
 from builders.filter_candidates import NAN, raw, reasons, stylized
 
-from stylear.curate.filter.ranking import harmonic_mean, rank_pairs, ranking_scores
+from stylear.curate.filter.ranking import choose_ranking_scores, harmonic_mean, rank_pairs
 from stylear.curate.recipe import Recipe
 
 
@@ -92,9 +92,15 @@ def test_the_ranking_scores_are_those_asked_for_or_the_first_of_their_kind() -> 
         {"name": "more", "type": "clip-text"},
     ]
     values: dict[str, Any] = {"name": "test", "raw": [{"type": "mini"}]}
-    assert ranking_scores(Recipe.model_validate(values)) == (None, None)
-    assert ranking_scores(Recipe.model_validate(values | {"score": scores})) == ("words", "stroke")
-    assert ranking_scores(Recipe.model_validate(values | {"score": scores[:1]})) == (None, "look")
+    assert choose_ranking_scores(Recipe.model_validate(values)) == (None, None)
+    assert choose_ranking_scores(Recipe.model_validate(values | {"score": scores})) == (
+        "words",
+        "stroke",
+    )
+    assert choose_ranking_scores(Recipe.model_validate(values | {"score": scores[:1]})) == (
+        None,
+        "look",
+    )
     asked = {"text_score": "more", "style_score": "look"}
     asked_for = Recipe.model_validate(values | {"score": scores, "filter": asked})
-    assert ranking_scores(asked_for) == ("more", "look")
+    assert choose_ranking_scores(asked_for) == ("more", "look")

@@ -14,9 +14,9 @@ from stylear.curate.filter import count_kept, measure_all_diversity
 from stylear.curate.filter.diversity import (
     SAMPLE,
     STYLE_SAMPLE,
+    compute_pairwise_distances,
+    compute_vendi_score,
     draw_sample,
-    pairwise_distances,
-    vendi_score,
 )
 from stylear.curate.recipe import Recipe
 
@@ -28,21 +28,21 @@ def measured(pairs: list[Candidate], asked: Recipe | None = None) -> dict[str, d
 
 
 def test_the_vendi_score_counts_what_differs() -> None:
-    assert vendi_score(np.eye(7)) == pytest.approx(7)
-    assert vendi_score(np.ones((5, 5))) == pytest.approx(1)
+    assert compute_vendi_score(np.eye(7)) == pytest.approx(7)
+    assert compute_vendi_score(np.ones((5, 5))) == pytest.approx(1)
     two = np.kron(np.eye(2), np.ones((3, 3)))  # two pictures, three times each
-    assert vendi_score(two) == pytest.approx(2)
+    assert compute_vendi_score(two) == pytest.approx(2)
 
 
 def test_the_vendi_score_of_two_alike_pictures_is_between_one_and_two() -> None:
     """Eigenvalues of K / 2 are (1 + s) / 2 and (1 - s) / 2."""
     high, low = 0.75, 0.25
     expected = math.exp(-high * math.log(high) - low * math.log(low))
-    assert vendi_score(np.array([[1, 0.5], [0.5, 1]])) == pytest.approx(expected)
+    assert compute_vendi_score(np.array([[1, 0.5], [0.5, 1]])) == pytest.approx(expected)
 
 
 def test_distances_are_bits_and_mean_levels() -> None:
-    bits, levels = pairwise_distances(
+    bits, levels = compute_pairwise_distances(
         np.array([0, 0b111], np.uint64), np.array([[0] * 12, [12] * 6 + [0] * 6], np.uint8)
     )
     assert bits.tolist() == [[0, 3], [3, 0]]

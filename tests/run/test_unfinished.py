@@ -37,6 +37,6 @@ def test_a_raw_corpus_lacks_no_synthesis(tmp_path: Path) -> None:
     del values["synthesize"]
     recipe, corpus = make_recipe(tmp_path, values), tmp_path / "corpus"
     runner.run_stages(["fetch"], recipe, corpus, workers=1)
-    assert runner.missing_stages(corpus) == ["score", "filter", "mix", "pairs"]
+    assert runner.find_missing_stages(corpus) == ["score", "filter", "mix", "pairs"]
     runner.run(recipe, corpus, workers=1)
-    assert runner.missing_stages(corpus) == []
+    assert runner.find_missing_stages(corpus) == []

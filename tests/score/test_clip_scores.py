@@ -23,7 +23,7 @@ from builders.scored_pairs import (
 from builders.tiny_clip import write_tiny_clip
 from PIL import Image
 
-from stylear.curate.score import open_scorer, scorer_fingerprint
+from stylear.curate.score import compute_scorer_fingerprint, open_scorer
 from stylear.curate.score.scorer import Context
 from stylear.curate.score.sweep import ShardToScore, score_shards
 from stylear.errors import WeightsError
@@ -150,6 +150,6 @@ def test_shards_of_one_sweep_are_scored_as_each_would_be_alone(clip: Path, batch
 def test_a_model_that_is_not_there_is_named_before_anything_is_scored(tmp_path: Path) -> None:
     spec = clip_text(tmp_path / "absent")
     with pytest.raises(WeightsError, match="absent"):
-        scorer_fingerprint(spec)
+        compute_scorer_fingerprint(spec)
     with pytest.raises(WeightsError, match="absent"):
         open_scorer(spec, Context(REFERENCES))

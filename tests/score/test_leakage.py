@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from stylear.curate.recipe.base import AbsolutePaths
 from stylear.curate.recipe.scores import AestheticScore, LeakageScore
 from stylear.curate.references import StyleReference, load_references
-from stylear.curate.score import open_scorer, scorer_fingerprint
+from stylear.curate.score import compute_scorer_fingerprint, open_scorer
 from stylear.curate.score.leakage import LeakageScorer, cut_out_subjects, require_scene
 from stylear.curate.score.scorer import Context
 from stylear.curate.score.sweep import ShardToScore, score_shards
@@ -140,7 +140,7 @@ def test_files_that_are_there_become_absolute_and_names_stay(tmp_path: Path) -> 
 
 def test_another_checkpoint_of_segment_anything_changes_the_fingerprint(tmp_path: Path) -> None:
     def fingerprint(segment: str | None) -> str:
-        return scorer_fingerprint(leakage(segment=segment))
+        return compute_scorer_fingerprint(leakage(segment=segment))
 
     sam = tmp_path / "sam.pth"
     sam.write_bytes(b"one")

@@ -15,7 +15,7 @@ from stylear.curate.corpus.parquet import read_table, write_table
 from stylear.curate.corpus.shards import write_shard
 from stylear.curate.references import StyleReference
 from stylear.curate.score import nearest as module
-from stylear.curate.score.nearest import embeddings_from_table, nearest_cosines
+from stylear.curate.score.nearest import find_nearest_cosines, read_embedding_table
 from stylear.curate.score.nearest_step import KindShards, compare_pools, read_pools
 from stylear.pair import Origin, Pair
 
@@ -38,16 +38,16 @@ def by_hand(vectors: Any, alike: Any) -> list[float]:
 def test_the_search_is_exact(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, alike = unit(300), np.arange(300) % groups
     expected = by_hand(vectors, alike)
-    assert nearest_cosines(vectors, alike) == pytest.approx(expected, abs=1e-6)
+    assert find_nearest_cosines(vectors, alike) == pytest.approx(expected, abs=1e-6)
     monkeypatch.setattr(module, "BLOCK", 7)
     seen: list[int] = []
-    assert nearest_cosines(vectors, alike, seen.append) == pytest.approx(expected, abs=1e-6)
+    assert find_nearest_cosines(vectors, alike, seen.append) == pytest.approx(expected, abs=1e-6)
     assert sum(seen) == 300
 
 
 def test_equal_images_have_a_cosine_of_one_in_spite_of_half_precision() -> None:
     vectors = np.concatenate([unit(20, 512), unit(20, 512)])
-    assert nearest_cosines(vectors, np.arange(40)) == pytest.approx([1.0] * 40, abs=1e-6)
+    assert find_nearest_cosines(vectors, np.arange(40)) == pytest.approx([1.0] * 40, abs=1e-6)
 
 
 def test_an_image_with_many_equals_finds_its_neighbour_behind_them() -> None:
@@ -55,18 +55,18 @@ def test_an_image_with_many_equals_finds_its_neighbour_behind_them() -> None:
     vectors = np.concatenate([np.repeat(unit(1), 20, axis=0), unit(1, seed=1)])
     alike = np.array([5] * 20 + [6])
     [expected] = {round(value, 6) for value in by_hand(vectors, alike)}
-    assert nearest_cosines(vectors, alike) == pytest.approx([expected] * 21, abs=1e-6)
+    assert find_nearest_cosines(vectors, alike) == pytest.approx([expected] * 21, abs=1e-6)
 
 
 def test_what_has_no_neighbour_is_none_and_what_is_no_number_is_reported() -> None:
-    assert nearest_cosines(unit(1), np.array([0])) == [None]
-    assert nearest_cosines(unit(3), np.array([0, 0, 0])) == [None] * 3
-    assert nearest_cosines(unit(0), np.zeros(0, np.int64)) == []
+    assert find_nearest_cosines(unit(1), np.array([0])) == [None]
+    assert find_nearest_cosines(unit(3), np.array([0, 0, 0])) == [None] * 3
+    assert find_nearest_cosines(unit(0), np.zeros(0, np.int64)) == []
     vectors = unit(4)
     vectors[2, 3] = np.nan
-    found = nearest_cosines(vectors, np.arange(4))
+    found = find_nearest_cosines(vectors, np.arange(4))
     assert math.isnan(found[2] or 0.0)
-    rest = nearest_cosines(vectors[[0, 1, 3]], np.arange(3))
+    rest = find_nearest_cosines(vectors[[0, 1, 3]], np.arange(3))
     assert [found[i] for i in (0, 1, 3)] == rest
 
 
@@ -76,7 +76,7 @@ def test_embeddings_survive_the_file_and_gaps_do(tmp_path: Path) -> None:
     missing = pa.array([False, False, False, True])
     column = pa.FixedSizeListArray.from_arrays(flat, 16, mask=missing)
     write_table(tmp_path / "a.parquet", pa.table({"embedding": column}))
-    found, there = embeddings_from_table(read_table(tmp_path / "a.parquet"))
+    found, there = read_embedding_table(read_table(tmp_path / "a.parquet"))
     assert np.array_equal(found, vectors)
     assert there.tolist() == [True, True, True, False]
 

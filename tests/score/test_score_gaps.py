@@ -27,7 +27,7 @@ from builders.scored_pairs import (
 from builders.tiny_clip import write_tiny_clip
 
 from stylear.curate.corpus.parquet import read_table, write_table
-from stylear.curate.score import read_metadata, scorer_fingerprint
+from stylear.curate.score import compute_scorer_fingerprint, read_metadata
 from stylear.curate.score.device import pick_dtype, resolve_device
 from stylear.curate.score.scorer import Context
 from stylear.device import pick_device
@@ -178,7 +178,7 @@ def test_every_table_says_what_it_was_measured_with(clip: Path, tmp_path: Path) 
         path = tmp_path / f"{spec.name}.parquet"
         write_table(path, scored(spec, STYLIZED))
         told[spec.name] = read_metadata(read_table(path))  # it survives the file
-        assert told[spec.name].pop("fingerprint") == scorer_fingerprint(spec)
+        assert told[spec.name].pop("fingerprint") == compute_scorer_fingerprint(spec)
     weights = hash_path(clip / "open_clip_model.safetensors")
     model = {
         "model": "tiny",
@@ -202,13 +202,13 @@ def test_every_table_says_what_it_was_measured_with(clip: Path, tmp_path: Path) 
 def test_other_weights_or_another_tokenizer_are_another_fingerprint(tmp_path: Path) -> None:
     one, same = write_tiny_clip(tmp_path / "one"), write_tiny_clip(tmp_path / "same")
     other = write_tiny_clip(tmp_path / "other", seed=1)
-    first = scorer_fingerprint(clip_text(one))
-    assert scorer_fingerprint(clip_text(same)) == first
-    assert scorer_fingerprint(clip_image(one)) != first
-    assert scorer_fingerprint(clip_text(other)) != first
+    first = compute_scorer_fingerprint(clip_text(one))
+    assert compute_scorer_fingerprint(clip_text(same)) == first
+    assert compute_scorer_fingerprint(clip_image(one)) != first
+    assert compute_scorer_fingerprint(clip_text(other)) != first
     with (same / "tokenizer.json").open("a") as file:
         file.write("\n")
-    assert scorer_fingerprint(clip_text(same)) != first
+    assert compute_scorer_fingerprint(clip_text(same)) != first
 
 
 class SimpleDevice(SimpleNamespace):

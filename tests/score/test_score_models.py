@@ -12,7 +12,7 @@ from builders.pictures_folder import encoded
 from PIL import Image
 
 from stylear.curate.recipe import ClipTextScore, check_recipe
-from stylear.curate.score import open_scorer, read_metadata, scorer_fingerprint
+from stylear.curate.score import compute_scorer_fingerprint, open_scorer, read_metadata
 from stylear.curate.score.scorer import Context
 from stylear.curate.score.sweep import ShardToScore, score_shards
 from stylear.encoders.clip import ClipEncoder, save_clip
@@ -123,7 +123,7 @@ def test_an_architecture_with_a_checkpoint_scores_as_open_clip_by_hand(checkpoin
 
 def test_another_architecture_with_the_same_checkpoint_is_another_scorer(checkpoint: Path) -> None:
     one, other = (clip_text(f"{arch}/{checkpoint}") for arch in (ARCH, "ViT-S-32"))
-    assert scorer_fingerprint(one) != scorer_fingerprint(other)
+    assert compute_scorer_fingerprint(one) != compute_scorer_fingerprint(other)
 
 
 def test_half_precision_is_near_and_recorded(checkpoint: Path) -> None:

@@ -12,7 +12,7 @@ from stylear.curate.recipe.synthesizers.pipeline_call import (
     check_call,
     check_class,
     fill_placeholders,
-    pipeline_classes,
+    list_pipeline_classes,
 )
 
 GOOD: dict[str, Any] = {"prompt": "{prompt}, {style} style", "image": "{reference}"}
@@ -21,7 +21,7 @@ GOOD: dict[str, Any] = {"prompt": "{prompt}, {style} style", "image": "{referenc
 def test_classes_are_those_that_diffusers_exports() -> None:
     import diffusers
 
-    names = pipeline_classes()
+    names = list_pipeline_classes()
     assert {"StableDiffusionXLImg2ImgPipeline", "FluxKontextPipeline", "FluxPipeline"} <= names
     assert [name for name in sorted(names) if not hasattr(diffusers, name)] == []
     assert check_class("FluxPipeline") == "FluxPipeline"

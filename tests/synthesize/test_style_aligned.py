@@ -15,7 +15,7 @@ from builders.tiny_sdxl import write_lora, write_sdxl
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
-from stylear.curate.recipe.synthesizers import backend_settings
+from stylear.curate.recipe.synthesizers import parse_backend_settings
 from stylear.curate.synthesize import open_synthesizer
 from stylear.curate.synthesize.diffusers.inversion import (
     encode_image,
@@ -253,9 +253,9 @@ def test_half_precision_is_drawn_with_on_request(folder: Path, dtype: str) -> No
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) -> None:
-    assert backend_settings("style-aligned", {"model": "x"}).model_dump()["steps"] == 50
+    assert parse_backend_settings("style-aligned", {"model": "x"}).model_dump()["steps"] == 50
     with pytest.raises(RecipeError, match=message):
-        backend_settings("style-aligned", {"model": "x", **changes})
+        parse_backend_settings("style-aligned", {"model": "x", **changes})
 
 
 def test_a_missing_model_is_named(folder: Path) -> None:

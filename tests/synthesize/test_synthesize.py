@@ -18,9 +18,9 @@ from stylear.curate.recipe.base import AbsolutePaths
 from stylear.curate.recipe.synthesis import SynthesizeSettings
 from stylear.curate.recipe.synthesizers import PatchSettings, map_model_paths
 from stylear.curate.references import StyleReference, load_references
-from stylear.curate.synthesize import Job, canonical_settings, open_synthesizer
+from stylear.curate.synthesize import Job, dump_backend_settings, open_synthesizer
 from stylear.curate.synthesize.backends.patch import content_weight, stylize
-from stylear.curate.synthesize.backends.statistics import match_distribution, random_rotations
+from stylear.curate.synthesize.backends.statistics import draw_rotations, match_distribution
 from stylear.curate.synthesize.job import Encoding, decode_square, make_stylized_pair
 from stylear.curate.synthesize.plan import plan_jobs
 from stylear.curate.synthesize.prompts.sources import Content
@@ -91,7 +91,7 @@ def job(settings: Any, reference: StyleReference = STYLES[0], candidate: int = 0
         content=content_id("a thing"),
         parent="key0",
         candidate=candidate,
-        settings=canonical_settings(settings),
+        settings=dump_backend_settings(settings),
     )
 
 
@@ -102,13 +102,13 @@ def test_wrong_settings_name_the_key() -> None:
     with pytest.raises(
         RecipeError, match="expected one of patch, statistics, render, instantstyle"
     ):
-        canonical_settings(recipe("gpdm"))
+        dump_backend_settings(recipe("gpdm"))
     with pytest.raises(RecipeError, match=r"synthesize\.settings\.contnt: .*found 1"):
-        canonical_settings(recipe(settings={"contnt": 1}))
+        dump_backend_settings(recipe(settings={"contnt": 1}))
     with pytest.raises(RecipeError, match=r"synthesize\.settings\.patch: .*found 4"):
-        canonical_settings(recipe(settings={"patch": 4}))
+        dump_backend_settings(recipe(settings={"patch": 4}))
     with pytest.raises(RecipeError, match=r"synthesize\.settings\.model: .*found nothing"):
-        canonical_settings(recipe("instantstyle"))
+        dump_backend_settings(recipe("instantstyle"))
 
 
 def test_paths_in_settings_are_relative_to_the_recipe(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_transport_makes_the_distributions_equal() -> None:
     moved = match_distribution(points, target, torch.ones(1, 1, 1))
     assert torch.allclose(moved.sort().values, target.sort().values, atol=1e-6)
     assert torch.equal(moved.argsort(), points.argsort())
-    frames = random_rotations(4, 3, generator)
+    frames = draw_rotations(4, 3, generator)
     assert torch.allclose(frames @ frames.transpose(1, 2), torch.eye(3).expand(4, 3, 3), atol=1e-5)
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from stylear.train.losses import gradient_norm, image_code_loss, preference_loss, sequence_log_probs
+from stylear.train.losses import image_code_loss, preference_loss, sequence_log_probs
 
 ZERO = torch.zeros(3)
 
@@ -108,9 +108,3 @@ def test_chosen_nll_adds_the_cost_per_code() -> None:
 def test_unknown_kind_is_an_error() -> None:
     with pytest.raises(ValueError, match="sigmoid, ipo or simpo"):
         preference_loss(ZERO, ZERO, ZERO, ZERO, kind="orpo")  # type: ignore[arg-type]
-
-
-def test_gradient_norm_is_over_all_gradients() -> None:
-    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
-    parameters[0].grad, parameters[1].grad = torch.tensor([2.0, 3.0]), torch.tensor([6.0])
-    assert gradient_norm(parameters) == pytest.approx(7.0)

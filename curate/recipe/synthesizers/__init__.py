@@ -42,10 +42,10 @@ __all__ = [
     "SdxlSettings",
     "StatisticsSettings",
     "StyleAlignedSettings",
-    "backend_settings",
+    "find_settings_model",
     "map_model_paths",
     "needs_content",
-    "settings_model",
+    "parse_backend_settings",
     "uses_gpu",
 ]
 
@@ -64,7 +64,7 @@ NEEDS_CONTENT = frozenset(
 )  # these stylise an image; the others draw a prompt
 
 
-def settings_model(backend: str) -> type[BackendSettings]:
+def find_settings_model(backend: str) -> type[BackendSettings]:
     """The settings of a built-in backend or of a plug-in. Raises RecipeError for an unknown one."""
     if backend in BACKENDS:
         return BACKENDS[backend]
@@ -94,9 +94,9 @@ def uses_gpu(backend: str) -> bool:
     return bool(plugin is not None and getattr(plugin.target, "uses_gpu", False))
 
 
-def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings:
+def parse_backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings:
     """The checked settings of `backend` with defaults. Raises RecipeError that names the key."""
-    model = settings_model(backend)
+    model = find_settings_model(backend)
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -113,7 +113,7 @@ def backend_settings(backend: str, values: Mapping[str, Any]) -> BackendSettings
 def map_model_paths(backend: str, values: Mapping[str, Any], rule: PathRule) -> dict[str, Any]:
     """The settings with the paths of model files rewritten by `rule`."""
     changed = dict(values)
-    for key in settings_model(backend).paths:
+    for key in find_settings_model(backend).paths:
         if isinstance(value := changed.get(key), str):
             changed[key] = rule.map_name(value)
     return changed

@@ -23,7 +23,7 @@ LOCATION = re.compile(r"^\s*(/|~|\\|[A-Za-z]:[\\/])|://|(^|[\\/])\.\.([\\/]|$)")
 
 
 @cache
-def pipeline_classes() -> frozenset[str]:
+def list_pipeline_classes() -> frozenset[str]:
     """The pipeline classes of the installed diffusers, read from its source without importing it.
 
     Without the classes that choose another one by the content of a directory (DiffusionPipeline,
@@ -41,9 +41,9 @@ def pipeline_classes() -> frozenset[str]:
 
 
 def check_class(name: str) -> str:
-    """The name if it is one of `pipeline_classes`. Raises ValueError with similar names otherwise."""
-    if name not in pipeline_classes():
-        near = get_close_matches(name, pipeline_classes(), 3)
+    """The name if it is one of `list_pipeline_classes`. Raises ValueError with similar names otherwise."""
+    if name not in list_pipeline_classes():
+        near = get_close_matches(name, list_pipeline_classes(), 3)
         raise ValueError(
             "expected a pipeline class that the installed diffusers exports"
             + (f" ({', '.join(near)}?)" if near else "")

@@ -23,7 +23,7 @@ from stylear.curate.synthesize.diffusers.lru_cache import LruCache
 from stylear.curate.synthesize.diffusers.prompt_cache import (
     EncodedPrompt,
     PromptCache,
-    prompt_length,
+    measure_prompt_length,
 )
 from stylear.curate.synthesize.diffusers.synthesizer import DiffusionSynthesizer, DrawnImage
 from stylear.curate.synthesize.job import Job
@@ -46,7 +46,7 @@ class FluxPromptCache(PromptCache):
         clip, t5 = self._pipeline.tokenizer, self._pipeline.tokenizer_2
         short = len(clip(prompt, verbose=False).input_ids)
         return {
-            **prompt_length(prompt, [(t5, self.tokens)]),
+            **measure_prompt_length(prompt, [(t5, self.tokens)]),
             "pooled_prompt_truncated_at": (
                 clip.model_max_length if short > clip.model_max_length else None
             ),

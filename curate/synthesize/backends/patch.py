@@ -21,8 +21,8 @@ from torch import Tensor
 
 from stylear.curate.recipe.synthesizers import PatchSettings
 from stylear.curate.synthesize.backends.statistics import (
+    draw_rotations,
     match_distribution,
-    random_rotations,
     resize_like,
 )
 from stylear.curate.synthesize.texture.guide import blur, prepare_content
@@ -39,7 +39,7 @@ def stylize(content: Tensor, reference: Tensor, seed: int, settings: PatchSettin
     drawing = prepare_content(content, reference, settings)
     noise = torch.randn(content.shape, generator=generator) * settings.grain
     start = match_distribution(
-        (drawing + noise).flatten(1), reference.flatten(1), random_rotations(6, 3, generator)
+        (drawing + noise).flatten(1), reference.flatten(1), draw_rotations(6, 3, generator)
     ).reshape(content.shape)
     contents, references = build_scales(start, reference, side)
     picture = contents[-1]

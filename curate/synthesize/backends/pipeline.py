@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from stylear.curate.recipe.synthesizers.pipeline_call import fill_placeholders, is_per_image
 from stylear.curate.synthesize.diffusers.load import open_pipeline, silence_libraries
 from stylear.curate.synthesize.diffusers.lru_cache import LruCache
-from stylear.curate.synthesize.diffusers.prompt_cache import prompt_length
+from stylear.curate.synthesize.diffusers.prompt_cache import measure_prompt_length
 from stylear.curate.synthesize.diffusers.synthesizer import (
     CACHED_IMAGES,
     DiffusionSynthesizer,
@@ -54,7 +54,7 @@ class PipelineSynthesizer(DiffusionSynthesizer):
         )
         found = [getattr(self.pipeline, name, None) for name in TOKENIZERS]
         tokenizers = [(one, self._token_limit(one)) for one in found if one is not None]
-        return prompt_length(prompt, tokenizers if isinstance(prompt, str) else [])
+        return measure_prompt_length(prompt, tokenizers if isinstance(prompt, str) else [])
 
     def draw(self, batch: Sequence[Job]) -> list[DrawnImage]:
         generators = self.generators(batch)

@@ -17,7 +17,7 @@ from stylear.curate.recipe.synthesizers import StatisticsSettings
 from stylear.curate.synthesize.texture.guide import prepare_content
 
 
-def random_rotations(count: int, dim: int, generator: torch.Generator) -> Tensor:
+def draw_rotations(count: int, dim: int, generator: torch.Generator) -> Tensor:
     """Random orthogonal matrices (count, dim, dim)."""
     frames: Tensor = torch.linalg.qr(torch.randn(count, dim, dim, generator=generator))[0]
     return frames
@@ -37,7 +37,7 @@ def match_distribution(points: Tensor, target: Tensor, frames: Tensor) -> Tensor
     return points
 
 
-def laplacian_pyramid(image: Tensor, levels: int) -> list[Tensor]:
+def build_laplacian_pyramid(image: Tensor, levels: int) -> list[Tensor]:
     """Laplacian bands of an image (1, C, H, W), finest first, the low band last."""
     bands = []
     for _ in range(levels):
@@ -62,22 +62,24 @@ def stylize(content: Tensor, reference: Tensor, seed: int, settings: StatisticsS
     noise = torch.randn(content.shape, generator=generator) * settings.grain
     drawing = prepare_content(content, reference, settings)
     start = match_distribution(
-        (drawing + noise).flatten(1), target, random_rotations(6, 3, generator)
+        (drawing + noise).flatten(1), target, draw_rotations(6, 3, generator)
     )
     image = base = start.reshape(shape)
-    wanted = laplacian_pyramid(reference[None], settings.levels)
+    wanted = build_laplacian_pyramid(reference[None], settings.levels)
     for _ in range(settings.rounds):
         bands = [
             match_distribution(
-                band[0].flatten(1), goal[0].flatten(1), random_rotations(2, 3, generator)
+                band[0].flatten(1), goal[0].flatten(1), draw_rotations(2, 3, generator)
             ).reshape(band.shape)
-            for band, goal in zip(laplacian_pyramid(image, settings.levels), wanted, strict=False)
+            for band, goal in zip(
+                build_laplacian_pyramid(image, settings.levels), wanted, strict=False
+            )
         ]
         image = bands[-1]
         for band in reversed(bands[:-1]):
             image = resize_like(image, band) + band
         image = match_distribution(
-            image[0].flatten(1), target, random_rotations(3, 3, generator)
+            image[0].flatten(1), target, draw_rotations(3, 3, generator)
         ).reshape(shape)
         lost = F.avg_pool2d(base - image, 4, ceil_mode=True)
         image = image + settings.content * resize_like(lost, image)

@@ -126,11 +126,11 @@ def is_plus(adapter: Adapter) -> bool:
 
 def check_adapter(adapter: Adapter, unet: Any, encoder: Any, path: Path) -> None:
     """Raise WeightsError if the keys or shapes do not fit the UNet and the image encoder."""
-    expected = {f"ip_adapter.{k}": shape for k, shape in attention_shapes(unet).items()}
+    expected = {f"ip_adapter.{k}": shape for k, shape in list_attention_shapes(unet).items()}
     cross, vision = unet.config.cross_attention_dim, encoder.config
-    wanted = plain_shapes(cross, vision.projection_dim)
+    wanted = list_plain_shapes(cross, vision.projection_dim)
     if is_plus(adapter):
-        wanted = plus_shapes(adapter["image_proj"], cross, vision.hidden_size)
+        wanted = list_plus_shapes(adapter["image_proj"], cross, vision.hidden_size)
     expected |= {f"image_proj.{k}": shape for k, shape in wanted.items()}
     found = {f"{part}.{k}": tuple(v.shape) for part in PARTS for k, v in adapter[part].items()}
     wrong = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
@@ -144,7 +144,7 @@ def check_adapter(adapter: Adapter, unet: Any, encoder: Any, path: Path) -> None
         )
 
 
-def attention_shapes(unet: Any) -> dict[str, Shape]:
+def list_attention_shapes(unet: Any) -> dict[str, Shape]:
     """Expected shapes of the `ip_adapter` part: two matrices (width, C) for each cross attention."""
     widths = unet.config.block_out_channels
     shapes: dict[str, Shape] = {}
@@ -159,7 +159,7 @@ def attention_shapes(unet: Any) -> dict[str, Shape]:
     return shapes
 
 
-def plain_shapes(cross: int, embedding: int) -> dict[str, Shape]:
+def list_plain_shapes(cross: int, embedding: int) -> dict[str, Shape]:
     """Expected shapes of a plain adapter's `image_proj`."""
     return {
         "proj.weight": (PLAIN_TOKENS * cross, embedding),
@@ -169,7 +169,7 @@ def plain_shapes(cross: int, embedding: int) -> dict[str, Shape]:
     }
 
 
-def plus_shapes(tensors: Mapping[str, Tensor], cross: int, hidden: int) -> dict[str, Shape]:
+def list_plus_shapes(tensors: Mapping[str, Tensor], cross: int, hidden: int) -> dict[str, Shape]:
     """Expected shapes of a plus adapter's `image_proj`; Q, H and the heads come from the tensors found."""
     latents, query = tensors["latents"], tensors.get("layers.0.0.to_q.weight", torch.empty(0))
     queries, width = latents.shape[-2:] if latents.dim() > 1 else (0, 0)

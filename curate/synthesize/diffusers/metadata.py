@@ -13,7 +13,7 @@ from stylear.curate.recipe.synthesizers import DiffusionSettings
 from stylear.pair import Scalar
 
 
-def pipeline_metadata(
+def describe_pipeline(
     pipeline: Any,
     settings: DiffusionSettings,
     hashes: Mapping[str, str],
@@ -28,7 +28,7 @@ def pipeline_metadata(
         "pipeline": type(pipeline).__name__,
         **hashes,
         "sampler": type(sampler).__name__,
-        "sampler_options": to_scalar(scheduler_config(sampler)),
+        "sampler_options": to_scalar(describe_scheduler(sampler)),
         "dtype": str(dtype).removeprefix("torch."),
         "safety": "no checker"
         if getattr(pipeline, "safety_checker", None) is None
@@ -38,7 +38,7 @@ def pipeline_metadata(
     }
 
 
-def scheduler_config(sampler: Any) -> dict[str, Any]:
+def describe_scheduler(sampler: Any) -> dict[str, Any]:
     """A scheduler's configuration without the private keys that diffusers adds."""
     return {name: value for name, value in sampler.config.items() if not name.startswith("_")}
 

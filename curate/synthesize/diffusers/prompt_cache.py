@@ -40,7 +40,7 @@ class PromptCache:
     def count_tokens(self, prompt: str) -> dict[str, Scalar]:
         """The number of tokens of a prompt, start and end included, and where it is truncated, if it is."""
         tokenizers = (self._pipeline.tokenizer, self._pipeline.tokenizer_2)
-        return prompt_length(
+        return measure_prompt_length(
             prompt, [(one, one.model_max_length) for one in tokenizers if one is not None]
         )
 
@@ -65,7 +65,7 @@ class PromptCache:
         return embeds, pooled
 
 
-def prompt_length(prompt: str, tokenizers: Sequence[tuple[Any, int]]) -> dict[str, Scalar]:
+def measure_prompt_length(prompt: str, tokenizers: Sequence[tuple[Any, int]]) -> dict[str, Scalar]:
     """The largest token count of a prompt, start and end included, and where it is truncated.
 
     `tokenizers` come with their limits. The keys are prompt_tokens, prompt_truncated_at (None if no

@@ -23,7 +23,7 @@ from stylear.curate.engine.progress import report_progress
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize.diffusers.load import choose_device, choose_dtype
 from stylear.curate.synthesize.diffusers.lru_cache import LruCache
-from stylear.curate.synthesize.diffusers.metadata import pipeline_metadata
+from stylear.curate.synthesize.diffusers.metadata import describe_pipeline
 from stylear.curate.synthesize.diffusers.tuning import prepare_pipeline
 from stylear.curate.synthesize.job import Encoding, Job, Pixels, decode_image, make_stylized_pair
 from stylear.curate.synthesize.threads import pin_thread_count
@@ -69,7 +69,7 @@ class DiffusionSynthesizer(ABC):
         with pin_thread_count(self._threads):
             self.pipeline, hashes = self.open()
             hashes |= prepare_pipeline(self.pipeline, settings, self.device)
-        shared = pipeline_metadata(self.pipeline, settings, hashes, self.dtype, self.device)
+        shared = describe_pipeline(self.pipeline, settings, hashes, self.dtype, self.device)
         self.details: dict[str, Scalar] = {**shared, **self.metadata()}
 
     @abstractmethod

@@ -21,7 +21,7 @@ def prepare_content(content: Tensor, reference: Tensor, settings: ContentImageSe
     differs from a plain background, are shifted towards the contrasting tone, so that line styles draw
     the outlines and pale subjects stay visible.
     """
-    ground, paper = border_values(luma(content), 32), border_values(luma(reference), 10)
+    ground, paper = read_border_values(luma(content), 32), read_border_values(luma(reference), 10)
     plain = bool(ground.std() < 0.1)
     tone, other = float(ground.median()) - 0.5, float(paper.mean()) - 0.5
     opposed = tone * other < 0 and min(abs(tone), abs(other)) > 0.05
@@ -32,7 +32,7 @@ def prepare_content(content: Tensor, reference: Tensor, settings: ContentImageSe
     edges = blur((light - blur(light, 1.2)) ** 2, 1.2).clamp_min(0).sqrt()
     marks = settings.outline * edges / (edges.max() + 1e-4)
     if plain:
-        away = (content - border_colour(content)).square().sum(0, keepdim=True)
+        away = (content - measure_border_colour(content)).square().sum(0, keepdim=True)
         marks = marks + settings.figure * (1 - torch.exp(-away / 0.01))
     return content - sign * marks
 
@@ -42,7 +42,7 @@ def luma(image: Tensor) -> Tensor:
     return (image * torch.tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
 
 
-def border_values(image: Tensor, share: int) -> Tensor:
+def read_border_values(image: Tensor, share: int) -> Tensor:
     """The pixels along the border of an image (1, H, W), in a strip of 1/share of its width."""
     width = max(2, image.shape[-1] // share)
     inside = torch.ones_like(image, dtype=torch.bool)
@@ -50,9 +50,9 @@ def border_values(image: Tensor, share: int) -> Tensor:
     return image[inside]
 
 
-def border_colour(image: Tensor) -> Tensor:
+def measure_border_colour(image: Tensor) -> Tensor:
     """The median colour (C, 1, 1) along the border of an image (C, H, W)."""
-    return torch.stack([border_values(channel[None], 32).median() for channel in image])[
+    return torch.stack([read_border_values(channel[None], 32).median() for channel in image])[
         :, None, None
     ]
 
