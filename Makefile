@@ -19,6 +19,8 @@ $(READY): pyproject.toml constraints.txt tests/moto.txt
 demo: $(READY) ## the whole workflow offline: corpus, audit, training, pictures; ends with a page to open
 	$(BIN)/stylear demo --out $(OUT)
 
+# the two workers have a core each; more threads would only wait for each other
+test: export OMP_NUM_THREADS = 1
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -m alone
