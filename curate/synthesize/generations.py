@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from stylear.console import say
 from stylear.curate.corpus import parquet, shards
@@ -18,7 +18,7 @@ from stylear.curate.corpus.ledger import Entry, StageInputs
 from stylear.curate.references import StyleReference
 from stylear.curate.stage import Build, list_committed_shards, list_file_digests
 from stylear.curate.synthesize import dump_backend_settings
-from stylear.curate.synthesize.job import Job
+from stylear.curate.synthesize.job import CandidateJobs, Job
 from stylear.curate.synthesize.plan import (
     EarlierGroups,
     Plan,
@@ -44,25 +44,19 @@ REDO = (
 )
 
 
-class PlannedJobs(Sequence[Job]):
+class PlannedJobs(CandidateJobs):
     """The jobs of a table of candidate groups, created on access."""
 
     def __init__(self, groups: pa.Table, recipe: Recipe) -> None:
         self.groups = groups
         self._backend, self._settings = recipe.synthesize.backend, dump_backend_settings(recipe)
-        self._candidates = recipe.synthesize.candidates
+        super().__init__(recipe.synthesize.candidates)
 
-    def __len__(self) -> int:
-        return self._candidates * int(self.groups.num_rows)
+    @property
+    def num_groups(self) -> int:
+        return int(self.groups.num_rows)
 
-    @overload
-    def __getitem__(self, at: int) -> Job: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Job]: ...
-    def __getitem__(self, at: int | slice) -> Job | list[Job]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(len(self))[at]]
-        group, candidate = divmod(range(len(self))[at], self._candidates)
+    def create_job(self, group: int, candidate: int) -> Job:
         row = {name: self.groups[name][group].as_py() for name in COLUMNS}
         content = Content(*(row[name] for name in Content._fields))
         return Job(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,33 @@ class Job:
     def seed(self) -> int:
         """The seed of this image; depends on the key and the attempt alone."""
         return derive_seed(f"{self.key}:{self.attempt}" if self.attempt else self.key)
+
+
+class CandidateJobs(Sequence[Job]):
+    """The jobs of candidate groups, `candidates` in a row for each group, created on access."""
+
+    def __init__(self, candidates: int) -> None:
+        self._candidates = candidates
+
+    @property
+    @abstractmethod
+    def num_groups(self) -> int: ...
+
+    @abstractmethod
+    def create_job(self, group: int, candidate: int) -> Job:
+        """The job of one candidate of a group, both 0-based."""
+
+    def __len__(self) -> int:
+        return self._candidates * self.num_groups
+
+    @overload
+    def __getitem__(self, at: int) -> Job: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Job]: ...
+    def __getitem__(self, at: int | slice) -> Job | list[Job]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(len(self))[at]]
+        return self.create_job(*divmod(range(len(self))[at], self._candidates))
 
 
 @dataclass(frozen=True, slots=True)

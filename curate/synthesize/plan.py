@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import islice
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stylear.curate.corpus.split import Split, assign_split
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize import dump_backend_settings
-from stylear.curate.synthesize.job import Job
+from stylear.curate.synthesize.job import CandidateJobs, Job
 from stylear.curate.synthesize.prompts.contents import Contents
 from stylear.curate.synthesize.prompts.destyle import destyle
 from stylear.curate.synthesize.prompts.quotas import Quotas
@@ -36,7 +36,7 @@ class EarlierGroups:
     references: Collection[str] = ()  # ids of the references that were known, used or not
 
 
-class Plan(Sequence[Job]):
+class Plan(CandidateJobs):
     """The jobs of a recipe, created on access: it stores a few bytes per job and one text per content."""
 
     def __init__(
@@ -49,7 +49,8 @@ class Plan(Sequence[Job]):
         self._contents, self._references = contents, references
         self.skipped = skipped  # prompts by the reason they were skipped for
         self._backend, self._settings = recipe.synthesize.backend, dump_backend_settings(recipe)
-        self._seed, self._candidates = recipe.seed, recipe.synthesize.candidates
+        super().__init__(recipe.synthesize.candidates)
+        self._seed = recipe.seed
         self._rows, self._styles = array("q"), array("l")  # of each group of candidates
 
     def add(self, row: int, style: int) -> None:
@@ -83,17 +84,11 @@ class Plan(Sequence[Job]):
         for row, style in zip(self._rows, self._styles, strict=True):
             yield self._contents[row], self._references[style]
 
-    def __len__(self) -> int:
-        return self._candidates * len(self._rows)
+    @property
+    def num_groups(self) -> int:
+        return len(self._rows)
 
-    @overload
-    def __getitem__(self, at: int) -> Job: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Job]: ...
-    def __getitem__(self, at: int | slice) -> Job | list[Job]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(len(self))[at]]
-        group, candidate = divmod(range(len(self))[at], self._candidates)
+    def create_job(self, group: int, candidate: int) -> Job:
         row, reference = self._contents[self._rows[group]], self._references[self._styles[group]]
         return Job(
             backend=self._backend,

@@ -7,7 +7,6 @@ mini-vq must be there. Stopped, it goes on from its last checkpoint in mini-buil
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from stylear.mini.card import hardware, write_card
 from stylear.mini.drawings import drawings
 from stylear.mini.examples import FAMILIES, VARIANTS, load_examples, named_style
 from stylear.mini.measure import measure_base
+from stylear.mini.options import make_parser
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, train
 from stylear.model.build import new_model
@@ -25,9 +25,7 @@ from stylear.model.chameleon import save_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
 from stylear.model.open import load_model
-from stylear.weights.names import MINI_MODELS
 
-WORK = Path("mini-build")
 CONFIG = DecoderConfig(
     hidden_size=192, intermediate_size=512, num_hidden_layers=6, num_attention_heads=6,
     num_key_value_heads=6, max_position_embeddings=512,
@@ -96,17 +94,10 @@ def run(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train mini-ar.")
-    parser.add_argument("--out", type=Path, default=MINI_MODELS / "mini-ar")
-    parser.add_argument("--work", type=Path, default=WORK)
+    parser = make_parser("mini-ar", steps=4500, batch_size=48)
     parser.add_argument("--vq", default="mini-vq")
-    parser.add_argument("--steps", type=int, default=4500)
-    parser.add_argument("--batch-size", type=int, default=48)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--limit", type=int, help="Take only so many drawings (to try it).")
-    parser.add_argument("--seed", type=int, default=0)
-    options = vars(parser.parse_args())
-    run(options.pop("out"), **options)
+    run(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ it goes on from its last checkpoint in mini-build/.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from pathlib import Path
@@ -27,10 +26,10 @@ from stylear.mini import checkpoint
 from stylear.mini.card import hardware, write_card
 from stylear.mini.drawings import drawings, jitter, to_tensor
 from stylear.mini.examples import FAMILIES, Examples, named_style, training_pictures
+from stylear.mini.options import make_parser
 from stylear.mini.pretraining import set_rate
 from stylear.mini.words import clip_tokenizer
 
-WORK = Path("mini-build")
 CONTEXT = 20
 PEAK_RATE, WARMUP_STEPS = 2e-3, 100
 RAW_SHARE, NAMED_SHARE = 0.3, 0.5
@@ -190,15 +189,8 @@ def recall(clip: ClipEncoder) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train mini-clip.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "mini-clip")
-    parser.add_argument("--work", type=Path, default=WORK)
-    parser.add_argument("--steps", type=int, default=1450)
-    parser.add_argument("--batch-size", type=int, default=1024)
-    parser.add_argument("--limit", type=int, help="Take only so many drawings (to try it).")
-    parser.add_argument("--seed", type=int, default=0)
-    options = vars(parser.parse_args())
-    train(options.pop("out"), **options)
+    parser = make_parser("mini-clip", steps=1450, batch_size=1024)
+    train(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ mini-clip, mini-vq and mini-ar must be there. Stopped, it goes on from its last 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -16,14 +15,14 @@ from stylear.device import pick_device
 from stylear.mini.card import hardware, write_card
 from stylear.mini.examples import FAMILIES, VARIANTS, load_examples, style_features
 from stylear.mini.measure import measure_styled
+from stylear.mini.options import make_parser
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, StyleInput, train
-from stylear.mini.train_ar import SIDE, WORK
+from stylear.mini.train_ar import SIDE
 from stylear.model.build import attach_style_encoder
 from stylear.model.chameleon import save_model
 from stylear.model.lora import apply_lora
 from stylear.model.open import load_model
-from stylear.weights.names import MINI_MODELS
 
 STYLE_TOKENS, RANK = 8, 32
 RESAMPLER = {"depth": 2, "dim": 192, "heads": 4, "dim_head": 48, "ff_mult": 2}
@@ -103,19 +102,12 @@ def run(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train mini-stylear.")
-    parser.add_argument("--out", type=Path, default=MINI_MODELS / "mini-stylear")
-    parser.add_argument("--work", type=Path, default=WORK)
+    parser = make_parser("mini-stylear", steps=3500, batch_size=48)
     parser.add_argument("--base", default="mini-ar")
     parser.add_argument("--clip", default="mini-clip")
     parser.add_argument("--vq", default="mini-vq")
-    parser.add_argument("--steps", type=int, default=3500)
-    parser.add_argument("--batch-size", type=int, default=48)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--limit", type=int, help="Take only so many drawings (to try it).")
-    parser.add_argument("--seed", type=int, default=0)
-    options = vars(parser.parse_args())
-    run(options.pop("out"), **options)
+    run(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ while restarts at a latent of the batch. Stopped, it goes on from its last check
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -26,10 +25,10 @@ from stylear.mini import checkpoint
 from stylear.mini.card import hardware, write_card
 from stylear.mini.drawings import drawings, in_styles, jitter, to_tensor
 from stylear.mini.examples import draw_rows, training_pictures
+from stylear.mini.options import make_parser
 from stylear.mini.pretraining import set_rate
 from stylear.model.vq import VQConfig, VQModel
 
-WORK = Path("mini-build")
 CONFIG = VQConfig(
     embed_dim=8, num_embeddings=1024, z_channels=64, resolution=64, base_channels=64,
     channel_multiplier=(1, 2), num_res_blocks=1, norm_groups=16, patch=2,
@@ -185,15 +184,8 @@ def quality(model: VQModel) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train mini-vq.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "mini-vq")
-    parser.add_argument("--work", type=Path, default=WORK)
-    parser.add_argument("--steps", type=int, default=1650)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--limit", type=int, help="Take only so many drawings (to try it).")
-    parser.add_argument("--seed", type=int, default=0)
-    options = vars(parser.parse_args())
-    train(options.pop("out"), **options)
+    parser = make_parser("mini-vq", steps=1650, batch_size=128)
+    train(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

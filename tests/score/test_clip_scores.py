@@ -20,7 +20,6 @@ from builders.scored_pairs import (
     scored,
     swept,
 )
-from builders.tiny_clip import write_tiny_clip
 from PIL import Image
 
 from stylear.curate.score import compute_scorer_fingerprint, open_scorer
@@ -28,11 +27,6 @@ from stylear.curate.score.scorer import Context
 from stylear.curate.score.sweep import ShardToScore, score_shards
 from stylear.errors import WeightsError
 from stylear.pair import Pair
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_clip(tmp_path_factory.mktemp("clip") / "tiny", seed=3)
 
 
 def test_the_text_score_is_open_clip_used_by_hand(clip: Path) -> None:

@@ -10,13 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from builders.pictures_folder import make_folders, picture, settings, write_recipe
+from builders.encoder_scores import SCORES, STYLES, WITHOUT_SUBJECT
+from builders.pictures_folder import settings, write_recipe
 from builders.scored_corpus import recipe_of, scoring
-from builders.tiny_aesthetic import write_head
-from builders.tiny_clip import write_tiny_clip
-from builders.tiny_csd import write_tiny_csd
-from builders.tiny_dino import write_tiny_dino
-from PIL import ImageDraw
 
 from stylear.curate import run as runner
 from stylear.curate.audit.scores import check_scores
@@ -33,49 +29,6 @@ from stylear.encoders.segment import cut_out, subject_mask
 from stylear.encoders.style import CsdEncoder
 from stylear.pair import Pair
 from stylear.weights.files import hash_path
-
-CLIP = {"model": "clip", "batch_size": 4, "device": "cpu"}
-
-
-SCORES: list[dict[str, Any]] = [
-    {**CLIP, "name": "csd", "type": "csd", "model": "csd.pth"},
-    {**CLIP, "name": "dino", "type": "dino", "model": "dino"},
-    {**CLIP, "name": "cas", "type": "cas", "model": "dino"},
-    {**CLIP, "name": "nice", "type": "aesthetic", "head": "head.pth"},
-    {**CLIP, "name": "leak", "type": "leakage"},
-    {**CLIP, "name": "subject", "type": "leakage", "segment": "grabcut"},
-    {**CLIP, "name": "near", "type": "nearest"},
-]
-
-
-WITHOUT_SUBJECT = "warm--1"
-
-
-STYLES = ("warm--1", "warm--2", "cold--1", "cold--2")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sources, tiny models of every kind, and the corpus scored by all of them together."""
-    root = tmp_path_factory.mktemp("encoders")
-    make_folders(root, pictures=16, styles=0)
-    for number, name in enumerate(STYLES):
-        drawn = picture(1000 + number)
-        if name != WITHOUT_SUBJECT:
-            ImageDraw.Draw(drawn).ellipse((10, 10, 30, 30), (255 - 60 * number, 20 * number, 10))
-        drawn.save(root / "styles" / f"{name}.png")
-        (root / "styles" / f"{name}.txt").write_text(f"a {('red', 'blue')[number % 2]} house")
-    write_tiny_clip(root / "clip", seed=3)
-    write_tiny_csd(root / "csd.pth")
-    write_tiny_dino(root / "dino")
-    write_head(root / "head.pth")
-    scoring(root, root / "corpus", SCORES, before=("fetch", "synthesize"))
-    return root
-
-
-@pytest.fixture
-def built(home: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(home / "corpus", tmp_path / "corpus"))
 
 
 def table(corpus: Path, scorer: str, kind: Any) -> pa.Table:

@@ -33,12 +33,6 @@ from stylear.curate.score.scorer import Context
 from stylear.device import pick_device
 from stylear.errors import CorpusError, StylearError
 
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_clip(tmp_path_factory.mktemp("clip") / "tiny", seed=3)
-
-
 Seen = list[int]
 
 

@@ -18,7 +18,6 @@ from builders.drawn_jobs import (
     pixels_of,
     recipe,
 )
-from builders.tiny_sdxl import write_sdxl
 
 from stylear.curate.synthesize import open_synthesizer
 from stylear.curate.synthesize.diffusers.synthesizer import (
@@ -32,16 +31,6 @@ from stylear.pair import derive_seed
 pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns tensors into arrays
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture
-def synthesizer(folder: Path) -> Any:
-    return open_synthesizer(recipe(folder), REFERENCES)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from builders.drawn_jobs import (
     recipe,
 )
 from builders.pictures_folder import make_folders, make_recipe, settings, tree
-from builders.tiny_sdxl import write_sdxl
 
 from stylear.curate import run as runner
 from stylear.curate.corpus.shards import iter_pairs
@@ -32,16 +31,6 @@ from stylear.errors import WeightsError
 pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns tensors into arrays
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture
-def synthesizer(folder: Path) -> Any:
-    return open_synthesizer(recipe(folder), REFERENCES)
 
 
 def test_batch_size_order_and_neighbours_change_no_bit_on_a_cpu(folder: Path) -> None:

@@ -19,7 +19,6 @@ from builders.drawn_jobs import (
     pixels_of,
     recipe,
 )
-from builders.tiny_sdxl import write_sdxl
 
 from stylear.curate.recipe.synthesizers import InstantStyleSettings
 from stylear.curate.synthesize import open_synthesizer
@@ -30,16 +29,6 @@ from stylear.curate.synthesize.prompts.sources import Content
 pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns tensors into arrays
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture
-def synthesizer(folder: Path) -> Any:
-    return open_synthesizer(recipe(folder), REFERENCES)
 
 
 def test_a_prompt_beyond_the_encoders_length_is_recorded(

@@ -19,7 +19,7 @@ from builders.drawn_jobs import (
     pixels_of,
     recipe,
 )
-from builders.tiny_sdxl import write_lora, write_sdxl
+from builders.tiny_sdxl import write_lora
 from safetensors.torch import load_file, save_file
 
 from stylear.curate.references import StyleReference
@@ -33,16 +33,6 @@ pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns ten
 
 
 PARTS = ("unet", "vae")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture
-def synthesizer(folder: Path) -> Any:
-    return open_synthesizer(recipe(folder), REFERENCES)
 
 
 @pytest.mark.parametrize("kind", ["peft", "diffusers", "kohya"])
