@@ -25,8 +25,9 @@ MODELS = {
 SHOWN_REFERENCES = 8
 METRICS_NOTE = (
     "Mean and 95% bootstrap interval over (reference, prompt) pairs. clip_t: similarity of picture and"
-    " prompt, clip_i: of picture and reference, both by mini-clip, which also filtered the corpus and ranked"
-    " the preference pairs; texture: similarity of texture statistics to the reference, measured without"
+    " prompt; recall: share of pictures whose own prompt is the nearest of all prompts; clip_i: similarity of"
+    " picture and reference; these by mini-clip, which also filtered the corpus and ranked the preference"
+    " pairs; texture: similarity of texture statistics to the reference, measured without"
     " weights, a judge that took no part in filtering or training; harmonic: mean of clip_t and texture;"
     " leakage: how much of the reference's own content shows."
 )
