@@ -24,7 +24,7 @@ from stylear.curate.diff.outcomes import (
     read_outcomes,
     read_score,
 )
-from stylear.curate.explain.history import EMBEDDINGS
+from stylear.curate.explain.tables import EMBEDDINGS
 from stylear.errors import RecipeError
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stylear.curate.corpus.answers import Votes, count_votes, read_answers
-from stylear.curate.corpus.layout import COLUMNS, VERDICTS
-from stylear.curate.corpus.parquet import read_table
-from stylear.curate.explain.find import select_rows
+from stylear.curate.explain.tables import HistoryTables
 from stylear.curate.filter.human import REASONS as HUMAN
 from stylear.curate.filter.votes import OUTVOTED
 
@@ -59,9 +55,13 @@ def fetch_rule(reason: str, row: Mapping[str, Any], settings: Mapping[str, Any])
 
 
 def filter_rule(
-    corpus: Path, reason: str, verdict: Mapping[str, Any], rules: Mapping[str, Any]
+    tables: HistoryTables,
+    reason: str,
+    verdict: Mapping[str, Any],
+    style: str | None,
+    rules: Mapping[str, Any],
 ) -> Rule:
-    """The rule of the filter that dropped a pair, with the settings of that run."""
+    """The rule of the filter that dropped a pair of a style, with the settings of that run."""
     key = str(verdict["key"])
     if reason == "duplicate":
         return Rule(
@@ -76,12 +76,12 @@ def filter_rule(
             "looks like a better pair",
         )
     if reason == "not-best":
-        return best_rule(corpus, verdict, rules)
+        return best_rule(tables, verdict, rules)
     if reason in QUOTAS:
         quota = QUOTAS[reason]
         return Rule(f"filter.{quota}", rules[quota], None, "better pairs filled the quota")
     if reason in HUMAN:
-        votes = count_votes(read_answers(corpus)).get(key, Votes())
+        votes = tables.votes(key)
         setting = "at_least" if reason == HUMAN[0] else "require"
         words = f"reviewers: {votes.keep} keep it, {votes.drop} drop it"
         return Rule(f"filter.human.{setting}", rules["human"][setting], None, words)
@@ -97,7 +97,8 @@ def filter_rule(
             value = round_score(verdict.get(f"score.{score}"))
             if name != "percentile":
                 return Rule(f"filter.thresholds.{number}.{name}", threshold[name], value)
-            lowest = lowest_kept(corpus, key, score, within_style=threshold["within"] == "style")
+            within = style if threshold["within"] == "style" else None
+            lowest = round_score(tables.lowest_kept(score, within))
             words = (
                 f"the lowest {score} that was kept{' of its style' if threshold['within'] else ''}"
             )
@@ -107,10 +108,9 @@ def filter_rule(
     return Rule()
 
 
-def best_rule(corpus: Path, verdict: Mapping[str, Any], rules: Mapping[str, Any]) -> Rule:
+def best_rule(tables: HistoryTables, verdict: Mapping[str, Any], rules: Mapping[str, Any]) -> Rule:
     """The position of a candidate in its group, and the best candidate."""
-    columns = ["key", "group", "rank", "kept"]
-    group = select_rows(corpus / VERDICTS, "group", [str(verdict["group"])], columns)
+    group = tables.candidates(str(verdict["group"]))
     group.sort(key=lambda row: (-(row["rank"] if row["rank"] is not None else -1.0), row["key"]))
     position = [row["key"] for row in group].index(verdict["key"]) + 1
     best = next((row for row in group if row["kept"]), group[0])
@@ -131,26 +131,6 @@ def votes_rule(verdict: Mapping[str, Any], rules: Mapping[str, Any]) -> Rule:
         f"{v['score']} {round_score(verdict.get('score.' + v['score']))}" for v in votes
     )
     return Rule("filter.at_least", min_votes, None, f"too few of its votes keep it: {values}")
-
-
-def lowest_kept(corpus: Path, key: str, score: str, *, within_style: bool) -> float | None:
-    """The lowest score among kept stylized pairs, of all styles or of the pair's own style."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not (corpus / COLUMNS).is_file():
-        return None
-    verdicts = read_table(corpus / VERDICTS, ["key", "kept", f"score.{score}"])
-    columns = read_table(corpus / COLUMNS, ["key", "style"])
-    if not verdicts["key"].equals(columns["key"]):
-        return None
-    style = columns["style"].cast(pa.string())
-    judged = pc.and_(verdicts["kept"], pc.is_valid(style))
-    if within_style:
-        own = style[pc.index(verdicts["key"], key).as_py()]
-        judged = pc.and_(judged, pc.fill_null(pc.equal(style, own), False))
-    lowest: float | None = round_score(pc.min(verdicts[f"score.{score}"].filter(judged)).as_py())
-    return lowest
 
 
 def mix_rule(reason: str, row: Mapping[str, Any], settings: Mapping[str, Any]) -> Rule:
