@@ -110,9 +110,15 @@ def dpo(
     batch_size: BatchSize = None,
     lr: Rate = None,
     beta: Annotated[float | None, typer.Option("--beta", help="KL penalty strength.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="sigmoid, ipo or simpo.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="sigmoid, robust, ipo, simpo or kto.")
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option("--label-smoothing", help="Share of wrong labels, below 0.5.")
+    ] = None,
     chosen_nll: Annotated[
-        float | None, typer.Option("--chosen-nll", help="NLL loss weight on chosen images.")
+        float | None,
+        typer.Option("--chosen-nll", help="Weight of the NLL per code of chosen images."),
     ] = None,
     length_normalised: Annotated[
         bool | None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PreferenceKind = Literal["sigmoid", "ipo", "simpo"]
+PreferenceKind = Literal["sigmoid", "robust", "ipo", "simpo", "kto"]
+KINDS = get_args(PreferenceKind)
 
 
 def image_code_loss(logits: Tensor, codes: Tensor, z_loss: float = 0.0) -> Tensor:
@@ -32,9 +34,10 @@ def sequence_log_probs(logits: Tensor, codes: Tensor, rows: Tensor, batch: int) 
 
 
 class Preference(NamedTuple):
-    """The loss (scalar) and the implicit rewards (B,) of chosen and rejected images."""
+    """The loss (scalar), its preference term (scalar), and the implicit rewards (B,) of both images."""
 
     loss: Tensor
+    preference_term: Tensor  # the loss without the NLL of the chosen images, detached
     chosen_reward: Tensor
     rejected_reward: Tensor
 
@@ -45,30 +48,83 @@ def preference_loss(
     reference_chosen: Tensor,
     reference_rejected: Tensor,
     *,
+    num_codes: int,
     beta: float = 0.1,
     kind: PreferenceKind = "sigmoid",
-    length: int = 1,
-    chosen_nll: float = 0.0,
+    label_smoothing: float = 0.0,
     simpo_margin: float = 0.5,
+    length_normalised: bool = False,
+    chosen_nll: float = 0.0,
 ) -> Preference:
-    """Preference loss of log-probabilities (B,), averaged over the batch.
+    """Mean preference loss of summed log-probabilities (B,) of images of `num_codes` codes each.
 
-    `sigmoid` is DPO (arXiv 2305.18290, equation 7): -log s(beta (dc - dr)), d = policy - reference.
-    `ipo` (arXiv 2310.12036, equation 17): (dc - dr - 1 / (2 beta))^2. `simpo` (arXiv 2405.14734,
-    equation 6) needs no reference: -log s(beta (c - r) / length - margin). `length` > 1 divides all
-    log-probabilities by the number of codes (length-normalised); `chosen_nll` adds that many times
-    the mean negative log-probability per code of the chosen image, to stop both log-probs falling.
+    `length_normalised` divides log-probabilities by `num_codes`; SimPO always does. `chosen_nll` adds that
+    many times the mean negative log-probability per code of the chosen images, which keeps both
+    log-probabilities from falling (arXiv 2404.19733). The loss of each kind is a function below.
     """
+    length = num_codes if length_normalised or kind == "simpo" else 1
     chosen = (policy_chosen - reference_chosen) / length
     rejected = (policy_rejected - reference_rejected) / length
     if kind == "sigmoid":
-        loss = -F.logsigmoid(beta * (chosen - rejected))
+        terms = dpo_loss(chosen - rejected, beta, label_smoothing)
+    elif kind == "robust":
+        terms = robust_dpo_loss(chosen - rejected, beta, label_smoothing)
     elif kind == "ipo":
-        loss = (chosen - rejected - 1 / (2 * beta)).square()
+        terms = ipo_loss(chosen - rejected, beta)
     elif kind == "simpo":
-        loss = -F.logsigmoid(beta * (policy_chosen - policy_rejected) / length - simpo_margin)
+        terms = simpo_loss((policy_chosen - policy_rejected) / length, beta, simpo_margin)
+    elif kind == "kto":
+        terms = kto_loss(chosen, rejected, beta)
     else:
-        raise ValueError(f"kind: expected sigmoid, ipo or simpo, got {kind!r}")
+        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    term = terms.mean()
+    loss = term
     if chosen_nll:
-        loss = loss - chosen_nll * policy_chosen / length
-    return Preference(loss.mean(), (beta * chosen).detach(), (beta * rejected).detach())
+        loss = term - chosen_nll * policy_chosen.mean() / num_codes
+    return Preference(loss, term.detach(), (beta * chosen).detach(), (beta * rejected).detach())
+
+
+def dpo_loss(margin: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """DPO (arXiv 2305.18290, equation 7) of log-ratio margins (B,): -log sigmoid(beta margin).
+
+    The margin is log(policy / reference) of the chosen image minus that of the rejected one. With label
+    smoothing e, the probability that a label is wrong, it is the conservative DPO of Mitchell (2023):
+    -(1 - e) log sigmoid(beta margin) - e log sigmoid(-beta margin), least at sigmoid(beta margin) = 1 - e.
+    """
+    right, wrong = -F.logsigmoid(beta * margin), -F.logsigmoid(-beta * margin)
+    return right.lerp(wrong, label_smoothing) if label_smoothing else right
+
+
+def robust_dpo_loss(margin: Tensor, beta: float, label_smoothing: float) -> Tensor:
+    """Robust DPO (arXiv 2403.00409) of log-ratio margins (B,).
+
+    It is an unbiased estimate of the DPO loss without wrong labels, where each label is wrong with
+    probability e < 1/2: (-(1 - e) log sigmoid(beta margin) + e log sigmoid(-beta margin)) / (1 - 2 e).
+    """
+    right, wrong = -F.logsigmoid(beta * margin), -F.logsigmoid(-beta * margin)
+    return ((1 - label_smoothing) * right - label_smoothing * wrong) / (1 - 2 * label_smoothing)
+
+
+def ipo_loss(margin: Tensor, beta: float) -> Tensor:
+    """IPO (arXiv 2310.12036, equation 17) of log-ratio margins (B,): (margin - 1 / (2 beta))^2."""
+    return (margin - 1 / (2 * beta)).square()
+
+
+def simpo_loss(margin: Tensor, beta: float, target: float) -> Tensor:
+    """SimPO (arXiv 2405.14734, equation 6): -log sigmoid(beta margin - target), without a reference.
+
+    The margin (B,) is the difference of the policy's log-probabilities per code.
+    """
+    return -F.logsigmoid(beta * margin - target)
+
+
+def kto_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    """KTO (arXiv 2402.01306) of log-ratios (B,) of desirable and undesirable images, averaged.
+
+    1 - sigmoid(beta (chosen - z)) and 1 - sigmoid(beta (z - rejected)), both weighted 1. The reference
+    point z estimates KL(policy || reference), without gradient: the mean log-ratio of the batch's images,
+    at least 0. The paper takes mismatched images for it, which would need another forward pass.
+    """
+    z = torch.cat([chosen, rejected]).mean().clamp(min=0).detach()
+    desirable, undesirable = beta * (chosen - z), beta * (z - rejected)
+    return (torch.sigmoid(-desirable) + torch.sigmoid(-undesirable)) / 2

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from stylear.console import Bar, say
 from stylear.curate.corpus.records import canonical_json
-from stylear.curate.corpus.shards import tar_samples
+from stylear.curate.corpus.shards import shard_paths
 from stylear.curate.corpus.tars import write_tar
 from stylear.device import pick_device
 from stylear.encoders.clip import ClipEncoder
@@ -214,12 +214,11 @@ def decode_training_image(model: StyleModel, data: EncodedSet, job: Job) -> Imag
     return decode_codes(model, data.codes[job.row, :1].view(1, height, width).long())[0]
 
 
-def read_pairs(folder: Path) -> list[dict[str, bytes]]:
-    """All samples of a folder of on-policy pairs. Raises CorpusError if it is unfinished."""
+def list_pair_shards(folder: Path) -> list[Path]:
+    """The shards of a folder of on-policy pairs. Raises CorpusError if it is unfinished."""
     if not (folder / MANIFEST).is_file():
         raise CorpusError(
             f"{folder}: expected finished preference pairs with {MANIFEST}, found none",
             hint="make them with `stylear train pairs --model RUN --corpus CORPUS --out PAIRS`",
         )
-    shards = sorted((folder / FOLDER).glob("*.tar"))
-    return [sample for shard in shards for _, sample in tar_samples(shard)]
+    return shard_paths(folder / FOLDER)

@@ -9,10 +9,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from stylear.curate.corpus.object_store import corpus_path
 from stylear.embedded import find_manifest
@@ -97,13 +105,31 @@ class DpoSettings(Settings):
     steps: int = Field(200, ge=1, description="Optimiser steps (ours; unreported).")
     batch_size: int = Field(8, ge=1, description="Batch size, in preference pairs (ours).")
     beta: float = Field(0.1, gt=0, description="KL penalty strength (DPO paper; unreported).")
-    kind: Literal["sigmoid", "ipo", "simpo"] = Field("sigmoid", description="Preference loss.")
-    length_normalised: bool = Field(False, description="Log-probabilities per code (ours).")
-    chosen_nll: float = Field(0.0, ge=0, description="NLL loss weight on chosen images (ours).")
+    kind: Literal["sigmoid", "robust", "ipo", "simpo", "kto"] = Field(
+        "sigmoid", description="Preference loss."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="Share of wrong labels, for kinds sigmoid and robust (ours)."
+    )
+    simpo_margin: float = Field(0.5, ge=0, description="Target margin of kind simpo (ours).")
+    length_normalised: bool = Field(
+        False, description="Log-probabilities per code (ours); simpo always has them per code."
+    )
+    chosen_nll: float = Field(
+        0.0, ge=0, description="Weight of the NLL per code of chosen images (ours)."
+    )
     pairs: tuple[Path, ...] = Field(
         (),
         description="Output folders of `stylear train pairs`; default: the corpora's preferences.",
     )
+
+    @model_validator(mode="after")
+    def _check_label_smoothing(self) -> Self:
+        if self.label_smoothing and self.kind not in ("sigmoid", "robust"):
+            raise ValueError(
+                f"label_smoothing: expected 0 with kind {self.kind}, found {self.label_smoothing:g}"
+            )
+        return self
 
 
 class PairsSettings(BaseModel):

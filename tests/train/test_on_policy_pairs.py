@@ -10,6 +10,7 @@ import pytest
 from builders.tiny_corpus import write_tiny_corpus
 from builders.tiny_model import write_tiny_model
 
+from stylear.curate.corpus.shards import tar_samples
 from stylear.errors import CorpusError
 from stylear.train import dpo_trainer as dpo
 from stylear.train import pairs
@@ -40,14 +41,18 @@ def settings(place: Path, out: str, **more: object) -> PairsSettings:
 
 
 def rows_of(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(sample["json"]) for sample in pairs.read_pairs(folder)]
+    return [json.loads(sample["json"]) for sample in read_samples(folder)]
+
+
+def read_samples(folder: Path) -> list[dict[str, bytes]]:
+    return [sample for shard in pairs.list_pair_shards(folder) for _, sample in tar_samples(shard)]
 
 
 def test_the_chosen_picture_scores_higher_than_the_rejected_one(place: Path) -> None:
     folder = pairs.run(settings(place, "made"))
     rows = rows_of(folder)
     assert 0 < len(rows) <= 6
-    for row, sample in zip(rows, pairs.read_pairs(folder), strict=True):
+    for row, sample in zip(rows, read_samples(folder), strict=True):
         assert row["margin"] == pytest.approx(
             float(str(row["chosen_score"])) - float(str(row["rejected_score"])), abs=2e-6
         )
@@ -86,7 +91,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         pairs.run(settings(place, "stopped"))
     with pytest.raises(CorpusError, match="finished preference pairs"):
-        pairs.read_pairs(place / "stopped")
+        pairs.list_pair_shards(place / "stopped")
     calls = 4
     stopped = pairs.run(settings(place, "stopped"))
     assert calls == 5  # the two shards that were there are not drawn again

@@ -1,0 +1,216 @@
+"""Preference pairs, encoded once: captions, codes of both images, and the image that shows their style.
+
+N pairs, L codes of an image, R training images, P patches + 1, W their width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylear.console import Bar
+from stylear.curate.corpus.no_preferences import explain_no_preferences_in
+from stylear.curate.corpus.parquet import file_sha256
+from stylear.curate.corpus.shards import shard_paths, tar_samples
+from stylear.errors import CorpusError
+from stylear.model.layout import collate
+from stylear.model.style_model import StyleModel
+from stylear.pair import digest
+from stylear.train.data import EncodedSet, build_example, forward_logits
+from stylear.train.encode import decode_picture, picture_to_pixels
+from stylear.train.losses import sequence_log_probs
+from stylear.weights import files as weights
+
+EXTS = ("png", "jpg", "webp")
+SIDES = ("chosen", "rejected")
+VERSION = 1
+BATCH = 16  # pairs that are encoded at a time
+
+
+@dataclass(frozen=True)
+class PreferenceSet:
+    """Encoded preference pairs, and the style features of the corpora's training images."""
+
+    captions: tuple[str, ...]
+    codes: Tensor  # (2, N, L) int32, chosen first
+    features: Tensor | None  # (R, P, W)
+    style_rows: tuple[
+        int, ...
+    ]  # the row of `features` that shows a pair's style; none without features
+    without_style: int  # pairs left out because no training image shows their style
+    equal_codes: int  # pairs left out because both images have the same codes
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of everything that the log-probabilities of the pairs depend on, except the model."""
+        tensors = {"codes": self.codes}
+        if self.features is not None:
+            tensors["features"] = self.features[sorted(set(self.style_rows))]
+        return digest(weights.hash_tensors(tensors), *self.captions, *self.style_rows)
+
+    def compute_log_probs(self, model: StyleModel, picks: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B,) of the chosen and the rejected images, from one forward pass."""
+        height, width = model.grid
+        examples = [
+            build_example(model, self.captions[pick], self.codes[side, pick].view(height, width))
+            for side in range(len(SIDES))
+            for pick in picks
+        ]
+        tokens = None
+        if self.features is not None and model.resampler is not None:
+            features = self.features[[self.style_rows[pick] for pick in picks]]
+            tokens = model.resampler(features.float().to(model.device)).repeat(len(SIDES), 1, 1)
+        batch = collate(examples, model.layout.pad).to(model.device)
+        logits = forward_logits(model, batch, tokens)
+        sums = sequence_log_probs(logits, batch.codes, batch.code_rows, len(examples))
+        return sums[: len(picks)], sums[len(picks) :]
+
+
+def list_corpus_preferences(corpora: Sequence[Path]) -> list[Path]:
+    """The shards of the preference pairs of all corpora. Raises CorpusError if a corpus has none."""
+    paths: list[Path] = []
+    for corpus in corpora:
+        shards = shard_paths(corpus / "preferences")
+        if not shards:
+            reason, remedy = explain_no_preferences_in(corpus)
+            raise CorpusError(
+                f"{corpus}: expected preference pairs, found none: {reason}", hint=remedy
+            )
+        paths += shards
+    return paths
+
+
+def open_preferences(
+    model: StyleModel, shards: Sequence[Path], styles: EncodedSet, cache: Path
+) -> PreferenceSet:
+    """The pairs of shards, encoded or read from `cache`, with the first training image of each style.
+
+    Pairs whose reference has no training image, or whose images have the same codes, are left out and
+    counted. Raises CorpusError if a sample is incomplete, has the same image on both sides, or if no pair
+    is left.
+    """
+    rows: list[dict[str, Any]] = []
+    codes: list[Tensor] = []
+    for path in encode_preferences(model, shards, cache):
+        tensors, shard_rows = read_encoded_preferences(path)
+        codes.append(tensors)
+        rows += shard_rows
+    sides = torch.cat(codes, dim=1)
+    first = {group: int(numbers[0]) for group, numbers in styles.groups.items()}
+    is_equal = (sides[0] == sides[1]).all(dim=1).tolist()
+    is_styled = [styles.features is None or row["reference"] in first for row in rows]
+    kept = [i for i in range(len(rows)) if is_styled[i] and not is_equal[i]]
+    without_style = is_styled.count(False)
+    if not kept:
+        raise CorpusError(
+            f"preference pairs: expected some to train on, found none usable of {len(rows)} in"
+            f" {shards[0].parent}: {without_style} have no training image of their reference to take the"
+            f" style from, {sum(is_equal)} have the same codes on both sides",
+            hint="lower the thresholds of the filter, then `stylear curate run RECIPE --out CORPUS`",
+        )
+    styled = styles.features is not None
+    return PreferenceSet(
+        captions=tuple(str(rows[i]["caption"]) for i in kept),
+        codes=sides[:, kept],
+        features=styles.features,
+        style_rows=tuple(first[rows[i]["reference"]] for i in kept) if styled else (),
+        without_style=without_style,
+        equal_codes=sum(e and s for e, s in zip(is_equal, is_styled, strict=True)),
+    )
+
+
+def encode_preferences(model: StyleModel, shards: Sequence[Path], cache: Path) -> list[Path]:
+    """Encode shards of preference pairs and return the cached files in order.
+
+    A file holds `chosen` and `rejected` (N, L) int32, and keys, captions and references in its metadata.
+    Its name has the hashes of the shard and of the VQ model, so another shard or model is encoded anew.
+    """
+    vq_sha256 = weights.hash_tensors(model.vq.state_dict())
+    cached = []
+    with Bar("encode preferences", total=len(shards), unit="shards") as bar:
+        for shard in shards:
+            key = digest("preferences", VERSION, file_sha256(shard), vq_sha256)[:16]
+            path = cache / f"preferences-{shard.stem}-{key}.safetensors"
+            if not path.exists():
+                tensors, rows = encode_preference_shard(model, shard)
+                metadata = {"rows": json.dumps(rows, ensure_ascii=False)}
+                weights.write_tensors(path, tensors, metadata=metadata)
+            cached.append(path)
+            bar.advance()
+    return cached
+
+
+@torch.inference_mode()
+def encode_preference_shard(
+    model: StyleModel, shard: Path
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Codes of both sides, and rows, of one shard."""
+    height, width = model.grid
+    rows: list[dict[str, Any]] = []
+    codes: list[Tensor] = [torch.empty(0, len(SIDES), height * width, dtype=torch.int32)]
+    samples = read_preferences(shard)
+    while batch := list(islice(samples, BATCH)):
+        rows += [row for row, _ in batch]
+        pixels = torch.stack(
+            [
+                picture_to_pixels(decode_picture(image), model.vq.config.resolution)
+                for _, images in batch
+                for image in images
+            ]
+        )
+        encoded = model.vq.encode(pixels.to(model.device)).cpu()
+        codes.append(encoded.view(len(batch), len(SIDES), -1).int())
+    joined = torch.cat(codes)
+    return {side: joined[:, number] for number, side in enumerate(SIDES)}, rows
+
+
+def read_preferences(shard: Path) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
+    """The row (key, caption, reference) and both images of each sample of a shard, chosen first.
+
+    Raises CorpusError for an incomplete sample, or one with the same image on both sides.
+    """
+    for key, files in tar_samples(shard):
+        images = [
+            next((files[f"{side}.{ext}"] for ext in EXTS if f"{side}.{ext}" in files), None)
+            for side in SIDES
+        ]
+        try:
+            row = json.loads(files["json"])
+            caption, reference = row["caption"], row["reference"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorpusError(
+                f"{shard}: {key}: expected {key}.json with caption and reference, found {error!r}"
+            ) from error
+        chosen, rejected = images
+        if chosen is None or rejected is None:
+            raise CorpusError(
+                f"{shard}: {key}: expected {key}.chosen and {key}.rejected as one of"
+                f" {', '.join(EXTS)}, found {', '.join(sorted(files))}"
+            )
+        if chosen == rejected:
+            raise CorpusError(
+                f"{shard}: {key}: expected two different images, found the same on both sides",
+                hint="such a pair teaches nothing: remove it, or make the pairs again",
+            )
+        yield {"key": key, "caption": caption, "reference": reference}, [chosen, rejected]
+
+
+def read_encoded_preferences(path: Path) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Codes (2, N, L) and the rows of a cached file."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        codes = torch.stack([file.get_tensor(side) for side in SIDES])
+        rows: list[dict[str, Any]] = json.loads(file.metadata()["rows"])
+    return codes, rows
