@@ -1,15 +1,17 @@
-"""`stylear models`: list, download and verify models."""
+"""`stylear models`: list, download, verify and convert models."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from stylear.console import DryRunOption, JsonOption, emit_json, emit_table, say
+from stylear.console import DryRunOption, JsonOption, emit_json, emit_table, say, say_warning
 
 app = typer.Typer(
-    help="List, download and verify models.",
+    help="List, download, verify and convert models.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -103,3 +105,107 @@ def verify_models(
         emit_json({"files": sum(counts.values()), **counts, "ok": True})
     else:
         print(f"{counts['shipped']} shipped and {counts['fetched']} fetched files as recorded")
+
+
+@app.command("import")
+def import_model(
+    base: Annotated[
+        str,
+        typer.Option(
+            "--base",
+            metavar="MODEL",
+            help="The model that was adapted: lumina-mgpt-7b-768, a path.",
+        ),
+    ],
+    released: Annotated[
+        str,
+        typer.Option(
+            "--released",
+            metavar="FOLDER",
+            help="Folder of image_proj.pth and model.safetensors (or a PEFT adapter).",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="MODEL", help="Model directory to write.")],
+    clip: Annotated[
+        str, typer.Option(metavar="MODEL", help="The style encoder that the weights expect.")
+    ] = "clip-vit-h-14-laion2b",
+    heads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Attention heads of the resampler, which its weights do not state; 12 in the release.",
+            min=1,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Import StyleAR's released weights as a model directory.
+
+    The directory holds LoRA and resampler and names its base by path and hash. Neither the base nor
+    the style encoder is loaded; they are needed to generate.
+
+    Example: stylear models import --base lumina-mgpt-7b-768 --released stylear-release --out stylear-7b
+    """
+    from stylear.model.released import import_released
+
+    done = import_released(base, released, out, clip=clip, heads=heads).to_dict()
+    if json:
+        emit_json(done)
+    else:
+        emit_table([done])
+
+
+class ExportFormat(StrEnum):
+    """The formats of `models export`."""
+
+    released = "released"
+    peft = "peft"
+
+
+@app.command("export")
+def export_model(
+    model: Annotated[
+        str,
+        typer.Option("--model", metavar="MODEL", help="A LoRA training run or model directory."),
+    ],
+    format: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="released: image_proj.pth and model.safetensors. peft: a PEFT adapter, image_proj.pth.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder to write.")],
+    base_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What a PEFT adapter names as its base, such as a hub id."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files in --out.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Export LoRA and resampler in StyleAR's release format or as a PEFT adapter.
+
+    Tensors keep their values and their dtype; `stylear models import` reads both formats.
+
+    Example: stylear models export --model runs/sft --format released --out to-publish
+    """
+    from stylear.model.open import find_model
+    from stylear.model.released import export_peft, export_released
+    from stylear.sampling.gallery import check_free
+
+    check_free(out, force=force)
+    if format is ExportFormat.peft:
+        done = export_peft(find_model(model), out, base_name)
+    else:
+        done = export_released(find_model(model), out)
+        if not done.is_as_released:
+            say_warning(
+                "the authors' inference code expects rank 4 and 12 heads of 64; "
+                f"to import this export: --heads {done.resampler.heads}"
+            )
+    if json:
+        emit_json(done.to_dict())
+    else:
+        emit_table([done.to_dict()])

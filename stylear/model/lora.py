@@ -1,7 +1,6 @@
-"""LoRA (arXiv 2106.09685) for linear layers, in the file formats of PEFT and StyleAR.
+"""LoRA (arXiv 2106.09685) for linear layers, in the file format of PEFT.
 
-r rank, I inputs, O outputs. A is (r, I), B is (O, r) as in PEFT; StyleAR's release stores both
-transposed and has no alpha (alpha = r).
+r rank, I inputs, O outputs. A is (r, I), B is (O, r) as in PEFT.
 """
 
 from __future__ import annotations
@@ -147,6 +146,15 @@ def write_peft(
 
 def read_peft(decoder: Decoder, directory: Path) -> None:
     """Apply the LoRA of a PEFT directory to a plain decoder. Raises WeightsError if it does not fit."""
+    tensors, alphas, file = read_peft_tensors(directory)
+    install_lora(decoder, tensors, alphas, str(file))
+
+
+def read_peft_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, float], Path]:
+    """The tensors of a PEFT directory by LAYER.lora_A and LAYER.lora_B, each layer's alpha, and their file.
+
+    Raises WeightsError if the directory is no PEFT adapter or holds more than LoRA.
+    """
     path = directory / CONFIG_FILE
     config = weights.read_json(path)
     check_peft_config(config, path)
@@ -159,7 +167,7 @@ def read_peft(decoder: Decoder, directory: Path) -> None:
     }
     layers = {name.rpartition(".")[0]: len(v) for name, v in tensors.items() if name.endswith("A")}
     alphas = {name: layer_alpha(config, name, rank) for name, rank in layers.items()}
-    _install(decoder, tensors, alphas, str(file))
+    return tensors, alphas, file
 
 
 def check_peft_config(config: Mapping[str, Any], what: str | Path) -> None:
@@ -194,34 +202,14 @@ def layer_alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
     return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
 
-def read_released(decoder: Decoder, path: Path) -> None:
-    """Apply the LoRA of StyleAR's released model.safetensors to a plain decoder."""
-    tensors = {}
-    for name, value in weights.read_tensors(path).items():
-        layer, _, part = name.rpartition(".")
-        if layer.endswith("_lora") and part in ("A", "B"):
-            tensors[f"{_plain(layer)}.lora_{part}"] = value.T
-    _install(decoder, tensors, {}, str(path))
-
-
-def write_released(decoder: Decoder, path: Path, dtype: torch.dtype | None = None) -> None:
-    """Write LoRA as StyleAR's released model.safetensors; a scale other than 1 is multiplied into B."""
-    tensors: dict[str, Tensor] = {}
-    for name, layer in lora_layers(decoder):
-        stem = "lm_head.lm_head" if name == "lm_head" else name
-        tensors[f"{stem}_lora.A"] = layer.lora_A.T
-        tensors[f"{stem}_lora.B"] = (layer.lora_B * layer.scale).T
-    weights.write_tensors(path, tensors, dtype=dtype)
-
-
-def _plain(released: str) -> str:
-    name = released.removesuffix("_lora")
-    return "lm_head" if name == "lm_head.lm_head" else name
-
-
-def _install(
+def install_lora(
     decoder: Decoder, tensors: Mapping[str, Tensor], alphas: Mapping[str, float], what: str
 ) -> None:
+    """Add LoRA from tensors named LAYER.lora_A and LAYER.lora_B; alpha is the rank where none is given.
+
+    A decoder on the meta device gets the tensors themselves, in their dtype. Raises WeightsError naming the
+    layer if a tensor is missing or has another shape.
+    """
     layers = {
         name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
     }
@@ -245,6 +233,9 @@ def _install(
         a, b = tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"]
         rank = a.shape[0]
         layer = LoraLinear(layers[name], rank, alphas.get(name, float(rank)))
-        layer.lora_A.data.copy_(a)
-        layer.lora_B.data.copy_(b)
+        for part, value in (("lora_A", a), ("lora_B", b)):
+            if layer.weight.is_meta:
+                setattr(layer, part, nn.Parameter(value))
+            else:
+                getattr(layer, part).data.copy_(value)
         decoder.set_submodule(name, layer)

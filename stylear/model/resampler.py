@@ -42,11 +42,16 @@ class ResamplerConfig:
     ) -> ResamplerConfig:
         """The config of stored weights; only `dim_head` (64: code) cannot be read from their shapes."""
         try:
-            _, queries, dim = tensors["latents"].shape
+            latents = tensors["latents"].shape
+            if len(latents) != 3:
+                raise WeightsError(
+                    f"{what}: resampler: latents expected 1 x tokens x width, found {list(latents)}"
+                )
+            _, queries, dim = latents
             inner = tensors["layers.0.0.to_q.weight"].shape[0]
             return cls(
                 dim=dim,
-                depth=1 + max(int(k.split(".")[1]) for k in tensors if k.startswith("layers.")),
+                depth=len({k.split(".")[1] for k in tensors if k.startswith("layers.")}),
                 dim_head=dim_head,
                 heads=inner // dim_head,
                 num_queries=queries,

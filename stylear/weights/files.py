@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from stylear.errors import StorageError, WeightsError
 if TYPE_CHECKING:  # torch is imported where tensors are: names and hashes need none
     import torch
     from torch import Tensor, nn
+
+LISTED = 8  # names in a message
 
 
 def hash_path(path: str | Path) -> str:
@@ -168,28 +170,13 @@ def load_into(
 ) -> None:
     """Set `tensors` as the module's weights on `device`, cast to `dtype` (float32 by default).
 
-    Works on a module built on the meta device. Raises WeightsError naming the first key that is missing,
-    unknown or of another shape, with the shapes expected and found; `what` names the source of the tensors.
+    Works on a module built on the meta device. Raises WeightsError listing the keys that are missing, unknown
+    or of another shape, with the shapes expected and found; `what` names the source of the tensors.
     """
     import torch
 
     expected = module.state_dict()
-    problems = [
-        f"{name} expected {_shape(expected[name])}, found {_shape(tensors.get(name))}"
-        for name in expected
-        if name not in tensors or tensors[name].shape != expected[name].shape
-    ]
-    problems += [
-        f"{name} expected nothing, found {_shape(value)}"
-        for name, value in tensors.items()
-        if name not in expected
-    ]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise WeightsError(
-            f"{what}: weights of another model: {problems[0]}{more}",
-            hint="the weights and the config beside them must belong to the same model",
-        )
+    require_same_tensors(expected, tensors, what)
     dtype = torch.float32 if dtype is None else dtype
     # a copy, so that no weight shares memory with a file or with another module
     cast = {
@@ -197,6 +184,36 @@ def load_into(
         for name in expected
     }
     module.load_state_dict(cast, assign=True)
+
+
+def require_same_tensors(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str, hint: str | None = None
+) -> None:
+    """Raise WeightsError listing the tensors that are missing, surplus or of another shape, with both shapes.
+
+    `what` names the source of `found`.
+    """
+    problems = [
+        f"{name} expected {_shape(value)}, found {_shape(found.get(name))}"
+        for name, value in expected.items()
+        if name not in found or found[name].shape != value.shape
+    ]
+    problems += [
+        f"{name} expected nothing, found {_shape(value)}"
+        for name, value in found.items()
+        if name not in expected
+    ]
+    if problems:
+        raise WeightsError(
+            f"{what}: weights of another model: {list_some(problems, '; ')}",
+            hint=hint or "the weights and the config beside them must belong to the same model",
+        )
+
+
+def list_some(items: Sequence[str], separator: str = ", ") -> str:
+    """The first LISTED items and the number of the others, for a message."""
+    more = f" (and {len(items) - LISTED} more)" if len(items) > LISTED else ""
+    return separator.join(items[:LISTED]) + more
 
 
 def _shape(tensor: Tensor | None) -> str:

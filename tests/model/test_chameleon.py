@@ -18,7 +18,6 @@ from stylear.model.build import attach_style_encoder, new_model
 from stylear.model.chameleon import describe_lineage, load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.layout import build_tokenizer
-from stylear.model.released import load_released, save_released
 from stylear.model.style_model import StyleModel
 from stylear.model.vq import VQConfig, VQModel
 from stylear.weights import files as weights
@@ -273,21 +272,6 @@ def test_interrupted_save_leaves_the_old_model(
         save_model(model, target)
     assert {p.name: p.read_bytes() for p in target.iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_released_files_round_trip(base: Path, clip: str, tmp_path: Path) -> None:
-    model = styled(base, clip)
-    lora.apply_lora(model.decoder, 2)
-    for parameter in lora.lora_parameters(model.decoder):
-        torch.nn.init.normal_(parameter, std=0.3)
-    save_released(model, tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["image_proj.pth", "model.safetensors"]
-    again = load_released(load_model(base), tmp_path, clip)
-    assert torch.allclose(logits(again), logits(model), atol=1e-5)
-    assert again.resampler is not None
-    assert model.resampler is not None
-    assert torch.equal(again.resampler.latents, model.resampler.latents)
-    assert again.settings.resampler == model.settings.resampler
 
 
 def test_packaged_vq_model_is_pointed_to_and_not_copied(

@@ -1,4 +1,4 @@
-"""LoRA changes nothing at first, merges exactly, and its files are PEFT's and StyleAR's."""
+"""LoRA changes nothing at first, merges exactly, and its files are PEFT's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from stylear.errors import WeightsError
@@ -147,24 +147,6 @@ def test_a_peft_directory_with_a_torch_file_is_read(tmp_path: Path) -> None:
     assert torch.equal(logits(again), logits(decoder))
 
 
-def test_released_files_have_the_released_names_and_orientation(tmp_path: Path) -> None:
-    decoder = trained(alpha=6.0)
-    path = tmp_path / "model.safetensors"
-    lora.write_released(decoder, path)
-    keys = load_file(path)
-    assert len(keys) == 22
-    assert keys["model.layers.1.self_attn.q_proj_lora.A"].shape == (16, 3)
-    assert keys["model.layers.1.mlp.down_proj_lora.B"].shape == (3, 16)
-    assert keys["lm_head.lm_head_lora.B"].shape == (3, 24)
-    again = plain()
-    lora.read_released(again, path)
-    assert torch.allclose(logits(again), logits(decoder), atol=1e-5)
-    x = torch.randn(5, 16)
-    layer = again.lm_head
-    change = x @ keys["lm_head.lm_head_lora.A"] @ keys["lm_head.lm_head_lora.B"]
-    assert torch.allclose(layer(x) - nn.functional.linear(x, layer.weight), change, atol=1e-4)
-
-
 def test_adapter_of_another_model_is_named(tmp_path: Path) -> None:
     lora.write_peft(trained(), tmp_path, None)
     with pytest.raises(WeightsError, match=r"layers\.0\.mlp\.down_proj: expected 28 inputs"):
@@ -175,9 +157,8 @@ def test_adapter_of_another_model_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dora": True}))
     with pytest.raises(WeightsError, match="expected LoRA, found DoRA"):
         lora.read_peft(plain(), tmp_path)
-    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="expected LoRA weights, found none"):
-        lora.read_released(plain(), tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="other: expected LoRA weights, found none"):
+        lora.install_lora(plain(), {}, {}, "other")
 
 
 @pytest.mark.parametrize(
