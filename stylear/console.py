@@ -158,6 +158,10 @@ class ByteBar(Bar):
         done = -(-self._bytes // BYTES_SHOWN) if rounded_up else self._bytes // BYTES_SHOWN
         self.advance(done - self.done)
 
+    def finish_bytes(self) -> None:
+        """All bytes are done, also those that were skipped."""
+        self.advance_bytes(max(0, self._total_bytes - self._bytes))
+
 
 def run_app(app: Callable[[], Any]) -> None:
     """Run a typer app; turn expected failures into one line and an exit code.

@@ -43,30 +43,30 @@ def check_absence(corpus: Path, tombstones: Tombstones) -> Iterator[Difference]:
     """Everything that is left of forgotten pairs."""
     expected = "nothing of a forgotten pair"
     try:
-        for where, found in find_remains(corpus, tombstones) if tombstones else ():
-            yield Difference("forgotten", where, expected, found)
+        for file, key, found in find_remains(corpus, tombstones) if tombstones else ():
+            yield Difference("forgotten", file, expected, found, key)
     except CorpusError as error:
         yield Difference("unreadable", TOMBSTONES, expected, error.message)
 
 
-def find_remains(corpus: Path, tombstones: Tombstones) -> Iterator[tuple[str, str]]:
-    """(location, what was found) for everything that is left of forgotten pairs."""
+def find_remains(corpus: Path, tombstones: Tombstones) -> Iterator[tuple[str, str, str]]:
+    """(file, key, what was found) for everything that is left of forgotten pairs."""
     keys: set[str] = set()
     for kind, unit, table, found in match_tombstones(corpus, tombstones, BLANK):
         blank = mask_blank_rows(table)
         keys |= set(table["key"].filter(blank).to_pylist())
         for key in table["key"].filter(found & ~blank).to_pylist():
-            yield f"{kind}/{unit} {key}", "its row with what it says"
+            yield f"{kind}/{unit}.parquet", key, "its row with what it says"
         yield from find_scores(corpus, kind, unit, set(table["key"].filter(blank).to_pylist()))
     for split in ("train", "val"):
         for path, table in read_tables(corpus / split, MATCHED):
             remaining = tombstones.mask(table) | is_in(table, "key", keys)
             for key in table["key"].filter(remaining).to_pylist():
-                yield f"{split}/{path.stem} {key}", "its sample"
+                yield f"{split}/{path.name}", key, "its sample"
     for path, table in read_tables(corpus / "preferences", ["key", *SIDES]):
         remaining = is_in(table, "chosen", keys) | is_in(table, "rejected", keys)
         for key in table["key"].filter(remaining).to_pylist():
-            yield f"preferences/{path.stem} {key}", "one of its sides"
+            yield f"preferences/{path.name}", key, "one of its sides"
     for name, path in ((VERDICTS, corpus / VERDICTS), (MIX, corpus / MIX)):
         if path.is_file():
             table = read_table(path, ["key", "kept", "reason"])
@@ -74,19 +74,19 @@ def find_remains(corpus: Path, tombstones: Tombstones) -> Iterator[tuple[str, st
             if name == VERDICTS:
                 judged &= ~is_in(table, "reason", {FORGOTTEN})
             for key in table["key"].filter(judged).to_pylist():
-                yield f"{name} {key}", "another verdict"
+                yield name, key, "another verdict"
     for path, table in read_tables(corpus / PLAN, ["key", "caption"]):
         named = is_in(table, "key", keys) & ~is_in(table, "caption", {""})
         for key in table["key"].filter(named).to_pylist():
-            yield f"{PLAN}/{path.stem} {key}", "its prompt"
+            yield f"{PLAN}/{path.name}", key, "its prompt"
     for path, table in read_tables(corpus / FETCHED, ["key"]):
         for key in table["key"].filter(is_in(table, "key", keys)).to_pylist():
-            yield f"{FETCHED}/{path.stem} {key}", "the time of its download"
+            yield f"{FETCHED}/{path.name}", key, "the time of its download"
 
 
 def find_scores(
     corpus: Path, kind: ShardKind, unit: str, keys: set[str]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str, str]]:
     """Scores that a shard still has of forgotten pairs."""
     for folder in sorted((corpus / "scores").glob("*")) if keys else ():
         path = folder / f"{kind}-{unit}.parquet"
@@ -95,8 +95,7 @@ def find_scores(
         table = read_table(path)
         for row in table.filter(is_in(table, "key", keys)).to_pylist():
             if any(value is not None for name, value in row.items() if name != "key"):
-                where = path.relative_to(corpus).as_posix()
-                yield f"{where} {row['key']}", "a score"
+                yield path.relative_to(corpus).as_posix(), row["key"], "a score"
 
 
 def mask_blank_rows(table: pa.Table) -> Mask:

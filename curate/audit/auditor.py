@@ -1,47 +1,54 @@
 """The audit: proves a finished corpus from its bytes, its tables and its manifest. It changes nothing.
 
-Every file is hashed again; every key is followed from raw/ and stylized/ through the verdicts into the
-training shards; counts, ratio and splits are computed again. `CLAIMS` says what each check proves.
+Every file is hashed again, every member of every tar is compared with its table, every key is followed from
+raw/ and stylized/ through the verdicts into the training shards; counts, ratio and splits are computed again.
+`CLAIMS` says what each check proves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stylear.curate.audit.absence import check_absence
 from stylear.curate.audit.counts import check_manifest, check_stages
 from stylear.curate.audit.difference import read_or_report
-from stylear.curate.audit.files import check_files, read_manifest
+from stylear.curate.audit.files import check_files, check_shards, read_manifest, tar_folder
+from stylear.curate.audit.indexes import check_indexes
 from stylear.curate.audit.pairs import check_pairs
 from stylear.curate.audit.preferences import check_preferences
 from stylear.curate.audit.result import AuditResult, Findings
 from stylear.curate.audit.scores import check_scores
-from stylear.curate.audit.shards import check_indexes, check_shards
 from stylear.curate.audit.splits import check_ratio, check_splits, read_removed
 from stylear.curate.audit.tables import Tables
-from stylear.curate.corpus.layout import KINDS, LEDGER, RECIPE, TOMBSTONES, score_paths
-from stylear.curate.corpus.shards import shard_paths
+from stylear.curate.audit.tars import Sampling, TarResult
+from stylear.curate.corpus.layout import LEDGER, RECIPE, TOMBSTONES, score_paths
 from stylear.curate.corpus.split import SPLITS
-from stylear.curate.corpus.storage import FileInfo
 from stylear.curate.corpus.tombstones import read_tombstones
 
+FULL = Sampling()
 
-def audit(corpus: Path) -> AuditResult:
+
+def audit(corpus: Path, sampling: Sampling = FULL, workers: int = 0) -> AuditResult:
     """Compare a corpus with its manifest and with itself.
 
-    After a missing file, or a table that cannot be read, the checks that need it are not run. Raises
-    CorpusError if there is no manifest: the corpus was never finished.
+    `sampling` says which share of each shard's images is read; tables, captions, records and all other files
+    are always read in full. `workers` 0 means one process for each core, if the corpus is large enough. After
+    a missing file, or a table that cannot be read, the checks that need it are not run. Raises CorpusError if
+    there is no manifest: the corpus was never finished.
     """
     manifest, sha256 = read_manifest(corpus)
-    infos: dict[str, FileInfo] = {}
+    results: dict[str, TarResult] = {}
     findings = Findings()
     findings.record(
-        "files", f"{len(manifest['files'])} files", check_files(corpus, manifest["files"], infos)
+        "files",
+        f"{len(manifest['files'])} files",
+        check_files(corpus, manifest["files"], results, sampling, workers),
     )
     pairs = samples = 0
     if not any(difference.kind == "missing" for difference in findings.differences):
-        pairs, samples = check_contents(corpus, manifest, infos, findings)
+        pairs, samples = check_contents(corpus, manifest, results, findings)
     return AuditResult(
         corpus=corpus,
         files=len(manifest["files"]),
@@ -52,11 +59,24 @@ def audit(corpus: Path) -> AuditResult:
         checks=tuple(findings.checks),
         differences=tuple(findings.differences),
         warnings=tuple(manifest.get("warnings", ())),
+        not_examined=tuple(list_not_examined(results, sampling)),
     )
 
 
+def list_not_examined(results: Mapping[str, TarResult], sampling: Sampling) -> Iterator[str]:
+    """What the audit did not read, in words."""
+    tars = [result for name, result in results.items() if tar_folder(name) is not None]
+    samples = sum(result.samples for result in tars)
+    if not sampling.is_full:
+        left = samples - sum(result.examined for result in tars)
+        yield f"the images of {left} of {samples} samples (seed {sampling.seed})"
+        yield f"sha256 and md5 of {sum(result.info is None for result in tars)} tars"
+    if not sampling.decode:
+        yield "whether images can be decoded (--decode)"
+
+
 def check_contents(
-    corpus: Path, manifest: dict[str, Any], infos: dict[str, FileInfo], findings: Findings
+    corpus: Path, manifest: dict[str, Any], results: dict[str, TarResult], findings: Findings
 ) -> tuple[int, int]:
     """Run every check except that of the files; returns the numbers of pairs and samples, 0 if unknown."""
     from stylear.curate.recipe import load_recipe
@@ -93,9 +113,12 @@ def check_contents(
         found = bad_tombstones if tombstones is None else check_absence(corpus, tombstones)
         number = 0 if tombstones is None else len(tombstones.keys)
         findings.record("forgotten", f"{number} tombstones", found)
-    number = sum(len(shard_paths(corpus / folder)) for folder in (*KINDS, *SPLITS))
-    findings.record("shards", f"{number} tars", check_shards(corpus))
-    findings.record("indexes", f"{len(SPLITS) + 1} indexes", check_indexes(corpus, infos))
+    tars = {name: result for name, result in results.items() if tar_folder(name) is not None}
+    number = sum(result.examined for result in tars.values())
+    findings.record(
+        "shards", f"{len(tars)} tars, {number} samples", check_shards(sorted(tars.items()))
+    )
+    findings.record("indexes", f"{len(SPLITS) + 1} indexes", check_indexes(corpus, results))
     if not unreadable:
         findings.record(
             "manifest", "counts of every stage and split", check_manifest(corpus, manifest)

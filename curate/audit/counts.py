@@ -8,7 +8,7 @@ from typing import Any
 
 from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.manifest import build_manifest
-from stylear.curate.corpus.layout import MANIFEST
+from stylear.curate.corpus.layout import LEDGER, MANIFEST
 from stylear.curate.corpus.ledger import Ledger, flatten_settings
 from stylear.errors import StylearError
 
@@ -26,7 +26,7 @@ def check_stages(corpus: Path) -> Iterator[Difference]:
             if out != entry.rows_in:
                 yield Difference(
                     "conservation",
-                    f"{stage} {entry.unit}",
+                    f"{LEDGER}/{stage}/{entry.unit}.json",
                     f"{entry.rows_in} pairs kept or dropped",
                     f"{out}",
                 )
@@ -43,5 +43,6 @@ def check_manifest(corpus: Path, manifest: Mapping[str, Any]) -> Iterator[Differ
         old, new = flatten_settings(manifest.get(name)), flatten_settings(current[name])
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
-                where = f"{MANIFEST} {name}{f'.{key}' if key else ''}"
-                yield Difference("counts", where, old.get(key, "nothing"), new.get(key, "nothing"))
+                expected, found = old.get(key, "nothing"), new.get(key, "nothing")
+                setting = f"{name}{f'.{key}' if key else ''}"
+                yield Difference("counts", MANIFEST, expected, found, setting)

@@ -28,15 +28,16 @@ def check_pairs(tables: Tables) -> Iterator[Difference]:
         for key in samples["key"][changed]:
             yield Difference(
                 "lineage",
-                f"{split} {key.decode()}",
+                split,
                 "its row of raw or stylized",
                 "a different row",
+                key.decode(),
             )
     yield from check_verdicts(pairs, verdicts, index)
     for where, table in ((VERDICTS, verdicts), (MIX, mix)):
         reasons = table["reason"].fill_null("")
         for key in table["key"][~table["kept"] & equals(reasons, "")]:
-            yield Difference("verdict", f"{where} {key.decode()}", "a reason", "none")
+            yield Difference("verdict", where, "a reason", "none", key.decode())
 
 
 def check_verdicts(pairs: Columns, verdicts: Columns, index: TextIndex) -> Iterator[Difference]:
@@ -54,20 +55,20 @@ def check_verdicts(pairs: Columns, verdicts: Columns, index: TextIndex) -> Itera
         key = pairs["key"][row].decode()
         if row in with_changes:
             now = verdicts["reason"][int(indices[row])].as_py()
-            yield Difference(
-                "verdict", key, f"the reason {pairs['reason'][row].as_py()}", now or "no reason"
-            )
+            expected = f"the reason {pairs['reason'][row].as_py()}"
+            yield Difference("verdict", VERDICTS, expected, now or "no reason", key)
         if row in without_parent:
             parent_key = pairs["parent"][row].as_py()
-            yield Difference("lineage", key, f"a raw pair {parent_key} as its parent", "none")
+            expected = f"a raw pair {parent_key} as its parent"
+            yield Difference("lineage", pairs["kind"][row].as_py(), expected, "none", key)
 
 
 def compare_keys(where: str, expected: Texts, found: Texts) -> Iterator[Difference]:
     """Keys that are missing, unexpected or repeated."""
     for key in np.setdiff1d(expected, found):
-        yield Difference("keys", where, f"key {key.decode()}", "no such key")
+        yield Difference("keys", where, "the key", "no such key", key.decode())
     for key in np.setdiff1d(found, expected):
-        yield Difference("keys", where, f"no key {key.decode()}", "the key")
+        yield Difference("keys", where, "no such key", "the key", key.decode())
     repeated = found[TextIndex(found).find_repeated()]
     for key, more in zip(*np.unique(repeated, return_counts=True), strict=True):
-        yield Difference("keys", where, f"key {key.decode()} once", f"{more + 1} times")
+        yield Difference("keys", where, "the key once", f"{more + 1} times", key.decode())

@@ -11,6 +11,8 @@ from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.tables import PREFERENCES, Tables
 from stylear.curate.corpus.columns import TextIndex, to_bytes, to_objects
 
+FOLDER = "preferences"
+
 
 def check_preferences(tables: Tables) -> Iterator[Difference]:
     """Preference pairs with a chosen side outside train, sides of two groups, or no higher score."""
@@ -26,19 +28,19 @@ def check_preferences(tables: Tables) -> Iterator[Difference]:
         zip(*(to_objects(table[name]) for name in PREFERENCES), strict=True)
     ):
         row = dict(zip(PREFERENCES, columns, strict=True))
-        where = f"preferences {row['key']}"
+        key = str(row["key"])
         chosen, rejected = (
             groups[int(side[number])].as_py() if side[number] >= 0 else None for side in sides
         )
         is_human = row["margin"] is None
         if not (in_train[number] or (is_human and chosen in train_groups)):
-            yield Difference("split", where, "a chosen pair of train", f"{row['chosen']}")
+            yield Difference("split", FOLDER, "a chosen pair of train", f"{row['chosen']}", key)
         if chosen is None or chosen != rejected:
             yield Difference(
-                "lineage", where, "candidates of one group", f"{chosen} and {rejected}"
+                "lineage", FOLDER, "candidates of one group", f"{chosen} and {rejected}", key
             )
         scores = (row["chosen_score"], row["rejected_score"])
         if not is_human and (None in scores or not scores[0] > scores[1]):
             yield Difference(
-                "verdict", where, "a higher chosen score", f"a margin of {row['margin']}"
+                "verdict", FOLDER, "a higher chosen score", f"a margin of {row['margin']}", key
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ CLAIMS = {  # check -> what it proves when it passes
     "ratio": "there are as many raw pairs as the recipe asks for, or all that were kept",
     "preferences": "both sides are candidates of one prompt; the chosen one is in train and scores higher",
     "scores": "each score was computed by one model with the same weights and preprocessing",
-    "shards": "every tar of pairs holds exactly the images of its table",
+    "shards": "every tar holds exactly the images, captions and records of its table, in order",
     "indexes": "every wids.json lists the shards that are there, with their sizes and hashes",
     "forgotten": "nothing is left of a pair that was forgotten, but its key",
     "manifest": "the counts, the ratio and the splits in manifest.json are those of the tables",
@@ -55,6 +55,7 @@ class AuditResult:
     warnings: tuple[
         str, ...
     ] = ()  # where the corpus falls short of its recipe, though its files are intact
+    not_examined: tuple[str, ...] = ()  # what a sample left out
 
     @property
     def passed(self) -> bool:
@@ -87,7 +88,8 @@ class AuditResult:
 
     def difference_rows(self) -> list[dict[str, Any]]:
         """For a table: every difference; none for an audit that passed."""
-        return [asdict(difference) for difference in self.differences]
+        names = ("kind", "file", "key", "expected", "found")
+        return [{name: getattr(one, name) for name in names} for one in self.differences]
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
@@ -100,6 +102,7 @@ class AuditResult:
             "pairs": self.pairs,
             "samples": self.samples,
             "warnings": list(self.warnings),
+            "not_examined": list(self.not_examined),
             "checks": self.check_rows(),
             "differences": self.difference_rows(),
         }

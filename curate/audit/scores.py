@@ -33,5 +33,5 @@ def check_scores(corpus: Path, recipe: Recipe) -> Iterator[Difference]:
             for name in sorted(set(first) | set(metadata)):
                 if first.get(name) != metadata.get(name):
                     yield Difference(
-                        "score", f"{where} {name}", f"{first.get(name)}", f"{metadata.get(name)}"
+                        "score", where, f"{first.get(name)}", f"{metadata.get(name)}", name
                     )

@@ -33,13 +33,15 @@ def check_splits(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
         present[split] = {name: column[column != NONE] for name, column in found.items()}
     for name in names:
         for value in np.intersect1d(present["train"][name], present["val"][name]):
-            yield Difference("split", f"{name} {value.decode()}", "one split", "train and val")
+            yield Difference(
+                "split", "train, val", "one split", "train and val", f"{name} {value.decode()}"
+            )
     for split in SPLITS:
         for name in ("content", "reference"):
             for value in present[split][name]:
                 right = assign_split(value.decode(), recipe.seed, recipe.mix.val_fraction)
                 if right != split:
-                    yield Difference("split", f"{name} {value.decode()}", right, split)
+                    yield Difference("split", split, right, split, f"{name} {value.decode()}")
 
 
 def read_removed(corpus: Path) -> Mapping[str, Mapping[str, int]]:

@@ -6,27 +6,52 @@ from typing import Annotated
 
 import typer
 
-from stylear.console import JsonOption, emit_json, emit_table, emit_tables, say
-from stylear.curate.cli.options import CorpusArgument
+from stylear.console import JsonOption, SeedOption, emit_json, emit_table, emit_tables, say
+from stylear.curate.cli.options import CorpusArgument, WorkersOption
 
 
-def audit(corpus: CorpusArgument, json: JsonOption = False) -> None:
+def audit(
+    corpus: CorpusArgument,
+    sample: Annotated[
+        float,
+        typer.Option(
+            "--sample",
+            metavar="P",
+            help="Read only this share of the images of each shard, at least one; 1 reads all.",
+        ),
+    ] = 1.0,
+    seed: SeedOption = 0,
+    decode: Annotated[
+        bool,
+        typer.Option("--decode", help="Also decode every image that is read, to its last pixel."),
+    ] = False,
+    workers: WorkersOption = 0,
+    json: JsonOption = False,
+) -> None:
     """Verify a finished corpus against its manifest.
 
-    Prints each check and what it proves, then every difference. Modifies nothing. The exit code is 0 if
-    there is no difference, else 1.
+    Prints each check and what it proves, then every difference, then what was not examined. Modifies
+    nothing. With --sample, tables, captions, records and all small files are still read in full. The exit
+    code is 0 if there is no difference, else 1.
 
     Example: stylear curate audit corpus
     """
     from stylear.curate.audit import auditor
+    from stylear.curate.audit.tars import Sampling
 
-    result = auditor.audit(corpus)
+    if not 0 < sample <= 1:
+        raise typer.BadParameter(
+            f"expected a share above 0 and at most 1, found {sample:g}", param_hint="--sample"
+        )
+    result = auditor.audit(corpus, Sampling(sample, seed, decode), workers)
     if json:
         emit_json(result.summary())
     else:
         emit_tables([result.check_rows(), result.difference_rows()])
     for warning in result.warnings:
         say(f"warning: {warning}")
+    for part in result.not_examined:
+        say(f"not examined: {part}")
     result.require()
     say(f"{corpus}: the corpus matches its manifest (sha256 {result.manifest_sha256})")
 

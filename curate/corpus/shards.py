@@ -126,9 +126,12 @@ def write_rows(
 
 def shard_paths(directory: Path | str) -> list[Path]:
     """The tars of a stage directory, in order."""
-    return sorted(
-        p for p in corpus_path(directory).glob("*.tar") if re.fullmatch(r"\d{5,}", p.stem)
-    )
+    return sorted(path for path in corpus_path(directory).glob("*.tar") if is_shard_name(path.name))
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file name is that of a shard's tar, such as 00007.tar."""
+    return re.fullmatch(r"\d{5,}\.tar", name) is not None
 
 
 def read_shard(tar_path: Path | str) -> Iterator[Pair]:

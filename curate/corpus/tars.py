@@ -12,6 +12,7 @@ from stylear.curate.corpus.storage import AtomicFile, FileInfo
 from stylear.errors import CorpusError
 
 BLOCK = tarfile.BLOCKSIZE
+RECORD = tarfile.RECORDSIZE  # a tar is padded to a multiple of it
 ZEROS = bytes(BLOCK)
 
 # The parts of a USTAR header that are the same in every member.
@@ -53,7 +54,7 @@ def encode_header(name: bytes, size: int) -> bytes:
 def finish_tar(out: AtomicFile) -> None:
     """Write the end of a tar: two empty blocks and the padding to a full record."""
     out.write(2 * ZEROS)
-    out.write(b"\0" * (-out.bytes % tarfile.RECORDSIZE))
+    out.write(b"\0" * (-out.bytes % RECORD))
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> FileInfo:

@@ -27,7 +27,8 @@ def test_a_failed_audit_is_one_error_with_the_first_differences(corpus: Path) ->
     assert "curate audit CORPUS --json" in (caught.value.hint or "")
     assert result.summary()["differences"][4] == {
         "kind": "extra",
-        "where": "extra4",
+        "file": "extra4",
+        "key": None,
         "expected": "no such file",
         "found": "a file that manifest.json does not list",
     }
@@ -53,7 +54,7 @@ def test_each_check_says_how_much_it_examined_and_what_it_proves(finished: Path)
         "ratio": "2 splits",
         "preferences": "9 preference pairs",
         "scores": "12 score tables",
-        "shards": "10 tars",
+        "shards": "12 tars, 73 samples",
         "indexes": "3 indexes",
         "forgotten": "0 tombstones",
         "manifest": "counts of every stage and split",
@@ -100,8 +101,8 @@ def test_the_command_prints_every_check_then_every_difference(
     printed = capsys.readouterr()
     assert printed.out.splitlines()[len(CLAIMS) + 1 :] == [
         "",
-        "kind   where      expected      found",
-        "extra  stray.txt  no such file  a file that manifest.json does not list",
+        "kind   file       key  expected      found",
+        "extra  stray.txt  -    no such file  a file that manifest.json does not list",
     ]
     assert "the corpus matches its manifest" not in printed.err
 

@@ -27,7 +27,7 @@ def test_a_row_moved_between_splits_is_found(corpus: Path, forged: bool) -> None
     pair = next(p for p in read_shard(corpus / "val" / "00000.tar") if p.key == key)
     result = audit(corpus)
     assert {(d.where, d.expected) for d in result.differences if d.kind == "split"} >= {
-        (f"content {pair.origin.content}", "train"), (f"reference {pair.origin.reference}", "train"),
+        (f"val content {pair.origin.content}", "train"), (f"val reference {pair.origin.reference}", "train"),
     }  # fmt: skip
     assert any(d.kind == "changed" for d in result.differences) is not forged
 
@@ -42,7 +42,7 @@ def test_one_picture_in_both_splits_is_found(corpus: Path) -> None:
     forge(corpus)
     crossing = [d for d in audit(corpus).differences if d.kind == "split"]
     assert [(d.expected, d.found) for d in crossing] == [("one split", "train and val")]
-    assert crossing[0].where.startswith("picture ")
+    assert crossing[0].where.startswith("train, val picture ")
     assert ("lineage", f"val {val[at].key}") in find_differences(corpus)
 
 

@@ -18,7 +18,7 @@ def done(finished: Path, tmp_path: Path) -> Forgotten:
     return forget_one(finished, tmp_path)
 
 
-def remains(corpus: Path) -> list[tuple[str, str]]:
+def remains(corpus: Path) -> list[tuple[str, str, str]]:
     return list(find_remains(corpus, read_tombstones(corpus)))
 
 
@@ -48,9 +48,9 @@ def test_nothing_is_left_after_a_forget(done: Forgotten) -> None:
 def test_what_is_left_is_found_in_each_place(done: Forgotten, place: str, found: str) -> None:
     put_back(done, place)
     left = remains(done.corpus)
-    assert {what for _, what in left} == {found}
-    assert all(where.startswith(place) for where, _ in left)
-    keys = {where.rsplit(" ")[-1] for where, _ in left}
+    assert {what for _, _, what in left} == {found}
+    assert all(file.startswith(place) for file, _, _ in left)
+    keys = {key for _, key, _ in left}
     if place != "preferences":
         assert keys <= done.keys
         assert keys
@@ -60,9 +60,9 @@ def test_a_pair_that_matches_a_tombstone_is_found_though_it_was_never_taken_out(
     done: Forgotten,
 ) -> None:
     other = next(p for p in iter_pairs(done.corpus / "raw") if p.kept)
-    [(where, found)] = [
+    [(_, key, found)] = [
         one
         for one in find_remains(done.corpus, Tombstones(sources=hash_all([other.origin.source])))
         if one[0].startswith("raw")
     ]
-    assert (where.split()[-1], found) == (other.key, "its row with what it says")
+    assert (key, found) == (other.key, "its row with what it says")
