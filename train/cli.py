@@ -44,6 +44,14 @@ Encoded = Annotated[
 ]
 SaveEvery = Annotated[int | None, typer.Option("--save-every", help="Steps between checkpoints.")]
 
+Judge = Annotated[
+    str | None, typer.Option("--judge", help="CLIP model of the text score and of clip-image.")
+]
+StyleScore = Annotated[
+    str | None, typer.Option("--style-score", help="clip-image, csd or texture.")
+]
+Csd = Annotated[Path | None, typer.Option("--csd", metavar="FILE", help="CSD checkpoint, for csd.")]
+
 
 @app.command()
 def sft(
@@ -163,9 +171,9 @@ def pairs(
     prompts: Annotated[int | None, typer.Option("--prompts", help="Number of prompts.")] = None,
     samples: Annotated[int | None, typer.Option("--samples", help="Samples per prompt.")] = None,
     margin: Annotated[float | None, typer.Option("--margin", help="Minimum score margin.")] = None,
-    judge: Annotated[
-        str | None, typer.Option("--judge", help="CLIP model that scores the samples.")
-    ] = None,
+    judge: Judge = None,
+    style_score: StyleScore = None,
+    csd: Csd = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Classifier-free guidance scale.")
     ] = None,
@@ -197,6 +205,28 @@ def pairs(
         emit_json({"pairs": str(folder)})
     else:
         say(f"pairs: {folder}")
+
+
+@app.command()
+def audit(
+    pairs: Annotated[Path, typer.Argument(help="Output folder of `stylear train pairs`.")],
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option("--corpus", help="Corpus that the pairs must be from; can be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify on-policy preference pairs against their manifest.
+
+    Example: stylear train audit runs/pairs --corpus demo-output/corpus
+    """
+    from stylear.train import pairs_audit
+
+    result = pairs_audit.audit(pairs, tuple(corpus or ()))
+    if as_json:
+        emit_json(result)
+    else:
+        say(f"{pairs}: {result['pairs']} pairs in {result['files']} files match the manifest")
 
 
 @app.command()

@@ -27,7 +27,7 @@ from stylear.train.checkpoint import Metrics, read_metrics
 from stylear.train.data import open_encoded
 from stylear.train.losses import preference_loss
 from stylear.train.optim import Optimisers
-from stylear.train.pairs import list_pair_shards
+from stylear.train.pairs import list_pair_shards, read_manifest
 from stylear.train.preferences import PreferenceSet, list_corpus_preferences, open_preferences
 from stylear.train.reference import hash_policy, open_reference_log_probs
 from stylear.train.settings import DpoSettings
@@ -78,6 +78,7 @@ def run(settings: DpoSettings) -> Path:
     data = open_preferences(model, shards, styles, cache)
     size = min(settings.batch_size, len(data))
     training = describe_preferences(settings, data, model)
+    training["warnings"] += describe_off_policy(settings.pairs, policy_hash)
     for warning in training["warnings"]:
         say_warning(warning)
     references = (torch.zeros(len(data)), torch.zeros(len(data)))
@@ -205,6 +206,16 @@ def describe_preferences(
             " every step takes all of them once"
         )
     return record
+
+
+def describe_off_policy(folders: Sequence[Path], policy_hash: str) -> list[str]:
+    """Warnings about folders of on-policy pairs that another model than the starting one drew."""
+    return [
+        f"{folder}: its pictures were drawn by another model than the one that training starts from, so the"
+        " pairs are off-policy"
+        for folder in folders
+        if read_manifest(folder)["policy_hash"] != policy_hash
+    ]
 
 
 def draw_pair_indices(seed: int, step: int, size: int, total: int) -> list[int]:

@@ -31,7 +31,8 @@ from stylear.weights import files as weights
 
 EXTS = ("png", "jpg", "webp")
 SIDES = ("chosen", "rejected")
-VERSION = 1
+ROW = ("key", "caption", "reference", "style_key")  # what a cached file keeps of a row
+VERSION = 2
 BATCH = 16  # pairs that are encoded at a time
 
 
@@ -94,11 +95,11 @@ def list_corpus_preferences(corpora: Sequence[Path]) -> list[Path]:
 def open_preferences(
     model: StyleModel, shards: Sequence[Path], styles: EncodedSet, cache: Path
 ) -> PreferenceSet:
-    """The pairs of shards, encoded or read from `cache`, with the first training image of each style.
+    """The pairs of shards, encoded or read from `cache`, each with a training image of its style.
 
-    Pairs whose reference has no training image, or whose images have the same codes, are left out and
-    counted. Raises CorpusError if a sample is incomplete, has the same image on both sides, or if no pair
-    is left.
+    That is the image that the pair was drawn with (`style_key`), else the first of its style. Pairs whose
+    reference has no training image, or whose images have the same codes, are left out and counted. Raises
+    CorpusError if a sample is incomplete, has the same image on both sides, or if no pair is left.
     """
     rows: list[dict[str, Any]] = []
     codes: list[Tensor] = []
@@ -108,8 +109,10 @@ def open_preferences(
         rows += shard_rows
     sides = torch.cat(codes, dim=1)
     first = {group: int(numbers[0]) for group, numbers in styles.groups.items()}
+    by_key = {row["key"]: number for number, row in enumerate(styles.rows)}
+    style_rows = [by_key.get(row["style_key"], first.get(row["reference"])) for row in rows]
     is_equal = (sides[0] == sides[1]).all(dim=1).tolist()
-    is_styled = [styles.features is None or row["reference"] in first for row in rows]
+    is_styled = [styles.features is None or number is not None for number in style_rows]
     kept = [i for i in range(len(rows)) if is_styled[i] and not is_equal[i]]
     without_style = is_styled.count(False)
     if not kept:
@@ -119,12 +122,12 @@ def open_preferences(
             f" style from, {sum(is_equal)} have the same codes on both sides",
             hint="lower the thresholds of the filter, then `stylear curate run RECIPE --out CORPUS`",
         )
-    styled = styles.features is not None
+    shown = [number for i in kept if (number := style_rows[i]) is not None]
     return PreferenceSet(
         captions=tuple(str(rows[i]["caption"]) for i in kept),
         codes=sides[:, kept],
         features=styles.features,
-        style_rows=tuple(first[rows[i]["reference"]] for i in kept) if styled else (),
+        style_rows=tuple(shown) if styles.features is not None else (),
         without_style=without_style,
         equal_codes=sum(e and s for e, s in zip(is_equal, is_styled, strict=True)),
     )
@@ -161,7 +164,7 @@ def encode_preference_shard(
     codes: list[Tensor] = [torch.empty(0, len(SIDES), height * width, dtype=torch.int32)]
     samples = read_preferences(shard)
     while batch := list(islice(samples, BATCH)):
-        rows += [row for row, _ in batch]
+        rows += [{name: row[name] for name in ROW} for row, _ in batch]
         pixels = torch.stack(
             [
                 picture_to_pixels(decode_picture(image), model.vq.config.resolution)
@@ -176,7 +179,7 @@ def encode_preference_shard(
 
 
 def read_preferences(shard: Path) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
-    """The row (key, caption, reference) and both images of each sample of a shard, chosen first.
+    """The row (key, caption, reference, style_key ...) and both images of each sample, chosen first.
 
     Raises CorpusError for an incomplete sample, or one with the same image on both sides.
     """
@@ -187,7 +190,7 @@ def read_preferences(shard: Path) -> Iterator[tuple[dict[str, Any], list[bytes]]
         ]
         try:
             row = json.loads(files["json"])
-            caption, reference = row["caption"], row["reference"]
+            row["caption"], row["reference"]
         except (KeyError, TypeError, ValueError) as error:
             raise CorpusError(
                 f"{shard}: {key}: expected {key}.json with caption and reference, found {error!r}"
@@ -203,7 +206,7 @@ def read_preferences(shard: Path) -> Iterator[tuple[dict[str, Any], list[bytes]]
                 f"{shard}: {key}: expected two different images, found the same on both sides",
                 hint="such a pair teaches nothing: remove it, or make the pairs again",
             )
-        yield {"key": key, "caption": caption, "reference": reference}, [chosen, rejected]
+        yield row | {"key": key, "style_key": row.get("style_key")}, [chosen, rejected]
 
 
 def read_encoded_preferences(path: Path) -> tuple[Tensor, list[dict[str, Any]]]:

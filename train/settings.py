@@ -132,7 +132,29 @@ class DpoSettings(Settings):
         return self
 
 
-class PairsSettings(BaseModel):
+class ScoringSettings(BaseModel):
+    """Frozen scorers of a model's own pictures."""
+
+    judge: str = Field("mini-clip", description="CLIP model of the text score and of clip-image.")
+    style_score: Literal["clip-image", "csd", "texture"] = Field(
+        "clip-image", description="Score of the similarity to training images of the style (ours)."
+    )
+    csd: Path | None = Field(None, description="CSD checkpoint, for style_score csd.")
+    style_images: int = Field(
+        4, ge=1, description="Training images of the style to compare with, at most (ours)."
+    )
+
+    @model_validator(mode="after")
+    def _check_csd(self) -> Self:
+        if (self.csd is not None) != (self.style_score == "csd"):
+            raise ValueError(
+                f"csd: expected a checkpoint with style_score csd alone, found {self.csd} with"
+                f" style_score {self.style_score}"
+            )
+        return self
+
+
+class PairsSettings(ScoringSettings):
     """On-policy preference pairs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -143,9 +165,6 @@ class PairsSettings(BaseModel):
     prompts: int = Field(200, ge=1, description="Number of prompts, each in one style (ours).")
     samples: int = Field(4, ge=2, description="Samples per prompt; best and worst are paired.")
     margin: float = Field(0.05, ge=0, description="Minimum score margin between best and worst.")
-    judge: str = Field(
-        "mini-clip", description="CLIP model that scores samples against prompt and style."
-    )
     guidance: float = Field(4.0, ge=0, description="Classifier-free guidance scale (code).")
     top_k: int = Field(2000, ge=1, description="Top-k (code).")
     temperature: float = Field(1.0, ge=0, description="Sampling temperature (code).")

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from builders.tiny_corpus import write_tiny_corpus
+import torch
+from builders.tiny_corpus import picture, write_tiny_corpus
 from builders.tiny_model import write_tiny_model
 
 from stylear.curate.corpus.shards import tar_samples
-from stylear.errors import CorpusError
+from stylear.encoders.texture import texture_similarity
+from stylear.errors import CorpusError, SettingsChanged
+from stylear.evaluation.metrics import harmonic_mean
+from stylear.model.open import load_model
 from stylear.train import dpo_trainer as dpo
-from stylear.train import pairs
+from stylear.train import pairs, rewards, rollout
 from stylear.train.checkpoint import read_metrics
+from stylear.train.data import open_encoded
+from stylear.train.encode import decode_picture
 from stylear.train.settings import DpoSettings, PairsSettings
 
 
@@ -62,7 +71,9 @@ def test_the_chosen_picture_scores_higher_than_the_rejected_one(place: Path) -> 
     manifest = json.loads((folder / "pairs.json").read_text())
     assert manifest["jobs"] == 6
     assert manifest["pairs"] == len(rows)
-    assert len(manifest["judge"]["sha256"]) == 64
+    assert [scorer["score"] for scorer in manifest["scorers"]] == ["clip-text", "clip-image"]
+    assert all(len(scorer["sha256"]) == 64 for scorer in manifest["scorers"])
+    assert [corpus["name"] for corpus in manifest["corpora"]] == ["corpus"]
 
 
 def test_the_same_settings_make_the_same_bytes_also_in_other_batches(place: Path) -> None:
@@ -78,7 +89,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     monkeypatch.setattr(pairs, "SHARD_JOBS", 2)
     whole = pairs.run(settings(place, "whole"))
-    draw, calls = pairs.draw_samples, 0
+    draw, calls = pairs.draw_codes, 0
 
     def dying(*arguments: object) -> object:
         nonlocal calls
@@ -87,7 +98,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         return draw(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pairs, "draw_samples", dying)
+    monkeypatch.setattr(pairs, "draw_codes", dying)
     with pytest.raises(KeyboardInterrupt):
         pairs.run(settings(place, "stopped"))
     with pytest.raises(CorpusError, match="finished preference pairs"):
@@ -96,6 +107,76 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     stopped = pairs.run(settings(place, "stopped"))
     assert calls == 5  # the two shards that were there are not drawn again
     assert rows_of(stopped) == rows_of(whole)
+
+
+def test_a_killed_run_ends_with_the_same_bytes(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "SHARD_JOBS", 2)
+    whole = pairs.run(settings(place, "undisturbed"))
+    killed = settings(place, "killed")
+    config = tmp_path / "pairs.yaml"
+    config.write_text(json.dumps(killed.model_dump(mode="json")))
+    child = [sys.executable, Path(__file__).parents[1] / "builders" / "killed_pairs_child.py"]
+    result = subprocess.run([*child, config, "preferences/00001.tar"], check=False)
+    assert result.returncode == -signal.SIGKILL
+    assert [p.name for p in sorted((killed.out / "preferences").glob("*.tar"))] == ["00000.tar"]
+    resumed = pairs.run(killed)
+    names = [
+        "pairs.json",
+        *(f"preferences/{n:05d}.{ext}" for n in range(3) for ext in ("tar", "json")),
+    ]
+    assert [(resumed / n).read_bytes() for n in names] == [(whole / n).read_bytes() for n in names]
+
+
+def test_pairs_of_other_settings_or_another_model_are_not_continued(place: Path) -> None:
+    pairs.run(settings(place, "first"))
+    write_tiny_model(place / "other", seed=1)
+    for change in ({"seed": 1}, {"model": str(place / "other")}):
+        with pytest.raises(SettingsChanged, match="another model, another corpus or other"):
+            pairs.run(settings(place, "first", **change))
+
+
+def test_dpo_says_when_another_model_drew_the_pairs(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pairs.run(settings(place, "drawn"))
+    write_tiny_model(place / "another", seed=2)
+    values = {"corpus": [place / "corpus"], "pairs": [folder], "out": place / "off", "steps": 1}
+    dpo.run(DpoSettings.model_validate(values | {"model": str(place / "another")}))
+    assert f"{folder}: its pictures were drawn by another model" in capsys.readouterr().err
+    values["out"] = place / "on"
+    dpo.run(DpoSettings.model_validate(values | {"model": str(place / "model")}))
+    assert "another model" not in capsys.readouterr().err
+
+
+def test_styles_and_the_images_that_show_them_take_turns(place: Path) -> None:
+    model = load_model(str(place / "model"))
+    data = open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=1)
+    jobs = rollout.plan_jobs(data, 6, seed=0)
+    assert [job.group for job in jobs] == ["cold", "warm"] * 3
+    assert [job.row for job in jobs] == [
+        int(data.groups[job.group][number // 2]) for number, job in enumerate(jobs)
+    ]
+    styles = rollout.StylePictures(model, data, count=3)
+    assert len(styles.of("warm")) == 3  # of the four that there are
+
+
+@pytest.mark.parametrize("style_score", ["clip-image", "texture"])
+def test_scores_are_harmonic_means_over_the_style_pictures(place: Path, style_score: str) -> None:
+    scorers = rewards.open_scorers(settings(place, "scored", style_score=style_score), device="cpu")
+    first, second, third = (decode_picture(picture(seed)) for seed in range(3))
+    scores = scorers.score([first, second], ["a house"], [[first, third]])
+    clip = scorers.clip
+    text = clip.embed_images(clip.preprocess([first])) @ clip.embed_texts(["a house"]).T
+    if style_score == "texture":
+        similarity = texture_similarity(first, third).item()
+    else:
+        a, b = clip.embed_images(clip.preprocess([first, third]))
+        similarity = float(a @ b)
+    expected = harmonic_mean(text[0], torch.tensor([(1 + similarity) / 2]))
+    assert scores.shape == (1, 2)
+    assert scores[0, 0].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_a_margin_that_nothing_reaches_is_an_error(place: Path) -> None:
