@@ -248,7 +248,7 @@ def encode(
     from stylear.device import pick_device
     from stylear.model.open import load_model
     from stylear.train.encode import encode_corpus
-    from stylear.train.sft_trainer import find_final_model
+    from stylear.train.inputs import find_final_model
 
     loaded = load_model(find_final_model(model), pick_device(device))
     files = [

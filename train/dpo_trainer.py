@@ -23,24 +23,18 @@ from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
 from stylear.sampling.context import describe_long_prompts, measure_prompt
 from stylear.train import checkpoint
-from stylear.train.checkpoint import Metrics, read_metrics
 from stylear.train.data import open_encoded
+from stylear.train.inputs import check_shards, find_final_model
+from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import preference_loss
+from stylear.train.metrics import Metrics, read_metrics
 from stylear.train.optim import Optimisers
 from stylear.train.pairs import list_pair_shards, read_manifest
+from stylear.train.precision import autocast
 from stylear.train.preferences import PreferenceSet, list_corpus_preferences, open_preferences
 from stylear.train.reference import hash_policy, open_reference_log_probs
 from stylear.train.settings import DpoSettings
-from stylear.train.sft_trainer import (
-    autocast,
-    check_shards,
-    describe_origin,
-    describe_training,
-    find_final_model,
-    prepare_lora,
-    select_trainable,
-    set_training,
-)
+from stylear.train.trainable import prepare_lora, select_trainable, set_training
 
 LN_2 = math.log(2)  # the loss of kinds sigmoid and robust while policy and reference are equal
 STALLED = 0.01  # a mean loss this close to ln 2 has not moved

@@ -18,9 +18,9 @@ from stylear.model.lora import lora_layers
 from stylear.model.style_model import StyleModel
 from stylear.pair import digest
 from stylear.train.checkpoint import Run
+from stylear.train.precision import autocast
 from stylear.train.preferences import PreferenceSet
 from stylear.train.settings import DpoSettings
-from stylear.train.sft_trainer import autocast
 from stylear.weights import files as weights
 
 VERSION = 1

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from stylear.console import Bar, say, say_warning
-from stylear.curate.corpus.parquet import file_sha256
-from stylear.curate.corpus.shards import shard_paths
 from stylear.device import pick_device
-from stylear.errors import CorpusError, UsageError, WeightsError
+from stylear.errors import UsageError
 from stylear.model.build import attach_style_encoder
 from stylear.model.chameleon import describe_lineage, save_model
-from stylear.model.lora import apply_lora, lora_layers, lora_parameters, merge_lora
 from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
-from stylear.model.style_tokens import STYLE_TOKENS, add_noise
+from stylear.model.style_tokens import STYLE_TOKENS
 from stylear.train import checkpoint
-from stylear.train.checkpoint import Metrics, Run
-from stylear.train.data import (
-    EncodedSet,
-    TrainingBatch,
-    forward_logits,
-    make_step_generator,
-    open_encoded,
-)
+from stylear.train.data import open_encoded
+from stylear.train.forward import compute_logits
+from stylear.train.inputs import check_shards, find_final_model
+from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import image_code_loss
+from stylear.train.metrics import Metrics
 from stylear.train.optim import Optimisers
-from stylear.train.settings import Settings, SftSettings
-
-VALIDATION_BATCHES = 8
-SAMPLES = 6
+from stylear.train.precision import autocast
+from stylear.train.samples import draw_samples
+from stylear.train.settings import SftSettings
+from stylear.train.trainable import (
+    choose_learning_rates,
+    prepare_lora,
+    select_trainable,
+    set_training,
+)
+from stylear.train.validation import open_validation, validate
 
 
 def run(settings: SftSettings) -> Path:
@@ -128,22 +125,6 @@ def run(settings: SftSettings) -> Path:
     return training_run.final
 
 
-def check_shards(corpora: Sequence[Path]) -> None:
-    """Raise CorpusError for a corpus without training shards, before anything is written."""
-    for corpus in corpora:
-        if not shard_paths(corpus / "train"):
-            raise CorpusError(
-                f"{corpus / 'train'}: expected shards to train on, found none",
-                hint="check --corpus; build one with `stylear curate run RECIPE --out CORPUS`",
-            )
-
-
-def find_final_model(model: str) -> str:
-    """The final model of a finished run; any other name unchanged."""
-    final = Path(model) / "final"
-    return str(final) if final.is_dir() else model
-
-
 def ensure_style_tokens(base: StyleModel, settings: SftSettings) -> StyleModel:
     """The base with the requested style tokens. Raises UsageError if it has another number of them."""
     count = settings.style_tokens
@@ -159,146 +140,3 @@ def ensure_style_tokens(base: StyleModel, settings: SftSettings) -> StyleModel:
     return attach_style_encoder(
         base, settings.clip, count, seed=settings.seed, sizes=settings.resampler
     )
-
-
-def describe_training(settings: Settings, pairs: int) -> dict[str, Any]:
-    """The training record of the final model: settings, number of pairs, warnings."""
-    kept = {"steps", "batch_size", "lr", "optimizer", "full", "seed"}
-    warnings = []
-    if settings.batch_size > pairs:
-        warnings.append(
-            f"batch_size {settings.batch_size} is more than the {pairs} pairs of the corpus; every step"
-            f" repeats at least {settings.batch_size - pairs} of them"
-        )
-    return {**settings.model_dump(mode="json", include=kept), "pairs": pairs, "warnings": warnings}
-
-
-def describe_origin(
-    base: StyleModel, settings: Settings, training: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The lineage of the final model: its base, all corpora that shaped it, and its training record.
-
-    The corpora of the base come first: what was trained into it is still in there.
-    """
-    corpora = list(base.settings.base.get("corpora") or ())
-    for corpus in settings.corpus:
-        manifest = corpus / "manifest.json"
-        digest = file_sha256(manifest) if manifest.is_file() else None
-        named = {"name": corpus.resolve().name, "manifest_sha256": digest}
-        corpora += [] if named in corpora else [named]
-    first = describe_lineage(base)
-    if settings.full and first.get("model"):
-        # the base is no longer needed, so its name is enough
-        first["model"] = Path(str(first["model"])).name
-    return {**first, "corpora": corpora, "training": dict(training)}
-
-
-def prepare_lora(model: StyleModel, settings: Settings) -> None:
-    """Add LoRA, keep existing LoRA, or merge it if every weight is trained (`full`)."""
-    adapted = next(lora_layers(model.decoder), None) is not None
-    if settings.full and adapted:
-        merge_lora(model.decoder)
-    elif not settings.full and not adapted:
-        apply_lora(model.decoder, settings.lora_rank, seed=settings.seed)
-
-
-def select_trainable(model: StyleModel, full: bool) -> Iterator[tuple[str, nn.Parameter]]:
-    """Freeze all parameters but those to train; yields these by name."""
-    for part in (model.decoder, model.vq):
-        part.requires_grad_(False)
-    if full:
-        model.decoder.requires_grad_(True)
-    else:
-        for parameter in lora_parameters(model.decoder):
-            parameter.requires_grad_(True)
-    for name, parameter in model.decoder.named_parameters():
-        if parameter.requires_grad:
-            yield f"decoder.{name}", parameter
-    if model.resampler is not None:
-        for name, parameter in model.resampler.requires_grad_(True).named_parameters():
-            yield f"resampler.{name}", parameter
-
-
-def choose_learning_rates(settings: SftSettings) -> dict[str, float]:
-    """Learning rates by prefix of the parameter name."""
-    return {} if settings.resampler_lr is None else {"resampler.": settings.resampler_lr}
-
-
-def set_training(model: StyleModel) -> None:
-    model.decoder.train()
-    if model.resampler is not None:
-        model.resampler.train()
-
-
-def autocast(precision: str, device: str) -> torch.autocast:
-    """Automatic casting to bf16 if the precision asks for it."""
-    return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16")
-
-
-def compute_logits(
-    model: StyleModel, batch: TrainingBatch, sigma: float, seed: int, step: int
-) -> Tensor:
-    """Logits (N, V) of a step; the noise depends only on (seed, step)."""
-    tokens = None
-    if batch.features is not None and len(batch.features):
-        if model.resampler is None:
-            raise WeightsError(f"{model.name}: expected a resampler, found none")
-        tokens = model.resampler(batch.features.to(model.device))
-        tokens = add_noise(tokens, sigma, make_step_generator(seed, step))
-    return forward_logits(model, batch.batch.to(model.device), tokens)
-
-
-def open_validation(model: StyleModel, settings: SftSettings, cache: Path) -> EncodedSet | None:
-    """The encoded val split; None if no corpus has one."""
-    corpora = [corpus for corpus in settings.corpus if any((corpus / "val").glob("*.tar"))]
-    return open_encoded(model, corpora, "val", cache, copies=1) if corpora else None
-
-
-@torch.no_grad()
-def validate(
-    model: StyleModel, validation: EncodedSet, settings: SftSettings, device: str
-) -> float:
-    """Mean loss over at most VALIDATION_BATCHES batches, the same at every call."""
-    model.decoder.eval()
-    total, count = 0.0, 0
-    for number in range(VALIDATION_BATCHES):
-        if number * settings.batch_size >= len(validation):
-            break
-        size = min(settings.batch_size, len(validation) - number * settings.batch_size)
-        batch = validation.build_step_batch(
-            0, number, size, dropout=0.0, style_from=settings.style_from
-        )
-        with autocast(settings.precision, device):
-            logits = compute_logits(model, batch, 0.0, 0, number)
-            loss = image_code_loss(logits, batch.batch.codes.to(device))
-        total, count = total + loss.item() * size, count + size
-    model.decoder.train()
-    return total / count
-
-
-def draw_samples(training_run: Run, model: StyleModel, data: EncodedSet, step: int) -> None:
-    """Write a strip of pictures for the first captions, each in the style of its own row."""
-    from stylear.sampling.generate import decode_codes, sample_codes
-
-    rows = data.draw_rows(0, 0, min(SAMPLES, len(data)))
-    captions = [str(data.rows[row]["caption"]) for row in rows]
-    styles: list[Tensor | None] = [None] * len(rows)
-    model.decoder.eval()
-    with torch.no_grad():
-        if data.features is not None and model.resampler is not None:
-            features = data.features[rows].float().to(model.device)
-            styles = list(model.resampler(features))
-        draws = torch.rand(len(rows), *model.grid, generator=make_step_generator(0, 0))
-        prompts = [model.encode_prompt(caption) for caption in captions]
-        codes = sample_codes(model.decoder, model.layout, prompts, styles, draws)
-        pictures = decode_codes(model, codes)
-    model.decoder.train()
-    side = pictures[0].width
-    from PIL import Image
-
-    strip = Image.new("RGB", (side * len(pictures), side), "white")
-    for column, picture in enumerate(pictures):
-        strip.paste(picture, (column * side, 0))
-    path = training_run.root / "samples" / f"step-{step:07d}.png"
-    path.parent.mkdir(exist_ok=True)
-    strip.save(path)

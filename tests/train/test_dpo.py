@@ -21,7 +21,7 @@ from stylear.errors import CorpusError, SettingsChanged
 from stylear.model.open import load_model
 from stylear.train import dpo_trainer as dpo
 from stylear.train import preferences, reference
-from stylear.train.checkpoint import read_metrics
+from stylear.train.metrics import read_metrics
 from stylear.train.settings import DpoSettings
 
 

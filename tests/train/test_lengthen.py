@@ -16,8 +16,8 @@ from stylear.errors import CorpusError, RecipeError, SettingsChanged, UsageError
 from stylear.model.chameleon import load_model
 from stylear.train import dpo_trainer as dpo
 from stylear.train import sft_trainer as sft
-from stylear.train.checkpoint import read_metrics
 from stylear.train.encode import encode_corpus
+from stylear.train.metrics import read_metrics
 from stylear.train.settings import DpoSettings, SftSettings, load_settings
 
 

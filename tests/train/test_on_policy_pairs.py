@@ -21,9 +21,9 @@ from stylear.evaluation.metrics import harmonic_mean
 from stylear.model.open import load_model
 from stylear.train import dpo_trainer as dpo
 from stylear.train import pairs, rewards, rollout
-from stylear.train.checkpoint import read_metrics
 from stylear.train.data import open_encoded
 from stylear.train.encode import decode_picture
+from stylear.train.metrics import read_metrics
 from stylear.train.settings import DpoSettings, PairsSettings
 
 

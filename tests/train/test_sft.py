@@ -17,9 +17,10 @@ from stylear.errors import CorpusError, SettingsChanged, UsageError
 from stylear.model.chameleon import load_model
 from stylear.model.style_model import StyleModel
 from stylear.train import sft_trainer as sft
-from stylear.train.checkpoint import read_metrics
 from stylear.train.data import forward_logits, open_encoded
 from stylear.train.encode import augment, encode_corpus
+from stylear.train.lineage import describe_origin
+from stylear.train.metrics import read_metrics
 from stylear.train.settings import SftSettings
 
 COMMON = {"batch_size": 4, "lr": 1e-3, "validate_every": 2, "sample_every": 100, "save_every": 3}
@@ -102,9 +103,9 @@ def test_a_model_names_the_corpora_of_its_base_too(place: Path) -> None:
     base = load_model(place / "model")
     first, own = ({"name": name, "manifest_sha256": None} for name in ("first", "corpus"))
     base.settings = replace(base.settings, base={"corpora": [first]})
-    assert sft.describe_origin(base, settings(place, "named"), {})["corpora"] == [first, own]
+    assert describe_origin(base, settings(place, "named"), {})["corpora"] == [first, own]
     base.settings = replace(base.settings, base={"corpora": [first, own]})
-    assert sft.describe_origin(base, settings(place, "named"), {})["corpora"] == [first, own]
+    assert describe_origin(base, settings(place, "named"), {})["corpora"] == [first, own]
 
 
 def test_lora_leaves_the_base_as_it_was_and_trains_the_resampler(place: Path) -> None:
