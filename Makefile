@@ -33,8 +33,8 @@ lint: $(READY) ## style and types
 bench: $(READY) ## comparisons against peers; results go to benchmarks/results
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-chaos: $(READY) ## kill -9 a run at N random points: make chaos N=200
-	CHAOS_ROUNDS=$(N) $(BIN)/python -m pytest tests/run/test_chaos.py
+chaos: $(READY) ## kill -9 a run at N random points, a forget at every step: make chaos N=200
+	CHAOS_ROUNDS=$(N) FORGET_KILL_STEP=1 $(BIN)/python -m pytest tests/run/test_chaos.py tests/forget/test_forget_killed.py
 
 mini-corpus: $(READY) ## rebuild the embedded corpus from the two npm packages (needs npm)
 	mkdir -p mini-build && cd mini-build && npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0

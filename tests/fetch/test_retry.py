@@ -27,8 +27,6 @@ from stylear.curate.fetch.success import SuccessMonitor
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.errors import SourceError, StylearError, UsageError
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:

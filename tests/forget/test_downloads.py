@@ -19,8 +19,6 @@ from stylear.curate.forget.request import Request
 from stylear.curate.recipe import Recipe, load_recipe
 from stylear.errors import UsageError
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
