@@ -65,9 +65,9 @@ def contents(corpus: Path) -> dict[str, bytes]:
 def test_a_retried_corpus_equals_one_that_never_failed(
     tmp_path: Path, site: Site, recipe: Recipe
 ) -> None:
-    runner.run(recipe, tmp_path / "whole")
+    runner.run(recipe, tmp_path / "whole", workers=1)
     site.failing = {"/1.png": 503, "/2.png": 404, "/8.png": 429}
-    runner.run(recipe, tmp_path / "corpus")
+    runner.run(recipe, tmp_path / "corpus", workers=1)
     scored = tmp_path / "corpus" / "ledger" / "score.phash" / "raw-00001.json"
     untouched = scored.stat().st_mtime_ns
     assert reasons(tmp_path / "corpus") == [
@@ -82,7 +82,7 @@ def test_a_retried_corpus_equals_one_that_never_failed(
 
     site.failing = {"/2.png": 404}
     site.asked.clear()
-    refilled, results = runner.retry(recipe, tmp_path / "corpus", ["429", "5xx"])
+    refilled, results = runner.retry(recipe, tmp_path / "corpus", ["429", "5xx"], workers=1)
     assert sorted(site.asked) == ["/1.png", "/8.png"]
     assert refilled.units == ["00000", "00002"]
     assert refilled.rows() == [
@@ -94,7 +94,7 @@ def test_a_retried_corpus_equals_one_that_never_failed(
     assert scored.stat().st_mtime_ns == untouched  # its shard did not change
 
     site.failing = {}
-    runner.retry(recipe, tmp_path / "corpus", ["404"])
+    runner.retry(recipe, tmp_path / "corpus", ["404"], workers=1)
     assert contents(tmp_path / "corpus") == contents(tmp_path / "whole")
     assert (tmp_path / "corpus" / "manifest.json").read_bytes() == (
         tmp_path / "whole" / "manifest.json"
@@ -107,9 +107,9 @@ def test_a_row_that_fails_again_has_its_latest_reason(
     tmp_path: Path, site: Site, recipe: Recipe
 ) -> None:
     site.failing = {"/1.png": 503, "/2.png": 503}
-    runner.run_stages(["fetch"], recipe, tmp_path / "corpus")
+    runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)
     site.failing = {"/1.png": 404, "/2.png": 503}
-    refilled, results = runner.retry(recipe, tmp_path / "corpus", ["503"])
+    refilled, results = runner.retry(recipe, tmp_path / "corpus", ["503"], workers=1)
     assert reasons(tmp_path / "corpus")[:3] == [None, "http-404", "http-503"]
     assert refilled.rows() == [{"reason": "http-503", "retried": 2, "recovered": 0}]
     assert results == []  # nothing had followed
@@ -118,7 +118,7 @@ def test_a_row_that_fails_again_has_its_latest_reason(
     assert entry.dropped == {"http-404": 1, "http-503": 1, "not-http": 1}
 
     with pytest.raises(UsageError, match="no download failed that way") as error:
-        runner.retry(recipe, tmp_path / "corpus", ["timeout"])
+        runner.retry(recipe, tmp_path / "corpus", ["timeout"], workers=1)
     assert error.value.hint == "downloads failed with: http-404, http-503"
 
 
@@ -127,7 +127,7 @@ def test_the_times_of_downloads_lie_beside_the_corpus(
 ) -> None:
     """They differ in every run, so they are no part of what the manifest answers for."""
     site.failing = {"/9.png": 404}
-    runner.run_stages(["fetch"], recipe, tmp_path / "corpus")
+    runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)
     pairs = list(iter_pairs(tmp_path / "corpus" / "raw"))
     tables = sorted((tmp_path / "corpus" / "fetched").iterdir())
     assert [path.name for path in tables] == ["00000.parquet", "00001.parquet", "00002.parquet"]
@@ -153,9 +153,9 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Recip
     root = tmp_path_factory.mktemp("killed")
     with running(root) as site:
         recipe = write_recipe(root, site)
-        runner.run(recipe, root / "whole")
+        runner.run(recipe, root / "whole", workers=1)
         site.failing = {"/1.png": 503, "/8.png": 429}
-        runner.run(recipe, root / "corpus")
+        runner.run(recipe, root / "corpus", workers=1)
         site.failing = {}
         yield site, recipe, root
 
@@ -186,9 +186,9 @@ def test_a_retry_that_is_killed_and_run_again_ends_in_a_whole_corpus(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     for command in commands:
         if command == "run":
-            runner.run(recipe, corpus)  # audits
+            runner.run(recipe, corpus, workers=1)  # audits
         else:
-            runner.retry(recipe, corpus, ["429", "5xx"])
+            runner.retry(recipe, corpus, ["429", "5xx"], workers=1)
     assert contents(corpus) == contents(root / "whole")
     runner.require_audit(corpus)
     keys = [pair.key for pair in iter_pairs(corpus / "raw")]
@@ -202,7 +202,7 @@ def test_a_retry_that_is_killed_and_run_again_ends_in_a_whole_corpus(
 def test_a_dead_network_makes_no_corpus(tmp_path: Path, site: Site, recipe: Recipe) -> None:
     site.failing = {f"/{n}.png": 500 for n in range(10)}
     with pytest.raises(SourceError) as error:
-        runner.run(recipe, tmp_path / "corpus")
+        runner.run(recipe, tmp_path / "corpus", workers=1)
     assert error.value.message == (
         f"{tmp_path}/list.csv: 0 of the last 10 downloads succeeded, expected at least 10%;"
         " the others: http-500 10"
@@ -210,7 +210,7 @@ def test_a_dead_network_makes_no_corpus(tmp_path: Path, site: Site, recipe: Reci
     assert not list((tmp_path / "corpus" / "raw").glob("*.parquet"))
 
     site.failing, site.asked[:] = {}, []
-    runner.run(recipe, tmp_path / "corpus")  # what failed is asked for again
+    runner.run(recipe, tmp_path / "corpus", workers=1)  # what failed is asked for again
     assert reasons(tmp_path / "corpus") == [*([None] * 10), "not-http"]
     assert len(site.asked) == 10
 
@@ -233,7 +233,7 @@ def test_a_corpus_without_a_pair_is_no_success(tmp_path: Path, site: Site, recip
     careless = recipe.model_copy(update={"raw": raw})
     for _ in range(2):
         with pytest.raises(StylearError, match=r"none of 11 pairs .* http-500 10, not-http 1"):
-            runner.run(careless, tmp_path / "corpus")
+            runner.run(careless, tmp_path / "corpus", workers=1)
 
 
 def judged(blocks: list[dict[str | None, int]], share: float) -> tuple[int, list[int]]:
@@ -270,7 +270,9 @@ def test_what_was_asked_for_meanwhile_is_forgotten_too(
     site.failing = {f"/{n}.png": 500 for n in range(10)}
     raw = tuple(source.model_copy(update={"min_success": 0.5}) for source in recipe.raw)
     with pytest.raises(SourceError, match="0 of the last 8 downloads"):
-        runner.run_stages(["fetch"], recipe.model_copy(update={"raw": raw}), tmp_path / "corpus")
+        runner.run_stages(
+            ["fetch"], recipe.model_copy(update={"raw": raw}), tmp_path / "corpus", workers=1
+        )
     left = (tmp_path / "corpus" / ".work" / "urls").iterdir()
     assert not [path for path in left if path.is_dir() and ".part-" not in path.name]
 
@@ -302,7 +304,7 @@ def test_a_dry_run_says_what_would_be_fetched_and_asks_nobody(
 
 def test_retry_is_a_command(tmp_path: Path, site: Site, recipe: Recipe) -> None:
     site.failing = {"/4.png": 503}
-    runner.run_stages(["fetch"], recipe, tmp_path / "corpus")
+    runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)
     site.failing = {}
     arguments = ["retry", str(tmp_path / "corpus"), "--json"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)

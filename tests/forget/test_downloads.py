@@ -49,22 +49,22 @@ def test_a_failed_download_that_was_forgotten_is_not_tried_again(
 ) -> None:
     site.failing = {"/1.png": 503, "/2.png": 503}
     corpus = tmp_path / "corpus"
-    runner.run_stages(["fetch"], recipe, corpus)
+    runner.run_stages(["fetch"], recipe, corpus, workers=1)
     forget_pairs(corpus, Request(sources=(f"{site.base}/1.png",)))
     assert reasons(corpus) == [None, "forgotten", "http-503", None, None, None]
     site.failing, site.asked[:] = {}, []
-    runner.retry(recipe, corpus, ["5xx"])
+    runner.retry(recipe, corpus, ["5xx"], workers=1)
     assert site.asked == ["/2.png"]
     assert reasons(corpus) == [None, "forgotten", None, None, None, None]
     with pytest.raises(UsageError, match="no download failed that way"):
-        runner.retry(recipe, corpus, ["5xx"])
+        runner.retry(recipe, corpus, ["5xx"], workers=1)
 
 
 def test_a_fetch_from_the_beginning_does_not_ask_for_it(
     tmp_path: Path, site: Site, recipe: Recipe
 ) -> None:
     corpus = tmp_path / "corpus"
-    runner.run_stages(["fetch"], recipe, corpus)
+    runner.run_stages(["fetch"], recipe, corpus, workers=1)
     key = next(iter_pairs(corpus / "raw")).key
     forget_pairs(corpus, Request(sources=(f"{site.base}/0.png",)))
     times = read_table(corpus / "fetched" / "00000.parquet", ["key"])["key"].to_pylist()
@@ -72,7 +72,7 @@ def test_a_fetch_from_the_beginning_does_not_ask_for_it(
     assert len(times) == 3
     before = tree(corpus / "raw")
     site.asked.clear()
-    runner.run_stages(["fetch"], recipe, corpus, redo="fetch")
+    runner.run_stages(["fetch"], recipe, corpus, redo="fetch", workers=1)
     assert sorted(site.asked) == [f"/{n}.png" for n in range(1, 6)]
     assert tree(corpus / "raw") == before
 
@@ -81,11 +81,11 @@ def test_a_domain_is_refused_for_rows_that_come_later(
     tmp_path: Path, site: Site, recipe: Recipe
 ) -> None:
     corpus = tmp_path / "corpus"
-    runner.run_stages(["fetch"], recipe, corpus)
+    runner.run_stages(["fetch"], recipe, corpus, workers=1)
     forget_pairs(corpus, Request(domains=("127.0.0.1",)))
     assert reasons(corpus) == ["forgotten"] * 6
     write_list(tmp_path, site, range(8))
     site.asked.clear()
     with pytest.raises(Exception, match="none of 8 pairs can be used: forgotten 8"):
-        runner.run_stages(["fetch"], recipe, corpus)
+        runner.run_stages(["fetch"], recipe, corpus, workers=1)
     assert site.asked == []
