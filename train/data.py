@@ -1,11 +1,12 @@
-"""Training batches, determined by (seed, step) alone so that resume is exact.
+"""Training batches, determined by (seed, step) alone so that resume is exact on any number of ranks.
 
-B examples, K style tokens, P patches + 1, W their width.
+B rows of a batch, C copies, h w code grid, P patches + 1, W their width, K style tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,104 +15,201 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
-from stylear.model.layout import Batch, Example, collate
+from stylear.errors import UsageError
+from stylear.model.layout import Batch, Example
+from stylear.model.packing import pack_batch
 from stylear.model.style_model import StyleModel
-from stylear.train.encode import encode_corpus, read_encoded
+from stylear.train.encode import encode_corpus
+from stylear.train.sampler import Sampler
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Independent probabilities of training a row without style, without text, and without both."""
+
+    both: float = 0.0
+    style: float = 0.0
+    text: float = 0.0
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """One batch: token ids, codes, and the style features of its styled rows."""
+    """The rows of one rank in the global batch of a step."""
 
     batch: Batch
-    features: Tensor | None  # (B', P, W) of the rows that have style tokens
-    repeated_pairs: int = 0  # examples whose pair occurs earlier in the same batch
+    features: (
+        Tensor | None
+    )  # (B', P, W) of the rows that have style tokens; None without style tokens
+    rows: Rows  # (B,) row numbers of the encoded set
+    positions: Rows  # (B,) positions in the global batch
+    styled_positions: Rows  # (B',) positions in the global batch of the rows that have style tokens
+    repeated_pairs: int = 0  # examples of the global batch whose pair occurs earlier in it
     tokens_beyond_context: int = 0  # how far its longest sequence exceeds the context
 
 
 class EncodedSet:
-    """Encoded pairs in memory, and the batch of each seed and step."""
+    """Encoded pairs, read from disk as needed, and the batch of each seed and step."""
 
     def __init__(self, paths: Sequence[Path], model: StyleModel) -> None:
-        tensors, self.rows = read_encoded(paths)
-        self.codes = tensors["codes"]  # (N, C, L)
-        self.features = tensors.get("features")  # (N, P, W) float16
+        self._files: list[Any] = [safe_open(str(path), framework="pt") for path in paths]
+        self._rows = [row for file in self._files for row in json.loads(file.metadata()["rows"])]
+        sizes = [file.get_slice("codes").get_shape()[0] for file in self._files]
+        self._ends = np.cumsum(sizes)
+        self.sampler = Sampler([[len(self._rows)]])
+        self.has_features = model.num_style_tokens > 0
         self.model = model
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.sampler)
+
+    def read_column(self, name: str, rows: Sequence[int] | Rows | None = None) -> list[Any]:
+        """Values of `key`, `caption`, `kind` or `group` of some rows, or of all."""
+        chosen = range(len(self)) if rows is None else rows
+        return [self._rows[row][name] for row in chosen]
+
+    def read_codes(self, rows: Sequence[int] | Rows, copies: Rows | None = None) -> Tensor:
+        """Codes (B, h, w) of some rows, all of one grid; `copies` (B,) chooses augmented copies."""
+        chosen = np.zeros(len(rows), np.int64) if copies is None else copies
+        parts = [self._read("codes", row)[copy] for row, copy in zip(rows, chosen, strict=True)]
+        return torch.stack(parts).view(len(rows), *self.model.grid).long()
+
+    def read_features(self, rows: Sequence[int] | Rows) -> Tensor:
+        """Style features (B, P, W) of some rows, float32."""
+        if len(rows) == 0:
+            shape = self._files[0].get_slice("features").get_shape()[1:]
+            return torch.empty(0, *shape)
+        return torch.stack([self._read("features", row) for row in rows]).float()
+
+    def _read(self, name: str, row: int) -> Tensor:
+        file = int(np.searchsorted(self._ends, row, side="right"))
+        start = int(self._ends[file - 1]) if file else 0
+        tensor: Tensor = self._files[file].get_slice(name)[int(row) - start]
+        return tensor
+
+    @property
+    def copies(self) -> int:
+        """Augmented copies of each image."""
+        return int(self._files[0].get_slice("codes").get_shape()[1])
 
     @cached_property
-    def groups(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Row indices by group; images of a group share a style."""
+    def groups(self) -> dict[str, Rows]:
+        """Row numbers by group; images of a group share a style."""
         members: dict[str, list[int]] = {}
-        for number, row in enumerate(self.rows):
+        for number, row in enumerate(self._rows):
             members.setdefault(row["group"], []).append(number)
         return {group: np.array(numbers) for group, numbers in members.items()}
 
-    def draw_rows(self, seed: int, start: int, count: int) -> list[int]:
-        """The row indices of examples `start` to `start + count`; each epoch is shuffled anew."""
-        picks: list[int] = []
-        while count > 0:
-            epoch, offset = divmod(start, len(self))
-            shuffled = np.random.default_rng([seed, epoch]).permutation(len(self))
-            picked = shuffled[offset : offset + count].tolist()
-            picks += picked
-            start, count = start + len(picked), count - len(picked)
-        return picks
+    def draw_rows(self, seed: int, step: int, batch_size: int) -> Rows:
+        """The rows (B,) of the global batch of a step (counted from 0); each epoch is shuffled anew."""
+        return self.sampler.draw(seed, step, batch_size)
+
+    def split_rows(self, batch_size: int) -> Iterator[Rows]:
+        """Every row once, in order, in batches of one grid; the last batch of a grid may be smaller."""
+        start = 0
+        for size in self.sampler.sizes.sum(1).tolist():
+            for first in range(start, start + size, batch_size):
+                yield np.arange(first, min(first + batch_size, start + size))
+            start += size
 
     def build_step_batch(
-        self, seed: int, step: int, batch_size: int, *, dropout: float, style_from: str
+        self,
+        seed: int,
+        step: int,
+        batch_size: int,
+        *,
+        dropout: Dropout | float = 0.0,
+        style_from: str = "self",
+        rank: int = 0,
+        world_size: int = 1,
     ) -> TrainingBatch:
-        """The batch of a step (counted from 0)."""
+        """One rank's rows in the batch of a step (counted from 0).
+
+        `batch_size` is that of all ranks. The batches of ranks 0, 1, ... put together are the batch of
+        a single process, whatever the number of ranks. A number as `dropout` drops style and text together.
+        """
+        rows = self.draw_rows(seed, step, batch_size)
         rng = np.random.default_rng([seed, 1 + step])
-        picks = self.draw_rows(seed, step * batch_size, batch_size)
-        copies = rng.integers(self.codes.shape[1], size=len(picks)).tolist()
-        dropped = (rng.random(len(picks)) < dropout).tolist()
-        return self.build_batch(picks, copies, dropped, style_from, rng)
+        return self.build_batch(
+            rows, rng, dropout=dropout, style_from=style_from, rank=rank, world_size=world_size
+        )
 
     def build_batch(
         self,
-        picks: Sequence[int],
-        copies: Sequence[int],
-        dropped: Sequence[bool],
-        style_from: str,
-        rng: np.random.Generator,
+        rows: Rows,
+        rng: np.random.Generator | None = None,
+        *,
+        dropout: Dropout | float = 0.0,
+        style_from: str = "self",
+        rank: int = 0,
+        world_size: int = 1,
     ) -> TrainingBatch:
-        """The batch of these rows and copies; dropped rows are unconditional."""
-        height, width = self.model.grid
-        styled: list[int] = []
-        examples: list[Example] = []
-        for pick, copy, drop in zip(picks, copies, dropped, strict=True):
-            codes = self.codes[pick, copy].view(height, width)
-            if drop:
-                examples.append(self.model.layout.unconditional(codes))
-                continue
-            examples.append(build_example(self.model, self.rows[pick]["caption"], codes))
-            if self.features is not None:
-                styled.append(self.draw_sibling(pick, rng) if style_from == "sibling" else pick)
-        features = None
-        if self.features is not None:
-            features = self.features[styled].float()
-        longest = max(len(example.ids) for example in examples)
+        """One rank's part of the batch of these rows, all of one grid."""
+        rng = np.random.default_rng(0) if rng is None else rng
+        rates = dropout if isinstance(dropout, Dropout) else Dropout(both=dropout)
+        # drawn for the global batch, so that ranks agree
+        copies = rng.integers(self.copies, size=len(rows))
+        both, style, text = rng.random((3, len(rows)))
+        is_unstyled = (both < rates.both) | (style < rates.style) | (not self.has_features)
+        is_untexted = (both < rates.both) | (text < rates.text)
+        siblings = self.draw_siblings(rows, rng) if style_from == "sibling" else rows
+        own = np.arange(len(rows))[find_rank_slice(len(rows), rank, world_size)]
+        styled = own[~is_unstyled[own]]
+        captions = self.read_column("caption", rows[own])
+        prompts = [
+            build_prompt(self.model, caption, has_style=not unstyled, has_text=not untexted)
+            for caption, unstyled, untexted in zip(
+                captions, is_unstyled[own], is_untexted[own], strict=True
+            )
+        ]
+        batch = pack_batch(self.model.layout, prompts, self.read_codes(rows[own], copies[own]))
+        context = self.model.decoder.config.max_position_embeddings
         return TrainingBatch(
-            collate(examples, self.model.layout.pad),
-            features,
-            repeated_pairs=len(picks) - len(set(picks)),
-            tokens_beyond_context=max(
-                0, longest - self.model.decoder.config.max_position_embeddings
-            ),
+            batch,
+            self.read_features(siblings[styled]) if self.has_features else None,
+            rows=rows[own],
+            positions=own,
+            styled_positions=styled,
+            repeated_pairs=len(rows) - len(np.unique(rows)),
+            tokens_beyond_context=max(0, batch.ids.shape[1] - context),
         )
 
-    def draw_sibling(self, pick: int, rng: np.random.Generator) -> int:
-        """A random other row of the same style; the row itself if it is the only one."""
-        group = self.groups[self.rows[pick]["group"]]
-        if len(group) == 1:
-            return pick
-        other = int(group[int(rng.integers(len(group) - 1))])
-        return int(group[-1]) if other == pick else other
+    def draw_siblings(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """A random other row (B,) of the same style for each row; the row itself if it is the only one."""
+        names = self.read_column("group", rows)
+        siblings = []
+        for row, name, number in zip(rows, names, rng.random(len(rows)), strict=True):
+            group = self.groups[name]
+            other = group[int(number * (len(group) - 1))]
+            siblings.append(group[-1] if other == row else other)
+        return np.array(siblings, np.int64)
+
+
+def find_rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
+    """The positions of a rank in the global batch: consecutive, in the order of ranks.
+
+    Raises UsageError if a rank would have none.
+    """
+    if batch_size < world_size:
+        raise UsageError(
+            f"batch_size: expected at least one example for each of {world_size} processes, found"
+            f" {batch_size}",
+            hint="raise --batch-size, which counts the examples of all processes, or start fewer",
+        )
+    return slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+
+
+def build_prompt(
+    model: StyleModel, caption: str, *, has_style: bool = True, has_text: bool = True
+) -> list[int]:
+    """Token ids of a prompt; without style the caption's template, without both no prompt at all."""
+    if has_style and model.num_style_tokens:
+        return model.encode_prompt(caption if has_text else "")
+    return model.encode_prompt(caption, style=False) if has_text else []
 
 
 def build_example(model: StyleModel, caption: str, codes: Tensor) -> Example:

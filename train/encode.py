@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import safe_open
 from torch import Tensor
 
 from stylear.console import Bar
@@ -149,15 +148,3 @@ def augment(pixels: Tensor, key: str, copy: int) -> Tensor:
         pixels = pixels.flip(-1)
     padded = F.pad(pixels[None], (max_shift,) * 4, mode="replicate")[0]
     return padded[:, y : y + side, x : x + side]
-
-
-def read_encoded(paths: Sequence[Path]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """The concatenated tensors and the rows of cached files."""
-    parts: dict[str, list[Tensor]] = {}
-    rows: list[dict[str, Any]] = []
-    for path in paths:
-        with safe_open(str(path), framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                parts.setdefault(name, []).append(file.get_tensor(name))
-            rows += json.loads(file.metadata()["rows"])
-    return {name: torch.cat(tensors) for name, tensors in parts.items()}, rows

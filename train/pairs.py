@@ -177,7 +177,7 @@ def draw_pairs(
             "key": key,
             "caption": job.caption,
             "reference": job.group,
-            "style_key": data.rows[job.row]["key"],
+            "style_key": data.read_column("key", [job.row])[0],
             "chosen_score": high,
             "rejected_score": low,
             "margin": margin,

@@ -1,6 +1,6 @@
 """Preference pairs, encoded once: captions, codes of both images, and the image that shows their style.
 
-N pairs, L codes of an image, R training images, P patches + 1, W their width.
+N pairs, L codes of an image.
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ BATCH = 16  # pairs that are encoded at a time
 
 @dataclass(frozen=True)
 class PreferenceSet:
-    """Encoded preference pairs, and the style features of the corpora's training images."""
+    """Encoded preference pairs, and the training images that show their styles."""
 
     captions: tuple[str, ...]
     codes: Tensor  # (2, N, L) int32, chosen first
-    features: Tensor | None  # (R, P, W)
-    style_rows: tuple[
-        int, ...
-    ]  # the row of `features` that shows a pair's style; none without features
+    styles: EncodedSet | None  # the training images; None for a model without style tokens
+    style_rows: tuple[int, ...]  # the training image that shows a pair's style; none without styles
     without_style: int  # pairs left out because no training image shows their style
     equal_codes: int  # pairs left out because both images have the same codes
 
@@ -55,10 +53,13 @@ class PreferenceSet:
     @cached_property
     def sha256(self) -> str:
         """Hash of everything that the log-probabilities of the pairs depend on, except the model."""
-        tensors = {"codes": self.codes}
-        if self.features is not None:
-            tensors["features"] = self.features[sorted(set(self.style_rows))]
-        return digest(weights.hash_tensors(tensors), *self.captions, *self.style_rows)
+        hashes = [weights.hash_tensors({"codes": self.codes})]
+        if self.styles is not None:
+            hashes += [
+                weights.hash_tensors({"features": self.styles.read_features([row])})
+                for row in sorted(set(self.style_rows))
+            ]
+        return digest(*hashes, *self.captions, *self.style_rows)
 
     def compute_log_probs(self, model: StyleModel, picks: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B,) of the chosen and the rejected images, from one forward pass."""
@@ -69,9 +70,9 @@ class PreferenceSet:
             for pick in picks
         ]
         tokens = None
-        if self.features is not None and model.resampler is not None:
-            features = self.features[[self.style_rows[pick] for pick in picks]]
-            tokens = model.resampler(features.float().to(model.device)).repeat(len(SIDES), 1, 1)
+        if self.styles is not None and model.resampler is not None:
+            features = self.styles.read_features([self.style_rows[pick] for pick in picks])
+            tokens = model.resampler(features.to(model.device)).repeat(len(SIDES), 1, 1)
         batch = collate(examples, model.layout.pad).to(model.device)
         logits = forward_logits(model, batch, tokens)
         sums = sequence_log_probs(logits, batch.codes, batch.code_rows, len(examples))
@@ -109,10 +110,10 @@ def open_preferences(
         rows += shard_rows
     sides = torch.cat(codes, dim=1)
     first = {group: int(numbers[0]) for group, numbers in styles.groups.items()}
-    by_key = {row["key"]: number for number, row in enumerate(styles.rows)}
+    by_key = {key: number for number, key in enumerate(styles.read_column("key"))}
     style_rows = [by_key.get(row["style_key"], first.get(row["reference"])) for row in rows]
     is_equal = (sides[0] == sides[1]).all(dim=1).tolist()
-    is_styled = [styles.features is None or number is not None for number in style_rows]
+    is_styled = [not styles.has_features or number is not None for number in style_rows]
     kept = [i for i in range(len(rows)) if is_styled[i] and not is_equal[i]]
     without_style = is_styled.count(False)
     if not kept:
@@ -126,8 +127,8 @@ def open_preferences(
     return PreferenceSet(
         captions=tuple(str(rows[i]["caption"]) for i in kept),
         codes=sides[:, kept],
-        features=styles.features,
-        style_rows=tuple(shown) if styles.features is not None else (),
+        styles=styles if styles.has_features else None,
+        style_rows=tuple(shown) if styles.has_features else (),
         without_style=without_style,
         equal_codes=sum(e and s for e, s in zip(is_equal, is_styled, strict=True)),
     )

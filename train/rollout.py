@@ -47,13 +47,14 @@ def plan_jobs(data: EncodedSet, count: int, seed: int) -> list[Job]:
 
     Raises CorpusError if the corpus has no stylized pairs.
     """
-    stylized = sorted({row["group"] for row in data.rows if row["kind"] == "stylized"})
+    kinds, groups = data.read_column("kind"), data.read_column("group")
+    stylized = sorted({g for g, kind in zip(groups, kinds, strict=True) if kind == "stylized"})
     if not stylized:
         raise CorpusError(
             "train/: expected stylized pairs to take styles from, found none",
             hint="give a corpus with stylized pairs: --corpus",
         )
-    captions = sorted({row["caption"] for row in data.rows})
+    captions = sorted(set(data.read_column("caption")))
     rng = np.random.default_rng(seed)
     jobs = []
     for number in range(count):
@@ -78,9 +79,9 @@ def draw_codes(
     for first in range(0, len(drawn), sampling.batch_size):
         part = drawn[first : first + sampling.batch_size]
         styles: list[Tensor | None] = [None] * len(part)
-        if model.resampler is not None and data.features is not None:
-            features = data.features[[job.row for job, _ in part]]
-            styles = list(model.resampler(features.float().to(model.device)))
+        if model.resampler is not None and data.has_features:
+            features = data.read_features([job.row for job, _ in part])
+            styles = list(model.resampler(features.to(model.device)))
         draws = torch.stack(
             [
                 torch.rand(*model.grid, generator=make_generator(sampling.seed, job.number, sample))
@@ -129,6 +130,5 @@ class StylePictures:
             picked = rows[
                 np.arange(min(self.count, len(rows))) * len(rows) // min(self.count, len(rows))
             ]
-            codes = self.data.codes[picked, 0].view(len(picked), *self.model.grid)
-            self.pictures[group] = decode_codes(self.model, codes.long())
+            self.pictures[group] = decode_codes(self.model, self.data.read_codes(picked))
         return self.pictures[group]

@@ -17,12 +17,12 @@ SAMPLES = 6
 def draw_samples(training_run: Run, model: StyleModel, data: EncodedSet, step: int) -> None:
     """Write a strip of pictures for the first captions, each in the style of its own row."""
     rows = data.draw_rows(0, 0, min(SAMPLES, len(data)))
-    captions = [str(data.rows[row]["caption"]) for row in rows]
+    captions = data.read_column("caption", rows)
     styles: list[Tensor | None] = [None] * len(rows)
     model.decoder.eval()
     with torch.no_grad():
-        if data.features is not None and model.resampler is not None:
-            features = data.features[rows].float().to(model.device)
+        if data.has_features and model.resampler is not None:
+            features = data.read_features(rows).to(model.device)
             styles = list(model.resampler(features))
         draws = torch.rand(len(rows), *model.grid, generator=make_step_generator(0, 0))
         prompts = [model.encode_prompt(caption) for caption in captions]

@@ -102,7 +102,7 @@ class TokenLayout:
         self.image_start, self.image_end = self._id(IMAGE_START), self._id(IMAGE_END)
         self.style_placeholder = self.vocabulary.get(style_placeholder)
         self._style_name = style_placeholder
-        self._table = torch.tensor(self.image_token_ids)
+        self.code_ids = torch.tensor(self.image_token_ids)
 
     @classmethod
     def from_file(cls, path: str | Path, style_placeholder: str = STYLE_PLACEHOLDER) -> TokenLayout:
@@ -141,7 +141,7 @@ class TokenLayout:
     def image_span(self, codes: Tensor) -> list[int]:
         """The whole image: prefix, rows of codes (h, w) each with its newline, image end."""
         height, width = codes.shape
-        rows = torch.nn.functional.pad(self._table[codes.cpu()], (0, 1), value=self.newline)
+        rows = torch.nn.functional.pad(self.code_ids[codes.cpu()], (0, 1), value=self.newline)
         return [*self.prefix(height, width), *rows.flatten().tolist(), self.image_end]
 
     def code_offsets(self, height: int, width: int) -> Tensor:
