@@ -71,13 +71,21 @@ def generate(
     Example: stylear generate --model mini-stylear --style mosaic --prompt "a cat" --out new
     """
     from stylear.model.open import open_model
-    from stylear.sampling.gallery import GRID, Sampling, check_free, write_gallery
+    from stylear.sampling.gallery import GRID, check_free, write_gallery
+    from stylear.sampling.generate import Sampling
 
     check_free(out, force=force)
     texts = read_prompts(prompt, prompts)
     references = read_references(style)
     opened = open_model(model, device=device, dtype=dtype)
-    sampling = Sampling(guidance, top_k, temperature, noise, size, batch_size)
+    sampling = Sampling(
+        guidance=guidance,
+        top_k=top_k,
+        temperature=temperature,
+        noise=noise,
+        size_px=size,
+        batch_size=batch_size,
+    )
     seeds = range(seed, seed + count)
     total = max(1, len(references)) * len(texts) * count
     warnings: list[str] = []

@@ -1,7 +1,7 @@
 """The decoder's layers: norms, rotary positions, attention with its cache, MLP.
 
 B batch, T tokens of this call, S slots of the cache, D hidden, H heads, G key-value heads,
-E dimensions of a head.
+E dimensions of a head, R rows of a cache.
 """
 
 from __future__ import annotations
@@ -12,42 +12,78 @@ from torch import Tensor, nn
 
 from stylear.model.decoder_config import DecoderConfig
 
+Turn = tuple[Tensor, Tensor]  # what `rotary` returns
+
 
 class KVCache:
-    """Keys and values of every layer, allocated once; all sequences of a batch grow together."""
+    """Keys and values of every layer, allocated once; each row fills its own slots from 0 on.
+
+    A token's slot is its position. `lengths` (R,) holds the filled slots of each row, on the device.
+    Attention reads the first `attended` slots of all rows and masks those beyond a token's own position:
+    `attended` alone decides the shapes of a step, so that a step can be captured once and repeated.
+    """
 
     def __init__(
         self,
         config: DecoderConfig,
-        batch: int,
+        rows: int,
         slots: int,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        shape = (
+        layers, groups, size = (
             config.num_hidden_layers,
-            batch,
             config.num_key_value_heads,
-            slots,
             config.head_dim,
         )
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.valid = torch.ones(batch, slots, device=device, dtype=torch.bool)
-        self.length = 0  # slots in use
-        self.padded = False
+        self.rows, self.slots, self.attended = rows, slots, slots
+        # query heads that share keys and values
+        self.repeats = config.num_attention_heads // groups
+        self.keys, self.values = (
+            torch.zeros(layers, rows * slots, groups, size, device=device, dtype=dtype)
+            for _ in range(2)
+        )
+        self.lengths = torch.zeros(rows, device=device, dtype=torch.long)
+        self._indexes: Tensor = self.lengths  # of the tokens of this pass among all slots (R T,)
+        self._mask: Tensor = self.keys  # added to scores (R, 1, repeats T, attended)
 
-    @property
-    def slots(self) -> int:
-        return int(self.keys.shape[3])
+    def start(self, tokens: int) -> Tensor:
+        """Reserve the next `tokens` slots of every row for a pass; returns their positions (R, T).
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (B, G, T, E) to the slots in use; returns all slots so far (B, G, S, E)."""
-        end = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        Raises ValueError if attention would read more slots than there are.
+        """
+        if not tokens <= self.attended <= self.slots:
+            raise ValueError(f"cache: {self.slots} slots, needed {max(tokens, self.attended)}")
+        device = self.lengths.device
+        positions = self.lengths[:, None] + torch.arange(tokens, device=device)
+        first = torch.arange(self.rows, device=device)[:, None] * self.slots
+        self._indexes = (first + positions).flatten()
+        hidden = torch.arange(self.attended, device=device) > positions[..., None]
+        mask = torch.zeros(hidden.shape, device=device, dtype=self.keys.dtype)
+        mask = mask.masked_fill_(hidden, float("-inf"))[:, None]
+        self._mask = mask.repeat(1, 1, self.repeats, 1) if self.repeats > 1 else mask
+        return positions
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store k and v (R, T, G, E) and attend with q (R, T, H, E) over the slots so far, as (R, T, H E).
+
+        The heads that share keys and values become queries of one head: no key is copied.
+        """
+        rows, tokens, heads, size = q.shape
+        for stored, new in ((self.keys, k), (self.values, v)):
+            stored[layer].index_copy_(0, self._indexes, new.reshape(rows * tokens, -1, size))
+        k, v = (
+            stored[layer].view(rows, self.slots, -1, size)[:, : self.attended].transpose(1, 2)
+            for stored in (self.keys, self.values)
+        )
+        q = q.transpose(1, 2).reshape(rows, heads // self.repeats, -1, size)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask)
+        return y.reshape(rows, heads, tokens, size).transpose(1, 2).reshape(rows, tokens, -1)
+
+    def finish(self, tokens: int) -> None:
+        """Count the tokens of a pass as filled."""
+        self.lengths += tokens
 
 
 class RMSNorm(nn.Module):
@@ -79,35 +115,37 @@ class Head(nn.Linear):
         return F.linear(x, self.weight[rows])
 
 
-def rotary(config: DecoderConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (B, 1, T, E) of RoPE (arXiv 2104.09864) at positions (B, T)."""
+def rotary(config: DecoderConfig, positions: Tensor, dtype: torch.dtype) -> Turn:
+    """Cosines and sines (B, T, 1, E) of RoPE (arXiv 2104.09864) at positions (B, T).
+
+    The first half of the sines is negated, as `rotate` needs them.
+    """
     exponents = (
         torch.arange(0, config.head_dim, 2, device=positions.device).float() / config.head_dim
     )
-    angles = positions[..., None].float() * (1.0 / config.rope_theta**exponents)
-    angles = torch.cat([angles, angles], dim=-1)[:, None]
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    angles = (positions[..., None].float() * (1.0 / config.rope_theta**exponents))[:, :, None]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], dim=-1).to(dtype), torch.cat([-sin, sin], dim=-1).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, H, T, E) rotated by position (RoPE); the halves of E form the pairs."""
-    low, high = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-high, low], dim=-1) * sin
+    """x (B, T, H, E) rotated by position (RoPE); the halves of E form the pairs."""
+    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """Attention of queries (B, H, T, E) over keys and values (B, G, S, E).
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention of queries (B, H, T, E) over keys and values (B, G, T, E).
 
-    Training in bf16 on a CPU uses explicit matrix products for short causal sequences: the backward pass of
+    Training in bf16 on a CPU uses explicit matrix products for short sequences: the backward pass of
     torch's fused kernel takes 68 ms there, this one 10 ms (ran: 288 heads of 86 x 32; a step 0.40 s, not
     0.70 s).
     """
     batch, heads, tokens, size = q.shape
     groups = k.shape[1]
-    plain = causal and v.dtype == torch.bfloat16 and v.device.type == "cpu" and tokens <= 512
+    plain = v.dtype == torch.bfloat16 and v.device.type == "cpu" and tokens <= 512
     if not (plain and torch.is_grad_enabled()):
         return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=groups != heads
+            q, k, v, is_causal=tokens > 1, enable_gqa=groups != heads
         )
     if groups != heads:
         k, v = (x.repeat_interleave(heads // groups, dim=1) for x in (k, v))
@@ -131,29 +169,13 @@ class Attention(nn.Module):
         self.q_norm = HeadNorm(self.heads, self.head_dim) if config.qk_norm else nn.Identity()
         self.k_norm = HeadNorm(self.groups, self.head_dim) if config.qk_norm else nn.Identity()
 
-    def forward(
-        self,
-        x: Tensor,
-        turn: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        causal: bool,
-        cache: KVCache | None,
-        layer: int,
-    ) -> Tensor:
+    def project(self, x: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries (B, T, H, E) and keys (B, T, G, E), and values (B, T, G, E), of x (B, T, D)."""
         batch, tokens, _ = x.shape
-        q = self.q_norm(self.q_proj(x).view(batch, tokens, self.heads, self.head_dim)).transpose(
-            1, 2
-        )
-        k = self.k_norm(self.k_proj(x).view(batch, tokens, self.groups, self.head_dim)).transpose(
-            1, 2
-        )
-        v = self.v_proj(x).view(batch, tokens, self.groups, self.head_dim).transpose(1, 2)
-        q, k = rotate(q, *turn), rotate(k, *turn)
-        if cache is not None:
-            k, v = cache.write(layer, k, v)
-        y = attend(q, k, v, mask, causal)
-        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(batch, tokens, -1))
-        return out
+        q = self.q_norm(self.q_proj(x).view(batch, tokens, self.heads, self.head_dim))
+        k = self.k_norm(self.k_proj(x).view(batch, tokens, self.groups, self.head_dim))
+        v = self.v_proj(x).view(batch, tokens, self.groups, self.head_dim)
+        return rotate(q, *turn), rotate(k, *turn), v
 
 
 class MLP(nn.Module):
@@ -178,19 +200,27 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(
-        self,
-        x: Tensor,
-        turn: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        causal: bool,
-        cache: KVCache | None,
-    ) -> Tensor:
-        shared = (turn, mask, causal, cache, self.layer)
+    def forward(self, x: Tensor, turn: Turn, cache: KVCache | None = None) -> Tensor:
+        """Hidden states (B, T, D) after this layer; without a cache attention is causal over x itself."""
+        q, k, v = self.project(x, turn)
+        if cache is None:
+            y = attend(*(part.transpose(1, 2) for part in (q, k, v)))
+            y = y.transpose(1, 2).reshape(*x.shape[:2], -1)
+        else:
+            y = cache.attend(self.layer, q, k, v)
+        return self.update(x, y)
+
+    def project(self, x: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
+        """What comes before attention: queries, keys and values of hidden states x (B, T, D)."""
+        return self.self_attn.project(x if self.swin else self.input_layernorm(x), turn)
+
+    def update(self, x: Tensor, y: Tensor) -> Tensor:
+        """What comes after attention: x (B, T, D) plus its result y (B, T, H E), then the MLP."""
+        y = self.self_attn.o_proj(y)
         if self.swin:
-            x = x + self.input_layernorm(self.self_attn(x, *shared))
+            x = x + self.input_layernorm(y)
             out: Tensor = x + self.post_attention_layernorm(self.mlp(x))
         else:
-            x = x + self.self_attn(self.input_layernorm(x), *shared)
+            x = x + y
             out = x + self.mlp(self.post_attention_layernorm(x))
         return out

@@ -76,7 +76,8 @@ def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Style
 
     `device` is "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1"; `dtype` is "auto" (bfloat16 on a
     GPU, float32 on a CPU), "float32", "bfloat16" or "float16", and applies to decoder and resampler; the VQ
-    model stays in float32. The model is in evaluation mode and named after the last part of `name`.
+    model stays in float32. The model is in evaluation mode and named after the last part of `name`. It is
+    meant for sampling: LoRA is merged and projections are fused. Training loads models with `load_model`.
 
     Raises UsageError if the device is not available or the dtype is unknown, WeightsError naming the file and
     key if the model is missing, incomplete or of another architecture. Nothing is downloaded.
@@ -86,6 +87,8 @@ def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Style
     """
     import torch
 
+    from stylear.model.fuse import fuse_decoder
+
     device = pick_device(device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
@@ -93,4 +96,5 @@ def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Style
     if dtype not in dtypes:
         raise UsageError(f"dtype: expected one of auto, {', '.join(dtypes)}, found {dtype!r}")
     model = load_model(find_model(name), device=device, dtype=dtypes[dtype])
+    fuse_decoder(model.decoder)
     return replace(model, name=Path(name).resolve().name)

@@ -1,7 +1,7 @@
 """The decoder: one Llama-like transformer for every backbone, with Chameleon's key names.
 
-B batch, T tokens of this call, S slots of the cache, D hidden, H heads, G key-value heads,
-E dimensions of a head, V image codes.
+B batch, T tokens of this call, D hidden, H heads, G key-value heads, E dimensions of a head,
+V image codes.
 """
 
 from __future__ import annotations
@@ -51,57 +51,26 @@ class Decoder(nn.Module):
         out: Tensor = self.model.embed_tokens(ids)
         return out
 
-    def forward(
-        self,
-        embeds: Tensor,
-        valid: Tensor | None = None,
-        cache: KVCache | None = None,
-        positions: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, embeds: Tensor, cache: KVCache | None = None) -> Tensor:
         """Normed hidden states (B, T, D) of embeddings (B, T, D) that follow what the cache holds.
 
-        `valid` (B, T) is False for padding, which may be on the left or right; its outputs are meaningless.
-        Right padding needs no `valid`, because causal attention never reads it. `positions`
-        (B, T) default to the count of valid tokens before each one. Raises ValueError if the
-        cache is full.
+        Rows of different lengths are padded on the right: causal attention never reads the padding, and with
+        a cache the caller then corrects its `lengths`. Raises ValueError if the cache is too small.
         """
-        batch, tokens = embeds.shape[:2]
-        start = 0 if cache is None else cache.length
-        seen = embeds.new_ones(batch, tokens, dtype=torch.bool) if valid is None else valid.bool()
-        if cache is not None:
-            if start + tokens > cache.slots:
-                raise ValueError(f"cache: {cache.slots} slots, needed {start + tokens}")
-            cache.valid[:, start : start + tokens] = seen
-            seen = cache.valid[:, : start + tokens]
-            cache.padded |= valid is not None and not bool(valid.all())
-        padded = valid is not None if cache is None else cache.padded
-        if positions is None:
-            positions = (seen.long().cumsum(1)[:, start:] - 1).clamp(min=0)
-        mask, causal = self._mask(seen, start, tokens, padded)
+        tokens = embeds.shape[1]
+        first = torch.arange(tokens, device=embeds.device)[None]
+        positions = first if cache is None else cache.start(tokens)
         turn = rotary(self.config, positions, embeds.dtype)
         x = embeds
         for block in self.model.layers:
             if self.gradient_checkpointing and self.training and cache is None:
-                x = checkpoint(block, x, turn, mask, causal, None, use_reentrant=False)
+                x = checkpoint(block, x, turn, use_reentrant=False)
             else:
-                x = block(x, turn, mask, causal, cache)
+                x = block(x, turn, cache)
         if cache is not None:
-            cache.length = start + tokens
+            cache.finish(tokens)
         out: Tensor = self.model.norm(x)
         return out
-
-    @staticmethod
-    def _mask(seen: Tensor, start: int, tokens: int, padded: bool) -> tuple[Tensor | None, bool]:
-        if not padded:
-            if tokens == 1:
-                return None, False
-            if start == 0:
-                return None, True
-        slots = torch.arange(start + tokens, device=seen.device)
-        current = slots[start:, None]
-        # padding attends to itself, so that no row of the softmax is empty
-        mask = ((slots <= current) & seen[:, None, :]) | (slots == current)
-        return mask[:, None], False  # (B, 1, T, S)
 
     def image_logits(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) over the image codes only, ordered by code, of hidden states (..., D).
@@ -113,10 +82,10 @@ class Decoder(nn.Module):
         logits = self.lm_head.rows(hidden, self._range)
         return logits if self._ordered else logits.index_select(-1, self.image_order)
 
-    def new_cache(self, batch: int, slots: int) -> KVCache:
+    def new_cache(self, rows: int, slots: int) -> KVCache:
         """An empty cache on the decoder's device, in its dtype."""
         weight = self.model.norm.weight
-        return KVCache(self.config, batch, slots, device=weight.device, dtype=weight.dtype)
+        return KVCache(self.config, rows, slots, device=weight.device, dtype=weight.dtype)
 
     def init_weights(self, seed: int, std: float = 0.02) -> None:
         """Initialise: normal, std 0.02 (Lumina-mGPT), residual outputs / sqrt(2 layers) (GPT-2)."""

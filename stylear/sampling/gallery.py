@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from stylear.console import say_warning
 from stylear.encoders.segment import Mask, subject_masks
 from stylear.errors import UsageError
 from stylear.sampling.context import describe_long_prompts, measure_prompt
-from stylear.sampling.generate import generate
+from stylear.sampling.generate import Sampling, generate_batches
 from stylear.sampling.grid import Block, Row, draw_grid, encode_png
 from stylear.sampling.references import Reference
 from stylear.weights.files import hash_path, write_bytes
@@ -33,18 +33,6 @@ if TYPE_CHECKING:
     from stylear.model.style_model import StyleModel
 
 METADATA, GRID = "generations.jsonl", "grid.png"
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Sampling settings; their names are the keywords of `generate`."""
-
-    guidance: float
-    top_k: int
-    temperature: float
-    noise: float
-    size_px: int | None = None
-    batch_size: int = 32
 
 
 def check_free(out: Path, *, force: bool) -> None:
@@ -100,18 +88,16 @@ def write_gallery(
     }
     lines: list[dict[str, Any]] = []
     firsts: list[Image.Image] = []  # of each reference and prompt
-    for start in range(0, len(jobs), sampling.batch_size):
-        batch = jobs[start : start + sampling.batch_size]
-        references_drawn = [sources[i] for i, _, _ in batch]
-        pictures = generate(
-            model,
-            [prompt for _, prompt, _ in batch],
-            [None if source is None else source.picture for source in references_drawn],
-            seeds=[seed for _, _, seed in batch],
-            masks=[masks[i] for i, _, _ in batch],
-            **asdict(sampling),
-            warn=False,
-        )
+    drawn = generate_batches(
+        model,
+        [prompt for _, prompt, _ in jobs],
+        [None if source is None else source.picture for source in (sources[i] for i, _, _ in jobs)],
+        [masks[i] for i, _, _ in jobs],
+        [seed for _, _, seed in jobs],
+        sampling,
+    )
+    for pictures in drawn:
+        batch = jobs[len(lines) : len(lines) + len(pictures)]
         for (i, prompt, seed), picture in zip(batch, pictures, strict=True):
             file = f"{len(lines):04d}.png"
             write_bytes(out / file, encode_png(picture))

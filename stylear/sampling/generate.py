@@ -1,13 +1,12 @@
 """Generate pictures from prompts and style references, in batches.
 
-Each forward pass serves both sides of guidance: conditional rows first, unconditional rows second.
-Only image codes are sampled; newline and size tokens are set by the layout.
-B pictures, R rows of a forward (B or 2B), T tokens, K style tokens, D hidden, V codes, N = h w.
+B pictures, K style tokens, D hidden, N = h w codes of a picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from stylear.console import say_warning
 from stylear.encoders.preprocess import Picture, to_rgb
 from stylear.encoders.segment import Mask, cut_out
 from stylear.errors import UsageError
-from stylear.model.style_tokens import REMOVAL, add_noise, insert_style_tokens, remove_subject
+from stylear.model.style_tokens import REMOVAL, add_noise, remove_subject
 from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
+from stylear.sampling.decode import CodeSampler
 
 if TYPE_CHECKING:
     from stylear.model.layout import TokenLayout
@@ -32,6 +32,31 @@ TOP_K = 2000  # released code
 TEMPERATURE = 1.0  # released code
 NOISE = 0.3  # StyleAR paper: 0.1 to 0.3 at inference
 BATCH_SIZE = 32  # our choice
+DECODED_PIXELS = 2**21  # our choice: pixels that the VQ model decodes at once
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Settings of `generate`, under the names of its keywords. Raises UsageError if one is out of range."""
+
+    guidance: float = GUIDANCE
+    top_k: int = TOP_K
+    temperature: float = TEMPERATURE
+    noise: float = NOISE
+    removal: float = REMOVAL
+    size_px: int | None = None
+    batch_size: int = BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        for name, value, minimum in (
+            ("guidance", self.guidance, 0),
+            ("top_k", self.top_k, 1),
+            ("temperature", self.temperature, 0),
+            ("noise", self.noise, 0),
+            ("batch_size", self.batch_size, 1),
+        ):
+            if not value >= minimum:
+                raise UsageError(f"{name}: expected at least {minimum}, found {value}")
 
 
 def generate(
@@ -72,7 +97,40 @@ def generate(
     Raises UsageError if a setting is out of range, if lists differ in length, or if a reference is given to a
     model without style tokens. Sampling follows StyleAR's released code, noise its paper.
     """
-    _check_settings(guidance=guidance, top_k=top_k, temperature=temperature, noise=noise)
+    sampling = Sampling(
+        guidance=guidance,
+        top_k=top_k,
+        temperature=temperature,
+        noise=noise,
+        removal=removal,
+        size_px=size_px,
+        batch_size=batch_size,
+    )
+    if warn:
+        styled = [r is not None for r in references or [None] * len(prompts)]
+        lengths = [
+            measure_prompt(model, prompt, is_styled=style, size_px=size_px)
+            for prompt, style in dict.fromkeys(zip(prompts, styled, strict=False))
+        ]
+        if warning := describe_long_prompts(lengths, model.name):
+            say_warning(warning)
+    pictures: list[Image.Image] = []
+    for batch in generate_batches(model, prompts, references, masks, seeds, sampling):
+        pictures += batch
+        if on_batch is not None:
+            on_batch(len(batch))
+    return pictures
+
+
+def generate_batches(
+    model: StyleModel,
+    prompts: Sequence[str],
+    references: Sequence[Picture | None] | None,
+    masks: Sequence[Mask | None] | None,
+    seeds: Sequence[int],
+    sampling: Sampling,
+) -> Iterator[list[Image.Image]]:
+    """The pictures of `generate`, batch by batch. Raises UsageError as it does."""
     count = len(prompts)
     references = list(references) if references is not None else [None] * count
     masks = list(masks) if masks is not None else [None] * count
@@ -81,48 +139,31 @@ def generate(
             raise UsageError(
                 f"{name}: expected one for each of {count} prompts, found {len(values)}"
             )
-    height, width = compute_grid(model, size_px)
-    if warn:
-        lengths = [
-            measure_prompt(model, prompt, is_styled=style, size_px=size_px)
-            for prompt, style in dict.fromkeys(
-                (prompt, reference is not None)
-                for prompt, reference in zip(prompts, references, strict=True)
-            )
-        ]
-        if warning := describe_long_prompts(lengths, model.name):
-            say_warning(warning)
-    pictures: list[Image.Image] = []
-    for start in range(0, count, batch_size):
-        part = slice(start, start + batch_size)
+    height, width = compute_grid(model, sampling.size_px)
+    sampler = CodeSampler(
+        model.decoder,
+        model.layout,
+        guidance=sampling.guidance,
+        top_k=sampling.top_k,
+        temperature=sampling.temperature,
+    )
+    for start in range(0, count, sampling.batch_size):
+        part = slice(start, start + sampling.batch_size)
         generators = [Generator().manual_seed(seed) for seed in seeds[part]]
         # uniform numbers first, so that they do not depend on the noise level
         draws = torch.stack(
             [torch.rand(height * width, generator=g, dtype=torch.float64) for g in generators]
         )
-        styles = encode_styles(model, references[part], masks[part], removal)
+        styles = encode_styles(model, references[part], masks[part], sampling.removal)
         styles = [
-            None if tokens is None else add_noise(tokens[None], noise, [generator])[0]
+            None if tokens is None else add_noise(tokens[None], sampling.noise, [generator])[0]
             for tokens, generator in zip(styles, generators, strict=True)
         ]
         ids = [
             model.encode_prompt(prompt, style=tokens is not None)
             for prompt, tokens in zip(prompts[part], styles, strict=True)
         ]
-        codes = sample_codes(
-            model.decoder,
-            model.layout,
-            ids,
-            styles,
-            draws.view(-1, height, width),
-            guidance=guidance,
-            top_k=top_k,
-            temperature=temperature,
-        )
-        pictures += decode_codes(model, codes)
-        if on_batch is not None:
-            on_batch(len(codes))
-    return pictures
+        yield decode_codes(model, sampler.draw(ids, styles, draws.view(-1, height, width)))
 
 
 @torch.inference_mode()
@@ -163,7 +204,6 @@ def encode_styles(
     return tokens
 
 
-@torch.inference_mode()
 def sample_codes(
     decoder: Decoder,
     layout: TokenLayout,
@@ -175,98 +215,20 @@ def sample_codes(
     top_k: int = TOP_K,
     temperature: float = TEMPERATURE,
 ) -> Tensor:
-    """Image codes (B, h, w) for prompts (ids up to the separator) with their style tokens.
-
-    `draws` (B, h, w) holds a uniform random number for each code. Guided logits are
-    u + guidance (c - u); the unconditional sequence begins with the image start token, and guidance
-    begins after the two size tokens, as in the released code. Guidance 1 needs no unconditional rows.
-    """
-    batch, height, width = draws.shape
-    device = decoder.model.norm.weight.device
-    prefix = layout.prefix(height, width)
-    guided = guidance != 1
-    rows = [[*ids, *prefix] for ids in prompts] + ([prefix] * batch if guided else [])
-    embeds, valid = _pad_left(decoder, layout, rows, [*styles, *[None] * (len(rows) - batch)])
-    slots = embeds.shape[1] + height * (width + 1)
-    cache = decoder.new_cache(len(rows), slots)
-    hidden = decoder(embeds, None if bool(valid.all()) else valid, cache)[:, -1]
-    table = torch.tensor(layout.image_token_ids, device=device)
-    uniform = draws.flatten(1).to(device)
-    codes = torch.empty(batch, height * width, dtype=torch.long, device=device)
-    for n in range(height * width):
-        logits = decoder.image_logits(hidden).float()  # (R, V)
-        if guided:
-            conditional, unconditional = logits.chunk(2)
-            logits = unconditional + guidance * (conditional - unconditional)
-        codes[:, n] = sample_code(logits, uniform[:, n], top_k, temperature)
-        if n + 1 == height * width:
-            break
-        ids = table[codes[:, n, None]]
-        if (n + 1) % width == 0:  # the newline of a row is fed together with its last code
-            ids = torch.cat([ids, torch.full_like(ids, layout.newline)], dim=1)
-        ids = ids.repeat(2, 1) if guided else ids
-        hidden = decoder(decoder.embed(ids), None, cache)[:, -1]
-    return codes.view(batch, height, width)
+    """Image codes (B, h, w) of one batch; see `CodeSampler.draw`."""
+    sampler = CodeSampler(decoder, layout, guidance=guidance, top_k=top_k, temperature=temperature)
+    return sampler.draw(prompts, styles, draws)
 
 
-def sample_code(logits: Tensor, uniform: Tensor, top_k: int, temperature: float) -> Tensor:
-    """One code per row of logits (B, V), by inverse transform sampling at uniform (B,) in [0, 1).
-
-    Only the `top_k` largest logits can be drawn; temperature 0 takes the largest.
-    """
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    if top_k < logits.shape[-1]:
-        threshold = logits.topk(top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < threshold, float("-inf"))
-    steps = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
-    target = uniform.double()[:, None] * steps[:, -1:]
-    # the first step above the target, so that its code has a probability above 0
-    return torch.searchsorted(steps, target, right=True)[:, 0]
-
-
+@torch.inference_mode()
 def decode_codes(model: StyleModel, codes: Tensor) -> list[Image.Image]:
     """Pictures of image codes (B, h, w)."""
-    with torch.inference_mode():
-        pixels = model.vq.decode(codes.to(next(model.vq.parameters()).device)).float()
-    scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte()
-    arrays: Any = scaled.permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
-
-
-def _pad_left(
-    decoder: Decoder,
-    layout: TokenLayout,
-    rows: Sequence[Sequence[int]],
-    styles: Sequence[Tensor | None],
-) -> tuple[Tensor, Tensor]:
-    """Embeddings (R, T, D) of left-padded rows with style tokens in place, and their valid mask (R, T)."""
-    device = decoder.model.norm.weight.device
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), layout.pad)
-    valid = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, longest - len(row) :] = torch.tensor(row)
-        valid[i, longest - len(row) :] = True
-    embeds = decoder.embed(ids.to(device))
-    tokens = [style for style in styles if style is not None]
-    if tokens:
-        styled = torch.tensor([style is not None for style in styles])
-        rows_, columns = ((ids == layout.style_placeholder) & styled[:, None]).nonzero(
-            as_tuple=True
-        )
-        embeds = insert_style_tokens(
-            embeds, torch.stack(tokens).to(device), rows_.to(device), columns.to(device)
-        )
-    return embeds, valid.to(device)
-
-
-def _check_settings(*, guidance: float, top_k: int, temperature: float, noise: float) -> None:
-    for name, value, minimum in (
-        ("guidance", guidance, 0),
-        ("top_k", top_k, 1),
-        ("temperature", temperature, 0),
-        ("noise", noise, 0),
-    ):
-        if not value >= minimum:
-            raise UsageError(f"{name}: expected at least {minimum}, found {value}")
+    device = next(model.vq.parameters()).device
+    size_px = codes[0].numel() * model.vq.config.factor**2
+    pictures = []
+    for part in torch.split(codes, max(1, DECODED_PIXELS // size_px)):
+        pixels = model.vq.decode(part.to(device)).float()
+        scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte()
+        arrays: Any = scaled.permute(0, 2, 3, 1).cpu().numpy()
+        pictures += [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
+    return pictures

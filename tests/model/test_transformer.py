@@ -65,55 +65,39 @@ def test_hidden_states_and_image_logits_equal_transformers(tmp_path: Path, swin_
     assert torch.allclose(decoder.image_logits(hidden), rows, atol=1e-4)
 
 
-def test_left_padding_equals_transformers_attention_mask() -> None:
-    reference = theirs()
-    decoder = small()
-    tensors = reference.state_dict()
-    weights.load_into(
-        decoder,
-        {k: v for k, v in tensors.items() if not k.startswith("model.vqmodel.")},
-        what="tiny",
-    )
-    ids = torch.randint(0, 32, (2, 9))
-    valid = torch.ones(2, 9, dtype=torch.bool)
-    valid[1, :4] = False
-    positions = (valid.long().cumsum(1) - 1).clamp(min=0)
-    with torch.no_grad():
-        expected = reference.model(
-            ids, attention_mask=valid.long(), position_ids=positions
-        ).last_hidden_state
-        hidden = decoder(decoder.embed(ids), valid=valid)
-    assert torch.allclose(hidden[valid], expected[valid], atol=1e-5)
-
-
 @torch.no_grad()
 def test_cached_steps_equal_one_pass() -> None:
     decoder = small()
     ids = torch.randint(0, 32, (3, 10))
     whole = decoder(decoder.embed(ids))
-    cache = decoder.new_cache(3, 12)
-    parts = [
-        decoder(decoder.embed(part), cache=cache) for part in ids.split([4, 1, 3, 1, 1], dim=1)
-    ]
-    assert cache.length == 10
-    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-5)
+    for attended in (12, None):  # all slots, or those in use
+        cache = decoder.new_cache(3, 12)
+        parts = []
+        used = 0
+        for part in ids.split([4, 1, 3, 1, 1], dim=1):
+            used += part.shape[1]
+            cache.attended = attended or used
+            parts.append(decoder(decoder.embed(part), cache))
+        assert cache.lengths.tolist() == [10, 10, 10]
+        assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-5)
+    cache.attended = 13
     with pytest.raises(ValueError, match="12 slots, needed 13"):
-        decoder(decoder.embed(ids[:, :3]), cache=cache)
+        decoder(decoder.embed(ids[:, :3]), cache)
 
 
 @torch.no_grad()
-def test_left_padded_rows_in_a_cached_batch_equal_rows_alone() -> None:
+def test_rows_of_different_lengths_in_a_cached_batch_equal_rows_alone() -> None:
     decoder = small()
     long, short = torch.randint(0, 32, (1, 7)), torch.randint(0, 32, (1, 3))
     steps = torch.randint(0, 32, (2, 3))
-    prompt = torch.cat([long, torch.cat([torch.zeros(1, 4, dtype=torch.long), short], 1)])
-    valid = torch.ones(2, 7, dtype=torch.bool)
-    valid[1, :4] = False
+    prompt = torch.cat([long, torch.cat([short, torch.zeros(1, 4, dtype=torch.long)], 1)])
     cache = decoder.new_cache(2, 10)
-    batch = [decoder(decoder.embed(prompt), valid=valid, cache=cache)[:, -1:]]
-    batch += [decoder(decoder.embed(steps[:, i : i + 1]), cache=cache) for i in range(3)]
+    decoder(decoder.embed(prompt), cache)
+    cache.lengths.copy_(torch.tensor([7, 3]))
+    batch = [decoder(decoder.embed(steps[:, i : i + 1]), cache) for i in range(3)]
+    assert cache.lengths.tolist() == [10, 6]
     for row, ids in enumerate([long, short]):
-        alone = decoder(decoder.embed(torch.cat([ids, steps[row : row + 1]], 1)))[:, -4:]
+        alone = decoder(decoder.embed(torch.cat([ids, steps[row : row + 1]], 1)))[:, -3:]
         assert torch.allclose(torch.cat(batch, 1)[row : row + 1], alone, atol=1e-5)
 
 
@@ -122,10 +106,8 @@ def test_right_padding_changes_nothing_before_it() -> None:
     decoder = small()
     ids = torch.randint(0, 32, (1, 6))
     padded = torch.cat([ids, torch.zeros(1, 3, dtype=torch.long)], 1)
-    valid = torch.arange(9)[None] < 6
     alone = decoder(decoder.embed(ids))
     assert torch.allclose(decoder(decoder.embed(padded))[:, :6], alone, atol=1e-6)
-    assert torch.allclose(decoder(decoder.embed(padded), valid=valid)[:, :6], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("image_ids", [[6, 7, 5], [5, 6, 7], [9, 3, 20]])
@@ -187,8 +169,8 @@ def test_training_in_bf16_on_a_cpu_gives_the_fused_attention(groups: int) -> Non
     torch.manual_seed(0)
     shapes = [(3, 4, 9, 8), (3, groups, 9, 8), (3, groups, 9, 8)]
     q, k, v = (torch.randn(shape).requires_grad_() for shape in shapes)
-    plain = attend(q, k, v.bfloat16(), None, True)
-    fused = attend(q, k, v, None, True)
+    plain = attend(q, k, v.bfloat16())
+    fused = attend(q, k, v)
     assert plain.dtype == torch.bfloat16
     torch.testing.assert_close(plain.float(), fused, atol=0.02, rtol=0.02)
     found = torch.autograd.grad(plain.float().sum(), [q, k, v])

@@ -16,8 +16,8 @@ from stylear.evaluation.evaluate import evaluate
 from stylear.model.chameleon import load_model
 from stylear.model.style_model import StyleModel
 from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
-from stylear.sampling.gallery import Sampling, write_gallery
-from stylear.sampling.generate import generate
+from stylear.sampling.gallery import write_gallery
+from stylear.sampling.generate import Sampling, generate
 from stylear.sampling.references import Reference
 
 SHORT, LONG = "cat", "a red apple and the dog in a blue house"

@@ -13,7 +13,8 @@ from PIL import Image
 from stylear.errors import UsageError
 from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import insert_style_tokens, remove_subject
-from stylear.sampling.generate import encode_styles, generate, sample_code, sample_codes
+from stylear.sampling.decode import sample_code
+from stylear.sampling.generate import encode_styles, generate, sample_codes
 
 PROMPTS = ["a red apple", "the dog in a blue house", "cat", "an apple tree in the style of a boat"]
 

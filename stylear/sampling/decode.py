@@ -1,0 +1,204 @@
+"""Draw the image codes of a batch: one static step for each code, on a GPU replayed as a CUDA graph.
+
+A step feeds the code drawn before (and the newline where a row ends), and draws the next one. Its tensors
+stay where they are and nothing in it waits for the device, so all its kernels can be launched at once. Each
+forward pass serves both sides of guidance: conditional rows first, unconditional rows second.
+B pictures, R rows of a forward (B or 2B), T tokens, D hidden, V codes, N = h w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stylear.model.style_tokens import insert_style_tokens
+
+if TYPE_CHECKING:
+    from stylear.model.decoder_layers import KVCache
+    from stylear.model.layout import TokenLayout
+    from stylear.model.transformer import Decoder
+
+BUCKET = 256  # our choice: a static step attends to a multiple of so many slots
+
+
+class CodeSampler:
+    """Draws batches of image codes with the same settings.
+
+    `static` steps attend to the cache in multiples of `bucket` slots and on a GPU are captured once for each
+    multiple and then replayed; other steps attend to exactly the slots in use. Both draw the same codes. By
+    default steps are static on a GPU. What was allocated and captured is kept for batches of the same shape.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        layout: TokenLayout,
+        *,
+        guidance: float,
+        top_k: int,
+        temperature: float,
+        static: bool | None = None,
+        bucket: int = BUCKET,
+    ) -> None:
+        self.decoder, self.layout = decoder, layout
+        self.guidance, self.top_k, self.temperature = guidance, top_k, temperature
+        self.device = decoder.model.norm.weight.device
+        self.static = self.device.type == "cuda" if static is None else static
+        self.captures = self.static and self.device.type == "cuda"
+        self.bucket = bucket
+        self._batch: _Batch | None = None
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        prompts: Sequence[Sequence[int]],
+        styles: Sequence[Tensor | None],
+        draws: Tensor,
+    ) -> Tensor:
+        """Image codes (B, h, w) for prompts (ids up to the separator) with their style tokens.
+
+        `draws` (B, h, w) holds a uniform random number for each code. Guided logits are
+        u + guidance (c - u); the unconditional sequence begins with the image start token, and guidance
+        begins after the two size tokens, as in the released code. Guidance 1 needs no unconditional rows.
+        """
+        pictures, height, width = draws.shape
+        prefix = self.layout.prefix(height, width)
+        rows = [[*ids, *prefix] for ids in prompts]
+        if self.guidance != 1:
+            rows += [prefix] * pictures
+        embeds, lengths = pad_rows(
+            self.decoder, self.layout, rows, [*styles, *[None] * (len(rows) - pictures)]
+        )
+        used = embeds.shape[1]
+        batch = self._open_batch(pictures, height * width, len(rows), used + height * (width + 1))
+        batch.start(embeds, lengths, draws.flatten(1))
+        for n in range(1, height * width):
+            row_ended = n % width == 0  # the newline of a row is fed together with its last code
+            used += 1 + row_ended
+            batch.step(row_ended, self._round_up(used))
+        return batch.codes.view(pictures, height, width).clone()
+
+    def _round_up(self, slots: int) -> int:
+        return -(-slots // self.bucket) * self.bucket if self.static else slots
+
+    def _open_batch(self, pictures: int, codes: int, rows: int, slots: int) -> _Batch:
+        slots = self._round_up(slots)
+        # a graph reads the weights where they lay when it was captured
+        shape = (pictures, codes, rows, slots, *(p.data_ptr() for p in self.decoder.parameters()))
+        if self._batch is None or self._batch.shape != shape:
+            self._batch = None  # frees its memory first
+            self._batch = _Batch(self, shape)
+        return self._batch
+
+
+class _Batch:
+    """The tensors of one batch on the device, and the graphs captured over them."""
+
+    def __init__(self, sampler: CodeSampler, shape: tuple[int, ...]) -> None:
+        pictures, codes, rows, slots, *_ = shape
+        self.sampler, self.shape = sampler, shape
+        decoder, device = sampler.decoder, sampler.device
+        self.cache: KVCache = decoder.new_cache(rows, slots)
+        self.codes = torch.zeros(pictures, codes, dtype=torch.long, device=device)
+        self.draws = torch.zeros(pictures, codes, dtype=torch.float64, device=device)
+        self.next = torch.zeros(1, dtype=torch.long, device=device)  # the code to draw
+        self.ids = torch.tensor(sampler.layout.image_token_ids, device=device)  # by code
+        self.newlines = torch.full((pictures, 1), sampler.layout.newline, device=device)
+        self.graphs: dict[tuple[bool, int], Any] = {}
+        self.pool: Any = None
+
+    def start(self, embeds: Tensor, lengths: Tensor, draws: Tensor) -> None:
+        """Read the prompts (R, T, D), `lengths` (R,) of them, and draw the first code of each picture."""
+        self.draws.copy_(draws)
+        self.next.zero_()
+        self.cache.lengths.zero_()
+        self.cache.attended = embeds.shape[1]
+        hidden = self.sampler.decoder(embeds, self.cache)
+        self.cache.lengths.copy_(lengths)
+        self._draw_code(hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1])
+
+    def step(self, row_ended: bool, attended: int) -> None:
+        """Feed the last code, and the newline if its row has ended, and draw the next code."""
+        self.cache.attended = attended
+        graph = self.graphs.get((row_ended, attended))
+        if graph is not None:
+            graph.replay()
+            return
+        self._run_step(row_ended)
+        if self.sampler.captures:
+            # after this first run nothing is allocated or chosen by the libraries any more
+            graph = capture_graph(lambda: self._run_step(row_ended), self.pool)
+            self.graphs[row_ended, attended] = graph
+            self.pool = graph.pool()
+
+    def _run_step(self, row_ended: bool) -> None:
+        decoder = self.sampler.decoder
+        ids = self.ids[self.codes.index_select(1, self.next - 1)]
+        if row_ended:
+            ids = torch.cat([ids, self.newlines], dim=1)
+        if self.sampler.guidance != 1:
+            ids = ids.repeat(2, 1)
+        self._draw_code(decoder(decoder.embed(ids), self.cache)[:, -1])
+
+    def _draw_code(self, hidden: Tensor) -> None:
+        settings = self.sampler
+        logits = settings.decoder.image_logits(hidden).float()  # (R, V)
+        if settings.guidance != 1:
+            conditional, unconditional = logits.chunk(2)
+            logits = unconditional + settings.guidance * (conditional - unconditional)
+        uniform = self.draws.index_select(1, self.next)[:, 0]
+        code = sample_code(logits, uniform, settings.top_k, settings.temperature)
+        self.codes.index_copy_(1, self.next, code[:, None])
+        self.next += 1
+
+
+def capture_graph(run: Callable[[], None], pool: Any) -> Any:
+    """A CUDA graph of the kernels that `run` launches, in the memory pool of other graphs if one is given."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        run()
+    return graph
+
+
+def sample_code(logits: Tensor, uniform: Tensor, top_k: int, temperature: float) -> Tensor:
+    """One code per row of logits (B, V), by inverse transform sampling at uniform (B,) in [0, 1).
+
+    Only the `top_k` largest logits can be drawn; temperature 0 takes the largest.
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    if top_k < logits.shape[-1]:
+        threshold = logits.topk(top_k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+        logits = logits.masked_fill(logits < threshold, float("-inf"))
+    steps = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
+    target = uniform.double()[:, None] * steps[:, -1:]
+    # the first step above the target, so that its code has a probability above 0
+    return torch.searchsorted(steps, target, right=True)[:, 0]
+
+
+def pad_rows(
+    decoder: Decoder,
+    layout: TokenLayout,
+    rows: Sequence[Sequence[int]],
+    styles: Sequence[Tensor | None],
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (R, T, D) of right-padded rows with style tokens in place, and the rows' lengths (R,)."""
+    device = decoder.model.norm.weight.device
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.full((len(rows), int(lengths.max())), layout.pad)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+    embeds = decoder.embed(ids.to(device))
+    tokens = [style for style in styles if style is not None]
+    if tokens:
+        styled = torch.tensor([style is not None for style in styles])
+        rows_, columns = ((ids == layout.style_placeholder) & styled[:, None]).nonzero(
+            as_tuple=True
+        )
+        embeds = insert_style_tokens(
+            embeds, torch.stack(tokens).to(device), rows_.to(device), columns.to(device)
+        )
+    return embeds, lengths.to(device)
