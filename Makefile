@@ -5,7 +5,7 @@ READY := .venv/.ready
 OUT ?= demo-output
 N ?= 50
 
-.PHONY: help demo test lint bench chaos mini mini-corpus clean
+.PHONY: help demo test lint bench gpu-check chaos mini mini-corpus clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
@@ -31,7 +31,11 @@ lint: $(READY) ## style and types
 	$(BIN)/mypy
 
 bench: $(READY) ## comparisons against peers; results go to benchmarks/results
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/gpu_check.py,$(wildcard benchmarks/*.py)); do \
+	  $(BIN)/python $$script || exit 1; done
+
+gpu-check: $(READY) ## device tests and benchmarks on a GPU, ten minutes at most; results go to benchmarks/results
+	$(BIN)/python benchmarks/gpu_check.py
 
 chaos: $(READY) ## kill -9 a run at N random points, a forget at every step: make chaos N=200
 	CHAOS_ROUNDS=$(N) FORGET_KILL_STEP=1 $(BIN)/python -m pytest tests/run/test_chaos.py tests/forget/test_forget_killed.py

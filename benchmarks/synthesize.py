@@ -221,8 +221,7 @@ def table(result: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    gpu = torch.cuda.is_available()
+def make_parser(gpu: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--model", choices=SIZES, default="full" if gpu else "small")
@@ -236,7 +235,11 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="ours: torch.compile the UNet")
     parser.add_argument("--no-vae-slicing", dest="vae_slicing", action="store_false")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    asked = make_parser(torch.cuda.is_available()).parse_args()
     warnings.filterwarnings("ignore", message="__array__ implementation")  # diffusers' Euler
     given = [
         *(f"--{n} {getattr(asked, n)}" for n in ("device", "model", "size", "steps", "prompts")),

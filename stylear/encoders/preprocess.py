@@ -20,6 +20,9 @@ from torch import Tensor
 from stylear.errors import SourceError
 
 Picture = Union[bytes, Image.Image, "np.ndarray[Any, Any]"]
+MAX_RATIO = 16  # our choice: of the sides of an image that is resized whole
+ALPHA_MODES = ("LA", "PA", "RGBA")
+PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
 
 
 class ImagePreprocessor:
@@ -84,7 +87,7 @@ class ImagePreprocessor:
 
     def resize(self, image: Picture) -> Tensor:
         """The first half, for one image; thread-safe. Raises SourceError for bytes that are no image."""
-        return self._resize(to_rgb(image))
+        return self._resize(limit_ratio(to_rgb(image)))
 
     def normalize(self, resized: Sequence[Tensor]) -> Tensor:
         """The second half, for a batch of resized images: pixels (B, 3, S, S) on the device."""
@@ -97,9 +100,9 @@ class ImagePreprocessor:
 
 
 def to_rgb(image: Picture) -> Image.Image:
-    """Convert an image to RGB, on white where it is transparent.
+    """Convert an image of any mode to RGB, on white where it is transparent; 16 bits a channel become 8.
 
-    Raises SourceError for bytes that do not decode.
+    Raises SourceError for bytes that do not decode, arrays that are no picture, and pictures without pixels.
     """
     if isinstance(image, bytes):
         try:
@@ -110,11 +113,39 @@ def to_rgb(image: Picture) -> Image.Image:
                 f"expected an image, found bytes that do not decode: {error}"
             ) from error
     elif isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
+        shape, dtype = image.shape, image.dtype
+        try:
+            image = Image.fromarray(image)
+        except (TypeError, ValueError, KeyError) as error:
+            raise SourceError(
+                f"expected an image as uint8 (H, W, 3), found an array of {dtype} {shape}"
+            ) from error
+    if 0 in image.size:
+        raise SourceError(f"expected an image, found one of {image.width}x{image.height} pixels")
     if image.mode == "RGB":
         return image
-    if "A" in image.getbands() or "transparency" in image.info:
+    if image.mode.startswith("I"):  # 16 bits, or 16 bits read as 32
+        levels = np.asarray(image).astype(np.int64)
+        scale = 257 if image.mode != "I" or levels.max() > 255 else 1
+        image = Image.fromarray((levels // scale).clip(0, 255).astype(np.uint8))
+    if image.mode in PREMULTIPLIED:
+        image = image.convert(PREMULTIPLIED[image.mode])
+    if image.mode in ALPHA_MODES or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, layer)
     return image.convert("RGB")
+
+
+def limit_ratio(image: Image.Image) -> Image.Image:
+    """The image, cut to the centre of its longer side where that is more than MAX_RATIO times the other.
+
+    A model scales the shorter side to its own and keeps a central square: a picture of 1 x 10,000 pixels
+    would first become 2 million pixels long.
+    """
+    side = MAX_RATIO * min(image.size)
+    if max(image.size) <= side:
+        return image
+    width, height = (min(one, side) for one in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

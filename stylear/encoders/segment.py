@@ -117,9 +117,19 @@ def _check_prompt(spec: str, numbers: Sequence[int], picture: Image.Image) -> No
 
 
 def cut_out(image: Picture, mask: Mask) -> Image.Image:
-    """The subject alone on white, our choice of background: its features are subtracted from the style."""
+    """The subject alone on white, our choice of background: its features are subtracted from the style.
+
+    Raises UsageError if the mask has another size than the image.
+    """
     pixels = np.asarray(to_rgb(image)).copy()
-    pixels[~mask] = 255
+    if mask.shape != pixels.shape[:2]:
+        height, width = pixels.shape[:2]
+        raise UsageError(
+            f"mask: expected one value for each pixel of its reference, ({height}, {width}), "
+            f"found {mask.shape}",
+            hint="resize the mask, or give the path of a mask picture, which is resized as needed",
+        )
+    pixels[~mask.astype(bool)] = 255
     return Image.fromarray(pixels)
 
 

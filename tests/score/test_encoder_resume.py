@@ -21,6 +21,7 @@ from stylear.curate.corpus.storage import FileInfo
 from stylear.errors import SettingsChanged, SourceError, WeightsError
 
 
+@pytest.mark.cpu
 def test_scorers_added_later_write_the_same_bytes(home: Path, tmp_path: Path) -> None:
     """cas shares its pass with dino where both run, and the numbers do not show it."""
     corpus = tmp_path / "corpus"
@@ -31,6 +32,7 @@ def test_scorers_added_later_write_the_same_bytes(home: Path, tmp_path: Path) ->
     assert found == expected
 
 
+@pytest.mark.cpu
 def test_going_on_after_a_kill_and_two_workers_write_the_same_bytes(
     home: Path, built: Path
 ) -> None:
@@ -49,6 +51,7 @@ def test_going_on_after_a_kill_and_two_workers_write_the_same_bytes(
     assert tree(built) == expected
 
 
+@pytest.mark.cpu
 def test_a_corpus_in_a_store_has_the_same_scores(home: Path) -> None:
     corpus = corpus_path("memory://encoder-scores/corpus")
     scoring(home, corpus, SCORES, before=("fetch", "synthesize"))

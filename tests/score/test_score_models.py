@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders.device import DEVICE
 from builders.pictures_folder import encoded
 from PIL import Image
 
@@ -77,7 +78,7 @@ def scored(spec: ClipTextScore) -> Any:
 
 
 def clip_text(model: str, **changes: Any) -> ClipTextScore:
-    return ClipTextScore(name="text", type="clip-text", model=model, device="cpu", **changes)
+    return ClipTextScore(name="text", type="clip-text", model=model, device=DEVICE, **changes)
 
 
 @pytest.mark.parametrize("resize", ["shortest", "longest", "squash"])

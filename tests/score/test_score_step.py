@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders.device import DEVICE
 from builders.pictures_folder import make_folders, tree
 from builders.scored_corpus import recipe_of, scoring
 from builders.tiny_clip import write_tiny_clip
@@ -20,7 +21,7 @@ from stylear.curate.score import read_metadata
 from stylear.curate.score.step import ShardWork, group_shards
 from stylear.errors import RecipeError, SettingsChanged
 
-TEXT = {"name": "text", "type": "clip-text", "model": "clip", "batch_size": 4, "device": "cpu"}
+TEXT = {"name": "text", "type": "clip-text", "model": "clip", "batch_size": 4, "device": DEVICE}
 LOOK = {**TEXT, "name": "look", "type": "clip-image"}
 TEXTURE = {"name": "texture", "type": "texture"}
 
@@ -65,6 +66,7 @@ def test_a_shard_is_read_once_for_all_scorers(
     assert tree(built) == expected
 
 
+@pytest.mark.cpu
 def test_scorers_added_one_by_one_write_the_same_bytes(home: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     scoring(home, corpus, [LOOK], before=("fetch", "synthesize"))
@@ -73,6 +75,7 @@ def test_scorers_added_one_by_one_write_the_same_bytes(home: Path, tmp_path: Pat
     assert tree(corpus) == tree(home / "corpus")
 
 
+@pytest.mark.cpu
 def test_going_on_after_a_kill_writes_the_same_bytes(home: Path, built: Path) -> None:
     expected = tree(built)
     forget(built, "text", "raw-00001", "stylized-00002")
@@ -82,6 +85,7 @@ def test_going_on_after_a_kill_writes_the_same_bytes(home: Path, built: Path) ->
     assert tree(built) == expected
 
 
+@pytest.mark.cpu
 def test_runs_of_several_shards_as_on_a_gpu_write_the_same_bytes(
     home: Path, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +106,7 @@ def test_runs_of_several_shards_as_on_a_gpu_write_the_same_bytes(
     assert together == [3, 4]  # 24 pairs each
 
 
+@pytest.mark.cpu
 def test_two_workers_write_the_same_bytes(home: Path, built: Path) -> None:
     expected = tree(built)
     scoring(home, built, [TEXT, LOOK, TEXTURE], redo="score", workers=2)

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings(  # diffusers' Euler scheduler turns ten
 )
 
 
+@pytest.mark.cpu
 def test_batch_size_order_and_neighbours_change_no_bit_on_a_cpu(folder: Path) -> None:
     jobs, alone = draw(recipe(folder, batch_size=1))
     _, batched = draw(recipe(folder, batch_size=4))
@@ -44,6 +45,7 @@ def test_batch_size_order_and_neighbours_change_no_bit_on_a_cpu(folder: Path) ->
     assert len({pair.image for pair in alone}) == 8
 
 
+@pytest.mark.cpu
 def test_torch_threads_are_those_of_the_settings_and_are_given_back(folder: Path) -> None:
     before = torch.get_num_threads()
     seen = []
@@ -89,6 +91,7 @@ def test_prompts_and_references_are_encoded_once(folder: Path, synthesizer: Any)
     assert len(pictures) == len(REFERENCES)
 
 
+@pytest.mark.cpu
 def test_a_corpus_has_the_same_bytes_with_any_workers_and_wherever_its_models_lie(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_attention_runs_in_torchs_fused_kernel(synthesizer: Any) -> None:
     assert kinds == {"AttnProcessor2_0", "IPAdapterAttnProcessor2_0"}
 
 
+@pytest.mark.cpu
 def test_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert choose_device("auto") == "cuda"
@@ -136,6 +137,7 @@ class Recorded:
         ),
     ],
 )
+@pytest.mark.cpu
 def test_modes_are_set_as_the_settings_say(
     settings: dict[str, Any], device: str, expected: list[str]
 ) -> None:

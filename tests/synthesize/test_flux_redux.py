@@ -51,6 +51,7 @@ def plain(folder: Path) -> tuple[Any, Any]:
     return pipeline, prior
 
 
+@pytest.mark.cpu
 def test_images_equal_those_of_plain_diffusers(folder: Path) -> None:
     jobs, pairs = draw(spec(folder))
     assert len(pairs) == 8
@@ -71,6 +72,7 @@ def test_images_equal_those_of_plain_diffusers(folder: Path) -> None:
     assert len({pair.image for pair in pairs}) == 8
 
 
+@pytest.mark.cpu
 def test_batch_size_and_order_change_no_image_on_a_cpu(folder: Path) -> None:
     jobs = jobs_of(spec(folder))
     drawn: dict[str, set[bytes]] = {}

@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sdxl(tmp_path_factory.mktemp("sdxl"))
 
 
+@pytest.mark.cpu
 def test_images_equal_those_of_plain_diffusers(folder: Path) -> None:
     from diffusers import StableDiffusionXLPipeline
 

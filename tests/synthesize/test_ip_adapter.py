@@ -32,6 +32,7 @@ def adapter(folder: Path, name: str, **settings: Any) -> Any:
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
 @pytest.mark.parametrize(("name", "encoder"), [(PLAIN, "sdxl_models"), (PLUS, "models")])
+@pytest.mark.cpu
 def test_images_equal_those_of_plain_diffusers(
     folder: Path, name: str, encoder: str, ending: str
 ) -> None:

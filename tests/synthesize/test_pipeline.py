@@ -76,6 +76,7 @@ def spec(folder: Path, place: int = 0, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("place", range(len(CALLS)))
+@pytest.mark.cpu
 def test_images_equal_those_of_the_plain_call(folder: Path, place: int) -> None:
     name, model, call = CALLS[place]
     jobs, pairs = draw(spec(folder, place))
@@ -121,6 +122,7 @@ def test_a_batch_is_what_each_would_be(folder: Path, place: int) -> None:
     assert len(twins) == 2
 
 
+@pytest.mark.cpu
 def test_batch_size_and_order_change_no_image_on_a_cpu(folder: Path) -> None:
     jobs = jobs_of(spec(folder))
     drawn: dict[str, set[bytes]] = {}

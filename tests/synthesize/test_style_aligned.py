@@ -50,6 +50,7 @@ def plain(folder: Path) -> Any:
 @pytest.mark.parametrize(
     ("guidance", "negative"), [(GUIDANCE, ""), (GUIDANCE, "blurry"), (1.0, "")]
 )
+@pytest.mark.cpu
 def test_without_sharing_an_image_is_that_of_plain_diffusers(
     folder: Path, guidance: float, negative: str
 ) -> None:
@@ -134,6 +135,7 @@ def test_an_image_is_drawn_beside_its_reference(folder: Path, options: dict[str,
     assert worst(pairs, expected) <= 1
 
 
+@pytest.mark.cpu
 def test_batch_size_order_and_neighbours_change_no_image_on_a_cpu(folder: Path) -> None:
     jobs = jobs_of(spec(folder))
     drawn = {}

@@ -181,6 +181,7 @@ QUICK = {"patch": {}, "statistics": {}, "sliced": {"match": "sliced", "steps": 3
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))
+@pytest.mark.cpu
 def test_neighbours_order_and_threads_change_no_byte(name: str) -> None:
     spec = recipe("patch" if name == "sliced" else name, settings=QUICK[name])
     jobs = plan_jobs(rows(2), STYLES, spec)

@@ -212,6 +212,7 @@ def test_label_smoothing_is_refused_where_it_has_no_meaning(place: Path) -> None
         settings(place, "smooth", kind="ipo", label_smoothing=0.1)
 
 
+@pytest.mark.cpu
 def test_killed_run_ends_with_the_same_weights(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

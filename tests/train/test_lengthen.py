@@ -54,6 +54,7 @@ def weights_of(model: Path) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.cpu
 def test_a_finished_run_goes_on_as_if_it_had_been_asked_for_at_once(place: Path) -> None:
     whole = sft.run(settings(place, "whole", steps=6))
     sft.run(settings(place, "grown", steps=4))

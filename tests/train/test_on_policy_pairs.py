@@ -76,6 +76,7 @@ def test_the_chosen_picture_scores_higher_than_the_rejected_one(place: Path) -> 
     assert [corpus["name"] for corpus in manifest["corpora"]] == ["corpus"]
 
 
+@pytest.mark.cpu
 def test_the_same_settings_make_the_same_bytes_also_in_other_batches(place: Path) -> None:
     first = pairs.run(settings(place, "one"))
     second = pairs.run(settings(place, "two", sampling_batch=4))
@@ -84,6 +85,7 @@ def test_the_same_settings_make_the_same_bytes_also_in_other_batches(place: Path
     ]
 
 
+@pytest.mark.cpu
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("more", [{"full": True, "optimizer": "muon"}, {"lora_rank": 2}])
+@pytest.mark.cpu
 def test_killed_run_ends_with_the_same_weights_and_metrics(
     place: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, object]
 ) -> None:

@@ -1,0 +1,206 @@
+"""Everything that only a GPU shows, in ten minutes: device tests, then the benchmarks in sizes that fit.
+
+    python benchmarks/gpu_check.py [--tiny] [--parts tests score] [--out benchmarks/results]
+
+Each part is a process with a time limit of its own. A part that fails, or that is stopped at its limit, is
+recorded with the end of its output, and the next one runs. The result is `gpu-CARD.json`, with the name of
+the card and for each part its status, its seconds and what it measured. `--tiny` runs the smallest sizes,
+which a CPU manages too. The exit code is 1 if a part failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+TAIL_LETTERS = 2000
+DEVICE_TESTS = (
+    "tests/model", "tests/sampling", "tests/encoders", "tests/train", "tests/score",
+    "tests/synthesize", "tests/evaluation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A command that measures something; `{out}` in it is a folder for its results."""
+
+    name: str
+    limit_s: float
+    command: tuple[str, ...]
+    tiny: tuple[str, ...] = ()  # replaces `command` where the smallest sizes are asked for
+
+    def find_script(self) -> Path | None:
+        """The script of the command, if it is one of this folder."""
+        return next((ROOT / word for word in self.command if word.startswith("benchmarks/")), None)
+
+
+PARTS = (
+    Part(
+        "tests", 120,
+        ("-m", "pytest", "-q", "-n", "4", "-m", "not cpu and not alone", "--junitxml", "{out}/tests.xml",
+         *DEVICE_TESTS),
+        ("-m", "pytest", "-q", "-m", "not cpu and not alone", "--junitxml", "{out}/tests.xml",
+         "tests/sampling/test_devices.py"),
+    ),
+    Part(
+        "sampling", 110,
+        ("benchmarks/sampling.py", "--out", "{out}"),
+        ("benchmarks/sampling.py", "--tiny", "--out", "{out}"),
+    ),
+    Part(
+        "sft", 80,
+        ("benchmarks/train_sft.py", "--out", "{out}"),
+        ("benchmarks/train_sft.py", "--tiny", "--out", "{out}"),
+    ),
+    Part(
+        "score", 80,
+        ("benchmarks/score.py", "--images", "4000", "--by-hand-images", "500", "--rounds", "2",
+         "--out", "{out}"),
+        ("benchmarks/score.py", "--arch", "ViT-S-32-alt", "--images", "4", "--by-hand-images", "2",
+         "--rounds", "1", "--batch-size", "2", "--side", "64", "--out", "{out}"),
+    ),
+    Part(
+        "synthesize", 210,
+        ("benchmarks/synthesize.py", "--steps", "20", "--prompts", "4", "--references", "2", "--candidates",
+         "1", "--rounds", "1", "--compile", "--out", "{out}"),
+        ("benchmarks/synthesize.py", "--model", "small", "--size", "64", "--steps", "1", "--prompts", "1",
+         "--references", "1", "--candidates", "1", "--rounds", "1", "--out", "{out}"),
+    ),
+)  # fmt: skip
+
+
+def run_part(part: Part, *, tiny: bool, device: str) -> dict[str, Any]:
+    """Run a part until it ends or its limit is over; returns what there is to say about it."""
+    script = part.find_script()
+    said: dict[str, Any] = {"status": "missing", "seconds": 0.0, "limit_s": part.limit_s}
+    if script is not None and not script.is_file():
+        return {**said, "output": f"{script}: expected this script, found nothing"}
+    environment = {**os.environ, "STYLEAR_TEST_DEVICE": device, "PYTHONUNBUFFERED": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        out, log = Path(folder) / "out", Path(folder) / "log"
+        out.mkdir()
+        words = [word.replace("{out}", str(out)) for word in (part.tiny if tiny else part.command)]
+        start = time.monotonic()
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=ROOT,
+                env=environment,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                code: int | None = process.wait(part.limit_s)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:  # also what it has started itself, and on Ctrl-C
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        said["seconds"] = round(time.monotonic() - start, 1)
+        said["status"] = "stopped at its limit" if code is None else "failed" if code else "passed"
+        said["command"] = " ".join(["python", *(part.tiny if tiny else part.command)])
+        said["result"] = read_results(out)
+        if code != 0:
+            said["output"] = log.read_text("utf-8", "replace")[-TAIL_LETTERS:]
+    return said
+
+
+def read_results(out: Path) -> dict[str, Any]:
+    """What a part has written: its JSON files by name, and the counts of a junit.xml."""
+    found: dict[str, Any] = {}
+    for file in sorted(out.rglob("*.json")):
+        try:
+            found[file.stem] = json.loads(file.read_text("utf-8"))
+        except ValueError:
+            found[file.stem] = "cut off"
+    for file in sorted(out.rglob("*.xml")):
+        found[file.stem] = count_tests(file)
+    return found
+
+
+def count_tests(file: Path) -> dict[str, Any]:
+    """How many tests of a junit.xml passed and were skipped, and the names of those that failed."""
+    cases = list(ElementTree.parse(file).getroot().iter("testcase"))
+    failed = [
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return {"passed": len(cases) - len(failed) - skipped, "skipped": skipped, "failed": failed}
+
+
+def describe_machine() -> dict[str, Any]:
+    """The card, its memory and driver; the CPU where there is no GPU."""
+    import torch
+
+    said: dict[str, Any] = {
+        "card": "CPU",
+        "cpu_cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        said |= {"card": card.name, "memory_gib": round(card.total_memory / 2**30, 1)}
+        said["cuda"] = torch.version.cuda
+    return said
+
+
+def name_result(card: str) -> str:
+    """`gpu-nvidia-h100-80gb-hbm3.json` of "NVIDIA H100 80GB HBM3"."""
+    return f"gpu-{re.sub('[^a-z0-9]+', '-', card.lower()).strip('-')}.json"
+
+
+def check(parts: Sequence[Part], out: Path, *, tiny: bool) -> bool:
+    """Run the parts and write the result after each; whether all of them passed."""
+    machine = describe_machine()
+    device = "cpu" if machine["card"] == "CPU" else "cuda"
+    result: dict[str, Any] = {**machine, "tiny": tiny, "parts": {}}
+    out.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        print(f"{part.name}: at most {part.limit_s:g} s", flush=True)
+        said = result["parts"][part.name] = run_part(part, tiny=tiny, device=device)
+        print(f"{part.name}: {said['status']} after {said['seconds']:g} s", flush=True)
+        if "output" in said:
+            print(said["output"], flush=True)
+        (out / name_result(machine["card"])).write_text(
+            json.dumps(result, indent=1) + "\n", "utf-8"
+        )
+    return all(said["status"] == "passed" for said in result["parts"].values())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    names = [part.name for part in PARTS]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--parts", nargs="+", choices=names, default=names)
+    parser.add_argument("--tiny", action="store_true", help="smallest sizes, for a CPU")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser
+
+
+def main() -> None:
+    asked = make_parser().parse_args()
+    parts = [part for part in PARTS if part.name in asked.parts]
+    sys.exit(0 if check(parts, asked.out, tiny=asked.tiny) else 1)
+
+
+if __name__ == "__main__":
+    main()
