@@ -51,24 +51,26 @@ class Part:
 
 PARTS = (
     Part(
-        "tests", 120,
+        "tests", 100,
         ("-m", "pytest", "-q", "-n", "4", "-m", "not cpu and not alone", "--junitxml", "{out}/tests.xml",
          *DEVICE_TESTS),
         ("-m", "pytest", "-q", "-m", "not cpu and not alone", "--junitxml", "{out}/tests.xml",
          "tests/sampling/test_devices.py"),
     ),
     Part(
-        "sampling", 110,
-        ("benchmarks/sampling.py", "--out", "{out}"),
-        ("benchmarks/sampling.py", "--tiny", "--out", "{out}"),
+        "sampling", 150,
+        ("benchmarks/sampling.py", "--config", "7b", "--size", "768", "--batch-sizes", "16",
+         "--peer-codes", "32", "--rounds", "1", "--max-s", "90", "--out", "{out}"),
+        ("benchmarks/sampling.py", "--config", "tiny", "--size", "64", "--batch-sizes", "1",
+         "--peer-codes", "2", "--rounds", "1", "--out", "{out}"),
     ),
     Part(
-        "sft", 80,
+        "sft", 70,
         ("benchmarks/train_sft.py", "--out", "{out}"),
         ("benchmarks/train_sft.py", "--tiny", "--out", "{out}"),
     ),
     Part(
-        "score", 80,
+        "score", 70,
         ("benchmarks/score.py", "--images", "4000", "--by-hand-images", "500", "--rounds", "2",
          "--out", "{out}"),
         ("benchmarks/score.py", "--arch", "ViT-S-32-alt", "--images", "4", "--by-hand-images", "2",

@@ -299,8 +299,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    gpu = torch.cuda.is_available()
+def make_parser(gpu: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", choices=CONFIGS, default="small")
     parser.add_argument("--size", type=int, default=160, help="pixels a side, a multiple of 32")
@@ -313,7 +312,11 @@ def main() -> None:
     parser.add_argument("--max-s", type=float, default=600, help="begin nothing after so long")
     parser.add_argument("--name", help="of the files of results")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    asked = make_parser(torch.cuda.is_available()).parse_args()
     deadline = time.perf_counter() + asked.max_s
     on_gpu = asked.device.startswith("cuda")
     place = torch.cuda.get_device_name() if on_gpu else "no GPU"
