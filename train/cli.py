@@ -11,7 +11,7 @@ import typer
 from stylear.console import DryRunOption, JsonOption, emit_json, say
 
 app = typer.Typer(
-    help="Train a model on a corpus: sft, then dpo.",
+    help="Train a model on a corpus: sft, then dpo or grpo.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -158,6 +158,60 @@ def dpo(
         print_settings(settings)
         return
     from stylear.train import dpo_trainer as trainer
+
+    print_result(trainer.run(settings), as_json)
+
+
+@app.command()
+def grpo(
+    config: Config = None,
+    corpus: Corpora = None,
+    model: Model = None,
+    out: Out = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    prompts: Annotated[
+        int | None, typer.Option("--prompts", help="Prompts of a step, each in one style.")
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", help="Pictures of a prompt, compared with each other."),
+    ] = None,
+    updates: Annotated[
+        int | None, typer.Option("--updates", help="Optimiser steps on the pictures of a step.")
+    ] = None,
+    kl_weight: Annotated[
+        float | None, typer.Option("--kl-weight", help="Weight of the KL to the start.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Classifier-free guidance scale.")
+    ] = None,
+    judge: Judge = None,
+    style_score: StyleScore = None,
+    csd: Csd = None,
+    full: Full = None,
+    lora_rank: Rank = None,
+    precision: Precision = None,
+    device: Device = None,
+    encoded: Encoded = None,
+    save_every: SaveEvery = None,
+    seed: Seed = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Optimise on the scores of the model's own pictures (GRPO), close to the frozen starting model.
+
+    Example: stylear train grpo --corpus demo-output/corpus --model runs/sft --out runs/grpo --steps 20
+    """
+    flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
+    from stylear.train.settings import GrpoSettings, load_settings
+
+    settings = load_settings(GrpoSettings, config, drop_unset(flags))
+    if dry_run:
+        print_settings(settings)
+        return
+    from stylear.train import grpo_trainer as trainer
 
     print_result(trainer.run(settings), as_json)
 

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from stylear.errors import UsageError
-from stylear.model.layout import Batch, Example
+from stylear.model.layout import Batch
 from stylear.model.packing import pack_batch
 from stylear.model.style_model import StyleModel
 from stylear.train.encode import encode_corpus
@@ -210,14 +210,6 @@ def build_prompt(
     if has_style and model.num_style_tokens:
         return model.encode_prompt(caption if has_text else "")
     return model.encode_prompt(caption, style=False) if has_text else []
-
-
-def build_example(model: StyleModel, caption: str, codes: Tensor) -> Example:
-    """The training sequence of a caption and codes (h, w), in the model's template."""
-    if model.num_style_tokens:
-        template = model.settings.prompt_template
-        return model.layout.example(caption, codes, model.num_style_tokens, template)
-    return model.layout.example(caption, codes, 0, model.settings.caption_template)
 
 
 def open_encoded(

@@ -128,3 +128,45 @@ def kto_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
     z = torch.cat([chosen, rejected]).mean().clamp(min=0).detach()
     desirable, undesirable = beta * (chosen - z), beta * (z - rejected)
     return (torch.sigmoid(-desirable) + torch.sigmoid(-undesirable)) / 2
+
+
+def group_advantages(rewards: Tensor) -> Tensor:
+    """GRPO (arXiv 2402.03300): rewards (J, S) less the mean of their row, over its standard deviation.
+
+    A row of equal rewards has advantages of 0.
+    """
+    centred = rewards - rewards.mean(dim=1, keepdim=True)
+    std = rewards.std(dim=1, keepdim=True, correction=0)
+    return torch.where(std > 1e-6, centred / std.clamp(min=1e-6), 0.0)
+
+
+class PolicyGradient(NamedTuple):
+    """The loss of GRPO (scalar), and what it is made of (scalars, detached)."""
+
+    loss: Tensor
+    kl: Tensor  # estimate of KL(policy || reference), in nats per code
+    clipped: Tensor  # share of codes whose ratio is clipped
+
+
+def grpo_loss(
+    policy: Tensor,
+    sampler: Tensor,
+    reference: Tensor,
+    advantages: Tensor,
+    *,
+    clip: float = 0.2,
+    kl_weight: float = 0.04,
+) -> PolicyGradient:
+    """GRPO (arXiv 2402.03300) of log-probabilities per code (B, L) and advantages (B,), averaged over codes.
+
+    With ratio r = policy / sampler, PPO's -min(r A, clip(r, 1 - clip, 1 + clip) A), plus `kl_weight` times
+    the unbiased, non-negative estimate of the KL divergence q - log q - 1, q = reference / policy.
+    """
+    ratio = (policy - sampler).exp()
+    gain = advantages[:, None]
+    bounded = ratio.clamp(1 - clip, 1 + clip) * gain
+    difference = reference - policy
+    kl = (difference.exp() - difference - 1).mean()
+    loss = kl_weight * kl - torch.minimum(ratio * gain, bounded).mean()
+    clipped = (bounded < ratio * gain).float().mean()
+    return PolicyGradient(loss, kl.detach(), clipped)

@@ -21,10 +21,10 @@ from stylear.curate.corpus.no_preferences import explain_no_preferences_in
 from stylear.curate.corpus.parquet import file_sha256
 from stylear.curate.corpus.shards import shard_paths, tar_samples
 from stylear.errors import CorpusError
-from stylear.model.layout import collate
+from stylear.model.packing import pack_batch
 from stylear.model.style_model import StyleModel
 from stylear.pair import digest
-from stylear.train.data import EncodedSet, build_example, forward_logits
+from stylear.train.data import EncodedSet, build_prompt, forward_logits
 from stylear.train.encode import decode_picture, picture_to_pixels
 from stylear.train.losses import sequence_log_probs
 from stylear.weights import files as weights
@@ -63,19 +63,15 @@ class PreferenceSet:
 
     def compute_log_probs(self, model: StyleModel, picks: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B,) of the chosen and the rejected images, from one forward pass."""
-        height, width = model.grid
-        examples = [
-            build_example(model, self.captions[pick], self.codes[side, pick].view(height, width))
-            for side in range(len(SIDES))
-            for pick in picks
-        ]
+        prompts = [build_prompt(model, self.captions[pick]) for pick in picks] * len(SIDES)
+        codes = self.codes[:, list(picks)].reshape(len(prompts), *model.grid)
         tokens = None
         if self.styles is not None and model.resampler is not None:
             features = self.styles.read_features([self.style_rows[pick] for pick in picks])
             tokens = model.resampler(features.to(model.device)).repeat(len(SIDES), 1, 1)
-        batch = collate(examples, model.layout.pad).to(model.device)
+        batch = pack_batch(model.layout, prompts, codes).to(model.device)
         logits = forward_logits(model, batch, tokens)
-        sums = sequence_log_probs(logits, batch.codes, batch.code_rows, len(examples))
+        sums = sequence_log_probs(logits, batch.codes, batch.code_rows, len(prompts))
         return sums[: len(picks)], sums[len(picks) :]
 
 

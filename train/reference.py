@@ -5,10 +5,12 @@ N pairs, B pairs of a batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylear.console import say
 from stylear.curate.corpus.records import canonical_json
@@ -49,6 +51,30 @@ def hash_policy(model: StyleModel) -> str:
         decoder = weights.hash_tensors(model.decoder.state_dict())
     settings = {k: v for k, v in model.settings.to_dict().items() if k != "base"}
     return digest("policy", decoder, weights.hash_tensors(trained), canonical_json(settings))
+
+
+class FrozenStart:
+    """The values that the trained parameters start with, to put back while the reference is computed.
+
+    Where LoRA is new, its B is zero at the start: swapping it in is the same as switching LoRA off.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.values = [parameter.detach().clone() for parameter in parameters]
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """The model is the reference inside the block, and itself again after it."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for index, parameter in enumerate(self.parameters):
+            parameter.data, self.values[index] = self.values[index], parameter.data
 
 
 def open_reference_log_probs(

@@ -154,6 +154,23 @@ class ScoringSettings(BaseModel):
         return self
 
 
+class GrpoSettings(ScoringSettings, Settings):
+    """Policy optimisation on the scores of a model's own pictures."""
+
+    lr: float = Field(1e-5, gt=0, description="Learning rate (ours).")
+    steps: int = Field(50, ge=1, description="Steps: each draws new pictures (ours).")
+    batch_size: int = Field(16, ge=1, description="Pictures drawn and trained on at a time (ours).")
+    prompts: int = Field(8, ge=1, description="Prompts of a step, each in one style (ours).")
+    samples: int = Field(
+        8, ge=2, description="Pictures of a prompt, compared with each other (ours)."
+    )
+    updates: int = Field(1, ge=1, description="Optimiser steps on the pictures of a step (ours).")
+    clip: float = Field(0.2, gt=0, lt=1, description="Range of the probability ratio (PPO).")
+    kl_weight: float = Field(0.04, ge=0, description="Weight of the KL to the start (GRPO paper).")
+    guidance: float = Field(4.0, ge=0, description="Classifier-free guidance scale (code).")
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature (code).")
+
+
 class PairsSettings(ScoringSettings):
     """On-policy preference pairs."""
 

@@ -9,6 +9,8 @@ import torch
 
 from stylear.train.losses import (
     dpo_loss,
+    group_advantages,
+    grpo_loss,
     image_code_loss,
     ipo_loss,
     kto_loss,
@@ -174,3 +176,34 @@ def test_chosen_nll_adds_the_cost_per_code_whatever_the_length() -> None:
 def test_unknown_kind_is_an_error() -> None:
     with pytest.raises(ValueError, match="sigmoid, robust, ipo, simpo, kto"):
         preference_loss(ZERO, ZERO, ZERO, ZERO, num_codes=1, kind="orpo")  # type: ignore[arg-type]
+
+
+def test_group_advantages_by_hand() -> None:
+    # mean 3, standard deviation sqrt((4 + 0 + 4) / 3)
+    advantages = group_advantages(torch.tensor([[1.0, 3.0, 5.0], [0.2, 0.2, 0.2]]))
+    one = 2 / math.sqrt(8 / 3)
+    assert advantages[0].tolist() == pytest.approx([-one, 0.0, one])
+    assert advantages[1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_grpo_by_hand() -> None:
+    # ratio 2, clipped to 1.2 where the advantage is positive and not where it is negative;
+    # q = reference / policy = 1/2: q - ln q - 1 = ln 2 - 1/2
+    policy, sampler = torch.full((2, 1), math.log(0.5)), torch.full((2, 1), math.log(0.25))
+    outcome = grpo_loss(
+        policy, sampler, sampler, torch.tensor([1.0, -1.0]), clip=0.2, kl_weight=0.1
+    )
+    kl = math.log(2) - 0.5
+    assert outcome.kl.item() == pytest.approx(kl)
+    assert outcome.loss.item() == pytest.approx(-(1.2 - 2.0) / 2 + 0.1 * kl)
+    assert outcome.clipped.item() == 0.5
+
+
+def test_the_first_update_of_grpo_follows_the_policy_gradient() -> None:
+    policy = torch.tensor([[-1.0, -2.0], [-3.0, -1.5]], requires_grad=True)
+    same = policy.detach()
+    outcome = grpo_loss(policy, same, same, torch.tensor([2.0, -1.0]))
+    outcome.loss.backward()  # type: ignore[no-untyped-call]
+    assert outcome.loss.item() == pytest.approx(-0.5)  # the mean of -advantage, and a KL of 0
+    assert policy.grad is not None
+    assert policy.grad.tolist() == [[-0.5, -0.5], [0.25, 0.25]]  # -advantage / (B L)
