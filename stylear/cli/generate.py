@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stylear.cli.options import (
+    GUIDANCE,
+    NOISE,
+    REMOVAL,
+    TEMPERATURE,
+    TOP_K,
     BatchOption,
     DeviceOption,
     DtypeOption,
     ForceOption,
-    GuidanceOption,
     ModelOption,
-    NoiseOption,
     PromptOption,
     PromptsOption,
-    TemperatureOption,
-    TopKOption,
     read_prompts,
     read_references,
+    read_size,
 )
 from stylear.console import Bar, JsonOption, SeedOption, emit_json, emit_table, say_warning
 
@@ -36,6 +39,21 @@ def generate(
             help="A style: an image, a folder of images, or an embedded style's name.",
         ),
     ] = [],  # noqa: B006 - typer wants a list as the default of a repeated option
+    reference: Annotated[
+        list[str],
+        typer.Option(
+            "--reference",
+            metavar="PICTURE[:WEIGHT]",
+            help="A picture (or folder, or embedded style) of one style; repeated ones are averaged.",
+        ),
+    ] = [],  # noqa: B006
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Settings and templates: released, released-control; other flags override them.",
+        ),
+    ] = None,
     prompt: PromptOption = [],  # noqa: B006
     prompts: PromptsOption = None,
     segment: Annotated[
@@ -45,17 +63,28 @@ def generate(
             help="Mask the subject of the reference: mask.png, grabcut, or sam:sam-vit-b.",
         ),
     ] = None,
+    removal: Annotated[float | None, REMOVAL] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A depth map or segmentation to follow; needs a model trained with them.",
+        ),
+    ] = None,
     count: Annotated[
         int, typer.Option(metavar="N", help="Images of each style and prompt.", min=1)
     ] = 1,
     seed: SeedOption = 0,
-    guidance: GuidanceOption = 4.0,
-    top_k: TopKOption = 2000,
-    temperature: TemperatureOption = 1.0,
-    noise: NoiseOption = 0.3,
+    guidance: Annotated[float | None, GUIDANCE] = None,
+    top_k: Annotated[int | None, TOP_K] = None,
+    temperature: Annotated[float | None, TEMPERATURE] = None,
+    noise: Annotated[float | None, NOISE] = None,
     size: Annotated[
-        int | None,
-        typer.Option(metavar="PIXELS", help="Side of the images; by default the model's own."),
+        str | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="SIDE or WIDTHxHEIGHT; by default the model's own, or nearest to the control image.",
+        ),
     ] = None,
     batch_size: BatchOption = 32,
     device: DeviceOption = "auto",
@@ -65,27 +94,38 @@ def generate(
 ) -> None:
     """Generate images of prompts in the style of references.
 
-    Every style is combined with every prompt. --count N uses the seeds --seed to --seed + N - 1. An
-    image depends only on its own style, prompt and seed, not on the others of its batch.
+    Every style is combined with every prompt. All --reference together are one more style, the weighted
+    average of theirs. --count N uses the seeds --seed to --seed + N - 1. An image depends only on its
+    own style, prompt and seed, not on the others of its batch.
 
     Example: stylear generate --model mini-stylear --style mosaic --prompt "a cat" --out new
     """
     from stylear.model.open import open_model
-    from stylear.sampling.gallery import GRID, check_free, write_gallery
-    from stylear.sampling.generate import Sampling
+    from stylear.sampling.control import choose_size
+    from stylear.sampling.gallery import GRID, check_free, load_control, write_gallery
+    from stylear.sampling.presets import apply_templates, choose_sampling, get_preset
 
     check_free(out, force=force)
     texts = read_prompts(prompt, prompts)
-    references = read_references(style)
-    opened = open_model(model, device=device, dtype=dtype)
-    sampling = Sampling(
+    size_px = read_size(size)
+    settings = None if preset is None else get_preset(preset)
+    sampling = choose_sampling(
+        settings,
         guidance=guidance,
         top_k=top_k,
         temperature=temperature,
         noise=noise,
-        size_px=size,
+        removal=removal,
         batch_size=batch_size,
     )
+    references = read_references(style, reference)
+    control_image = None if control is None else load_control(control)
+    opened = open_model(model, device=device, dtype=dtype)
+    if settings is not None:
+        opened = apply_templates(opened, settings)
+    if size_px is None and control_image is not None:
+        size_px = choose_size(opened, control_image.picture)
+    sampling = replace(sampling, size_px=size_px)
     seeds = range(seed, seed + count)
     total = max(1, len(references)) * len(texts) * count
     warnings: list[str] = []
@@ -103,6 +143,7 @@ def generate(
             out,
             sampling,
             segment=segment,
+            control=control_image,
             on_batch=bar.advance,
             on_warning=keep_warning,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
+    from stylear.sampling.context import Size
     from stylear.sampling.references import Reference
 
 ModelOption = Annotated[
@@ -28,31 +30,35 @@ PromptsOption = Annotated[
     Path | None,
     typer.Option("--prompts", metavar="FILE", help="A text file with one prompt per line."),
 ]
-GuidanceOption = Annotated[
-    float,
-    typer.Option(
-        "--guidance",
-        metavar="SCALE",
-        help="Guidance scale of prompt and style; 1 turns guidance off.",
-    ),
-]
-TopKOption = Annotated[
-    int, typer.Option("--top-k", metavar="K", help="Sample from the K most likely image codes.")
-]
-TemperatureOption = Annotated[
-    float,
-    typer.Option(
-        "--temperature", metavar="T", help="Sampling temperature; 0 takes the most likely code."
-    ),
-]
-NoiseOption = Annotated[
-    float,
-    typer.Option(
-        "--noise",
-        metavar="SIGMA",
-        help="Noise on the style tokens; lower values copy more of the reference.",
-    ),
-]
+GUIDANCE = typer.Option(
+    "--guidance",
+    metavar="SCALE",
+    help="Guidance scale of prompt and style, 4 by default; 1 turns guidance off.",
+)
+TOP_K = typer.Option(
+    "--top-k", metavar="K", help="Sample from the K most likely image codes, 2000 by default."
+)
+TEMPERATURE = typer.Option(
+    "--temperature",
+    metavar="T",
+    help="Sampling temperature, 1 by default; 0 takes the most likely code.",
+)
+NOISE = typer.Option(
+    "--noise",
+    metavar="SIGMA",
+    help="Noise on the style tokens, 0.3 by default; lower values copy more of the reference.",
+)
+REMOVAL = typer.Option(
+    "--removal",
+    metavar="STRENGTH",
+    help="How much of the masked subject is removed from the style, 0 to 1; 0.8 by default.",
+    min=0,
+    max=1,
+)
+GuidanceOption = Annotated[float, GUIDANCE]
+TopKOption = Annotated[int, TOP_K]
+TemperatureOption = Annotated[float, TEMPERATURE]
+NoiseOption = Annotated[float, NOISE]
 BatchOption = Annotated[
     int,
     typer.Option("--batch-size", metavar="N", help="Images generated in one batch.", min=1),
@@ -81,11 +87,23 @@ def read_prompts(given: list[str], file: Path | None) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def read_references(sources: list[str]) -> list[Reference]:
-    """The style references. Raises UsageError if two have the same name."""
-    from stylear.sampling.references import load_styles
+def read_size(text: str | None) -> Size | None:
+    """A size in pixels: `768`, or `1024x512` as width and height. Raises UsageError for anything else."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise UsageError(f"--size: expected SIDE or WIDTHxHEIGHT in pixels, found {text!r}")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def read_references(sources: list[str], blended: Sequence[str] = ()) -> list[Reference]:
+    """The style references, and one more of those that are blended. Raises UsageError if two share a name."""
+    from stylear.sampling.references import load_blend, load_styles
 
     references = [reference for source in sources for reference in load_styles(source)]
+    if blended:
+        references.append(load_blend(blended))
     for i, reference in enumerate(references):
         if any(other.id == reference.id for other in references[:i]):
             raise UsageError(

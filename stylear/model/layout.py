@@ -150,20 +150,27 @@ class TokenLayout:
         return 3 + index + index // width
 
     def encode_prompt(
-        self, caption: str, num_style_tokens: int = 0, template: str = "{prompt}"
+        self,
+        caption: str,
+        num_style_tokens: int = 0,
+        template: str = "{prompt}",
+        image: Tensor | None = None,
     ) -> list[int]:
         """Ids from `<s>` to the separator, `{style}` of the template as placeholder ids.
 
+        `image` (h, w) are image codes for `{image}` of the template: a whole image within the text.
         Special tokens inside the caption are broken up, so that they remain text. Raises WeightsError if
         the tokenizer does not give exactly one placeholder id for each style token.
         """
         style = " ".join([self._style_name] * num_style_tokens)
-        text = template.replace("{style}", style).replace("{prompt}", self._words(caption))
-        ids = [
-            self.bos,
-            *self.encode_text(text.strip() if num_style_tokens == 0 else text),
-            self.sep,
-        ]
+        words = self._words(caption)
+        ids = [self.bos]
+        for i, part in enumerate(template.split("{image}", 1) if image is not None else [template]):
+            if i and image is not None:
+                ids += self.image_span(image)
+            text = part.replace("{style}", style).replace("{prompt}", words)
+            ids += self.encode_text(text.strip() if num_style_tokens == 0 else text)
+        ids.append(self.sep)
         found = 0 if self.style_placeholder is None else ids.count(self.style_placeholder)
         if found != num_style_tokens:
             raise WeightsError(

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from stylear.errors import WeightsError
+from stylear.errors import UsageError, WeightsError
 from stylear.model.layout import STYLE_PLACEHOLDER, TokenLayout
 from stylear.model.resampler import Resampler, ResamplerConfig
 from stylear.model.transformer import Decoder
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 PROMPT_TEMPLATE = (  # released code
     "Instant style Generation. Given image style is {style}. "
     "Please generate an same style image according to my instruction: {prompt}"
+)
+CONTROL_TEMPLATE = (  # released code
+    "Instant style Generation. Given image style is {style}. Please generate an image according to the "
+    "provided image {image} and according to my instruction: {prompt}"
 )
 CAPTION_TEMPLATE = (  # Lumina-mGPT
     "Generate an image of 768x768 according to the following prompt:\n{prompt}"
@@ -45,6 +49,7 @@ class StyleSettings:
     resampler: ResamplerConfig | None = None
     prompt_template: str = PROMPT_TEMPLATE
     caption_template: str = CAPTION_TEMPLATE
+    control_template: str = CONTROL_TEMPLATE
     base: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -93,11 +98,23 @@ class StyleModel:
         side = self.vq.config.resolution // self.vq.config.factor
         return side, side
 
-    def encode_prompt(self, caption: str, *, style: bool = True) -> list[int]:
-        """Ids of a caption in the model's template, with style token placeholders if `style` is set."""
+    def encode_prompt(
+        self, caption: str, *, style: bool = True, control: Tensor | None = None
+    ) -> list[int]:
+        """Ids of a caption in the model's template, with style token placeholders if `style` is set.
+
+        `control` (h, w) are the image codes of a control image, which the prompt then holds. Raises
+        UsageError for one without style tokens, for which the released code has no prompt.
+        """
         if style and self.num_style_tokens:
-            template = self.settings.prompt_template
-            return self.layout.encode_prompt(caption, self.num_style_tokens, template)
+            settings = self.settings
+            template = settings.prompt_template if control is None else settings.control_template
+            return self.layout.encode_prompt(caption, self.num_style_tokens, template, control)
+        if control is not None:
+            raise UsageError(
+                f"{self.name}: expected a style reference with a control image, found none",
+                hint="give --style or --reference",
+            )
         return self.layout.encode_prompt(caption, 0, self.settings.caption_template)
 
     @torch.no_grad()

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from stylear.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stylear.model.style_model import StyleModel
 
+Size = int | tuple[int, int]  # pixels: the side of a square, or width and height
 SHOWN_LETTERS = 40  # of a prompt in a warning
 
 
@@ -35,30 +38,39 @@ class PromptLength:
         }
 
 
-def compute_grid(model: StyleModel, size_px: int | None) -> tuple[int, int]:
+def compute_grid(model: StyleModel, size_px: Size | None) -> tuple[int, int]:
     """Codes along the height and the width of a picture; the model's own grid if `size_px` is None.
 
-    Raises UsageError if the size is no multiple of what the model can draw.
+    `size_px` is the side of a square, or (width, height). Raises UsageError if the size is none that the
+    model can draw.
     """
     if size_px is None:
         return model.grid
     factor = model.vq.config.factor
     unit = 2 * factor  # the size tokens count pairs of codes
-    if size_px < unit or size_px % unit:
-        raise UsageError(f"size: expected a multiple of {unit} pixels, found {size_px}")
-    return size_px // factor, size_px // factor
+    width, height = (size_px, size_px) if isinstance(size_px, int) else size_px
+    for side in (width, height):
+        if side < unit or side % unit:
+            raise UsageError(f"size: expected a multiple of {unit} pixels, found {side}")
+    return height // factor, width // factor
 
 
 def measure_prompt(
-    model: StyleModel, prompt: str, *, is_styled: bool, size_px: int | None = None
+    model: StyleModel,
+    prompt: str,
+    *,
+    is_styled: bool,
+    size_px: Size | None = None,
+    control: Tensor | None = None,
 ) -> PromptLength:
-    """How many tokens a prompt takes, and the maximum for an image with sides of `size_px` pixels.
+    """How many tokens a prompt takes, and the maximum for an image of `size_px` pixels.
 
-    The last code of a picture is never fed back, so it needs no position in the context.
+    `control` (h, w) are the codes of a control image within the prompt. The last code of a picture is never
+    fed back, so it needs no position in the context.
     """
     height, width = compute_grid(model, size_px)
     picture = len(model.layout.prefix(height, width)) + height * (width + 1) - 2
-    tokens = len(model.encode_prompt(prompt, style=is_styled))
+    tokens = len(model.encode_prompt(prompt, style=is_styled, control=control))
     return PromptLength(prompt, tokens, model.decoder.config.max_position_embeddings - picture)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,15 @@ from PIL import Image
 
 import stylear
 from stylear.console import say_warning
+from stylear.encoders.preprocess import to_rgb
 from stylear.encoders.segment import Mask, subject_masks
-from stylear.errors import UsageError
-from stylear.sampling.context import describe_long_prompts, measure_prompt
+from stylear.errors import SourceError, UsageError
+from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
+from stylear.sampling.control import encode_control
 from stylear.sampling.generate import Sampling, generate_batches
 from stylear.sampling.grid import Block, Row, draw_grid, encode_png
 from stylear.sampling.references import Reference
+from stylear.sampling.styles import Style, StyleBlend
 from stylear.weights.files import hash_path, write_bytes
 
 if TYPE_CHECKING:
@@ -33,6 +36,26 @@ if TYPE_CHECKING:
     from stylear.model.style_model import StyleModel
 
 METADATA, GRID = "generations.jsonl", "grid.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control image and the file it is from."""
+
+    picture: Image.Image
+    path: Path
+
+
+def load_control(path: Path) -> Control:
+    """The control image of a file. Raises SourceError if it is no image."""
+    try:
+        return Control(to_rgb(path.read_bytes()), path)
+    except (OSError, SourceError) as error:
+        problem = error.message if isinstance(error, SourceError) else error.strerror
+        raise SourceError(
+            f"--control {path}: expected a depth map or segmentation: {problem}",
+            hint="give a PNG or JPEG",
+        ) from error
 
 
 def check_free(out: Path, *, force: bool) -> None:
@@ -55,24 +78,32 @@ def write_gallery(
     sampling: Sampling,
     *,
     segment: str | None = None,
+    control: Control | None = None,
     on_batch: Callable[[int], None] | None = None,
     on_warning: Callable[[str], None] = say_warning,
 ) -> list[dict[str, Any]]:
     """Generate references x prompts x seeds into `out`; returns the lines of generations.jsonl.
 
     Pictures of an earlier gallery there are removed. Without references the prompts alone are
-    drawn. `segment` is a method of `subject_masks`. `on_warning` is called with what the caller should know,
-    such as prompts that are longer than the model's context.
+    drawn. `segment` is a method of `subject_masks`; `control` is followed by all pictures. `on_warning` is
+    called with what the caller should know, such as prompts that are longer than the model's context.
     Raises UsageError when one mask picture is given for several references.
     """
-    masks = _open_masks(references, segment, model.device)
+    inputs = _prepare_styles(references, segment, model.device)
+    codes = None
+    if control is not None:
+        codes = encode_control(model, control.picture, *compute_grid(model, sampling.size_px))
     sources: list[Reference | None] = [*references] or [None]
     jobs = list(product(range(len(sources)), prompts, seeds))
     for file in _list_earlier_pictures(out / METADATA):
         (out / file).unlink(missing_ok=True)
     lengths = {
         (i, prompt): measure_prompt(
-            model, prompt, is_styled=source is not None, size_px=sampling.size_px
+            model,
+            prompt,
+            is_styled=source is not None,
+            size_px=sampling.size_px,
+            control=codes,
         )
         for i, source in enumerate(sources)
         for prompt in prompts
@@ -80,8 +111,11 @@ def write_gallery(
     if warning := describe_long_prompts([lengths[0, prompt] for prompt in prompts], model.name):
         on_warning(warning)
     styles = [_style_metadata(source) | {"segment": segment} for source in sources]
+    control_sha256 = None if control is None else hash_path(control.path)
     settings = {
         **asdict(sampling),
+        "control": None if control is None else control.path.name,
+        "control_sha256": control_sha256,
         "model": model.name,
         "model_sha256": _hash_weights(model),
         "version": stylear.__version__,
@@ -91,10 +125,11 @@ def write_gallery(
     drawn = generate_batches(
         model,
         [prompt for _, prompt, _ in jobs],
-        [None if source is None else source.picture for source in (sources[i] for i, _, _ in jobs)],
-        [masks[i] for i, _, _ in jobs],
+        [inputs[i][0] for i, _, _ in jobs],
+        [inputs[i][1] for i, _, _ in jobs],
         [seed for _, _, seed in jobs],
         sampling,
+        codes,
     )
     for pictures in drawn:
         batch = jobs[len(lines) : len(lines) + len(pictures)]
@@ -118,26 +153,65 @@ def _hash_weights(model: StyleModel) -> str | None:
     return None if model.source is None else hash_path(model.source)
 
 
-def _open_masks(
+def _prepare_styles(
     references: Sequence[Reference], segment: str | None, device: torch.device
+) -> list[tuple[Style | None, Mask | None]]:
+    """What `generate` takes of each reference: its picture and mask, or its blend with masks within it."""
+    if not references:
+        if segment is not None:
+            raise UsageError("--segment: expected --style with it, found none")
+        return [(None, None)]
+    pictures = [
+        part.picture
+        for reference in references
+        for part in [one.reference for one in reference.parts] or [reference]
+    ]
+    masks = iter(_open_masks(pictures, segment, device))
+    return [
+        (
+            StyleBlend(
+                pictures=[part.reference.picture for part in reference.parts],
+                weights=[part.weight for part in reference.parts],
+                masks=[next(masks) for _ in reference.parts],
+            ),
+            None,
+        )
+        if reference.parts
+        else (reference.picture, next(masks))
+        for reference in references
+    ]
+
+
+def _open_masks(
+    pictures: Sequence[Image.Image], segment: str | None, device: torch.device
 ) -> Sequence[Mask | None]:
     if segment is None:
-        return [None] * max(1, len(references))
-    if not references:
-        raise UsageError("--segment: expected --style with it, found none")
-    if len(references) > 1 and segment != "grabcut" and not segment.startswith("sam:"):
+        return [None] * len(pictures)
+    if len(pictures) > 1 and segment != "grabcut" and not segment.startswith("sam:"):
         raise UsageError(
-            f"--segment {segment}: expected one style for one mask, found {len(references)}",
+            f"--segment {segment}: expected one style for one mask, found {len(pictures)}",
             hint="give one --style, or use `grabcut` or `sam:sam-vit-b`",
         )
-    return subject_masks([reference.picture for reference in references], segment, device)
+    return subject_masks(pictures, segment, device)
 
 
-def _style_metadata(reference: Reference | None) -> dict[str, str | None]:
+def _style_metadata(reference: Reference | None) -> dict[str, Any]:
     if reference is None:
-        return {"style": None, "style_sha256": None}
+        return {"style": None, "style_sha256": None, "references": []}
+    parts = [
+        {"id": part.reference.id, "sha256": _hash_reference(part.reference), "weight": part.weight}
+        for part in reference.parts
+    ]
+    return {
+        "style": reference.id,
+        "style_sha256": None if parts else _hash_reference(reference),
+        "references": parts,
+    }
+
+
+def _hash_reference(reference: Reference) -> str:
     data = reference.path.read_bytes() if reference.path else encode_png(reference.picture)
-    return {"style": reference.id, "style_sha256": hashlib.sha256(data).hexdigest()}
+    return hashlib.sha256(data).hexdigest()
 
 
 def _draw_gallery_grid(

@@ -15,12 +15,15 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from stylear.console import say_warning
-from stylear.encoders.preprocess import Picture, to_rgb
-from stylear.encoders.segment import Mask, cut_out
+from stylear.encoders.preprocess import Picture
+from stylear.encoders.segment import Mask
 from stylear.errors import UsageError
-from stylear.model.style_tokens import REMOVAL, add_noise, remove_subject
-from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
+from stylear.model.style_tokens import REMOVAL, add_noise
+from stylear.sampling.batch_memory import require_batch_memory
+from stylear.sampling.context import Size, compute_grid, describe_long_prompts, measure_prompt
+from stylear.sampling.control import encode_control
 from stylear.sampling.decode import CodeSampler
+from stylear.sampling.styles import Style, encode_styles
 
 if TYPE_CHECKING:
     from stylear.model.layout import TokenLayout
@@ -44,7 +47,7 @@ class Sampling:
     temperature: float = TEMPERATURE
     noise: float = NOISE
     removal: float = REMOVAL
-    size_px: int | None = None
+    size_px: Size | None = None
     batch_size: int = BATCH_SIZE
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ class Sampling:
 def generate(
     model: StyleModel,
     prompts: Sequence[str],
-    references: Sequence[Picture | None] | None = None,
+    references: Sequence[Style | None] | None = None,
     *,
     seeds: Sequence[int],
     guidance: float = GUIDANCE,
@@ -71,7 +74,8 @@ def generate(
     noise: float = NOISE,
     masks: Sequence[Mask | None] | None = None,
     removal: float = REMOVAL,
-    size_px: int | None = None,
+    control: Picture | None = None,
+    size_px: Size | None = None,
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[int], None] | None = None,
     warn: bool = True,
@@ -81,7 +85,8 @@ def generate(
     A picture depends on its own prompt, reference, mask and seed, not on the others of its batch.
 
     model        from `load_model`
-    references   a style reference (PIL image, encoded bytes or uint8 array (H, W, 3)) or None for each prompt
+    references   a style reference (PIL image, encoded bytes or uint8 array (H, W, 3)), a StyleBlend of
+                 several, or None for each prompt
     seeds        an integer for each prompt
     guidance     classifier-free guidance: u + guidance (c - u) on logits; 1 turns it off
     top_k        sample from the k likeliest image codes
@@ -89,7 +94,8 @@ def generate(
     noise        standard deviation of the noise on style tokens (0.1 to 0.3 in the paper)
     masks        bool (H, W), True on the subject of a reference, whose content is then removed from the style
     removal      strength of that removal, 0 to 1
-    size_px      side of the square pictures in pixels; the model's own size if None
+    control      a depth map or segmentation that every picture follows, for models trained with them
+    size_px      side of square pictures in pixels, or (width, height); the model's own size if None
     batch_size   pictures drawn in one batch
     on_batch     called with the number of pictures that were finished
     warn         whether prompts longer than the model's context are reported on stderr
@@ -106,16 +112,19 @@ def generate(
         size_px=size_px,
         batch_size=batch_size,
     )
+    codes = (
+        None if control is None else encode_control(model, control, *compute_grid(model, size_px))
+    )
     if warn:
         styled = [r is not None for r in references or [None] * len(prompts)]
         lengths = [
-            measure_prompt(model, prompt, is_styled=style, size_px=size_px)
+            measure_prompt(model, prompt, is_styled=style, size_px=size_px, control=codes)
             for prompt, style in dict.fromkeys(zip(prompts, styled, strict=False))
         ]
         if warning := describe_long_prompts(lengths, model.name):
             say_warning(warning)
     pictures: list[Image.Image] = []
-    for batch in generate_batches(model, prompts, references, masks, seeds, sampling):
+    for batch in generate_batches(model, prompts, references, masks, seeds, sampling, codes):
         pictures += batch
         if on_batch is not None:
             on_batch(len(batch))
@@ -125,12 +134,16 @@ def generate(
 def generate_batches(
     model: StyleModel,
     prompts: Sequence[str],
-    references: Sequence[Picture | None] | None,
+    references: Sequence[Style | None] | None,
     masks: Sequence[Mask | None] | None,
     seeds: Sequence[int],
     sampling: Sampling,
+    control: Tensor | None = None,
 ) -> Iterator[list[Image.Image]]:
-    """The pictures of `generate`, batch by batch. Raises UsageError as it does."""
+    """The pictures of `generate`, batch by batch; `control` (h, w) are the codes of its control image.
+
+    Raises UsageError as `generate` does.
+    """
     count = len(prompts)
     references = list(references) if references is not None else [None] * count
     masks = list(masks) if masks is not None else [None] * count
@@ -147,6 +160,18 @@ def generate_batches(
         top_k=sampling.top_k,
         temperature=sampling.temperature,
     )
+    ids = [
+        model.encode_prompt(prompt, style=reference is not None, control=control)
+        for prompt, reference in zip(prompts, references, strict=True)
+    ]
+    require_batch_memory(
+        model.decoder.config,
+        min(count, sampling.batch_size),
+        max(map(len, ids), default=0) + int(model.layout.code_offsets(height, width)[-1]),
+        guided=sampling.guidance != 1,
+        dtype=model.decoder.model.norm.weight.dtype,
+        device=model.device,
+    )
     for start in range(0, count, sampling.batch_size):
         part = slice(start, start + sampling.batch_size)
         generators = [Generator().manual_seed(seed) for seed in seeds[part]]
@@ -159,49 +184,8 @@ def generate_batches(
             None if tokens is None else add_noise(tokens[None], sampling.noise, [generator])[0]
             for tokens, generator in zip(styles, generators, strict=True)
         ]
-        ids = [
-            model.encode_prompt(prompt, style=tokens is not None)
-            for prompt, tokens in zip(prompts[part], styles, strict=True)
-        ]
-        yield decode_codes(model, sampler.draw(ids, styles, draws.view(-1, height, width)))
-
-
-@torch.inference_mode()
-def encode_styles(
-    model: StyleModel,
-    references: Sequence[Picture | None],
-    masks: Sequence[Mask | None],
-    removal: float = REMOVAL,
-) -> list[Tensor | None]:
-    """Style tokens (K, D) of each reference, without its subject if there is a mask.
-
-    A reference that occurs several times is encoded once. Raises UsageError if the model has no style tokens.
-    """
-    if all(reference is None for reference in references):
-        return [None] * len(references)
-    if model.resampler is None or model.clip is None:
-        raise UsageError(
-            f"{model.name}: expected a model with style tokens, found a plain text-to-image model",
-            hint="train it with `stylear train sft`, or leave --style out",
-        )
-    weight = next(model.resampler.parameters())
-    ready: dict[tuple[int, int], Tensor] = {}
-    tokens: list[Tensor | None] = []
-    for reference, mask in zip(references, masks, strict=True):
-        if reference is None:
-            tokens.append(None)
-            continue
-        key = (id(reference), id(mask))
-        if key not in ready:
-            picture = to_rgb(reference)
-            views = [picture] if mask is None else [picture, cut_out(picture, mask)]
-            features = model.style_features(views).to(weight)
-            if mask is None:
-                ready[key] = model.resampler(features)[0]
-            else:
-                ready[key] = remove_subject(features[:1], features[1:], model.resampler, removal)[0]
-        tokens.append(ready[key])
-    return tokens
+        codes = sampler.draw(ids[part], styles, draws.view(-1, height, width))
+        yield decode_codes(model, codes)
 
 
 def sample_codes(

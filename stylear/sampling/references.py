@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from stylear.encoders.preprocess import to_rgb
-from stylear.errors import SourceError
+from stylear.errors import SourceError, UsageError
 from stylear.sampling.scenes import Notes, read_notes, read_scene
+from stylear.sampling.styles import check_weight
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 EMBEDDED = Path(__file__).parents[1] / "mini" / "references"
@@ -25,10 +27,19 @@ class Reference:
     path: Path | None = None
     scene: str | None = None
     held_out: bool = False  # whether no model was trained on this style
+    parts: tuple[WeightedReference, ...] = ()  # of a blend, whose picture shows them side by side
 
     @property
     def label(self) -> str:
         return f"{self.id} (held out)" if self.held_out else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedReference:
+    """A reference of a blend; weights sum to 1."""
+
+    reference: Reference
+    weight: float
 
 
 def load_styles(source: str | Path) -> list[Reference]:
@@ -53,6 +64,60 @@ def load_styles(source: str | Path) -> list[Reference]:
             )
     notes = read_notes(paths[0].parent)
     return [_load_reference(path, notes) for path in paths]
+
+
+def load_blend(sources: Sequence[str]) -> Reference:
+    """One reference of several, each a source of `load_styles` with a weight after a colon: `a.png:0.7`.
+
+    A source without a weight has the weight 1; that of a folder is shared by its pictures. Raises UsageError
+    for a weight that is no positive number, and SourceError as `load_styles` does.
+    """
+    weighted: list[tuple[Reference, float]] = []
+    for source in sources:
+        name, weight = split_weight(source)
+        found = load_styles(name)
+        weighted += [(reference, weight / len(found)) for reference in found]
+    total = sum(weight for _, weight in weighted)
+    parts = tuple(WeightedReference(reference, weight / total) for reference, weight in weighted)
+    if len(parts) == 1:
+        return parts[0].reference
+    styles = {part.reference.style for part in parts}
+    return Reference(
+        id=" + ".join(part.reference.id for part in parts),
+        picture=join_pictures([part.reference.picture for part in parts]),
+        style=styles.pop() if len(styles) == 1 else "blend",
+        held_out=all(part.reference.held_out for part in parts),
+        parts=parts,
+    )
+
+
+def split_weight(source: str) -> tuple[str, float]:
+    """The source and its weight, 1 if it has none. Raises UsageError for a weight that is not above 0."""
+    name, colon, number = source.rpartition(":")
+    if not colon or not name or Path(source).exists():
+        return source, 1.0
+    try:
+        return name, check_weight(float(number))
+    except ValueError:
+        raise UsageError(
+            f"--reference {source}: expected PICTURE:WEIGHT with a number, found {number!r}",
+            hint="for example style.png:0.7",
+        ) from None
+
+
+def join_pictures(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures side by side, scaled to the height of the lowest one."""
+    height = min(picture.height for picture in pictures)
+    scaled = [
+        picture.resize((max(1, round(picture.width * height / picture.height)), height))
+        for picture in pictures
+    ]
+    joined = Image.new("RGB", (sum(picture.width for picture in scaled), height))
+    left = 0
+    for picture in scaled:
+        joined.paste(picture, (left, 0))
+        left += picture.width
+    return joined
 
 
 def _load_embedded(name: str) -> list[Path]:

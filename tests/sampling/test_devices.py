@@ -14,7 +14,8 @@ from stylear.model import lora
 from stylear.model.layout import collate
 from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
-from stylear.sampling.generate import encode_styles, generate, sample_codes
+from stylear.sampling.generate import generate, sample_codes
+from stylear.sampling.styles import encode_styles
 
 
 @pytest.fixture(scope="module")

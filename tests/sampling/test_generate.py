@@ -14,7 +14,8 @@ from stylear.errors import UsageError
 from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import insert_style_tokens, remove_subject
 from stylear.sampling.decode import sample_code
-from stylear.sampling.generate import encode_styles, generate, sample_codes
+from stylear.sampling.generate import generate, sample_codes
+from stylear.sampling.styles import encode_styles
 
 PROMPTS = ["a red apple", "the dog in a blue house", "cat", "an apple tree in the style of a boat"]
 
