@@ -30,7 +30,7 @@ def stricter(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = Path(shutil.copytree(finished, tmp_path_factory.mktemp("diff") / "stricter"))
     rules = {"filter.thresholds": [{"score": "texture", "min": LIMIT}]}
     runner.run_stages(
-        ["filter", "mix", "pairs"], load_recipe(corpus / "recipe.yaml", rules), corpus
+        ["filter", "mix", "pairs"], load_recipe(corpus / "recipe.yaml", rules), corpus, workers=1
     )
     return corpus
 

@@ -19,7 +19,7 @@ def test_the_commands_of_the_page_work_as_printed(
         shutil.copytree(finished, tmp_path / name)
     shutil.copytree(finished.parent / "photos", tmp_path / "photos")
     recipe = load_recipe(finished / "recipe.yaml", {"filter.per_style": 1})
-    runner.run_stages(["filter", "mix", "pairs"], recipe, tmp_path / "stricter-corpus")
+    runner.run_stages(["filter", "mix", "pairs"], recipe, tmp_path / "stricter-corpus", workers=1)
     monkeypatch.chdir(tmp_path)
     commands = page_commands("explain.md")
     assert [line.split()[2] for line in commands] == ["explain", "explain", "diff", "diff", "diff"]

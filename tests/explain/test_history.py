@@ -43,7 +43,7 @@ def judged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         "filter.per_style": 3,
     }
-    runner.run_stages(["filter"], load_recipe(corpus / "recipe.yaml", rules), corpus)
+    runner.run_stages(["filter"], load_recipe(corpus / "recipe.yaml", rules), corpus, workers=1)
     return corpus
 
 
@@ -116,7 +116,7 @@ def test_a_dropped_download_tells_the_limit_that_it_exceeded(tmp_path: Path) -> 
     make_sources(tmp_path, ["one", "two"])
     recipe = make_recipe(tmp_path, finished_settings(image={"size": 24, "min_side": 41}))
     with pytest.raises(Exception, match="none of 3 pairs can be used"):
-        runner.run_stages(["fetch"], recipe, tmp_path / "corpus")
+        runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)
     history = history_of(tmp_path / "corpus", "folder:photos/p000.png")
     assert history["outcome"] == "dropped by fetch: too-small"
     assert history["image"] is None

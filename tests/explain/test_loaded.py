@@ -45,7 +45,7 @@ def judged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "filter.human": {"at_least": 1},
     }
     recipe = load_recipe(corpus / "recipe.yaml", rules)
-    runner.run_stages(["filter", "mix", "pairs"], recipe, corpus)
+    runner.run_stages(["filter", "mix", "pairs"], recipe, corpus, workers=1)
     day = pa.array([datetime(2026, 1, 2, tzinfo=UTC)], pa.timestamp("ms", tz="UTC"))
     table = pa.table({"key": keys[:1], "fetched_at": day})
     write_table(corpus / "fetched" / "00000.parquet", table)

@@ -52,7 +52,10 @@ def sources(corpus: Path) -> list[str]:
 
 def stages_new(root: Path, **changes: Any) -> dict[str, int]:
     recipe = make_recipe(root, settings(**changes))
-    return {result.stage: result.new for result in runner.run(recipe, root / "corpus").results}
+    return {
+        result.stage: result.new
+        for result in runner.run(recipe, root / "corpus", workers=1).results
+    }
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def test_a_row_that_changed_is_named_and_nothing_is_written(
     assert "--redo fetch" in str(error.value.hint)
     assert tree(home / "corpus") == before
     recipe = make_recipe(home, settings())
-    runner.run(recipe, home / "corpus", redo="fetch")
+    runner.run(recipe, home / "corpus", redo="fetch", workers=1)
     assert len(sources(home / "corpus")) == (7 if change is remove_photo else 8)
 
 
@@ -221,7 +224,7 @@ def test_a_growth_that_is_killed_ends_with_the_same_bytes(home: Path, point: str
     whole = home / "whole"
     shutil.copytree(home / "corpus", whole)
     recipe = make_recipe(home, settings())
-    runner.run(recipe, whole)
+    runner.run(recipe, whole, workers=1)
     child = [sys.executable, str(Path(__file__).parents[1] / "builders" / "killed_child.py")]
     killed = subprocess.run(
         [*child, "run", str(home / "recipe.yaml"), str(home / "corpus"), point],
@@ -230,7 +233,7 @@ def test_a_growth_that_is_killed_ends_with_the_same_bytes(home: Path, point: str
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    runner.run(recipe, home / "corpus")
+    runner.run(recipe, home / "corpus", workers=1)
     assert tree(home / "corpus") == tree(whole)
 
 
@@ -274,10 +277,10 @@ def test_a_retry_of_a_grown_corpus_fills_each_shard_in_its_place(
     write_list(tmp_path, site, range(9))
     recipe = make_recipe(tmp_path, settings(LISTED))
     with pytest.raises(UsageError, match="the sources or their settings have changed"):
-        runner.retry(recipe, tmp_path / "corpus", ["5xx"])
+        runner.retry(recipe, tmp_path / "corpus", ["5xx"], workers=1)
     stages_new(tmp_path, raw=[LISTED])
     site.failing = {}
-    refilled, _ = runner.retry(recipe, tmp_path / "corpus", ["5xx"])
+    refilled, _ = runner.retry(recipe, tmp_path / "corpus", ["5xx"], workers=1)
     assert refilled.units == ["00000", "00002"]
     assert all(pair.kept for pair in iter_pairs(tmp_path / "corpus" / "raw"))
     entry = Ledger(tmp_path / "corpus").entry("fetch", "all")
@@ -302,7 +305,7 @@ def test_a_retry_keeps_what_was_drawn_and_draws_what_it_filled(tmp_path: Path, s
     drawn = tree(tmp_path / "corpus" / "stylized")
     site.failing = {}
     recipe = make_recipe(tmp_path, settings(**changes))
-    _, results = runner.retry(recipe, tmp_path / "corpus", ["5xx"])
+    _, results = runner.retry(recipe, tmp_path / "corpus", ["5xx"], workers=1)
     assert {result.stage: result.new for result in results}["synthesize"] == 1
     after = tree(tmp_path / "corpus" / "stylized")
     assert {name: after[name] for name in drawn} == drawn

@@ -167,7 +167,7 @@ def test_other_pairs_of_the_same_bytes_are_counted_and_stay(finished: Path, tmp_
     make_sources(tmp_path, ["one", "two", "three"])
     shutil.copy(tmp_path / "photos" / "p000.png", tmp_path / "photos" / "p002.png")
     recipe = make_recipe(tmp_path, finished_settings())
-    runner.run_stages(["fetch"], recipe, tmp_path / "corpus")
+    runner.run_stages(["fetch"], recipe, tmp_path / "corpus", workers=1)
     request = Request(sources=("folder:photos/p000.png",))
     result = forget_pairs(tmp_path / "corpus", request)
     assert (len(result.selection.keys), result.selection.copies) == (1, 1)

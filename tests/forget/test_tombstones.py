@@ -77,13 +77,13 @@ def test_the_same_bytes_under_another_name_do_not_come_in(tmp_path: Path) -> Non
     make_sources(tmp_path, ["one", "two", "three"])
     recipe = make_recipe(tmp_path, finished_settings())
     corpus = tmp_path / "corpus"
-    runner.run_stages(["fetch"], recipe, corpus)
+    runner.run_stages(["fetch"], recipe, corpus, workers=1)
     first = next(iter_pairs(corpus / "raw"))
     assert first.origin.source_sha256 is not None
     forget_pairs(corpus, Request(sha256=(first.origin.source_sha256,)))
     shutil.copy(tmp_path / "photos" / "p000.png", tmp_path / "photos" / "p009.png")
     add_row(tmp_path, "p009.png", "another caption")
-    runner.run_stages(["fetch"], recipe, corpus, redo="fetch")
+    runner.run_stages(["fetch"], recipe, corpus, redo="fetch", workers=1)
     assert reasons(corpus) == ["forgotten", None, None, "not-an-image", "forgotten"]
 
 
@@ -91,11 +91,11 @@ def test_a_picture_that_looks_like_it_does_not_come_in(tmp_path: Path) -> None:
     make_sources(tmp_path, ["one", "two"])
     recipe = make_recipe(tmp_path, finished_settings())
     corpus = tmp_path / "corpus"
-    runner.run_stages(["fetch"], recipe, corpus)
+    runner.run_stages(["fetch"], recipe, corpus, workers=1)
     forget_pairs(corpus, Request(pictures=(tmp_path / "photos" / "p001.png",)))
     picture(1).convert("RGB").save(tmp_path / "photos" / "p009.jpg", quality=90)
     add_row(tmp_path, "p009.jpg", "two again")
-    runner.run_stages(["fetch"], recipe, corpus, redo="fetch")
+    runner.run_stages(["fetch"], recipe, corpus, redo="fetch", workers=1)
     assert reasons(corpus) == [None, "forgotten", "not-an-image", "forgotten"]
 
 
@@ -108,7 +108,7 @@ def test_a_growing_corpus_leaves_out_what_was_forgotten(tmp_path: Path) -> None:
     make_sources(tmp_path, ["one", "two", "three"])
     recipe = make_recipe(tmp_path, finished_settings())
     corpus = tmp_path / "corpus"
-    runner.run_stages(["fetch"], recipe, corpus)
+    runner.run_stages(["fetch"], recipe, corpus, workers=1)
     first = next(iter_pairs(corpus / "raw"))
     assert first.origin.source_sha256 is not None
     forget_pairs(corpus, Request(sha256=(first.origin.source_sha256,)))
@@ -121,7 +121,7 @@ def test_a_growing_corpus_leaves_out_what_was_forgotten(tmp_path: Path) -> None:
     rows = (tmp_path / "photos" / "captions.csv").read_text("utf-8").splitlines()
     kept = [row for row in rows if not row.startswith("p000.png")]
     (tmp_path / "photos" / "captions.csv").write_text("\n".join(kept) + "\n", "utf-8")
-    runner.run_stages(["fetch"], recipe, corpus)
+    runner.run_stages(["fetch"], recipe, corpus, workers=1)
     assert reasons(corpus) == ["forgotten", None, None, "not-an-image", "forgotten", None]
     after = tree(corpus / "raw")
     assert {name: after[name] for name in before} == before
@@ -142,7 +142,7 @@ def test_damaged_tombstones_stop_a_run(done: Forgotten) -> None:
     with pytest.raises(CorpusError, match=r"tombstones\.json: expected tombstones"):
         read_tombstones(done.corpus)
     with pytest.raises(CorpusError, match=r"tombstones\.json: expected tombstones"):
-        runner.run_stages(["fetch"], recipe_of(done.corpus), done.corpus, redo="fetch")
+        runner.run_stages(["fetch"], recipe_of(done.corpus), done.corpus, redo="fetch", workers=1)
     assert (done.corpus / "raw" / "00000.tar").is_file()
     result = audit(done.corpus)
     assert "tombstones.json" in {difference.where for difference in result.differences}
