@@ -58,13 +58,20 @@ def stages_new(root: Path, **changes: Any) -> dict[str, int]:
     }
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def six_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six photos with even numbers, fetched as two shards of four and two."""
+    root = tmp_path_factory.mktemp("growing")
     for number in range(0, 12, 2):
-        add_photos(tmp_path / "photos", range(number, number + 1))
-    runner.run(make_recipe(tmp_path, settings()), tmp_path / "corpus")
-    return tmp_path
+        add_photos(root / "photos", range(number, number + 1))
+    runner.run(make_recipe(root, settings()), root / "corpus", workers=1)
+    return root
+
+
+@pytest.fixture
+def home(tmp_path: Path, six_photos: Path) -> Path:
+    """A copy of the six photos and their corpus."""
+    return Path(shutil.copytree(six_photos, tmp_path, dirs_exist_ok=True))
 
 
 def test_new_photos_become_new_shards_and_the_old_ones_keep_their_bytes(home: Path) -> None:
