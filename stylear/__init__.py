@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from stylear.evaluation.evaluate import evaluate as evaluate
     from stylear.model.open import open_model as load_model
     from stylear.sampling.generate import generate as generate
+    from stylear.sampling.styles import StyleBlend as StyleBlend
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "generate", "load_model"]
+__all__ = ["StyleBlend", "evaluate", "generate", "load_model"]
 
 PUBLIC = {
     "load_model": ("stylear.model.open", "open_model"),
     "generate": ("stylear.sampling.generate", "generate"),
     "evaluate": ("stylear.evaluation.evaluate", "evaluate"),
+    "StyleBlend": ("stylear.sampling.styles", "StyleBlend"),
 }
 
 

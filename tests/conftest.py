@@ -14,6 +14,7 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="stylear-tests-cache-")
 # unless a GPU is asked for, tests see none: exact bits are claims about a CPU
 if "STYLEAR_TEST_DEVICE" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # float32 on a GPU keeps all its bits
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from stylear.weights.names import resolve_model
 Mask = NDArray[np.bool_]
 
 GRABCUT_MARGIN = 0.05  # our choice: the share of each side taken as background at first
+SHAPE_TOLERANCE = 0.02  # our choice: rounding of a mask that was drawn at another size
 GRABCUT_ROUNDS = 5  # our choice
 SURE_IOU = 0.88  # segment_anything: pred_iou_thresh of its automatic mask generator
 DECODER_HEADS = 8  # segment_anything: the same in every published SAM; not visible in the weights
@@ -136,7 +137,7 @@ def cut_out(image: Picture, mask: Mask) -> Image.Image:
 def _read_mask(picture: Image.Image, path: Path) -> Mask:
     try:
         with Image.open(path) as stored:
-            mask = stored.convert("L")
+            mask = _to_grey(stored)
     except FileNotFoundError:
         raise UsageError(
             f"{path}: expected a mask picture, `grabcut` or `sam:MODEL`, found nothing",
@@ -145,8 +146,22 @@ def _read_mask(picture: Image.Image, path: Path) -> Mask:
     except (UnidentifiedImageError, OSError) as error:
         raise SourceError(f"{path}: expected a mask picture, found: {error}") from error
     if mask.size != picture.size:
+        if abs(mask.width * picture.height / (mask.height * picture.width) - 1) > SHAPE_TOLERANCE:
+            raise UsageError(
+                f"{path}: expected a mask of the shape of its picture, "
+                f"{picture.width}x{picture.height}, found {mask.width}x{mask.height}",
+                hint="draw the mask over the picture itself; another size of the same shape is resized",
+            )
         mask = mask.resize(picture.size, Image.Resampling.NEAREST)
     return np.asarray(mask) >= 128
+
+
+def _to_grey(mask: Image.Image) -> Image.Image:
+    """The grey levels of a mask, black where it is transparent."""
+    if "A" in mask.getbands() or "transparency" in mask.info:
+        layer = mask.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer).convert("L")
+    return to_rgb(mask).convert("L")
 
 
 def _grabcut(picture: Image.Image) -> Mask:

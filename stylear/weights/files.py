@@ -231,16 +231,21 @@ def write_tensors(
 
     `metadata` replaces {"format": "pt"}; give at most one key, because the order of several is undefined.
     """
-    import torch
     from safetensors.torch import save_file
 
     path = Path(path)
-    ready = {}
+    ready: dict[str, Tensor] = {}
+    memories: set[int] = set()
     for name in sorted(tensors):
         value = tensors[name].detach().to("cpu")
         if dtype is not None and value.is_floating_point():
             value = value.to(dtype)
-        ready[name] = value.clone(memory_format=torch.contiguous_format)
+        memory = value.untyped_storage()
+        # safetensors takes no two tensors of one memory, and nothing but whole tensors in order
+        if memory.data_ptr() in memories or memory.nbytes() != value.nbytes:
+            value = value.clone()
+        memories.add(memory.data_ptr())
+        ready[name] = value.contiguous()
     with _write_atomically(path) as temp:
         save_file(ready, temp, metadata=dict(metadata or {"format": "pt"}))
 

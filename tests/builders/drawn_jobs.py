@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from stylear.curate.recipe.synthesis import SynthesizeSettings
 from stylear.curate.references import StyleReference
 from stylear.curate.synthesize import Job, open_synthesizer
@@ -58,7 +58,7 @@ def bare_recipe(backend: str, **settings: Any) -> Any:
             backend=backend,
             references_per_content=2,
             candidates=2,
-            settings={"size": SIZE, "device": DEVICE, **settings},
+            settings={"size": SIZE, **ON_DEVICE, **settings},
         ),
     )
 

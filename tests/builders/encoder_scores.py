@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import ImageDraw
 
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from builders.pictures_folder import make_folders, picture
 from builders.scored_corpus import scoring
 from builders.tiny_aesthetic import write_head
@@ -15,7 +15,7 @@ from builders.tiny_clip import write_tiny_clip
 from builders.tiny_csd import write_tiny_csd
 from builders.tiny_dino import write_tiny_dino
 
-CLIP = {"model": "clip", "batch_size": 4, "device": DEVICE}
+CLIP = {"model": "clip", "batch_size": 4, **ON_DEVICE}
 SCORES: list[dict[str, Any]] = [
     {**CLIP, "name": "csd", "type": "csd", "model": "csd.pth"},
     {**CLIP, "name": "dino", "type": "dino", "model": "dino"},

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from builders.pictures_folder import encoded
 from stylear.curate.corpus.layout import ShardKind
 from stylear.curate.recipe import ClipImageScore, ClipTextScore, PhashScore, TextureScore
@@ -51,13 +51,11 @@ FAILED = replace(pair("no image", b""), key="f" * 32).drop("fetch", "timeout")
 
 
 def clip_text(model: Path | str, **changes: Any) -> ClipTextScore:
-    return ClipTextScore(name="text", type="clip-text", model=str(model), device=DEVICE, **changes)
+    return ClipTextScore(name="text", type="clip-text", model=str(model), **(ON_DEVICE | changes))
 
 
 def clip_image(model: Path | str, **changes: Any) -> ClipImageScore:
-    return ClipImageScore(
-        name="look", type="clip-image", model=str(model), device=DEVICE, **changes
-    )
+    return ClipImageScore(name="look", type="clip-image", model=str(model), **(ON_DEVICE | changes))
 
 
 TEXTURE = TextureScore(name="stroke", type="texture")

@@ -28,6 +28,24 @@ def test_a_mask_file_is_white_on_the_subject(tmp_path: Path) -> None:
     assert np.array_equal(subject_mask(disc(), str(tmp_path / "half.png")), expected)
 
 
+def test_a_mask_of_another_shape_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (64, 48), 255).save(tmp_path / "mask.png")
+    with pytest.raises(UsageError, match="shape of its picture, 64x64, found 64x48"):
+        subject_mask(disc(), str(tmp_path / "mask.png"))
+
+
+def test_a_mask_is_black_where_it_is_transparent_and_keeps_16_bits(tmp_path: Path) -> None:
+    levels = np.full((64, 64), 300, dtype=np.uint16)
+    levels[:8] = 65535
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    rgba = np.full((64, 64, 4), 255, dtype=np.uint8)
+    rgba[8:, :, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "clear.png")
+    for name in ("deep.png", "clear.png"):
+        mask = subject_mask(disc(), str(tmp_path / name))
+        assert np.array_equal(mask, levels > 300), name
+
+
 def test_grabcut_finds_the_disc() -> None:
     y, x = np.mgrid[:64, :64]
     expected = (x - 32) ** 2 + (y - 32) ** 2 <= 16**2

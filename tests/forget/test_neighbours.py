@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from builders.finished_corpus import finish
 from builders.forgotten_corpus import pair_to_forget, rows
 from builders.tiny_clip import write_tiny_clip
@@ -19,7 +19,7 @@ from stylear.curate.recipe import load_recipe
 
 def test_embeddings_of_a_forgotten_pair_are_gone_and_no_score_is_made_again(tmp_path: Path) -> None:
     write_tiny_clip(tmp_path / "clip")
-    near = {"name": "near", "type": "nearest", "model": str(tmp_path / "clip"), "device": DEVICE}
+    near = {"name": "near", "type": "nearest", "model": str(tmp_path / "clip"), **ON_DEVICE}
     corpus = finish(tmp_path, score=[{"name": "texture", "type": "texture"}, near])
     raw, children = pair_to_forget(corpus)
     keys = {raw.key, *(child.key for child in children)}

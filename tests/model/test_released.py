@@ -111,6 +111,9 @@ def test_both_exports_give_back_every_imported_tensor(
     import_released(base, tmp_path / "peft", tmp_path / "third", clip=clip)
     for file in ("adapter_model.safetensors", "resampler.safetensors", "stylear.json"):
         assert (tmp_path / "third" / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
+    export_released(tmp_path / "third", tmp_path / "fourth")
+    for file in ("model.safetensors", "image_proj.pth"):
+        assert (tmp_path / "fourth" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
 
 
 def test_half_precision_weights_stay_as_they_are(

@@ -118,6 +118,7 @@ def test_the_weight_of_a_folder_is_shared_by_its_pictures(
     assert load_blend([str(single)]).parts == ()
 
 
+@pytest.mark.cpu  # on a GPU the command draws in half precision
 def test_the_command_draws_with_the_average_and_records_the_weights(
     directory: Path, model: StyleModel, pictures: list[str], tmp_path: Path
 ) -> None:

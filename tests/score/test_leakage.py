@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from builders.pictures_folder import encoded, picture
 from builders.tiny_clip import write_tiny_clip
 from builders.tiny_sam import disc, tiny_sam
@@ -96,7 +96,7 @@ def test_a_segment_anything_checkpoint_cuts_the_subject_out(tmp_path: Path) -> N
     origin = Origin("stylized", "test", "x", reference="disc")
     pair = Pair("k", "a cat", encoded(3, 32), origin)
     context = Context([shown])
-    spec = leakage(model=str(model), device=DEVICE, segment=method)
+    spec = leakage(model=str(model), segment=method, **ON_DEVICE)
     shard = ShardToScore("stylized", [pair], [open_scorer(spec, context)])
     [table] = score_shards([shard], context, lambda number, tables: tables["leak"])
     clip = ClipEncoder.open(str(model))
@@ -113,7 +113,7 @@ def test_captions_that_the_model_truncates_are_reported(
         replace(reference("short", picture(0)), scene="a red house"),
         replace(reference("long", picture(1)), scene="a red house " * 9),
     ]
-    scorer = LeakageScorer(leakage(model=str(model), device=DEVICE), Context(shown))
+    scorer = LeakageScorer(leakage(model=str(model), **ON_DEVICE), Context(shown))
     assert set(scorer._embed_contents()) == {"short", "long"}
     said = capsys.readouterr().err
     assert "leak: the captions of long are longer than the model's context" in said

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from builders.pictures_folder import encoded
 from PIL import Image
 
@@ -78,7 +78,7 @@ def scored(spec: ClipTextScore) -> Any:
 
 
 def clip_text(model: str, **changes: Any) -> ClipTextScore:
-    return ClipTextScore(name="text", type="clip-text", model=model, device=DEVICE, **changes)
+    return ClipTextScore(name="text", type="clip-text", model=model, **(ON_DEVICE | changes))
 
 
 @pytest.mark.parametrize("resize", ["shortest", "longest", "squash"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from builders.pictures_folder import make_folders, tree
 from builders.scored_corpus import recipe_of, scoring
 from builders.tiny_clip import write_tiny_clip
@@ -21,7 +21,7 @@ from stylear.curate.score import read_metadata
 from stylear.curate.score.step import ShardWork, group_shards
 from stylear.errors import RecipeError, SettingsChanged
 
-TEXT = {"name": "text", "type": "clip-text", "model": "clip", "batch_size": 4, "device": DEVICE}
+TEXT = {"name": "text", "type": "clip-text", "model": "clip", "batch_size": 4, **ON_DEVICE}
 LOOK = {**TEXT, "name": "look", "type": "clip-image"}
 TEXTURE = {"name": "texture", "type": "texture"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from builders.pictures_folder import make_folders, make_recipe, settings, tree
 from builders.tiny_flux import write_flux
 from builders.tiny_sdxl import write_sdxl
@@ -36,7 +36,7 @@ def test_a_recipe_and_its_resolved_form_make_the_same_shards(backend: str, tmp_p
         "contents": 2,
         "candidates": 2,
         "shard_pairs": 2,
-        "settings": {"size": SIZE, "device": DEVICE, **SPECS[backend]},
+        "settings": {"size": SIZE, **ON_DEVICE, **SPECS[backend]},
     }
     workers = 2 if backend == "style-aligned" else 1  # it keeps most from one image to the next
     recipe = make_recipe(tmp_path, settings(synthesize=spec))

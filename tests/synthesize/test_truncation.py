@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.device import DEVICE
+from builders.device import ON_DEVICE
 from builders.drawn_jobs import SIZE
 from builders.pictures_folder import make_folders, settings, write_recipe
 from builders.tiny_sdxl import write_sdxl
@@ -55,7 +55,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "steps": 1,
             "inversion_skip": 0,
             "shared_layers": 0,
-            "device": DEVICE,
+            **ON_DEVICE,
         },
     }
     recipe = write_recipe(root, settings(synthesize=spec, score=[], mix={"val_fraction": 0.0}))
