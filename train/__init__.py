@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylear.train.dpo_trainer import run as dpo
+    from stylear.train.grpo_trainer import run as grpo
     from stylear.train.settings import DpoSettings as DpoSettings
+    from stylear.train.settings import GrpoSettings as GrpoSettings
     from stylear.train.settings import SftSettings as SftSettings
     from stylear.train.sft_trainer import run as sft
 
-__all__ = ["DpoSettings", "SftSettings", "dpo", "sft"]
+__all__ = ["DpoSettings", "GrpoSettings", "SftSettings", "dpo", "grpo", "sft"]
 
 PUBLIC = {
     "sft": ("stylear.train.sft_trainer", "run"),
     "dpo": ("stylear.train.dpo_trainer", "run"),
+    "grpo": ("stylear.train.grpo_trainer", "run"),
     "SftSettings": ("stylear.train.settings", "SftSettings"),
     "DpoSettings": ("stylear.train.settings", "DpoSettings"),
+    "GrpoSettings": ("stylear.train.settings", "GrpoSettings"),
 }
 
 

@@ -83,7 +83,8 @@ class EncodedSet:
         if len(rows) == 0:
             shape = self._files[0].get_slice("features").get_shape()[1:]
             return torch.empty(0, *shape)
-        return torch.stack([self._read("features", row) for row in rows]).float()
+        # float before stack, which under autocast refuses float16 on a CPU
+        return torch.stack([self._read("features", row).float() for row in rows])
 
     def _read(self, name: str, row: int) -> Tensor:
         file = int(np.searchsorted(self._ends, row, side="right"))

@@ -61,6 +61,12 @@ def test_first_step_costs_ln_2_and_later_ones_less(place: Path) -> None:
     assert {"chosen_log_prob", "rejected_log_prob", "gradient_norm"} <= lines[-1].keys()
 
 
+def test_bf16_starts_at_ln_2_too(place: Path) -> None:
+    final = dpo.run(settings(place, "bf16", steps=1, precision="bf16"))
+    line = read_metrics(final.parent / "metrics.jsonl")[0]
+    assert line["loss"] == pytest.approx(math.log(2), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("kind", "first"), [("ipo", 25.0), ("kto", 0.5), ("robust", math.log(2)), ("simpo", None)]
 )

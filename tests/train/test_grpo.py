@@ -75,7 +75,7 @@ def test_killed_run_ends_with_the_same_weights_and_metrics(
 
 
 def test_the_first_step_is_at_the_start_and_the_scorers_are_recorded(place: Path) -> None:
-    final = grpo.run(settings(place, "first"))
+    final = grpo.run(settings(place, "first", precision="bf16"))
     lines = read_metrics(final.parent / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2]
     assert lines[0]["kl"] == pytest.approx(0, abs=1e-6)
