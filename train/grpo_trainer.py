@@ -107,14 +107,9 @@ def run(settings: GrpoSettings) -> Path:
             drawn = [job for job in part for _ in range(settings.samples)]
             chunks = torch.arange(len(drawn)).split(settings.batch_size)  # type: ignore[no-untyped-call]
             set_training(model)
-            with torch.no_grad(), autocast(settings.precision, device):
-                sampler = [
-                    compute_log_probs(model, data, drawn, codes, c, settings) for c in chunks
-                ]
-                with start_weights.swapped_in():
-                    reference = [
-                        compute_log_probs(model, data, drawn, codes, c, settings) for c in chunks
-                    ]
+            sampler = score_chunks(model, data, drawn, codes, chunks, settings, device)
+            with start_weights.swapped_in():  # outside autocast, which caches cast weights
+                reference = score_chunks(model, data, drawn, codes, chunks, settings, device)
             for _ in range(settings.updates):
                 total = kl = clipped = 0.0
                 for chunk, old, frozen in zip(chunks, sampler, reference, strict=True):
@@ -143,6 +138,21 @@ def run(settings: GrpoSettings) -> Path:
                 checkpoint.save_checkpoint(training_run, model, optimisers, done, settings.keep)
     save_model(model.eval(), training_run.final)
     return training_run.final
+
+
+@torch.no_grad()
+def score_chunks(
+    model: StyleModel,
+    data: EncodedSet,
+    drawn: Sequence[Job],
+    codes: Tensor,
+    chunks: Sequence[Tensor],
+    settings: GrpoSettings,
+    device: str,
+) -> list[Tensor]:
+    """`compute_log_probs` of every chunk of pictures, without gradients."""
+    with autocast(settings.precision, device):
+        return [compute_log_probs(model, data, drawn, codes, c, settings) for c in chunks]
 
 
 def compute_log_probs(

@@ -75,7 +75,7 @@ def test_killed_run_ends_with_the_same_weights_and_metrics(
 
 
 def test_the_first_step_is_at_the_start_and_the_scorers_are_recorded(place: Path) -> None:
-    final = grpo.run(settings(place, "first", precision="bf16"))
+    final = grpo.run(settings(place, "first"))
     lines = read_metrics(final.parent / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2]
     assert lines[0]["kl"] == pytest.approx(0, abs=1e-6)
@@ -83,6 +83,13 @@ def test_the_first_step_is_at_the_start_and_the_scorers_are_recorded(place: Path
     assert lines[1]["kl"] > 0
     training = json.loads((final / "stylear.json").read_text())["base"]["training"]
     assert [scorer["score"] for scorer in training["scorers"]] == ["clip-text", "texture"]
+
+
+def test_the_reference_in_bf16_is_the_start_and_not_the_policy(place: Path) -> None:
+    final = grpo.run(settings(place, "bf16", precision="bf16", lr=1e-2))
+    lines = read_metrics(final.parent / "metrics.jsonl")
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-2)  # rounding
+    assert lines[1]["kl"] > 0.02
 
 
 def test_a_reward_is_learnt(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
