@@ -10,8 +10,8 @@ from typing import Any
 
 from stylear.console import say
 from stylear.errors import SettingsChanged, WeightsError
-from stylear.model.chameleon import save_model
 from stylear.model.open import load_model
+from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.train.optim import Optimisers
 from stylear.train.settings import Settings

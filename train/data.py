@@ -207,10 +207,11 @@ def find_rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
 def build_prompt(
     model: StyleModel, caption: str, *, has_style: bool = True, has_text: bool = True
 ) -> list[int]:
-    """Token ids of a prompt; without style the caption's template, without both no prompt at all."""
+    """Token ids of a prompt; without style the caption's template, without both the null prompt."""
     if has_style and model.num_style_tokens:
         return model.encode_prompt(caption if has_text else "")
-    return model.encode_prompt(caption, style=False) if has_text else []
+    prompt = model.encode_prompt(caption, style=False)
+    return prompt if has_text else model.layout.null_prompt(prompt)
 
 
 def open_encoded(

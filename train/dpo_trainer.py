@@ -18,8 +18,8 @@ import torch
 
 from stylear.console import Bar, say, say_warning
 from stylear.device import pick_device
-from stylear.model.chameleon import save_model
 from stylear.model.open import load_model
+from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.sampling.context import describe_long_prompts, measure_prompt
 from stylear.train import checkpoint

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from stylear.console import Bar, say
 from stylear.device import pick_device
-from stylear.model.chameleon import save_model
 from stylear.model.open import load_model
 from stylear.model.packing import pack_batch
+from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.train import checkpoint
 from stylear.train.data import EncodedSet, build_prompt, forward_logits, open_encoded

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stylear.curate.corpus.parquet import file_sha256
-from stylear.model.chameleon import describe_lineage
+from stylear.model.lineage import describe_lineage
 from stylear.model.style_model import StyleModel
 from stylear.train.settings import Settings
 

@@ -21,7 +21,7 @@ from stylear.curate.corpus.shards import shard_paths
 from stylear.curate.corpus.tars import write_tar
 from stylear.device import pick_device
 from stylear.errors import CorpusError, SettingsChanged
-from stylear.model.chameleon import describe_lineage
+from stylear.model.lineage import describe_lineage
 from stylear.model.open import find_model, load_model
 from stylear.model.style_model import StyleModel
 from stylear.pair import digest

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stylear.console import say
 from stylear.curate.corpus.records import canonical_json
 from stylear.errors import SettingsChanged, WeightsError
-from stylear.model.chameleon import describe_lineage
+from stylear.model.lineage import describe_lineage
 from stylear.model.lora import lora_layers
 from stylear.model.style_model import StyleModel
 from stylear.pair import digest

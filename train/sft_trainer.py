@@ -11,8 +11,9 @@ from stylear.console import Bar, say, say_warning
 from stylear.device import pick_device
 from stylear.errors import UsageError
 from stylear.model.build import attach_style_encoder
-from stylear.model.chameleon import describe_lineage, save_model
+from stylear.model.lineage import describe_lineage
 from stylear.model.open import load_model
+from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import STYLE_TOKENS
 from stylear.train import checkpoint

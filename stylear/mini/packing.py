@@ -21,8 +21,13 @@ class TokenPacker:
     """
 
     def __init__(
-        self, layout: TokenLayout, prompts: Sequence[Sequence[int]], side: int, device: str = "cpu"
+        self,
+        layout: TokenLayout,
+        prompts: Sequence[Sequence[int]],
+        side: int,
+        device: str = "cpu",
     ) -> None:
+        assert layout.newline is not None, "mini models are of the Chameleon family"
         self.side, self.pad = side, layout.pad
         self.newline, self.image_end = layout.newline, layout.image_end
         self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)

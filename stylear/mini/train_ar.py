@@ -21,10 +21,10 @@ from stylear.mini.options import make_parser
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, train
 from stylear.model.build import new_model
-from stylear.model.chameleon import save_model
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.layout import build_tokenizer
 from stylear.model.open import load_model
+from stylear.model.save import save_model
+from stylear.model.tokenizer import build_tokenizer
 
 CONFIG = DecoderConfig(
     hidden_size=192, intermediate_size=512, num_hidden_layers=6, num_attention_heads=6,

@@ -20,9 +20,9 @@ from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, StyleInput, train
 from stylear.mini.train_ar import SIDE
 from stylear.model.build import attach_style_encoder
-from stylear.model.chameleon import save_model
 from stylear.model.lora import apply_lora
 from stylear.model.open import load_model
+from stylear.model.save import save_model
 
 STYLE_TOKENS, RANK = 8, 32
 RESAMPLER = {"depth": 2, "dim": 192, "heads": 4, "dim_head": 48, "ff_mult": 2}

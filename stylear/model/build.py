@@ -9,10 +9,13 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from stylear.errors import WeightsError
-from stylear.model.chameleon import describe_lineage, load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.layout import TokenLayout
+from stylear.model.families.chameleon import FAMILY as CHAMELEON
+from stylear.model.families.chameleon import ChameleonLayout
+from stylear.model.lineage import describe_lineage
+from stylear.model.open import load_model
 from stylear.model.resampler import Resampler, ResamplerConfig
+from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel, StyleSettings
 from stylear.model.style_tokens import STYLE_TOKENS
 from stylear.model.transformer import Decoder
@@ -32,12 +35,12 @@ def new_model(
     prompt_template: str = MINI_PROMPT_TEMPLATE,
     caption_template: str = MINI_CAPTION_TEMPLATE,
 ) -> StyleModel:
-    """Write a base model with random weights and no style tokens; returns it, loaded.
+    """Write a Chameleon base model with random weights and no style tokens; returns it, loaded.
 
     `vq` is a VQ model, the directory of one, or the name of a shipped one, which the new model then
     references instead of copying it. The decoder's vocab_size is that of the tokenizer.
     """
-    layout = TokenLayout(tokenizer)
+    layout = ChameleonLayout(tokenizer)
     config = replace(config, vocab_size=max(layout.vocabulary.values()) + 1)
     decoder = Decoder(config, layout.image_token_ids)
     decoder.init_weights(seed)
@@ -47,7 +50,7 @@ def new_model(
         if vq_path.parent == names.MINI_MODELS:
             pointer = {"vq_model": vq_path.name}
         vq = VQModel.from_pretrained(vq_path)
-    raw = {**config.to_dict(), "vq_config": vq.config.to_dict(), **pointer}
+    raw = {**CHAMELEON.describe_config(config, vq), **pointer}
     settings = StyleSettings(prompt_template=prompt_template, caption_template=caption_template)
     model = StyleModel(Path(directory).name, decoder, vq, layout, settings, raw)
     save_model(model, directory)

@@ -1,4 +1,4 @@
-"""A decoder's sizes, named as in transformers' ChameleonConfig."""
+"""A decoder's sizes, named as in transformers' ChameleonConfig and LlamaConfig."""
 
 from __future__ import annotations
 
@@ -35,10 +35,8 @@ class DecoderConfig:
         rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
         for key, expected, value in (
-            ("model_type", "chameleon", found.get("model_type")),
             ("rope_type", "default", kind),
             ("hidden_act", "silu", found.get("hidden_act", "silu")),
-            ("tie_word_embeddings", False, found.get("tie_word_embeddings", False)),
         ):
             if value != expected:
                 raise WeightsError(f"config.json: {key} expected {expected!r}, found {value!r}")
@@ -48,6 +46,10 @@ class DecoderConfig:
         config = cls(**values)
         if config.hidden_size % config.num_attention_heads:
             raise WeightsError("config.json: num_attention_heads must divide hidden_size")
+        if (found.get("head_dim") or config.head_dim) != config.head_dim:
+            raise WeightsError(
+                f"config.json: head_dim expected {config.head_dim}, found {found['head_dim']!r}"
+            )
         if config.num_attention_heads % config.num_key_value_heads:
             raise WeightsError("config.json: num_key_value_heads must divide num_attention_heads")
         return config
@@ -56,7 +58,7 @@ class DecoderConfig:
         """For a config.json that transformers reads too."""
         values = asdict(self)
         values["rope_parameters"] = {"rope_theta": values["rope_theta"], "rope_type": "default"}
-        return {"model_type": "chameleon", "tie_word_embeddings": False, **values}
+        return values
 
     @property
     def head_dim(self) -> int:

@@ -21,7 +21,6 @@ from stylear.model.decoder_layers import Head
 from stylear.model.transformer import Decoder
 from stylear.weights import files as weights
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "lm_head")  # released code
 PEFT_PREFIX = "base_model.model."
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILES = ("adapter_model.safetensors", "adapter_model.bin")  # the first is written
@@ -33,7 +32,7 @@ class LoraLinear(Head):
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = base.in_features, base.out_features
-        self.rank, self.alpha = rank, alpha
+        self.rank, self.alpha, self.kind = rank, alpha, type(base)
         self.weight, self.bias = base.weight, base.bias
         self.weight.requires_grad_(False)
         if self.bias is not None:
@@ -69,21 +68,22 @@ def lora_parameters(decoder: Decoder) -> list[nn.Parameter]:
 def apply_lora(
     decoder: Decoder,
     rank: int = 4,  # StyleAR paper
-    targets: Sequence[str] = TARGETS,
+    targets: Sequence[str] | None = None,
     *,
     alpha: float | None = None,  # rank, as the released code has no alpha
     seed: int = 0,
 ) -> None:
     """Freeze the decoder and add LoRA to the linear layers whose last name is in `targets`.
 
-    A is initialised as in PEFT and B is zero, so outputs do not change before training. Raises ValueError
-    if a target does not exist or the decoder has LoRA already.
+    `targets` are the decoder's own if None. A is initialised as in PEFT and B is zero, so outputs do not
+    change before training. Raises ValueError if a target does not exist or the decoder has LoRA already.
     """
     if next(lora_layers(decoder), None) is not None:
         raise ValueError("decoder: has LoRA already; merge it first")
     layers = {
         name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
     }
+    targets = decoder.lora_targets if targets is None else targets
     missing = set(targets) - {name.split(".")[-1] for name in layers}
     if missing:
         raise ValueError(f"LoRA targets: no layer is named {sorted(missing)[0]!r}")
@@ -102,9 +102,8 @@ def apply_lora(
 def merge_lora(decoder: Decoder) -> None:
     """Merge every B A into the weight of its layer and remove LoRA; all weights become trainable."""
     for name, layer in list(lora_layers(decoder)):
-        kind = Head if name == "lm_head" else nn.Linear
         with torch.device("meta"):
-            plain = kind(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            plain = layer.kind(layer.in_features, layer.out_features, bias=layer.bias is not None)
         change = layer.scale * (layer.lora_B.float() @ layer.lora_A.float())
         plain.weight = nn.Parameter((layer.weight.float() + change).to(layer.weight.dtype))
         if layer.bias is not None:
@@ -117,7 +116,7 @@ def write_peft(
     decoder: Decoder, directory: Path, base: str | None, dtype: torch.dtype | None = None
 ) -> None:
     """Write adapter_config.json and adapter_model.safetensors, readable by the peft library."""
-    layers = dict(lora_layers(decoder))
+    layers = {decoder.checkpoint_name(name): layer for name, layer in lora_layers(decoder)}
     if not layers:
         raise ValueError("decoder: has no LoRA to write")
     rank = Counter(layer.rank for layer in layers.values()).most_common(1)[0][0]
@@ -137,7 +136,10 @@ def write_peft(
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
-        "target_modules": sorted({name.split(".")[-1] for name in layers}),
+        # full names where last names are not unique in the checkpoint, as another tower may share them
+        "target_modules": sorted(
+            layers if decoder.checkpoint_prefixes else {name.split(".")[-1] for name in layers}
+        ),
         "inference_mode": True,
     }
     weights.write_tensors(directory / WEIGHTS_FILES[0], tensors, dtype=dtype)
@@ -147,7 +149,9 @@ def write_peft(
 def read_peft(decoder: Decoder, directory: Path) -> None:
     """Apply the LoRA of a PEFT directory to a plain decoder. Raises WeightsError if it does not fit."""
     tensors, alphas, file = read_peft_tensors(directory)
-    install_lora(decoder, tensors, alphas, str(file))
+    own = {decoder.module_name(name): value for name, value in tensors.items()}
+    scales = {decoder.module_name(name): alpha for name, alpha in alphas.items()}
+    install_lora(decoder, own, scales, str(file))
 
 
 def read_peft_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, float], Path]:

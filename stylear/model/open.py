@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
 
 from stylear.device import pick_device
 from stylear.errors import UsageError, WeightsError
+from stylear.model import lora
+from stylear.model.families.family import CONFIG, TOKENIZER
+from stylear.model.families.registry import find_family
+from stylear.model.fuse import fuse_decoder
+from stylear.model.layout import read_tokenizer
+from stylear.model.lineage import find_decoder_file, hash_decoder
+from stylear.model.resampler import Resampler
+from stylear.model.style_model import RESAMPLER, STYLE, StyleModel, read_settings
+from stylear.weights import files as weights
+from stylear.weights import names
+from stylear.weights.stream import open_tensors, stream_into
 
-if TYPE_CHECKING:
-    import torch
-
-    from stylear.model.style_model import StyleModel
-
-
-# the model_type of a config.json, and the module whose `load_model` reads such a model directory
-FAMILIES = {"chameleon": "stylear.model.chameleon"}
 FINAL = "final"  # the finished model of a training run
 
 
@@ -26,9 +31,7 @@ def find_model(name: str) -> Path:
 
     Raises WeightsError if there is none, or if the run is unfinished.
     """
-    from stylear.weights.names import resolve_model
-
-    path = resolve_model(name)
+    path = names.resolve_model(name)
     if (path / FINAL).is_dir():
         return path / FINAL
     if path.is_dir() and (path / "checkpoints").is_dir():
@@ -46,29 +49,108 @@ def load_model(
     *,
     with_clip: bool = True,
 ) -> StyleModel:
-    """Load a model directory by the family that its config.json names, in evaluation mode.
+    """Load a model by the name of a mini or fetched model or by its directory, in evaluation mode.
 
-    `name` is that of a mini or fetched model, or a directory; `dtype` is float32 by default; `with_clip`
-    loads the style encoder too. Raises WeightsError for an unknown family, and as the family's own
-    `load_model` does.
+    The family is the one that its config.json names. `dtype` is float32 by default; the VQ model stays in
+    float32, so that codes do not depend on it. `with_clip` loads the style encoder too. Raises WeightsError
+    naming the file, key and shape if something is missing or belongs to another model.
     """
-    import torch
+    directory = names.resolve_model(name)
+    if not directory.is_dir():
+        raise WeightsError(f"{name}: expected a model directory, found a file")
+    dtype = torch.float32 if dtype is None else dtype
+    if (directory / lora.CONFIG_FILE).is_file():
+        model = load_adapter(directory, device, dtype)
+    else:
+        model = load_full(directory, directory, device, dtype)
+    if model.settings.resampler is not None:
+        model.resampler = load_resampler(directory, model, device, dtype)
+    if model.settings.clip is not None and with_clip:
+        from stylear.encoders.clip import ClipEncoder
 
-    from stylear.weights.files import read_json
-    from stylear.weights.names import resolve_model
+        model.clip = ClipEncoder.open(model.settings.clip, device=device)
+    return model.eval()
 
-    directory = resolve_model(name)
-    config = directory / "config.json"
-    family = read_json(config).get("model_type") if config.is_file() else "chameleon"
-    if family not in FAMILIES:
+
+def load_full(
+    directory: Path, style_directory: Path, device: torch.device | str, dtype: torch.dtype
+) -> StyleModel:
+    """Decoder, VQ model and layout of a directory with all weights, and the settings of another one."""
+    config = weights.read_json(directory / CONFIG)
+    family = find_family(config, directory)
+    settings = read_settings(style_directory, family.settings)
+    sizes = family.read_config(config)
+    tokenizer = read_tokenizer(directory / TOKENIZER)
+    layout = family.build_layout(tokenizer, config, settings.style_placeholder)
+    top = max(layout.vocabulary.values())
+    if top >= sizes.vocab_size:
         raise WeightsError(
-            f"{config}: model_type expected one of {', '.join(map(repr, FAMILIES))}, found {family!r}"
+            f"{directory}: vocab_size expected above the tokenizer's last id {top}, "
+            f"found {sizes.vocab_size}",
+            hint=f"{TOKENIZER} and {CONFIG} must be those of the same model",
         )
-    module = import_module(FAMILIES[family])
-    model: StyleModel = module.load_model(
-        name, device, torch.float32 if dtype is None else dtype, with_clip=with_clip
+    file = find_decoder_file(directory)
+    tensors = open_tensors(file, family.roots)
+    vq = family.load_vq(directory, config, tensors, device).requires_grad_(False)
+    if vq.config.num_embeddings != layout.num_codes:
+        raise WeightsError(
+            f"{directory}: expected as many VQ codes as image tokens, "
+            f"found {vq.config.num_embeddings} and {layout.num_codes}"
+        )
+    with torch.device("meta"):
+        decoder = family.build_decoder(config, layout)
+    stream_into(
+        decoder,
+        tensors,
+        what=str(file),
+        select=partial(family.select_decoder_tensors, decoder=decoder),
+        dtype=dtype,
+        device=device,
     )
-    return model
+    decoder.to(device)
+    return StyleModel(directory.name, decoder, vq, layout, settings, config, source=directory)
+
+
+def load_adapter(directory: Path, device: torch.device | str, dtype: torch.dtype) -> StyleModel:
+    """The base model that an adapter names, with the adapter's LoRA and settings.
+
+    Raises WeightsError if the base is not the one that the adapter was trained on.
+    """
+    path = directory / STYLE
+    lineage: dict[str, Any] = weights.read_json(path).get("base") or {} if path.exists() else {}
+    base = lineage.get("model")
+    if not isinstance(base, str):
+        raise WeightsError(f"{path}: expected `base.model`, found none")
+    source = names.resolve_model(base)
+    found, expected = hash_decoder(source), lineage.get("sha256")
+    if expected is not None and found != expected:
+        raise WeightsError(
+            f"{directory}: base decoder expected sha256 {expected}, found {found} in {source}",
+            hint="restore the base model that this adapter was trained on",
+        )
+    model = load_full(source, directory, device, dtype)
+    lora.read_peft(model.decoder, directory)
+    return replace(model, name=directory.name, source=directory)
+
+
+def load_resampler(
+    directory: Path, model: StyleModel, device: torch.device | str, dtype: torch.dtype
+) -> Resampler:
+    """The resampler of a model directory. Raises WeightsError if its sizes are not the model's."""
+    settings = model.settings
+    assert settings.resampler is not None
+    for key, expected, found in (
+        ("num_queries", settings.num_style_tokens, settings.resampler.num_queries),
+        ("output_dim", model.decoder.config.hidden_size, settings.resampler.output_dim),
+    ):
+        if expected != found:
+            raise WeightsError(f"{directory / STYLE}: {key} expected {expected}, found {found}")
+    with torch.device("meta"):
+        resampler = Resampler(settings.resampler)
+    path = directory / RESAMPLER
+    tensors = weights.read_tensors(path, ("latents",))
+    weights.load_into(resampler, tensors, what=str(path), dtype=dtype, device=device)
+    return resampler
 
 
 def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> StyleModel:
@@ -82,13 +164,8 @@ def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Style
     Raises UsageError if the device is not available or the dtype is unknown, WeightsError naming the file and
     key if the model is missing, incomplete or of another architecture. Nothing is downloaded.
 
-    Architecture: Chameleon (arXiv 2405.09818) as in Lumina-mGPT (arXiv 2408.02657), with StyleAR's style
-    tokens.
+    Architectures: the families of `stylear/model/families/`, with StyleAR's style tokens.
     """
-    import torch
-
-    from stylear.model.fuse import fuse_decoder
-
     device = pick_device(device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":

@@ -18,8 +18,7 @@ from stylear.model.layout import Batch, TokenLayout
 def pack_batch(layout: TokenLayout, prompts: Sequence[Sequence[int]], codes: Tensor) -> Batch:
     """A batch of prompts and the codes (B, h, w) of their images, padded on the right.
 
-    An empty prompt makes an unconditional row, which starts at the image. The result equals that of
-    `collate` over `layout.example`.
+    A null prompt makes an unconditional row. The result equals that of `collate` over `layout.example`.
     """
     batch, height, width = codes.shape
     spans = pack_images(layout, codes)  # (B, L)
@@ -44,8 +43,11 @@ def pack_batch(layout: TokenLayout, prompts: Sequence[Sequence[int]], codes: Ten
 
 
 def pack_images(layout: TokenLayout, codes: Tensor) -> Tensor:
-    """The image spans (B, L) of codes (B, h, w): prefix, rows of codes each with a newline, image end."""
+    """The image spans (B, L) of codes (B, h, w), as `layout.image_span` makes them."""
     batch, height, width = codes.shape
-    rows = F.pad(layout.code_ids[codes.long()], (0, 1), value=layout.newline).flatten(1)
+    rows = layout.code_ids[codes.long()]
+    if layout.newline is not None:
+        rows = F.pad(rows, (0, 1), value=layout.newline)
+    rows = rows.flatten(1)
     prefix = torch.tensor(layout.prefix(height, width)).expand(batch, -1)
     return torch.cat([prefix, rows, torch.full((batch, 1), layout.image_end)], 1)

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from stylear.errors import WeightsError
 from stylear.model import lora
-from stylear.model.chameleon import CONFIG, RESAMPLER, TOKENIZER, hash_decoder
-from stylear.model.decoder_config import DecoderConfig
-from stylear.model.layout import TokenLayout
+from stylear.model.families.chameleon import FAMILY as CHAMELEON
+from stylear.model.families.family import CONFIG, TOKENIZER
+from stylear.model.layout import read_tokenizer
+from stylear.model.lineage import hash_decoder
 from stylear.model.resampler import Resampler, ResamplerConfig
-from stylear.model.style_model import STYLE, StyleSettings
+from stylear.model.style_model import RESAMPLER, STYLE, StyleSettings, read_settings
 from stylear.model.transformer import Decoder
 from stylear.weights import files as weights
 from stylear.weights import names
@@ -82,19 +83,19 @@ def import_released(
             f"{source}: expected a full base model, found a LoRA adapter ({lora.CONFIG_FILE})",
             hint="name the model that the released weights were trained on: lumina-mgpt-7b-768",
         )
-    style = source / STYLE
-    settings = (
-        StyleSettings.from_dict(weights.read_json(style)) if style.is_file() else StyleSettings()
-    )
+    settings = read_settings(source, CHAMELEON.settings)
     raw = weights.read_json(source / CONFIG)
-    config = DecoderConfig.from_dict(raw)
-    layout = TokenLayout.from_file(source / TOKENIZER, settings.style_placeholder)
+    CHAMELEON.require(raw, source)
+    config = CHAMELEON.read_config(raw)
+    layout = CHAMELEON.build_layout(
+        read_tokenizer(source / TOKENIZER), raw, settings.style_placeholder
+    )
     if layout.style_placeholder is None:
         raise WeightsError(
             f"{source / TOKENIZER}: expected the token {settings.style_placeholder}, found none"
         )
     with torch.device("meta"):
-        decoder = Decoder(config, layout.image_token_ids)
+        decoder = CHAMELEON.build_decoder(raw, layout)
     if (folder / lora.CONFIG_FILE).is_file():
         lora.read_peft(decoder, folder)
     else:
@@ -126,7 +127,9 @@ def export_released(model: str | Path, out: str | Path) -> Conversion:
     """
     directory, settings = _open_adapter(model)
     adapter, alphas, file = lora.read_peft_tensors(directory)
-    config = DecoderConfig.from_dict(weights.read_json(directory / CONFIG))
+    raw = weights.read_json(directory / CONFIG)
+    CHAMELEON.require(raw, directory)
+    config = CHAMELEON.read_config(raw)
     expected = {
         *(f"model.layers.{i}.{t}" for i in range(config.num_hidden_layers) for t in LAYER_TARGETS),
         "lm_head",
@@ -249,7 +252,7 @@ def _open_adapter(model: str | Path) -> tuple[Path, StyleSettings]:
             f"{directory}: expected a model with LoRA ({lora.CONFIG_FILE}), found none",
             hint="a fully trained model has no LoRA to export; its directory is a Chameleon checkpoint",
         )
-    settings = StyleSettings.from_dict(weights.read_json(directory / STYLE))
+    settings = read_settings(directory, CHAMELEON.settings)
     if settings.resampler is None:
         raise WeightsError(f"{directory}: expected a model with style tokens, found no resampler")
     return directory, settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from stylear.errors import UsageError, WeightsError
-from stylear.model.layout import STYLE_PLACEHOLDER, TokenLayout
+from stylear.model.layout import TokenLayout
 from stylear.model.resampler import Resampler, ResamplerConfig
 from stylear.model.transformer import Decoder
 from stylear.model.vq import VQModel
+from stylear.weights import files as weights
 
 if TYPE_CHECKING:
     from stylear.encoders.clip import ClipEncoder
@@ -32,7 +33,8 @@ CONTROL_TEMPLATE = (  # released code
 CAPTION_TEMPLATE = (  # Lumina-mGPT
     "Generate an image of 768x768 according to the following prompt:\n{prompt}"
 )
-STYLE = "stylear.json"  # the file of StyleSettings
+STYLE_PLACEHOLDER = "S*"  # released code
+STYLE, RESAMPLER = "stylear.json", "resampler.safetensors"  # files of settings and resampler
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,24 @@ class StyleSettings:
     control_template: str = CONTROL_TEMPLATE
     base: Mapping[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> StyleSettings:
-        unknown = sorted(set(config) - {f.name for f in fields(cls)})
+    def update(self, config: Mapping[str, Any]) -> StyleSettings:
+        """These settings with the values of a stylear.json. Raises WeightsError for an unknown one."""
+        unknown = sorted(set(config) - {f.name for f in fields(self)})
         if unknown:
             raise WeightsError(f"{STYLE}: unknown setting {unknown[0]!r}")
         values = dict(config)
         if values.get("resampler") is not None:
             values["resampler"] = ResamplerConfig.from_dict(values["resampler"])
-        return cls(**values)
+        return replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "base": dict(self.base)}
+
+
+def read_settings(directory: Path, defaults: StyleSettings) -> StyleSettings:
+    """The settings of a model directory; the defaults where it has no stylear.json."""
+    path = directory / STYLE
+    return defaults.update(weights.read_json(path)) if path.exists() else defaults
 
 
 @dataclass

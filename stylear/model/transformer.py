@@ -29,13 +29,25 @@ class Decoder(nn.Module):
     """Token embeddings in, hidden states out, and logits over the image codes.
 
     `image_ids`: the vocabulary id of each image code, ordered by code.
+    A family with another head or other embeddings of codes subclasses it and says how its modules are named
+    in checkpoints: `checkpoint_prefixes` are pairs (beginning of a module's name, that in a checkpoint).
     """
+
+    lora_targets: tuple[str, ...] = (  # released code
+        "q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "lm_head",
+    )  # fmt: skip
+    checkpoint_prefixes: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, config: DecoderConfig, image_ids: Sequence[int]) -> None:
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
         self.model = Trunk(config)
+        self.add_head(image_ids)
+
+    def add_head(self, image_ids: Sequence[int]) -> None:
+        """Add the layer that predicts codes; a family with another layer overrides this."""
+        config = self.config
         self.lm_head: Head = Head(config.hidden_size, config.vocab_size, bias=False)
         low, high = min(image_ids), max(image_ids) + 1
         # contiguous ids need one slice of the head (a view) and at most a reordering
@@ -86,6 +98,20 @@ class Decoder(nn.Module):
         """An empty cache on the decoder's device, in its dtype."""
         weight = self.model.norm.weight
         return KVCache(self.config, rows, slots, device=weight.device, dtype=weight.dtype)
+
+    def checkpoint_name(self, name: str) -> str:
+        """The name in a checkpoint of a module or parameter of this decoder."""
+        for own, stored in self.checkpoint_prefixes:
+            if name.startswith(own):
+                return stored + name.removeprefix(own)
+        return name
+
+    def module_name(self, name: str) -> str:
+        """The name in this decoder of a module or parameter of a checkpoint."""
+        for own, stored in self.checkpoint_prefixes:
+            if name.startswith(stored):
+                return own + name.removeprefix(stored)
+        return name
 
     def init_weights(self, seed: int, std: float = 0.02) -> None:
         """Initialise: normal, std 0.02 (Lumina-mGPT), residual outputs / sqrt(2 layers) (GPT-2)."""

@@ -40,6 +40,7 @@ class VQConfig:
     dropout: float = 0.0
     norm_groups: int = 32  # of every GroupNorm; fewer where the channels do not divide
     patch: int = 1  # our choice: space-to-depth factor before conv_in, undone after conv_out
+    unit_codes: bool = False  # compare and decode codes at unit length (LlamaGen, arXiv 2406.06525)
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> VQConfig:
@@ -222,14 +223,18 @@ class Quantizer(nn.Module):
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.num_embeddings, config.embed_dim)
-        nn.init.uniform_(
-            self.embedding.weight, -1 / config.num_embeddings, 1 / config.num_embeddings
-        )
+        self.unit_codes, bound = config.unit_codes, 1 / config.num_embeddings
+        nn.init.uniform_(self.embedding.weight, -bound, bound)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Latents (..., D) of codes (...)."""
+        found: Tensor = self.embedding(codes)
+        return F.normalize(found, dim=-1) if self.unit_codes else found
 
     @torch.no_grad()
     def nearest(self, latents: Tensor) -> Tensor:
         """Index of the nearest code for each row of latents (N, D), in fp32: (N,) long."""
-        codes = self.embedding.weight.float()
+        codes = self(torch.arange(len(self.embedding.weight), device=latents.device)).float()
         squares = codes.square().sum(1)
         rows = max(1, MAX_DISTANCES // codes.shape[0])
         # |z|^2 is the same for every code, so it is left out; autocast must not lower the precision
@@ -285,7 +290,7 @@ class VQModel(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Pixels (B, C, H, W), about [-1, 1] and not clamped, of codes (B, h, w)."""
-        return self.decode_latents(self.quantize.embedding(codes).permute(0, 3, 1, 2))
+        return self.decode_latents(self.quantize(codes).permute(0, 3, 1, 2))
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
         """Pixels of quantized latents (B, D, h, w)."""
@@ -298,8 +303,9 @@ class VQModel(nn.Module):
         VQ-VAE (arXiv 1711.00937) equation 3; beta 0.25 from there.
         """
         latents = self.latents(pixels)
+        latents = F.normalize(latents, dim=1) if self.config.unit_codes else latents
         codes = self.search(latents)
-        quantized = self.quantize.embedding(codes).permute(0, 3, 1, 2)
+        quantized = self.quantize(codes).permute(0, 3, 1, 2)
         loss = F.mse_loss(quantized, latents.detach()) + beta * F.mse_loss(
             latents, quantized.detach()
         )

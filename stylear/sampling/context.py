@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stylear.errors import UsageError
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -46,13 +44,8 @@ def compute_grid(model: StyleModel, size_px: Size | None) -> tuple[int, int]:
     """
     if size_px is None:
         return model.grid
-    factor = model.vq.config.factor
-    unit = 2 * factor  # the size tokens count pairs of codes
     width, height = (size_px, size_px) if isinstance(size_px, int) else size_px
-    for side in (width, height):
-        if side < unit or side % unit:
-            raise UsageError(f"size: expected a multiple of {unit} pixels, found {side}")
-    return height // factor, width // factor
+    return model.layout.compute_grid(height, width, model.vq.config.factor)
 
 
 def measure_prompt(
@@ -69,7 +62,7 @@ def measure_prompt(
     fed back, so it needs no position in the context.
     """
     height, width = compute_grid(model, size_px)
-    picture = len(model.layout.prefix(height, width)) + height * (width + 1) - 2
+    picture = int(model.layout.code_offsets(height, width)[-1])
     tokens = len(model.encode_prompt(prompt, style=is_styled, control=control))
     return PromptLength(prompt, tokens, model.decoder.config.max_position_embeddings - picture)
 

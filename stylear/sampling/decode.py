@@ -61,14 +61,14 @@ class CodeSampler:
         """Image codes (B, h, w) for prompts (ids up to the separator) with their style tokens.
 
         `draws` (B, h, w) holds a uniform random number for each code. Guided logits are
-        u + guidance (c - u); the unconditional sequence begins with the image start token, and guidance
-        begins after the two size tokens, as in the released code. Guidance 1 needs no unconditional rows.
+        u + guidance (c - u); the unconditional sequence has the layout's null prompt, and guidance begins
+        with the first code, as in the released code. Guidance 1 needs no unconditional rows.
         """
         pictures, height, width = draws.shape
         prefix = self.layout.prefix(height, width)
         rows = [[*ids, *prefix] for ids in prompts]
         if self.guidance != 1:
-            rows += [prefix] * pictures
+            rows += [[*self.layout.null_prompt(ids), *prefix] for ids in prompts]
         embeds, lengths = pad_rows(
             self.decoder, self.layout, rows, [*styles, *[None] * (len(rows) - pictures)]
         )
@@ -76,7 +76,8 @@ class CodeSampler:
         batch = self._open_batch(pictures, height * width, len(rows), used + height * (width + 1))
         batch.start(embeds, lengths, draws.flatten(1))
         for n in range(1, height * width):
-            row_ended = n % width == 0  # the newline of a row is fed together with its last code
+            # the newline of a row is fed together with its last code
+            row_ended = self.layout.newline is not None and n % width == 0
             used += 1 + row_ended
             batch.step(row_ended, self._round_up(used))
         return batch.codes.view(pictures, height, width).clone()
@@ -106,7 +107,8 @@ class _Batch:
         self.draws = torch.zeros(pictures, codes, dtype=torch.float64, device=device)
         self.next = torch.zeros(1, dtype=torch.long, device=device)  # the code to draw
         self.ids = torch.tensor(sampler.layout.image_token_ids, device=device)  # by code
-        self.newlines = torch.full((pictures, 1), sampler.layout.newline, device=device)
+        newline = sampler.layout.newline
+        self.newlines = torch.full((pictures, 1), -1 if newline is None else newline, device=device)
         self.graphs: dict[tuple[bool, int], Any] = {}
         self.pool: Any = None
 

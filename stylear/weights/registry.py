@@ -91,6 +91,7 @@ AESTHETIC_FOLDER = (
 OPENRAIL = "CreativeML Open RAIL++-M"
 FLUX = "FLUX.1 [dev] non-commercial"
 CHAMELEON = "Chameleon research only"
+DEEPSEEK = "DeepSeek Model License"
 
 
 def _files(*names: str) -> tuple[File, ...]:
@@ -137,6 +138,12 @@ def _aesthetic(arch: str, num_bytes: int, sha256: str) -> Model:
     by = f"scorer aesthetic, over clip-vit-{short}-openai"
     files = (File(main, "", num_bytes, sha256),)
     return Model(f"aesthetic-vit-{short}", what, AESTHETIC_FOLDER, files, "MIT", by, main=main)
+
+
+def _janus(size: str, about: int) -> Model:
+    name, source = f"janus-pro-{size.lower()}", f"deepseek-community/Janus-Pro-{size}"
+    what, by = f"Janus-Pro {size} in transformers' format", "train, generate"
+    return Model(name, what, source, DECODER_FILES, DEEPSEEK, by, about_bytes=about)
 
 
 def _sam(main: str, num_bytes: int, sha256: str) -> Model:
@@ -250,6 +257,8 @@ MODELS: dict[str, Model] = {
             CHAMELEON, "chameleon-7b, lumina-mgpt-7b-768", about_bytes=275_000_000, main="vqgan.ckpt",
             terms="https://github.com/facebookresearch/chameleon",
         ),
+        _janus("1B", 4_180_000_000),
+        _janus("7B", 14_840_000_000),
         Model(
             "stylear-release", "StyleAR as released: resampler and LoRA", "Ani2017/StyleAR",
             _files("image_proj.pth", "model.safetensors"), "see its model card",

@@ -8,10 +8,11 @@ import torch
 
 from builders.tiny_clip import WORDS, write_tiny_clip
 from stylear.model.build import attach_style_encoder, new_model
-from stylear.model.chameleon import load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.layout import build_tokenizer
+from stylear.model.open import load_model
+from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
+from stylear.model.tokenizer import build_tokenizer
 from stylear.model.vq import VQConfig, VQModel
 
 VQ = VQConfig(

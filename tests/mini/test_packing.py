@@ -6,22 +6,24 @@ import pytest
 import torch
 
 from stylear.mini.packing import TokenPacker
-from stylear.model.layout import TokenLayout, build_tokenizer, collate
+from stylear.model.families.chameleon import ChameleonLayout
+from stylear.model.layout import collate
+from stylear.model.tokenizer import build_tokenizer
 
 SIDE = 4
 PROMPTS = ("a red apple", "a cat", "a very small house in mosaic style")
 
 
 @pytest.fixture(scope="module")
-def layout() -> TokenLayout:
-    return TokenLayout(build_tokenizer(PROMPTS, 16, (SIDE // 2,)))
+def layout() -> ChameleonLayout:
+    return ChameleonLayout(build_tokenizer(PROMPTS, 16, (SIDE // 2,)))
 
 
 def codes(count: int) -> torch.Tensor:
     return torch.randint(16, (count, SIDE * SIDE), generator=torch.Generator().manual_seed(0))
 
 
-def test_packed_rows_equal_the_rows_of_the_layout(layout: TokenLayout) -> None:
+def test_packed_rows_equal_the_rows_of_the_layout(layout: ChameleonLayout) -> None:
     packer = TokenPacker(layout, [layout.encode_prompt(text) for text in PROMPTS], SIDE)
     chosen, pictures = torch.tensor([2, 0, 1, 0]), codes(4)
     ids, columns = packer.pack(chosen, pictures, torch.zeros(4, dtype=torch.bool))
@@ -37,7 +39,7 @@ def test_packed_rows_equal_the_rows_of_the_layout(layout: TokenLayout) -> None:
     assert torch.equal(columns.flatten() + 1, wanted.code_columns)
 
 
-def test_an_unconditional_row_starts_at_the_image(layout: TokenLayout) -> None:
+def test_an_unconditional_row_starts_at_the_image(layout: ChameleonLayout) -> None:
     packer = TokenPacker(layout, [layout.encode_prompt(text) for text in PROMPTS], SIDE)
     picture = codes(1)
     ids, columns = packer.pack(torch.tensor([1]), picture, torch.tensor([True]))

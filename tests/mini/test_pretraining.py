@@ -12,18 +12,19 @@ from torch import Tensor
 from stylear.mini.packing import TokenPacker
 from stylear.mini.pretraining import PackedBatch, StyleInput, code_loss, rate_scale, train
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.layout import TokenLayout, build_tokenizer
+from stylear.model.families.chameleon import ChameleonLayout
+from stylear.model.tokenizer import build_tokenizer
 from stylear.model.transformer import Decoder
 
 SIDE, STEPS = 4, 6
 
 
 @pytest.fixture(scope="module")
-def layout() -> TokenLayout:
-    return TokenLayout(build_tokenizer(["a cat", "a dog"], 16, (SIDE // 2,)))
+def layout() -> ChameleonLayout:
+    return ChameleonLayout(build_tokenizer(["a cat", "a dog"], 16, (SIDE // 2,)))
 
 
-def tiny_decoder(layout: TokenLayout) -> Decoder:
+def tiny_decoder(layout: ChameleonLayout) -> Decoder:
     config = DecoderConfig(
         vocab_size=max(layout.vocabulary.values()) + 1, hidden_size=32, intermediate_size=64,
         num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
@@ -33,7 +34,7 @@ def tiny_decoder(layout: TokenLayout) -> Decoder:
     return decoder
 
 
-def batch_of(layout: TokenLayout, generator: torch.Generator) -> PackedBatch:
+def batch_of(layout: ChameleonLayout, generator: torch.Generator) -> PackedBatch:
     packer = TokenPacker(layout, [layout.encode_prompt(t) for t in ("a cat", "a dog")], SIDE)
     codes = torch.randint(16, (4, SIDE * SIDE), generator=generator)
     prompts = torch.randint(2, (4,), generator=generator)
@@ -42,7 +43,7 @@ def batch_of(layout: TokenLayout, generator: torch.Generator) -> PackedBatch:
 
 
 def test_the_loss_is_the_cross_entropy_of_each_code_after_the_codes_before(
-    layout: TokenLayout,
+    layout: ChameleonLayout,
 ) -> None:
     decoder = tiny_decoder(layout)
     batch = batch_of(layout, torch.Generator().manual_seed(1))
@@ -57,7 +58,7 @@ def test_the_loss_is_the_cross_entropy_of_each_code_after_the_codes_before(
     )
 
 
-def test_style_tokens_reach_only_the_rows_that_are_styled(layout: TokenLayout) -> None:
+def test_style_tokens_reach_only_the_rows_that_are_styled(layout: ChameleonLayout) -> None:
     class Resampler(torch.nn.Module):
         def forward(self, features: Tensor) -> Tensor:
             return features
@@ -74,7 +75,7 @@ def test_style_tokens_reach_only_the_rows_that_are_styled(layout: TokenLayout) -
 
 
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
-    layout: TokenLayout, tmp_path: Path
+    layout: ChameleonLayout, tmp_path: Path
 ) -> None:
     def run(work: Path, stop: int | None) -> dict[str, Tensor]:
         calls = 0

@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from stylear.errors import StorageError, WeightsError
 from stylear.model import lora
 from stylear.model.build import attach_style_encoder, new_model
-from stylear.model.chameleon import describe_lineage, load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.layout import build_tokenizer
+from stylear.model.lineage import describe_lineage
+from stylear.model.open import load_model
+from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
+from stylear.model.tokenizer import build_tokenizer
 from stylear.model.vq import VQConfig, VQModel
 from stylear.weights import files as weights
 from stylear.weights import names
@@ -220,8 +222,9 @@ def test_checkpoint_of_another_model_is_named(copy: Path, tmp_path: Path) -> Non
     with pytest.raises(WeightsError, match="vocab_size expected above"):
         load_model(copy)
     edit(copy / "config.json", model_type="llama")
-    with pytest.raises(WeightsError, match="model_type expected 'chameleon', found 'llama'"):
+    with pytest.raises(WeightsError, match="one of 'chameleon', 'janus', found 'llama'"):
         load_model(copy)
+    edit(copy / "config.json", model_type="chameleon")
     edit(copy / "stylear.json", colour="red")
     with pytest.raises(WeightsError, match="unknown setting 'colour'"):
         load_model(copy)
@@ -267,7 +270,7 @@ def test_interrupted_save_leaves_the_old_model(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stylear.model.chameleon._write_vq", fail)
+    monkeypatch.setattr("stylear.model.families.chameleon.Chameleon.write_weights", fail)
     with pytest.raises(OSError, match="No space"):
         save_model(model, target)
     assert {p.name: p.read_bytes() for p in target.iterdir()} == before

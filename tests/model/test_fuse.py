@@ -10,10 +10,10 @@ import torch
 from builders.tiny_model import write_tiny_base
 
 from stylear.model import lora
-from stylear.model.chameleon import load_model, save_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.fuse import FusedAttention, FusedMLP, fuse_decoder
-from stylear.model.open import open_model
+from stylear.model.open import load_model, open_model
+from stylear.model.save import save_model
 from stylear.model.transformer import Decoder
 from stylear.weights.files import hash_path
 

@@ -9,26 +9,27 @@ import torch
 from tokenizers import Tokenizer, models
 
 from stylear.errors import WeightsError
-from stylear.model import layout as layout_module
-from stylear.model.layout import TokenLayout, build_tokenizer, code_name, collate
+from stylear.model.families.chameleon import ChameleonLayout, code_name
+from stylear.model.layout import collate, read_tokenizer
+from stylear.model.tokenizer import build_tokenizer
 
 CAPTIONS = ["a red apple", "a green apple", "a dog on a table", "a cat, and a dog"] * 3
 
 
 @pytest.fixture(scope="module")
-def layout() -> TokenLayout:
-    return TokenLayout(
+def layout() -> ChameleonLayout:
+    return ChameleonLayout(
         build_tokenizer(CAPTIONS, num_codes=12, size_units=[1, 2], text_vocabulary=400)
     )
 
 
-def chameleon() -> TokenLayout:
+def chameleon() -> ChameleonLayout:
     """A vocabulary with Chameleon's names at Chameleon's ids; codes shuffled as theirs are."""
     names = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
     names |= {code_name((code * 5) % 8192): 4 + code for code in range(8192)}
     names |= {"<racm3:break>": 8197, "<eoss>": 8196, "S*": 16393}
     names |= {f"<reserved{n:05d}>": n + 4 for n in range(8700, 8870)}
-    return TokenLayout(Tokenizer(models.WordLevel(names, unk_token="<unk>")))
+    return ChameleonLayout(Tokenizer(models.WordLevel(names, unk_token="<unk>")))
 
 
 def test_code_names_are_those_of_chameleon() -> None:
@@ -69,7 +70,7 @@ def test_code_order_equals_transformers_mapping() -> None:
     assert torch.equal(torch.tensor(layout.image_token_ids)[codes].int(), expected)
 
 
-def test_image_span_by_hand(layout: TokenLayout) -> None:
+def test_image_span_by_hand(layout: ChameleonLayout) -> None:
     codes = torch.tensor([[3, 1, 0, 2], [11, 4, 4, 7]])
     names = [layout.tokenizer.id_to_token(i) for i in layout.image_span(codes)]
     assert names == [
@@ -89,7 +90,7 @@ def test_image_span_by_hand(layout: TokenLayout) -> None:
         layout.size_token(4)
 
 
-def test_prompt_is_words_between_first_token_and_separator(layout: TokenLayout) -> None:
+def test_prompt_is_words_between_first_token_and_separator(layout: ChameleonLayout) -> None:
     def names(ids: list[int]) -> list[str]:
         return [layout.tokenizer.id_to_token(i) for i in ids]
 
@@ -107,21 +108,21 @@ def test_prompt_is_words_between_first_token_and_separator(layout: TokenLayout) 
 
 
 @pytest.mark.parametrize("text", ["zürich 🍎 日本", "\x00\t'\"\\", "", "%d {prompt} {style}"])
-def test_any_text_can_be_said(layout: TokenLayout, text: str) -> None:
+def test_any_text_can_be_said(layout: ChameleonLayout, text: str) -> None:
     ids = layout.encode_text(text)
     assert layout.tokenizer.token_to_id("<unk>") not in ids
     assert " ".join(layout.tokenizer.decode(ids).split()) == " ".join(text.lower().split())
 
 
 @pytest.mark.parametrize("name", ["S*", "<s>", "</s>", "<pad>", "<reserved08799>", "<racm3:break>"])
-def test_caption_cannot_smuggle_special_tokens(layout: TokenLayout, name: str) -> None:
+def test_caption_cannot_smuggle_special_tokens(layout: ChameleonLayout, name: str) -> None:
     ids = layout.encode_prompt(f"a {name}{name} dog IMGIMGBZ", 2, "{style} {prompt}")
     special = set(layout.tokenizer.get_added_tokens_decoder())
     style = layout.style_placeholder
     assert [i for i in ids if i in special] == [layout.bos, style, style, layout.sep]
 
 
-def test_example_says_where_codes_and_style_tokens_stand(layout: TokenLayout) -> None:
+def test_example_says_where_codes_and_style_tokens_stand(layout: ChameleonLayout) -> None:
     codes = torch.tensor([[3, 1], [11, 4]])
     example = layout.example("a dog", codes, 2, "{style} {prompt}")
     assert example.image_start == 6
@@ -135,7 +136,7 @@ def test_example_says_where_codes_and_style_tokens_stand(layout: TokenLayout) ->
     assert len(free.style_positions) == 0
 
 
-def test_batch_is_padded_right_and_keeps_every_place(layout: TokenLayout) -> None:
+def test_batch_is_padded_right_and_keeps_every_place(layout: ChameleonLayout) -> None:
     small, large = torch.tensor([[3, 1], [11, 4]]), torch.randint(0, 12, (4, 4))
     examples = [
         layout.example("a dog", small, 2, "{style} {prompt}"),
@@ -166,10 +167,10 @@ def test_same_captions_give_the_same_tokenizer_in_any_order() -> None:
 def test_file_that_is_no_tokenizer_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     with pytest.raises(WeightsError, match=r"tokenizer\.json: expected this file"):
-        TokenLayout.from_file(path)
+        ChameleonLayout(read_tokenizer(path))
     path.write_text("{}")
     with pytest.raises(WeightsError, match=r"tokenizer\.json: expected a tokenizer"):
-        TokenLayout.from_file(path)
-    Tokenizer(models.WordLevel({"<s>": 0, layout_module.code_name(1): 1})).save(str(path))
+        ChameleonLayout(read_tokenizer(path))
+    Tokenizer(models.WordLevel({"<s>": 0, code_name(1): 1})).save(str(path))
     with pytest.raises(WeightsError, match="codes 0 to n, found 1"):
-        TokenLayout.from_file(path)
+        ChameleonLayout(read_tokenizer(path))

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from stylear.cli.models import app
 from stylear.errors import WeightsError
 from stylear.model import lora
-from stylear.model.chameleon import load_model
+from stylear.model.open import load_model
 from stylear.model.released import export_peft, export_released, import_released
 from stylear.model.resampler import Resampler, ResamplerConfig
 

@@ -12,8 +12,9 @@ import pytest
 from builders.tiny_model import write_tiny_model
 from PIL import Image
 
+from stylear.errors import UsageError
 from stylear.evaluation.evaluate import evaluate
-from stylear.model.chameleon import load_model
+from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
 from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
 from stylear.sampling.gallery import write_gallery
@@ -57,7 +58,15 @@ def test_the_length_of_a_prompt_is_what_the_decoder_is_given(
     )
     assert length.tokens_beyond_context == 0
     assert measure_prompt(model, LONG, is_styled=True).tokens_beyond_context == 36
-    assert compute_grid(model, 64) == (8, 8)
+    assert compute_grid(model, 32) == (4, 4)
+
+
+def test_a_size_without_a_token_is_named_with_the_nearest_ones(model: StyleModel) -> None:
+    with pytest.raises(UsageError, match=r"found 64 pixels \(<reserved08804>\)") as caught:
+        compute_grid(model, 64)
+    assert caught.value.hint == "the nearest it has: 32 pixels"
+    with pytest.raises(UsageError, match="expected a multiple of 16 pixels, found 40"):
+        compute_grid(model, 40)
 
 
 def test_the_longest_prompt_stands_in_the_warning(model: StyleModel) -> None:

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from stylear.cli import app
 from stylear.errors import UsageError
 from stylear.model.build import attach_style_encoder, new_model
-from stylear.model.chameleon import save_model
-from stylear.model.layout import build_tokenizer
+from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
+from stylear.model.tokenizer import build_tokenizer
 from stylear.model.vq import VQModel
 from stylear.sampling.context import compute_grid, measure_prompt
 from stylear.sampling.control import choose_size, crop_centre, encode_control, list_shapes

@@ -12,10 +12,11 @@ from builders.tiny_clip import WORDS
 from torch import Tensor
 
 from stylear.model.decoder_config import DecoderConfig
+from stylear.model.families.chameleon import ChameleonLayout
 from stylear.model.fuse import fuse_decoder
-from stylear.model.layout import TokenLayout, build_tokenizer
 from stylear.model.open import open_model
 from stylear.model.style_model import StyleModel
+from stylear.model.tokenizer import build_tokenizer
 from stylear.model.transformer import Decoder
 from stylear.sampling import decode
 from stylear.sampling.decode import CodeSampler
@@ -27,7 +28,7 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
 }
-LAYOUT = TokenLayout(build_tokenizer(WORDS, 64, size_units=[2, 3], text_vocabulary=64))
+LAYOUT = ChameleonLayout(build_tokenizer(WORDS, 64, size_units=[2, 3], text_vocabulary=64))
 SETTINGS: dict[str, Any] = {"guidance": 4.0, "top_k": 40, "temperature": 1.0}
 
 

@@ -13,7 +13,7 @@ from builders.tiny_model import write_tiny_base, write_tiny_model
 from safetensors.torch import load_file
 
 from stylear.errors import CorpusError, RecipeError, SettingsChanged, UsageError
-from stylear.model.chameleon import load_model
+from stylear.model.open import load_model
 from stylear.train import dpo_trainer as dpo
 from stylear.train import sft_trainer as sft
 from stylear.train.encode import encode_corpus

@@ -14,7 +14,7 @@ from builders.tiny_model import write_tiny_base, write_tiny_model
 from safetensors.torch import load_file
 
 from stylear.errors import CorpusError, SettingsChanged, UsageError
-from stylear.model.chameleon import load_model
+from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
 from stylear.train import sft_trainer as sft
 from stylear.train.data import forward_logits, open_encoded

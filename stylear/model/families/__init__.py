@@ -1,0 +1,1 @@
+"""Families of models: what one family's checkpoints, tokens and pictures have that others' do not."""
