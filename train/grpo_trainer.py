@@ -172,7 +172,7 @@ def compute_log_probs(
     prompts = [build_prompt(model, job.caption) for job in jobs]
     is_guided = settings.guidance != 1
     if is_guided:
-        prompts += [[] for _ in jobs]
+        prompts += [model.layout.null_prompt(prompt) for prompt in prompts]
     tokens = None
     if model.resampler is not None:
         tokens = model.resampler(data.read_features([job.row for job in jobs]).to(model.device))
