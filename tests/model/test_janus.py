@@ -17,8 +17,10 @@ from builders.tiny_janus import (
 )
 from safetensors.torch import load_file
 
+from stylear.model.fuse import fuse_decoder
 from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
+from stylear.sampling.decode import CodeSampler
 from stylear.sampling.generate import sample_codes
 
 PROMPT = "<|User|>: a red apple\n\n<|Assistant|>:"
@@ -119,6 +121,19 @@ def test_prompts_of_different_lengths_are_drawn_together_as_alone(model: StyleMo
 
     alone = torch.cat([draw(slice(0, 1)), draw(slice(1, 2))])
     assert torch.equal(draw(slice(0, 2)), alone)
+
+
+def test_static_steps_of_a_fused_decoder_draw_the_same_codes(
+    place: Path, model: StyleModel
+) -> None:
+    prompts = [model.encode_prompt(text) for text in ("cat", "a red apple in the house")]
+    draws = torch.rand(2, SIDE, SIDE, dtype=torch.float64)
+    settings: dict[str, Any] = {"guidance": 5.0, "top_k": 12, "temperature": 1.0}
+    expected = sample_codes(model.decoder, model.layout, prompts, [None] * 2, draws, **settings)
+    fused = load_model(place).decoder
+    fuse_decoder(fused)
+    sampler = CodeSampler(fused, model.layout, static=True, bucket=16, **settings)
+    assert torch.equal(sampler.draw(prompts, [None] * 2, draws), expected)
 
 
 def test_a_prompt_is_the_chat_turn_that_transformers_tokenizer_writes(
