@@ -69,10 +69,9 @@ def tiny_janus(seed: int = 0, **changes: Any) -> Any:
         model = JanusForConditionalGeneration(config).eval()
         with torch.no_grad():
             for name, weight in model.named_parameters():
-                if (
-                    weight.dim() > 1
-                ):  # norms stay as they are; the rest is made unlike its neighbours
-                    weight.normal_(std=0.5 if "generation" in name or "embed" in name else 0.15)
+                if weight.dim() > 1:  # norms stay; codes and words become unlike each other
+                    large = "generation" in name or "embed" in name
+                    weight.normal_(std=0.5 if large else 0.04 if "vqmodel" in name else 0.15)
             codes = model.model.vqmodel.quantize.embedding.weight
             codes.copy_(torch.nn.functional.normalize(torch.randn_like(codes), dim=-1))
     generation = model.generation_config

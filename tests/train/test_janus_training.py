@@ -69,7 +69,7 @@ def train(place: Path, kind: str, model: Path, out: str, *more: object) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(place: Path) -> Path:
-    return train(place, "sft", place / "janus", "sft", "--steps", 6)
+    return train(place, "sft", place / "janus", "sft", "--steps", 10)
 
 
 def test_style_tokens_and_lora_are_trained_on_a_janus_base(place: Path, tuned: Path) -> None:
@@ -82,8 +82,8 @@ def test_style_tokens_and_lora_are_trained_on_a_janus_base(place: Path, tuned: P
     assert len(up) == 2 * 5 + 1
     assert all(bool(value.any()) for value in up)
     losses = [line["loss"] for line in read_metrics(tuned.parent / "metrics.jsonl")]
-    assert losses[-1] < losses[0]
-    assert (tuned.parent / "samples" / "step-0000006.png").is_file()
+    assert sum(losses[-3:]) < sum(losses[:3])
+    assert (tuned.parent / "samples" / "step-0000010.png").is_file()
 
 
 def test_preferences_are_learned_on_top(place: Path, tuned: Path) -> None:
@@ -106,7 +106,7 @@ def test_all_weights_can_be_trained_and_saved(place: Path) -> None:
 
 def test_pictures_are_drawn_in_a_style_and_measured(place: Path, tuned: Path) -> None:
     shared: tuple[Any, ...] = ("--prompt", PROMPT, "--device", "cpu", "--model", tuned)
-    run("generate", *shared, "--style", place / "styles", "--out", place / "drawn", "--seeds", 2)
+    run("generate", *shared, "--style", place / "styles", "--out", place / "drawn", "--count", 2)
     pictures = sorted((place / "drawn").glob("0*.png"))
     assert len(pictures) == 4
     assert {Image.open(path).size for path in pictures} == {(16, 16)}
