@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from stylear.console import Bar, say, say_warning
@@ -33,6 +32,7 @@ from stylear.train.pairs import list_pair_shards, read_manifest
 from stylear.train.precision import autocast
 from stylear.train.preferences import PreferenceSet, list_corpus_preferences, open_preferences
 from stylear.train.reference import hash_policy, open_reference_log_probs
+from stylear.train.sampler import Sampler
 from stylear.train.settings import DpoSettings
 from stylear.train.trainable import prepare_lora, select_trainable, set_training
 
@@ -93,6 +93,7 @@ def run(settings: DpoSettings) -> Path:
     if last_checkpoint is not None:
         checkpoint.restore_optimisers(last_checkpoint, optimisers)
     set_training(model)
+    sampler = Sampler([[len(data)]])
     with (
         Metrics(training_run, start) as metrics,
         Bar("dpo", total=settings.steps, unit="steps") as bar,
@@ -100,7 +101,7 @@ def run(settings: DpoSettings) -> Path:
         bar.advance(start)
         watch = StallWatch(settings, read_metrics(training_run.metrics))
         for step in range(start, settings.steps):
-            picks = draw_pair_indices(settings.seed, step, size, len(data))
+            picks = sampler.draw(settings.seed, step, size).tolist()
             with autocast(settings.precision, device):
                 chosen, rejected = data.compute_log_probs(model, picks)
                 outcome = preference_loss(
@@ -210,12 +211,3 @@ def describe_off_policy(folders: Sequence[Path], policy_hash: str) -> list[str]:
         for folder in folders
         if read_manifest(folder)["policy_hash"] != policy_hash
     ]
-
-
-def draw_pair_indices(seed: int, step: int, size: int, total: int) -> list[int]:
-    """The pair indices of a step; each epoch is shuffled anew."""
-    picks: list[int] = []
-    for position in range(step * size, (step + 1) * size):
-        epoch, index = divmod(position, total)
-        picks.append(int(np.random.default_rng([seed, epoch]).permutation(total)[index]))
-    return picks

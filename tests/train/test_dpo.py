@@ -239,11 +239,6 @@ def test_killed_run_ends_with_the_same_weights(
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
-def test_epochs_of_picks_are_permutations() -> None:
-    picks = [pick for step in range(5) for pick in dpo.draw_pair_indices(3, step, 2, 5)]
-    assert sorted(picks[:5]) == sorted(picks[5:]) == [0, 1, 2, 3, 4]
-
-
 def test_corpus_without_preferences_says_why_and_writes_nothing(
     place: Path, tmp_path: Path
 ) -> None:
