@@ -14,6 +14,7 @@ from stylear.sampling.scenes import Notes, read_notes, read_scene
 from stylear.sampling.styles import check_weight
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+NAMED = 4  # references in the name of a blend
 EMBEDDED = Path(__file__).parents[1] / "mini" / "references"
 
 
@@ -83,12 +84,18 @@ def load_blend(sources: Sequence[str]) -> Reference:
         return parts[0].reference
     styles = {part.reference.style for part in parts}
     return Reference(
-        id=" + ".join(part.reference.id for part in parts),
+        id=name_blend([part.reference.id for part in parts]),
         picture=join_pictures([part.reference.picture for part in parts]),
         style=styles.pop() if len(styles) == 1 else "blend",
         held_out=all(part.reference.held_out for part in parts),
         parts=parts,
     )
+
+
+def name_blend(ids: Sequence[str]) -> str:
+    """The first ids of a blend and the number of the others."""
+    more = [f"{len(ids) - NAMED} more"] if len(ids) > NAMED else []
+    return " + ".join([*ids[:NAMED], *more])
 
 
 def split_weight(source: str) -> tuple[str, float]:

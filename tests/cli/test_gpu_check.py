@@ -37,12 +37,17 @@ def test_all_parts_together_take_ten_minutes_at_most(gpu_check: ModuleType) -> N
 
 
 def test_a_part_that_fails_or_hangs_is_recorded_and_the_next_one_runs(
-    gpu_check: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gpu_check: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write = "import sys, pathlib; pathlib.Path(sys.argv[1], 'x.json').write_text('{\"a\": 1}')"
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    monkeypatch.setattr(gpu_check, "GRACE_S", 0.1)
     parts = [
         gpu_check.Part("fails", 20, ("-S", "-c", "raise SystemExit('no such model')")),
-        gpu_check.Part("hangs", 0.2, ("-S", "-c", "import time; time.sleep(60)")),
+        gpu_check.Part("hangs", 0.4, ("-S", "-c", deaf)),
         gpu_check.Part("missing", 20, ("benchmarks/none.py",)),
         gpu_check.Part("works", 20, ("-S", "-c", write, "{out}")),
     ]

@@ -16,7 +16,7 @@ from stylear.cli import app
 from stylear.errors import UsageError
 from stylear.model.style_model import StyleModel
 from stylear.sampling.generate import generate
-from stylear.sampling.references import load_blend, split_weight
+from stylear.sampling.references import load_blend, name_blend, split_weight
 from stylear.sampling.styles import StyleBlend, encode_styles
 
 
@@ -100,6 +100,11 @@ def test_a_weight_stands_behind_a_colon(tmp_path: Path) -> None:
         split_weight("a.png:x")
     with pytest.raises(UsageError, match="expected a number above 0, found -1"):
         split_weight("a.png:-1")
+
+
+def test_a_blend_of_many_names_the_first() -> None:
+    assert name_blend(["a", "b"]) == "a + b"
+    assert name_blend(list("abcdef")) == "a + b + c + d + 2 more"
 
 
 def test_the_weight_of_a_folder_is_shared_by_its_pictures(
