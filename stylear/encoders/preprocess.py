@@ -14,7 +14,7 @@ from typing import Any, Union
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from stylear.errors import SourceError
@@ -108,6 +108,10 @@ def to_rgb(image: Picture) -> Image.Image:
         try:
             image = Image.open(io.BytesIO(image))
             image.load()
+        except UnidentifiedImageError as error:
+            raise SourceError(
+                "expected an image, found bytes that do not decode: no known format"
+            ) from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SourceError(
                 f"expected an image, found bytes that do not decode: {error}"

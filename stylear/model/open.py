@@ -69,7 +69,21 @@ def load_model(
         from stylear.encoders.clip import ClipEncoder
 
         model.clip = ClipEncoder.open(model.settings.clip, device=device)
+        require_same_width(model, directory)
     return model.eval()
+
+
+def require_same_width(model: StyleModel, directory: Path) -> None:
+    """Raise WeightsError if the style encoder's features are not as wide as the resampler reads them."""
+    if model.clip is None or model.resampler is None:
+        return
+    expected, found = model.resampler.config.embedding_dim, model.clip.feature_dim
+    if expected != found:
+        raise WeightsError(
+            f"{directory / STYLE}: clip {model.settings.clip}: expected features of width {expected}, "
+            f"found {found}",
+            hint="name the style encoder that the weights were trained with",
+        )
 
 
 def load_full(
@@ -148,8 +162,8 @@ def load_resampler(
     with torch.device("meta"):
         resampler = Resampler(settings.resampler)
     path = directory / RESAMPLER
-    tensors = weights.read_tensors(path, ("latents",))
-    weights.load_into(resampler, tensors, what=str(path), dtype=dtype, device=device)
+    tensors = open_tensors(path, ("latents",))
+    stream_into(resampler, tensors, what=str(path), dtype=dtype, device=device)
     return resampler
 
 

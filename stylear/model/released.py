@@ -28,15 +28,10 @@ from stylear.weights import names
 
 RELEASED_LORA, RELEASED_RESAMPLER = "model.safetensors", "image_proj.pth"
 CLIP = "clip-vit-h-14-laion2b"  # released code
-HEADS, HEAD_DIM, RANK = (
-    12,
-    64,
-    4,
-)  # released code; the weights state the product of the first two only
-LAYER_TARGETS = (
-    *(f"self_attn.{name}_proj" for name in "qkvo"),
-    "mlp.down_proj",
-)  # released code, in every layer
+# released code; of the first two the weights state the product only
+HEADS, HEAD_DIM, RANK = 12, 64, 4
+# released code, in every layer
+LAYER_TARGETS = (*(f"self_attn.{name}_proj" for name in "qkvo"), "mlp.down_proj")
 
 
 @dataclass(frozen=True, slots=True)

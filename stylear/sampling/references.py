@@ -105,6 +105,8 @@ def split_weight(source: str) -> tuple[str, float]:
         return source, 1.0
     try:
         return name, check_weight(float(number))
+    except UsageError as error:
+        raise UsageError(f"--reference {source}: {error.message}") from error
     except ValueError:
         raise UsageError(
             f"--reference {source}: expected PICTURE:WEIGHT with a number, found {number!r}",

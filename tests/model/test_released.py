@@ -209,6 +209,15 @@ def test_weights_of_another_base_are_refused(
         import_released(tmp_path / "model", released, tmp_path / "twice", clip=clip)
 
 
+def test_a_style_encoder_of_another_width_is_named(
+    base: Path, clip: str, adapter: dict[str, Tensor], tmp_path: Path
+) -> None:
+    folder = write_released(tmp_path / "r", adapter, draw_resampler(HIDDEN, features=40))
+    import_released(base, folder, tmp_path / "model", clip=clip)
+    with pytest.raises(WeightsError, match=r"tiny-clip: expected features of width 40, found 32"):
+        load_model(tmp_path / "model")
+
+
 def test_a_checkpoint_that_holds_code_is_refused(
     base: Path, clip: str, released: Path, tmp_path: Path
 ) -> None:

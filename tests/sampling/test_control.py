@@ -126,6 +126,14 @@ def test_pictures_have_the_width_and_height_asked_for(model: StyleModel) -> None
     assert compute_grid(model, 32) == (4, 4)
 
 
+def test_a_side_without_a_token_lists_the_nearest(model: StyleModel) -> None:
+    with pytest.raises(
+        UsageError, match="expected a side that the model's vocabulary has"
+    ) as caught:
+        generate(model, ["a cat"], seeds=[0], size_px=(48, 32))
+    assert caught.value.hint == "the nearest it has: 16, 32, 64 pixels"
+
+
 def test_the_command_follows_a_control_image(directory: Path, tmp_path: Path) -> None:
     style, depth = tmp_path / "style.png", tmp_path / "depth.png"
     CONTROL.save(style)
