@@ -285,39 +285,44 @@ def audit(
 
 @app.command()
 def encode(
-    corpus: Annotated[list[str], typer.Option("--corpus", help="Corpus; can be repeated.")],
+    corpus: Annotated[list[str], typer.Argument(help="Corpora, folders or URLs.")],
     model: Annotated[str, typer.Option("--model", help="Model whose VQ model and encoder to use.")],
-    out: Annotated[Path, typer.Option("--out", help="Cache directory, to pass to --encoded.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Cache, to pass to --encoded; default: CORPUS-encoded."),
+    ] = None,
     copies: Annotated[
-        int, typer.Option("--copies", help="Augmented copies per image, shifted and flipped.")
+        int,
+        typer.Option("--copies", min=1, help="Augmented copies per image, shifted and flipped."),
     ] = 1,
+    bucket: Annotated[
+        list[str] | None,
+        typer.Option("--bucket", help="Image size HEIGHTxWIDTH for its aspect ratio; repeatable."),
+    ] = None,
+    features: Annotated[
+        str, typer.Option("--features", help="cache: write style features; compute: codes only.")
+    ] = "cache",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Compute image codes and style features of a corpus once, to share between runs.
+    """Compute image codes and style features of corpora once, to share between runs.
 
-    Example: stylear train encode --corpus demo-output/corpus --model mini-stylear --out runs/encoded
+    Several processes, also of `torchrun`, share the shards; what a killed one has finished stays.
+
+    Example: stylear train encode demo-output/corpus --model mini-stylear --out runs/encoded
     """
-    from stylear.curate.corpus.object_store import corpus_path
-    from stylear.device import pick_device
-    from stylear.model.open import load_model
-    from stylear.train.encode import encode_corpus
-    from stylear.train.inputs import find_final_model
+    from stylear.train.encode_command import encode_corpora
 
-    loaded = load_model(find_final_model(model), pick_device(device))
-    files = [
-        str(path)
-        for folder in map(corpus_path, corpus)
-        for split in ("train", "val")
-        if split == "train" or any((folder / "val").glob("*.tar"))
-        for path in encode_corpus(
-            loaded, folder, split, out, copies=copies, features=loaded.num_style_tokens > 0
-        )
-    ]
+    result = encode_corpora(
+        corpus, model, out, copies=copies, buckets=bucket or [], features=features, device=device
+    )
     if as_json:
-        emit_json({"files": files})
+        emit_json(result)
     else:
-        say(f"{len(files)} files in {out}")
+        say(
+            f"{result['images']:,} images in {result['out']}: {result['bytes']:,} bytes,"
+            f" {result['bytes_per_image']:,} an image"
+        )
 
 
 def drop_unset(flags: dict[str, Any]) -> dict[str, Any]:

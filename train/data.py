@@ -1,29 +1,30 @@
 """Training batches, determined by (seed, step) alone so that resume is exact on any number of ranks.
 
-B rows of a batch, C copies, h w code grid, P patches + 1, W their width, K style tokens.
+N rows of the set, B rows of a batch, C copies, h w code grid, P patches + 1, W their width, K style tokens.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from stylear.errors import UsageError
+from stylear.errors import UsageError, WeightsError
 from stylear.model.layout import Batch
 from stylear.model.packing import pack_batch
 from stylear.model.style_model import StyleModel
-from stylear.train.encode import encode_corpus
+from stylear.train.encode import EncodedShard, Size, encode_corpus
+from stylear.train.encoded_files import CODES, FEATURES, RowArrays
+from stylear.train.features import ComputedFeatures
 from stylear.train.sampler import Sampler
+from stylear.train.style_groups import StyleGroups
 
 Rows = npt.NDArray[np.int64]
 
@@ -44,7 +45,7 @@ class TrainingBatch:
     batch: Batch
     features: (
         Tensor | None
-    )  # (B', P, W) of the rows that have style tokens; None without style tokens
+    )  # (B', P, W) of the rows that have style tokens; None if the model has none
     rows: Rows  # (B,) row numbers of the encoded set
     positions: Rows  # (B,) positions in the global batch
     styled_positions: Rows  # (B',) positions in the global batch of the rows that have style tokens
@@ -53,57 +54,97 @@ class TrainingBatch:
 
 
 class EncodedSet:
-    """Encoded pairs, read from disk as needed, and the batch of each seed and step."""
+    """Encoded pairs, read from disk as needed, and the batch of each seed and step.
 
-    def __init__(self, paths: Sequence[Path], model: StyleModel) -> None:
-        self._files: list[Any] = [safe_open(str(path), framework="pt") for path in paths]
-        self._rows = [row for file in self._files for row in json.loads(file.metadata()["rows"])]
-        sizes = [file.get_slice("codes").get_shape()[0] for file in self._files]
-        self._ends = np.cumsum(sizes)
-        self.sampler = Sampler([[len(self._rows)]])
-        self.has_features = model.num_style_tokens > 0
+    Rows are ordered by grid, then by corpus, then as in the shards. Without `computed`, features are read
+    from disk. `weights` are the shares of the corpora, as `Sampler` takes them.
+    """
+
+    def __init__(
+        self,
+        model: StyleModel,
+        corpora: Sequence[Sequence[EncodedShard]],
+        *,
+        weights: Sequence[float] | None = None,
+        computed: ComputedFeatures | None = None,
+    ) -> None:
+        import pyarrow as pa
+
         self.model = model
+        numbered = [
+            (part, number)
+            for number, shards in enumerate(corpora)
+            for shard in shards
+            for part in shard.parts
+        ]
+        self.grids = sorted({part.grid for part, _ in numbered})
+        sizes = np.zeros((len(self.grids), len(corpora)), np.int64)
+        for part, number in numbered:
+            sizes[self.grids.index(part.grid), number] += part.rows
+        self.sampler = Sampler(sizes, weights)
+        parts = [part for part, _ in sorted(numbered, key=lambda one: (one[0].grid, one[1]))]
+        self._table = pa.concat_tables([part.read_table() for part in parts])
+        self._codes = RowArrays([part.folder / CODES for part in parts], np.uint16)
+        self.has_features = model.num_style_tokens > 0
+        self._computed = computed
+        self._features = None
+        if self.has_features and computed is None:
+            self._features = RowArrays([part.folder / FEATURES for part in parts], np.float16)
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def read_column(self, name: str, rows: Sequence[int] | Rows | None = None) -> list[Any]:
         """Values of `key`, `caption`, `kind` or `group` of some rows, or of all."""
-        chosen = range(len(self)) if rows is None else rows
-        return [self._rows[row][name] for row in chosen]
+        column = self._table[name]
+        if rows is None:
+            values: list[Any] = column.to_pylist()
+            return values
+        return [column[int(row)].as_py() for row in rows]
+
+    @property
+    def caption_bytes(self) -> Rows:
+        """Bytes (N,) of each caption in UTF-8."""
+        import pyarrow.compute as pc
+
+        lengths: Rows = pc.binary_length(self._table["caption"]).to_numpy()
+        return lengths
 
     def read_codes(self, rows: Sequence[int] | Rows, copies: Rows | None = None) -> Tensor:
         """Codes (B, h, w) of some rows, all of one grid; `copies` (B,) chooses augmented copies."""
         chosen = np.zeros(len(rows), np.int64) if copies is None else copies
-        parts = [self._read("codes", row)[copy] for row, copy in zip(rows, chosen, strict=True)]
-        return torch.stack(parts).view(len(rows), *self.model.grid).long()
+        read = zip(self._codes.read(rows), chosen, strict=True)
+        return torch.from_numpy(np.stack([codes[copy] for codes, copy in read]).astype(np.int64))
 
     def read_features(self, rows: Sequence[int] | Rows) -> Tensor:
         """Style features (B, P, W) of some rows, float32."""
+        source = self._computed or self._features
+        if source is None:
+            raise WeightsError(f"{self.model.name}: expected a style encoder, found none")
         if len(rows) == 0:
-            shape = self._files[0].get_slice("features").get_shape()[1:]
-            return torch.empty(0, *shape)
-        # float before stack, which under autocast refuses float16 on a CPU
-        return torch.stack([self._read("features", row).float() for row in rows])
-
-    def _read(self, name: str, row: int) -> Tensor:
-        file = int(np.searchsorted(self._ends, row, side="right"))
-        start = int(self._ends[file - 1]) if file else 0
-        tensor: Tensor = self._files[file].get_slice(name)[int(row) - start]
-        return tensor
+            return torch.empty(0, *source.row_shape)
+        if isinstance(source, RowArrays):
+            return torch.from_numpy(np.stack(source.read(rows))).float()
+        cells = np.searchsorted(self.sampler.starts.flatten(), rows, side="right") - 1
+        corpora = (cells % self.sampler.sizes.shape[1]).tolist()
+        keys = self.read_column("key", rows)
+        return source.read(zip(corpora, keys, strict=True)).float()
 
     @property
     def copies(self) -> int:
         """Augmented copies of each image."""
-        return int(self._files[0].get_slice("codes").get_shape()[1])
+        return self._codes.row_shape[0]
+
+    @cached_property
+    def styles(self) -> StyleGroups:
+        """Rows by the style they show."""
+        return StyleGroups.of(self._table["group"])
 
     @cached_property
     def groups(self) -> dict[str, Rows]:
         """Row numbers by group; images of a group share a style."""
-        members: dict[str, list[int]] = {}
-        for number, row in enumerate(self._rows):
-            members.setdefault(row["group"], []).append(number)
-        return {group: np.array(numbers) for group, numbers in members.items()}
+        members = np.split(self.styles.members, self.styles.ends[:-1])
+        return dict(zip(self.styles.names, members, strict=True))
 
     def draw_rows(self, seed: int, step: int, batch_size: int) -> Rows:
         """The rows (B,) of the global batch of a step (counted from 0); each epoch is shuffled anew."""
@@ -157,7 +198,7 @@ class EncodedSet:
         both, style, text = rng.random((3, len(rows)))
         is_unstyled = (both < rates.both) | (style < rates.style) | (not self.has_features)
         is_untexted = (both < rates.both) | (text < rates.text)
-        siblings = self.draw_siblings(rows, rng) if style_from == "sibling" else rows
+        siblings = self.styles.draw_siblings(rows, rng) if style_from == "sibling" else rows
         own = np.arange(len(rows))[find_rank_slice(len(rows), rank, world_size)]
         styled = own[~is_unstyled[own]]
         captions = self.read_column("caption", rows[own])
@@ -178,16 +219,6 @@ class EncodedSet:
             repeated_pairs=len(rows) - len(np.unique(rows)),
             tokens_beyond_context=max(0, batch.ids.shape[1] - context),
         )
-
-    def draw_siblings(self, rows: Rows, rng: np.random.Generator) -> Rows:
-        """A random other row (B,) of the same style for each row; the row itself if it is the only one."""
-        names = self.read_column("group", rows)
-        siblings = []
-        for row, name, number in zip(rows, names, rng.random(len(rows)), strict=True):
-            group = self.groups[name]
-            other = group[int(number * (len(group) - 1))]
-            siblings.append(group[-1] if other == row else other)
-        return np.array(siblings, np.int64)
 
 
 def find_rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
@@ -215,17 +246,36 @@ def build_prompt(
 
 
 def open_encoded(
-    model: StyleModel, corpora: Sequence[Path], split: str, cache: Path, *, copies: int
+    model: StyleModel,
+    corpora: Sequence[Path],
+    split: str,
+    cache: Path,
+    *,
+    copies: int = 1,
+    features: Literal["cache", "compute"] = "cache",
+    buckets: Sequence[Size] = (),
+    weights: Sequence[float] | None = None,
 ) -> EncodedSet:
-    """The encoded pairs of a split of several corpora, encoding what is not cached."""
-    paths = [
-        path
-        for corpus in corpora
-        for path in encode_corpus(
-            model, corpus, split, cache, copies=copies, features=model.num_style_tokens > 0
+    """The encoded pairs of a split of several corpora, encoding what is not in `cache`.
+
+    `features` says whether features are kept on disk or computed when they are asked for; `buckets` are sizes
+    (height, width) in pixels, and `weights` the shares of the corpora. Raises as `encode_corpus` does, and
+    UsageError if there is not one weight for each corpus.
+    """
+    if weights is not None and len(weights) != len(corpora):
+        raise UsageError(
+            f"corpus_weights: expected one for each of {len(corpora)} corpora, found {len(weights)}"
         )
+    is_styled = model.num_style_tokens > 0
+    cached = is_styled and features == "cache"
+    shards = [
+        encode_corpus(model, corpus, split, cache, copies=copies, features=cached, buckets=buckets)
+        for corpus in corpora
     ]
-    return EncodedSet(paths, model)
+    computed = None
+    if is_styled and not cached and model.clip is not None:
+        computed = ComputedFeatures(model.clip, corpora, split)
+    return EncodedSet(model, shards, weights=weights, computed=computed)
 
 
 def forward_logits(model: StyleModel, batch: Batch, tokens: Tensor | None) -> Tensor:

@@ -68,7 +68,7 @@ def run(settings: DpoSettings) -> Path:
         say(f"{training_run.root}: already trained")
         return training_run.final
     cache = settings.encoded or training_run.root / "encoded"
-    styles = open_encoded(model, settings.corpus, "train", cache, copies=1)
+    styles = open_encoded(model, settings.corpus, "train", cache, features=settings.features)
     data = open_preferences(model, shards, styles, cache)
     size = min(settings.batch_size, len(data))
     training = describe_preferences(settings, data, model)

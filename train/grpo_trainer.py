@@ -60,7 +60,7 @@ def run(settings: GrpoSettings) -> Path:
         say(f"{training_run.root}: already trained")
         return training_run.final
     cache = settings.encoded or training_run.root / "encoded"
-    data = open_encoded(model, settings.corpus, "train", cache, copies=1)
+    data = open_encoded(model, settings.corpus, "train", cache, features=settings.features)
     jobs = plan_jobs(data, settings.steps * settings.prompts, settings.seed)
     scorers = open_scorers(settings, device)
     styles = StylePictures(model, data, settings.style_images)

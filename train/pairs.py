@@ -56,9 +56,8 @@ def run(settings: PairsSettings) -> Path:
     """
     device = pick_device(settings.device)
     model = load_model(find_model(settings.model), device)
-    data = open_encoded(
-        model, settings.corpus, "train", settings.encoded or settings.out / "encoded", copies=1
-    )
+    cache = settings.encoded or settings.out / "encoded"
+    data = open_encoded(model, settings.corpus, "train", cache, features=settings.features)
     jobs = plan_jobs(data, settings.prompts, settings.seed)
     scorers = open_scorers(settings, device)
     inputs = describe_inputs(model, scorers, settings)

@@ -25,8 +25,8 @@ from stylear.model.packing import pack_batch
 from stylear.model.style_model import StyleModel
 from stylear.pair import digest
 from stylear.train.data import EncodedSet, build_prompt, forward_logits
-from stylear.train.encode import decode_picture, picture_to_pixels
 from stylear.train.losses import sequence_log_probs
+from stylear.train.pictures import decode_picture, picture_to_pixels
 from stylear.weights import files as weights
 
 EXTS = ("png", "jpg", "webp")

@@ -7,6 +7,7 @@ code), base (the trainer of Lumina-mGPT), ours (our choice).
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -34,7 +35,27 @@ def _parse_corpus(value: Any) -> Path:
     return corpus_path(value)
 
 
+def parse_size(value: Any) -> tuple[int, int]:
+    """(height, width) in pixels of a text such as "512x768". Raises ValueError for anything else."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value if isinstance(value, str) else "")
+    if match is None:
+        raise ValueError("expected HEIGHTxWIDTH in pixels, e.g. 512x768")
+    return int(match[1]), int(match[2])
+
+
+def format_size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
 Corpus = Annotated[Path, PlainValidator(_parse_corpus), PlainSerializer(str)]
+Size = Annotated[tuple[int, int], PlainValidator(parse_size), PlainSerializer(format_size)]
+Features = Annotated[
+    Literal["cache", "compute"],
+    Field(
+        description="Style features: kept on disk, or computed ahead of each step; they outgrow the images"
+        " (ours)."
+    ),
+]
 
 
 class Settings(BaseModel):
@@ -65,6 +86,7 @@ class Settings(BaseModel):
     encoded: Path | None = Field(
         None, description="Cache directory of image codes and style features; default OUT/encoded."
     )
+    features: Features = "cache"
     save_every: int = Field(200, ge=1, description="Steps between checkpoints.")
     keep: int = Field(2, ge=1, description="Number of checkpoints to keep.")
 
@@ -90,6 +112,15 @@ class SftSettings(Settings):
     z_loss: float = Field(1e-5, ge=0, description="Z-loss weight (base).")
     augment_copies: int = Field(
         1, ge=1, description="Augmented copies per image, shifted and flipped."
+    )
+    buckets: tuple[Size, ...] = Field(
+        (),
+        description="Image sizes HEIGHTxWIDTH; each picture takes the nearest aspect ratio; default: the"
+        " tokenizer's square (ours).",
+    )
+    corpus_weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None,
+        description="Shares of the corpora among the examples; default: by their sizes (ours).",
     )
     resampler_lr: float | None = Field(
         None, gt=0, description="Learning rate of the resampler; default lr."
@@ -191,6 +222,7 @@ class PairsSettings(ScoringSettings):
     encoded: Path | None = Field(
         None, description="Cache directory of image codes and style features; default OUT/encoded."
     )
+    features: Features = "cache"
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)

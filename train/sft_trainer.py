@@ -18,6 +18,7 @@ from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import STYLE_TOKENS
 from stylear.train import checkpoint
 from stylear.train.data import open_encoded
+from stylear.train.data_checks import check_data
 from stylear.train.forward import compute_logits
 from stylear.train.inputs import check_shards, find_final_model
 from stylear.train.lineage import describe_origin, describe_training
@@ -67,9 +68,18 @@ def run(settings: SftSettings) -> Path:
         model, start = checkpoint.restore_model(last_checkpoint, device)
         say(f"resuming from step {start}")
     cache = settings.encoded or training_run.root / "encoded"
-    corpora, copies = settings.corpus, settings.augment_copies
-    data = open_encoded(model, corpora, "train", cache, copies=copies)
+    data = open_encoded(
+        model,
+        settings.corpus,
+        "train",
+        cache,
+        copies=settings.augment_copies,
+        features=settings.features,
+        buckets=settings.buckets,
+        weights=settings.corpus_weights,
+    )
     training = describe_training(settings, len(data))
+    training["warnings"] += check_data(data, settings.batch_size, settings.style_from)
     model.settings = replace(model.settings, base=describe_origin(base, settings, training))
     for warning in training["warnings"]:
         say_warning(warning)
@@ -80,7 +90,6 @@ def run(settings: SftSettings) -> Path:
     if last_checkpoint is not None:
         checkpoint.restore_optimisers(last_checkpoint, optimisers)
     set_training(model)
-    warned_of_context = False
     with (
         Metrics(training_run, start) as metrics,
         Bar("sft", total=settings.steps, unit="steps") as bar,
@@ -106,12 +115,6 @@ def run(settings: SftSettings) -> Path:
                 "repeated_pairs": batch.repeated_pairs,
                 "tokens_beyond_context": batch.tokens_beyond_context,
             }
-            if batch.tokens_beyond_context and not warned_of_context:
-                warned_of_context = True
-                say_warning(
-                    f"step {done}: the longest sequence exceeds the context of {model.name};"
-                    " see tokens_beyond_context in metrics.jsonl"
-                )
             if validation is not None and (
                 done % settings.validate_every == 0 or done == settings.steps
             ):

@@ -19,7 +19,11 @@ VALIDATION_BATCHES = 8
 def open_validation(model: StyleModel, settings: SftSettings, cache: Path) -> EncodedSet | None:
     """The encoded val split; None if no corpus has one."""
     corpora = [corpus for corpus in settings.corpus if any((corpus / "val").glob("*.tar"))]
-    return open_encoded(model, corpora, "val", cache, copies=1) if corpora else None
+    if not corpora:
+        return None
+    return open_encoded(
+        model, corpora, "val", cache, features=settings.features, buckets=settings.buckets
+    )
 
 
 @torch.no_grad()

@@ -107,7 +107,7 @@ def test_train_encode_takes_a_corpus_url(
     made = []
     for number, corpus in enumerate((str(stored[0]), str(home / "local"))):
         out = tmp_path / str(number)
-        words = ["encode", "--corpus", corpus, "--model", str(tmp_path / "model")]
+        words = ["encode", corpus, "--model", str(tmp_path / "model")]
         result = CliRunner().invoke(
             stylear.train.cli.app, [*words, "--out", str(out), "--device", "cpu", "--json"]
         )

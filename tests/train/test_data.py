@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from builders.tiny_corpus import write_tiny_corpus
+from builders.tiny_corpus import pair, write_tiny_corpus
 from builders.tiny_model import write_tiny_model
+from builders.wide_pictures import wide_pair
 
+from stylear.curate.corpus.shards import write_shard
 from stylear.errors import UsageError
+from stylear.model.open import load_model
 from stylear.train.data import Dropout, EncodedSet, TrainingBatch, open_encoded
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> EncodedSet:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    corpus = write_tiny_corpus(root / "corpus")
-    model = write_tiny_model(root / "model")
-    return open_encoded(model, [corpus], "train", root / "encoded", copies=2)
+    write_tiny_corpus(root / "corpus")
+    write_tiny_model(root / "model")
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(place: Path) -> EncodedSet:
+    model = load_model(place / "model")
+    return open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=2)
 
 
 def build(data: EncodedSet, step: int, size: int, rank: int = 0, ranks: int = 1) -> TrainingBatch:
@@ -93,3 +104,53 @@ def test_style_text_and_both_are_dropped_independently(data: EncodedSet) -> None
 def test_rows_split_into_batches_cover_the_set_once(data: EncodedSet) -> None:
     sizes = [rows.tolist() for rows in data.split_rows(5)]
     assert sizes == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
+
+
+def test_a_sibling_is_another_image_of_the_same_known_style(data: EncodedSet) -> None:
+    rng = np.random.default_rng(0)
+    groups = data.read_column("group")
+    for row in range(12):
+        found = set(data.styles.draw_siblings(np.full(40, row), rng).tolist())
+        same = {other for other, name in enumerate(groups) if name == groups[row]}
+        assert found == (same - {row} if groups[row] else {row})
+    assert sorted(map(len, data.groups.values())) == [4, 4, 4]
+
+
+def test_computed_features_equal_those_on_disk(
+    data: EncodedSet, place: Path, tmp_path: Path
+) -> None:
+    corpus = place / "corpus"
+    computed = open_encoded(data.model, [corpus], "train", tmp_path, features="compute")
+    assert not list(tmp_path.rglob("features.npy"))
+    rows = np.array([5, 0, 11])
+    torch.testing.assert_close(
+        computed.read_features(rows), data.read_features(rows), atol=2e-3, rtol=0
+    )
+    assert computed.read_features([]).shape == data.read_features([]).shape
+
+
+def test_corpora_are_mixed_by_their_weights(place: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "small" / "train", 0, [pair("a cat", None, 1), pair("a cow", None, 2)])
+    model = load_model(place / "model")
+    corpora = [place / "corpus", tmp_path / "small"]
+    mixed = open_encoded(model, corpora, "train", tmp_path, features="compute", weights=(1, 1))
+    rows = np.concatenate([mixed.draw_rows(0, step, 7) for step in range(8)])
+    assert (rows < 12).sum() == (rows >= 12).sum() == 28
+    assert sorted(mixed.read_column("caption", [12, 13])) == ["a cat", "a cow"]
+    assert mixed.read_features([13, 0]).shape[0] == 2
+    with pytest.raises(UsageError, match="corpus_weights: expected one for each of 2 corpora"):
+        open_encoded(model, corpora, "train", tmp_path, weights=(1,))
+
+
+def test_a_batch_has_one_grid_and_every_pair_comes_once(place: Path, tmp_path: Path) -> None:
+    sizes = [(32, 32), (32, 16)] * 4
+    pairs = [wide_pair(number, size) for number, size in enumerate(sizes)]
+    write_shard(tmp_path / "corpus" / "train", 0, pairs)
+    model = load_model(place / "model")
+    model.layout.vocabulary["<reserved08801>"] = model.layout.vocabulary["<reserved08802>"]
+    mixed = open_encoded(
+        model, [tmp_path / "corpus"], "train", tmp_path, buckets=[(32, 32), (16, 32)]
+    )
+    batches = [mixed.build_step_batch(0, step, 2) for step in range(4)]
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(8))
+    assert sorted(len(batch.batch.codes) for batch in batches) == [16, 16, 32, 32]

@@ -13,10 +13,8 @@ from builders.tiny_model import write_tiny_base, write_tiny_model
 from safetensors.torch import load_file
 
 from stylear.errors import CorpusError, RecipeError, SettingsChanged, UsageError
-from stylear.model.open import load_model
 from stylear.train import dpo_trainer as dpo
 from stylear.train import sft_trainer as sft
-from stylear.train.encode import encode_corpus
 from stylear.train.metrics import read_metrics
 from stylear.train.settings import DpoSettings, SftSettings, load_settings
 
@@ -120,16 +118,3 @@ def test_a_wrong_value_is_explained_and_not_guessed_at(tmp_path: Path) -> None:
             SftSettings, None, {"step": 5, "corpus": ["c"], "model": "m", "out": tmp_path}
         )
     assert caught.value.hint == "did you mean steps?"
-
-
-def test_a_tokenizer_with_its_codes_permuted_has_a_cache_of_its_own(
-    place: Path, tmp_path: Path
-) -> None:
-    """The sum of its weights is the same; the codes are not."""
-    model = load_model(str(place / "model"))
-    first = encode_corpus(model, place / "corpus", "train", tmp_path, copies=1, features=False)
-    codes = model.vq.quantize.embedding.weight
-    codes.data = codes.data.flip(0)
-    second = encode_corpus(model, place / "corpus", "train", tmp_path, copies=1, features=False)
-    assert set(first).isdisjoint(second)
-    assert not torch.equal(load_file(first[0])["codes"], load_file(second[0])["codes"])

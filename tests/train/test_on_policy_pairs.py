@@ -22,8 +22,8 @@ from stylear.model.open import load_model
 from stylear.train import dpo_trainer as dpo
 from stylear.train import pairs, rewards, rollout
 from stylear.train.data import open_encoded
-from stylear.train.encode import decode_picture
 from stylear.train.metrics import read_metrics
+from stylear.train.pictures import decode_picture
 from stylear.train.settings import DpoSettings, PairsSettings
 
 

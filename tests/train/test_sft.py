@@ -18,7 +18,6 @@ from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
 from stylear.train import sft_trainer as sft
 from stylear.train.data import forward_logits, open_encoded
-from stylear.train.encode import augment, encode_corpus
 from stylear.train.lineage import describe_origin
 from stylear.train.metrics import read_metrics
 from stylear.train.settings import SftSettings
@@ -152,37 +151,6 @@ def test_steps_depend_on_the_seed_and_the_number_only(place: Path) -> None:
     )
 
 
-def test_sibling_is_another_picture_of_the_same_style(place: Path) -> None:
-    model = load_model(place / "model")
-    data = open_encoded(model, [place / "corpus"], "train", place / "encoded", copies=1)
-    rng = np.random.default_rng(0)
-    for pick in range(12):
-        found = set(data.draw_siblings(np.full(40, pick), rng).tolist())
-        groups = data.read_column("group")
-        group = {i for i, name in enumerate(groups) if name == groups[pick]}
-        assert found == group - {pick}
-
-
-def test_encoding_twice_reads_the_cache(place: Path, tmp_path: Path) -> None:
-    model = load_model(place / "model")
-    first = encode_corpus(model, place / "corpus", "train", tmp_path, copies=2, features=True)
-    before = [path.stat().st_mtime_ns for path in first]
-    assert (
-        encode_corpus(model, place / "corpus", "train", tmp_path, copies=2, features=True) == first
-    )
-    assert [path.stat().st_mtime_ns for path in first] == before
-    assert (
-        encode_corpus(model, place / "corpus", "train", tmp_path, copies=1, features=True) != first
-    )
-
-
-def test_copy_zero_is_the_picture_and_others_are_moved_by_their_key() -> None:
-    pixels = torch.arange(3 * 32 * 32, dtype=torch.float32).view(3, 32, 32)
-    assert torch.equal(augment(pixels, "k", 0), pixels)
-    assert torch.equal(augment(pixels, "k", 1), augment(pixels, "k", 1))
-    assert augment(pixels, "k", 3).shape == pixels.shape
-
-
 def test_other_settings_do_not_continue_a_run(place: Path) -> None:
     sft.run(settings(place, "fixed", steps=1))
     with pytest.raises(SettingsChanged, match="lr"):
@@ -265,9 +233,11 @@ def test_a_caption_beyond_the_context_is_said_once(
 ) -> None:
     write_tiny_model(tmp_path / "model")
     config = tmp_path / "model" / "config.json"
-    short = json.loads(config.read_text()) | {"max_position_embeddings": 20}
+    short = json.loads(config.read_text()) | {"max_position_embeddings": 26}
     config.write_text(json.dumps(short))
     final = sft.run(settings(place, "beyond", model=str(tmp_path / "model"), steps=2))
-    assert capsys.readouterr().err.count("exceeds the context") == 1
+    warning = "12 of 12 sequences exceed the context of model, 26 tokens"
+    assert capsys.readouterr().err.count(warning) == 1
+    assert warning in load_model(final).settings.base["training"]["warnings"][0]
     lines = read_metrics(final.parent / "metrics.jsonl")
     assert all(line["tokens_beyond_context"] > 0 for line in lines)
