@@ -6,7 +6,7 @@ Ours is what `stylear train encode` runs: read and check the shards, decode, cut
 image tokenizer and features of the image encoder, files written and synced. `bare` is both models over the
 same images as tensors in memory. Weights are random. Both take turns, after a round that does not count.
 
-On a GPU: Chameleon's VQGAN at 512 px and ViT-H-14; on a CPU: the same at 128 px with ViT-B-32.
+On a GPU: Chameleon's VQGAN at 512 px and ViT-H-14; on a CPU: the same at 64 px with ViT-B-32.
 
 A second table compares ways to read the samples of shards, without decoding: this project's reader, which
 checks every image against the hash in its table; webdataset's tar iterator; and wids, in order and shuffled.
@@ -124,7 +124,7 @@ def measure(run: Callable[[], object]) -> float:
 def compare_encoding(images: int, rounds: int) -> dict[str, Any]:
     """Images per second of both, and the ratio, by the median of the rounds."""
     device = pick_device("auto")
-    side, arch = (128, "ViT-B-32") if device == "cpu" else (512, "ViT-H-14")
+    side, arch = (64, "ViT-B-32") if device == "cpu" else (512, "ViT-H-14")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus, cache = folder / "corpus", folder / "encoded"
@@ -170,7 +170,7 @@ def compare_readers(samples: int, rounds: int) -> dict[str, float]:
             entries = [{"url": str(tar), "nsamples": 1000} for tar in tars]
             with contextlib.redirect_stdout(io.StringIO()):
                 return wids.ShardListDataset(
-                    entries, cache_dir=str(Path(name) / "wids"), transformations="", keep=True
+                    entries, cache_dir=str(Path(name) / "wids"), transformations=[], keep=True
                 )
 
         def read_wids(numbers: list[int]) -> int:
