@@ -63,7 +63,7 @@ PARTS = (
     Part(
         "sampling", 150,
         ("benchmarks/sampling.py", "--config", "7b", "--size", "768", "--batch-sizes", "16",
-         "--peer-codes", "32", "--rounds", "1", "--max-s", "90", "--out", "{out}"),
+         "--peer-codes", "32", "--rounds", "1", "--max-s", "120", "--out", "{out}"),
         ("benchmarks/sampling.py", "--config", "tiny", "--size", "64", "--batch-sizes", "1",
          "--peer-codes", "2", "--rounds", "1", "--out", "{out}"),
         "H100: one picture of 768 px in 14 s, 16 at once at 0.6 pictures/s; H200: one in 11 s",

@@ -170,8 +170,13 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def measure(asked: argparse.Namespace, deadline: float) -> dict[str, Any]:
-    """Codes per second of both sides, in turns, and of batches; what would begin too late is left out."""
+def measure(
+    asked: argparse.Namespace, deadline: float, keep: Callable[[dict[str, Any]], None]
+) -> None:
+    """Codes per second of both sides, in turns, then of batches; what would end too late is left out.
+
+    `keep` is called with what is known after each of them, in case this process is stopped.
+    """
     config, side = CONFIGS[asked.config], asked.size // FACTOR
     decoder = build_decoder(config, asked.device, DTYPES[asked.dtype])
     vq = VQModel(VQ_CONFIGS[asked.config]).to(asked.device).eval()
@@ -179,6 +184,14 @@ def measure(asked: argparse.Namespace, deadline: float) -> dict[str, Any]:
     most = max(asked.batch_sizes)
     prompts = torch.randint(9000, 60000, (most, PROMPT_TOKENS), generator=generator).tolist()
     draws = torch.rand(most, side, side, generator=generator, dtype=torch.float64)
+    limit = min(asked.peer_codes, side * side)
+    result: dict[str, Any] = {
+        "parameters": decoder.num_parameters,
+        "codes_per_picture": side * side,
+        "published_codes": limit,
+        "seconds": {"published": [], "ours": []},
+        "batches": {},
+    }
     peer = PublishedWay(decoder)
     fuse_decoder(decoder)  # its fused matrices are copies: the peer keeps its own
     if asked.compile:
@@ -186,77 +199,60 @@ def measure(asked: argparse.Namespace, deadline: float) -> dict[str, Any]:
     sampler = CodeSampler(
         decoder, Layout(), guidance=GUIDANCE, top_k=TOP_K, temperature=TEMPERATURE
     )
-    limit = min(asked.peer_codes or side * side, side * side)
-    rounds: dict[str, list[Timed]] = {"published": [], "ours": []}
-    if limit >= 2:
+
+    def draw(count: int) -> Timed:
+        return time_call(lambda: sampler.draw(prompts[:count], [None] * count, draws[:count]))
+
+    if limit:
         peer.draw(prompts[0], draws[0], 2)
-    first = time_call(lambda: sampler.draw(prompts[:1], [None], draws[:1]))
+    first = draw(1)  # with what is allocated and captured once
+    result["first_picture_s"] = round(first.seconds, 3)
     for _ in range(asked.rounds):
-        if asked.peer_codes != 0 and time.perf_counter() < deadline:
-            rounds["published"].append(time_call(lambda: peer.draw(prompts[0], draws[0], limit)))
-        rounds["ours"].append(time_call(lambda: sampler.draw(prompts[:1], [None], draws[:1])))
-    result: dict[str, Any] = {
-        "parameters": decoder.num_parameters,
-        "codes_per_picture": side * side,
-        "first_picture_s": round(first.seconds, 3),
-        "published_codes": limit,
-        "seconds": {
-            name: [[round(t.seconds, 3), round(t.cpu_seconds, 3)] for t in timed]
-            for name, timed in rounds.items()
-        },
-    }
-    if rounds["published"]:
-        result |= compare(rounds["published"], rounds["ours"], limit)
-    result["batches"] = {}
-    for size in asked.batch_sizes:
-        if time.perf_counter() > deadline:
-            print(f"no time for a batch of {size}")
-            continue
-        result["batches"][str(size)] = measure_batch(sampler, vq, prompts[:size], draws[:size])
-    if torch.cuda.is_available():
-        result["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
-    return result
+        theirs = time_call(lambda: peer.draw(prompts[0], draws[0], limit)) if limit else None
+        ours = draw(1)
+        result["seconds"]["ours"].append([round(ours.seconds, 3), round(ours.cpu_seconds, 3)])
+        if theirs is not None:
+            times = [round(theirs.seconds, 3), round(theirs.cpu_seconds, 3)]
+            result["seconds"]["published"].append(times)
+            same = theirs.found == ours.found.flatten()[:limit]
+            result["leading_codes_equal"] = int(same.long().cumprod(0).sum())
+            result |= compare(result)
+        keep(result)
+        if time.perf_counter() + ours.seconds > deadline:
+            break
+
+    for count in asked.batch_sizes:
+        ran = draw(count)
+        if time.perf_counter() + ran.seconds < deadline:
+            ran = draw(count)
+        with torch.inference_mode():
+            decoded = time_call(lambda: [vq.decode(part) for part in ran.found.split(1)])  # noqa: B023
+        seconds = ran.seconds + decoded.seconds
+        result["batches"][str(count)] = {
+            "codes_s": round(ran.seconds, 3),
+            "pixels_s": round(decoded.seconds, 3),
+            "codes_per_s": round(ran.found.numel() / ran.seconds, 2),
+            "pictures_per_s": round(count / seconds, 4),
+            "s_per_picture": round(seconds / count, 3),
+        }
+        if torch.cuda.is_available():
+            result["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
+        keep(result)
 
 
-def compare(published: list[Timed], ours: list[Timed], limit: int) -> dict[str, Any]:
-    """The ratio of the rates of the rounds, and how many leading codes were the same."""
-    codes = ours[0].found.numel()
+def compare(result: dict[str, Any]) -> dict[str, Any]:
+    """Medians of the rates, and of their ratios within a round."""
+    theirs, ours = result["seconds"]["published"], result["seconds"]["ours"]
     rates = [
-        (
-            limit / theirs.seconds,
-            codes / own.seconds,
-            limit / theirs.cpu_seconds,
-            codes / own.cpu_seconds,
-        )
-        for theirs, own in zip(published, ours, strict=False)
+        [result["published_codes"] / seconds for seconds in times[0]]
+        + [result["codes_per_picture"] / seconds for seconds in times[1]]
+        for times in zip(theirs, ours, strict=True)
     ]
-    same = (published[0].found == ours[0].found.flatten()[:limit]).long().cumprod(0).sum()
     return {
         "published_codes_per_s": round(statistics.median(r[0] for r in rates), 2),
-        "ours_codes_per_s": round(statistics.median(r[1] for r in rates), 2),
-        "times_published": round(statistics.median(r[1] / r[0] for r in rates), 2),
-        "times_published_by_cpu_time": round(statistics.median(r[3] / r[2] for r in rates), 2),
-        "leading_codes_equal": int(same),
-    }
-
-
-def measure_batch(
-    sampler: CodeSampler, vq: VQModel, prompts: list[list[int]], draws: Tensor
-) -> dict[str, float]:
-    """Seconds of a batch from prompts to pixels, once everything was allocated and captured."""
-    count = len(prompts)
-    first = time_call(lambda: sampler.draw(prompts, [None] * count, draws))
-    drawn = time_call(lambda: sampler.draw(prompts, [None] * count, draws))
-    with torch.inference_mode():
-        decoded = time_call(lambda: [vq.decode(part) for part in drawn.found.split(2)])
-    seconds = drawn.seconds + decoded.seconds
-    return {
-        "first_s": round(first.seconds, 3),
-        "codes_s": round(drawn.seconds, 3),
-        "pixels_s": round(decoded.seconds, 3),
-        "codes_per_s": round(draws.numel() / drawn.seconds, 2),
-        "pictures_per_s": round(count / seconds, 4),
-        "s_per_picture": round(seconds / count, 3),
+        "ours_codes_per_s": round(statistics.median(r[2] for r in rates), 2),
+        "times_published": round(statistics.median(r[2] / r[0] for r in rates), 2),
+        "times_published_by_cpu_time": round(statistics.median(r[3] / r[1] for r in rates), 2),
     }
 
 
@@ -301,16 +297,17 @@ def table(result: dict[str, Any]) -> str:
 
 def make_parser(gpu: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--config", choices=CONFIGS, default="small")
-    parser.add_argument("--size", type=int, default=160, help="pixels a side, a multiple of 32")
+    parser.add_argument("--config", choices=CONFIGS, default="7b" if gpu else "small")
+    parser.add_argument("--size", type=int, default=768 if gpu else 160, help="a multiple of 32")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16" if gpu else "float32")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--peer-codes", type=int, help="that the published way draws; 0: none")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16] if gpu else [1, 8])
+    parser.add_argument(
+        "--peer-codes", type=int, default=32 if gpu else 100, help="of the published way; 0: none"
+    )
+    parser.add_argument("--rounds", type=int, default=1 if gpu else 3)
     parser.add_argument("--compile", action="store_true", help="ours: torch.compile the layers")
-    parser.add_argument("--max-s", type=float, default=600, help="begin nothing after so long")
-    parser.add_argument("--name", help="of the files of results")
+    parser.add_argument("--max-s", type=float, default=100, help="repeat nothing after so long")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser
 
@@ -320,7 +317,7 @@ def main() -> None:
     deadline = time.perf_counter() + asked.max_s
     on_gpu = asked.device.startswith("cuda")
     place = torch.cuda.get_device_name() if on_gpu else "no GPU"
-    result: dict[str, Any] = {
+    about = {
         "command": f"python benchmarks/sampling.py {' '.join(sys.argv[1:])}".strip(),
         "machine": f"{place}, {len(os.sched_getaffinity(0))} CPU cores ({platform.machine()}),"
         f" {torch.get_num_threads()} torch threads, torch {torch.__version__},"
@@ -329,13 +326,17 @@ def main() -> None:
         "config": asked.config,
         "size": asked.size,
         "dtype": asked.dtype,
-        **measure(asked, deadline),
     }
-    name = asked.name or ("gpu-sampling" if on_gpu else "sampling")
+    name = "gpu-sampling" if on_gpu else "sampling"
     asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    (asked.out / f"{name}.md").write_text(table(result), "utf-8")
-    print(table(result))
+
+    def keep(measured: dict[str, Any]) -> None:
+        result = {**about, **measured}
+        (asked.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        (asked.out / f"{name}.md").write_text(table(result), "utf-8")
+
+    measure(asked, deadline, keep)
+    print((asked.out / f"{name}.md").read_text("utf-8"))
 
 
 if __name__ == "__main__":

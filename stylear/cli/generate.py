@@ -89,6 +89,10 @@ def generate(
     batch_size: BatchOption = 32,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    quantize: Annotated[
+        str | None,
+        typer.Option(metavar="int8", help="Weights in 8 bit, for small GPUs; needs torchao."),
+    ] = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -120,7 +124,7 @@ def generate(
     )
     references = read_references(style, reference)
     control_image = None if control is None else load_control(control)
-    opened = open_model(model, device=device, dtype=dtype)
+    opened = open_model(model, device=device, dtype=dtype, quantize=quantize)
     if settings is not None:
         opened = apply_templates(opened, settings)
     if size_px is None and control_image is not None:

@@ -108,11 +108,27 @@ class HeadNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], None, None, 1e-5) * self.weight + self.bias
 
 
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """F.linear; a few tokens in float32 on a CPU are computed as (W x^T)^T.
+
+    It reads the weights faster: 30 M weights times 2, 4, 8 and 12 tokens took 9, 11, 25 and 62 ms, F.linear
+    26, 26, 28 and 42 (ran, one thread).
+    """
+    tokens = x.numel() // x.shape[-1]
+    is_streamed = x.device.type == "cpu" and x.dtype == torch.float32 and 1 < tokens <= 8
+    if not is_streamed or type(weight.data) is not Tensor or torch.is_grad_enabled():
+        return F.linear(x, weight, bias)
+    y = torch.mm(weight, x.reshape(tokens, -1).t())
+    if bias is not None:
+        y += bias[:, None]
+    return y.t().reshape(*x.shape[:-1], -1)
+
+
 class Head(nn.Linear):
     """The output layer; `rows` computes only some of its outputs."""
 
     def rows(self, x: Tensor, rows: slice | Tensor) -> Tensor:
-        return F.linear(x, self.weight[rows])
+        return multiply(x, self.weight[rows])
 
 
 def rotary(config: DecoderConfig, positions: Tensor, dtype: torch.dtype) -> Turn:

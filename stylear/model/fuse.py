@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylear.model.decoder_layers import MLP, Attention, HeadNorm, RMSNorm, Turn
+from stylear.model.decoder_layers import MLP, Attention, HeadNorm, RMSNorm, Turn, multiply
 from stylear.model.lora import merge_lora
 from stylear.model.transformer import Decoder
 
@@ -48,7 +48,7 @@ def compile_blocks(decoder: Decoder, **options: Any) -> None:
 
 
 class FusedLinear(nn.Linear):
-    """Linear layers of the same input as one matrix."""
+    """One or several linear layers of the same input as one matrix."""
 
     def __init__(self, parent: nn.Module, names: Sequence[str]) -> None:
         nn.Module.__init__(self)
@@ -58,9 +58,12 @@ class FusedLinear(nn.Linear):
         weights: list[Tensor] = [part.get_parameter("weight") for part in parts]
         self.sizes = [len(weight) for weight in weights]
         self.in_features, self.out_features = weights[0].shape[1], sum(self.sizes)
-        self.weight = nn.Parameter(torch.cat(weights))
+        self.weight = nn.Parameter(torch.cat(weights) if len(weights) > 1 else weights[0])
         biases: list[Tensor] = [part.bias for part in parts if isinstance(part.bias, nn.Parameter)]
         self.bias = nn.Parameter(torch.cat(biases)) if biases else None  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return multiply(x, self.weight, self.bias)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         _save_parts(self, destination, prefix)
@@ -93,7 +96,7 @@ class FusedAttention(nn.Module):
         self.heads, self.groups = attention.heads, attention.groups
         self.head_dim = attention.head_dim
         self.qkv_proj = FusedLinear(attention, ("q_proj", "k_proj", "v_proj"))
-        self.o_proj = attention.o_proj
+        self.o_proj = FusedLinear(attention, ("o_proj",))
         self.qk_norm: nn.Module = nn.Identity()
         if isinstance(attention.q_norm, HeadNorm) and isinstance(attention.k_norm, HeadNorm):
             self.qk_norm = FusedHeadNorm(attention.q_norm, attention.k_norm)
@@ -115,7 +118,7 @@ class FusedMLP(nn.Module):
     def __init__(self, mlp: MLP) -> None:
         super().__init__()
         self.gate_up_proj = FusedLinear(mlp, ("gate_proj", "up_proj"))
-        self.down_proj = mlp.down_proj
+        self.down_proj = FusedLinear(mlp, ("down_proj",))
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
@@ -131,6 +134,8 @@ def _fuse_norm(norm: RMSNorm) -> nn.RMSNorm:
 
 def _save_parts(module: FusedLinear | FusedHeadNorm, destination: Any, prefix: str) -> None:
     """Write weight and bias of a fused module to a state dict as those of the modules it was made from."""
+    if type(module.weight.data) is not Tensor:
+        raise ValueError("decoder: quantized weights cannot be saved; open the model without quantize")
     parent = prefix.removesuffix(".").rpartition(".")[0]
     for kind, value in module.named_parameters():
         for name, part in zip(module.names, torch.split(value.detach(), module.sizes), strict=True):

@@ -17,6 +17,7 @@ from stylear.model.families.registry import find_family
 from stylear.model.fuse import fuse_decoder
 from stylear.model.layout import read_tokenizer
 from stylear.model.lineage import find_decoder_file, hash_decoder
+from stylear.model.quantize import quantize_decoder
 from stylear.model.resampler import Resampler
 from stylear.model.style_model import RESAMPLER, STYLE, StyleModel, read_settings
 from stylear.weights import files as weights
@@ -167,13 +168,17 @@ def load_resampler(
     return resampler
 
 
-def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> StyleModel:
+def open_model(
+    name: str, *, device: str = "auto", dtype: str = "auto", quantize: str | None = None
+) -> StyleModel:
     """Load a model by name: a shipped mini model, a fetched model, a model directory, or a training run.
 
     `device` is "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1"; `dtype` is "auto" (bfloat16 on a
     GPU, float32 on a CPU), "float32", "bfloat16" or "float16", and applies to decoder and resampler; the VQ
     model stays in float32. The model is in evaluation mode and named after the last part of `name`. It is
     meant for sampling: LoRA is merged and projections are fused. Training loads models with `load_model`.
+
+    `quantize` "int8" stores the decoder's layers in 8 bit, which needs torchao.
 
     Raises UsageError if the device is not available or the dtype is unknown, WeightsError naming the file and
     key if the model is missing, incomplete or of another architecture. Nothing is downloaded.
@@ -188,4 +193,6 @@ def open_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Style
         raise UsageError(f"dtype: expected one of auto, {', '.join(dtypes)}, found {dtype!r}")
     model = load_model(find_model(name), device=device, dtype=dtypes[dtype])
     fuse_decoder(model.decoder)
+    if quantize is not None:
+        quantize_decoder(model.decoder, quantize)
     return replace(model, name=Path(name).resolve().name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stylear.errors import UsageError
+from stylear.sampling.decode import BUCKET
 from stylear.weights import memory
 from stylear.weights.memory import GB
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     import torch
 
     from stylear.model.decoder_config import DecoderConfig
-
-BUCKET = 256  # slots are allocated in multiples of it on a GPU
 
 
 def count_cache_bytes(config: DecoderConfig, slots: int, dtype: torch.dtype) -> int:
@@ -31,21 +30,28 @@ def require_batch_memory(
     guided: bool,
     dtype: torch.dtype,
     device: torch.device,
+    quantization_frees: int = 0,
 ) -> None:
     """Raise UsageError with the batch size that fits if a batch of pictures does not.
 
-    Guidance takes two rows a picture. What a forward pass takes besides keys and values is not counted.
+    Guidance takes two rows a picture. `quantization_frees` are the bytes that weights in 8 bit would free.
+    What a forward pass takes besides keys and values is not counted.
     """
     free = memory.measure_free_memory(device)
     picture = (2 if guided else 1) * count_cache_bytes(config, slots, dtype)
     if free is None or pictures * picture <= free:
         return
     place = "GPU memory" if device.type == "cuda" else "main memory"
-    fits = free // picture
+    fits, fits_quantized = free // picture, min((free + quantization_frees) // picture, pictures)
+    hint = (
+        f"--batch-size {fits} fits"
+        if fits
+        else f"a picture takes {picture / GB:.1f} GB: give a smaller --size, or --guidance 1 for half of it"
+    )
+    if fits_quantized > fits:
+        hint += f"; with --quantize int8 --batch-size {fits_quantized} fits"
     raise UsageError(
         f"batch of {pictures} pictures: expected {pictures * picture / GB:.1f} GB of {place} for keys and "
         f"values, found {free / GB:.1f} GB free",
-        hint=f"--batch-size {fits} fits"
-        if fits
-        else f"a picture takes {picture / GB:.1f} GB: give a smaller --size, or --guidance 1 for half of it",
+        hint=hint,
     )

@@ -22,6 +22,7 @@ from stylear.console import say_warning
 from stylear.encoders.preprocess import to_rgb
 from stylear.encoders.segment import Mask, subject_masks
 from stylear.errors import SourceError, UsageError
+from stylear.model.quantize import find_quantization
 from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
 from stylear.sampling.control import encode_control
 from stylear.sampling.generate import Sampling, generate_batches
@@ -118,6 +119,7 @@ def write_gallery(
         "control_sha256": control_sha256,
         "model": model.name,
         "model_sha256": _hash_weights(model),
+        "quantize": find_quantization(model.decoder),
         "version": stylear.__version__,
     }
     lines: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ from stylear.console import say_warning
 from stylear.encoders.preprocess import Picture
 from stylear.encoders.segment import Mask
 from stylear.errors import UsageError
+from stylear.model.quantize import count_freed_bytes
 from stylear.model.style_tokens import REMOVAL, add_noise
 from stylear.sampling.batch_memory import require_batch_memory
 from stylear.sampling.context import Size, compute_grid, describe_long_prompts, measure_prompt
@@ -35,7 +36,7 @@ TOP_K = 2000  # released code
 TEMPERATURE = 1.0  # released code
 NOISE = 0.3  # StyleAR paper: 0.1 to 0.3 at inference
 BATCH_SIZE = 32  # our choice
-DECODED_PIXELS = 2**21  # our choice: pixels that the VQ model decodes at once
+DECODED_PIXELS = 2**20  # our choice: pixels that the VQ model decodes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ def generate_batches(
         guided=sampling.guidance != 1,
         dtype=model.decoder.model.norm.weight.dtype,
         device=model.device,
+        quantization_frees=count_freed_bytes(model.decoder),
     )
     for start in range(0, count, sampling.batch_size):
         part = slice(start, start + sampling.batch_size)

@@ -20,7 +20,9 @@ def measure_free_memory(device: torch.device | str) -> int | None:
 
     device = torch.device(device)
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # what torch holds and does not use is free too
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     if device.type != "cpu" or not _MEMINFO.is_file():
         return None
     values = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())

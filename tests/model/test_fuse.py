@@ -11,7 +11,8 @@ from builders.tiny_model import write_tiny_base
 
 from stylear.model import lora
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.fuse import FusedAttention, FusedMLP, fuse_decoder
+from stylear.model.decoder_layers import multiply
+from stylear.model.fuse import FusedAttention, FusedMLP, compile_blocks, fuse_decoder
 from stylear.model.open import load_model, open_model
 from stylear.model.save import save_model
 from stylear.model.transformer import Decoder
@@ -94,3 +95,30 @@ def test_a_model_opened_for_sampling_is_saved_as_it_was(tmp_path: Path) -> None:
     assert hash_path(tmp_path / "saved") == hash_path(tmp_path / "tiny")
     again = load_model(tmp_path / "saved").decoder.state_dict()
     assert all(torch.equal(again[name], v) for name, v in model.decoder.state_dict().items())
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 8, 9])
+def test_a_few_tokens_times_a_matrix_is_a_linear_layer(tokens: int) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(1, tokens, 16), torch.randn(24, 16), torch.randn(24)
+    with torch.no_grad():
+        for given in (None, bias):
+            expected = torch.nn.functional.linear(x, weight, given)
+            torch.testing.assert_close(multiply(x, weight, given), expected)
+
+
+def test_layers_are_traced_whole_and_share_what_was_compiled() -> None:
+    decoder = random_decoder()
+    fuse_decoder(decoder)
+    ids = torch.randint(0, 24, (2, 3))
+    with torch.no_grad():
+        expected = decoder(decoder.embed(ids))
+        graphs: list[int] = []
+
+        def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+            graphs.append(len(graph.graph.nodes))
+            return graph.forward
+
+        compile_blocks(decoder, backend=backend, fullgraph=True)
+        torch.testing.assert_close(decoder(decoder.embed(ids)), expected)
+    assert len(graphs) == 2  # before and after attention, for both layers

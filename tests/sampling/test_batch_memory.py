@@ -45,6 +45,17 @@ def test_the_batch_size_that_fits_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UsageError) as caught:
         require(1, guided=True)
     assert "a picture takes 2.7 GB" in (caught.value.hint or "")
+    with pytest.raises(UsageError) as caught:
+        require_batch_memory(
+            DecoderConfig(),
+            4,
+            SLOTS,
+            guided=True,
+            dtype=torch.bfloat16,
+            device=GPU,
+            quantization_frees=6 * 10**9,
+        )
+    assert (caught.value.hint or "").endswith("; with --quantize int8 --batch-size 2 fits")
 
 
 def test_generate_checks_before_it_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
