@@ -298,12 +298,12 @@ def table(result: dict[str, Any]) -> str:
 def make_parser(gpu: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", choices=CONFIGS, default="7b" if gpu else "small")
-    parser.add_argument("--size", type=int, default=768 if gpu else 160, help="a multiple of 32")
+    parser.add_argument("--size", type=int, default=768 if gpu else 256, help="a multiple of 32")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16" if gpu else "float32")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16] if gpu else [1, 8])
     parser.add_argument(
-        "--peer-codes", type=int, default=32 if gpu else 100, help="of the published way; 0: none"
+        "--peer-codes", type=int, default=32 if gpu else 64, help="of the published way; 0: none"
     )
     parser.add_argument("--rounds", type=int, default=1 if gpu else 3)
     parser.add_argument("--compile", action="store_true", help="ours: torch.compile the layers")

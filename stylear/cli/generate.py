@@ -89,6 +89,12 @@ def generate(
     batch_size: BatchOption = 32,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    speculate: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Draft N codes a pass and keep those that hold; 0 drafts none.", min=0
+        ),
+    ] = 0,
     quantize: Annotated[
         str | None,
         typer.Option(metavar="int8", help="Weights in 8 bit, for small GPUs; needs torchao."),
@@ -121,6 +127,7 @@ def generate(
         noise=noise,
         removal=removal,
         batch_size=batch_size,
+        speculate=speculate,
     )
     references = read_references(style, reference)
     control_image = None if control is None else load_control(control)

@@ -65,28 +65,48 @@ class CodeSampler:
         with the first code, as in the released code. Guidance 1 needs no unconditional rows.
         """
         pictures, height, width = draws.shape
-        prefix = self.layout.prefix(height, width)
-        rows = [[*ids, *prefix] for ids in prompts]
-        if self.guidance != 1:
-            rows += [[*self.layout.null_prompt(ids), *prefix] for ids in prompts]
-        embeds, lengths = pad_rows(
-            self.decoder, self.layout, rows, [*styles, *[None] * (len(rows) - pictures)]
-        )
+        embeds, lengths = self.embed_prompts(prompts, styles, height, width)
         used = embeds.shape[1]
-        batch = self._open_batch(pictures, height * width, len(rows), used + height * (width + 1))
+        batch = self._open_batch(
+            pictures, height * width, len(lengths), used + height * (width + 1)
+        )
         batch.start(embeds, lengths, draws.flatten(1))
         for n in range(1, height * width):
             # the newline of a row is fed together with its last code
             row_ended = self.layout.newline is not None and n % width == 0
             used += 1 + row_ended
-            batch.step(row_ended, self._round_up(used))
+            batch.step(row_ended, self.round_up(used))
         return batch.codes.view(pictures, height, width).clone()
 
-    def _round_up(self, slots: int) -> int:
+    def embed_prompts(
+        self,
+        prompts: Sequence[Sequence[int]],
+        styles: Sequence[Tensor | None],
+        height: int,
+        width: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings (R, T, D) of all that precedes the first code, padded on the right, and lengths (R,)."""
+        prefix = self.layout.prefix(height, width)
+        rows = [[*ids, *prefix] for ids in prompts]
+        if self.guidance != 1:
+            rows += [[*self.layout.null_prompt(ids), *prefix] for ids in prompts]
+        styles = [*styles, *[None] * (len(rows) - len(prompts))]
+        return pad_rows(self.decoder, self.layout, rows, styles)
+
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        """Guided logits (B, ..., V) of hidden states (R, ..., D)."""
+        logits = self.decoder.image_logits(hidden).float()
+        if self.guidance == 1:
+            return logits
+        conditional, unconditional = logits.chunk(2)
+        return unconditional + self.guidance * (conditional - unconditional)
+
+    def round_up(self, slots: int) -> int:
+        """The number of slots that a step reads which needs so many."""
         return -(-slots // self.bucket) * self.bucket if self.static else slots
 
     def _open_batch(self, pictures: int, codes: int, rows: int, slots: int) -> _Batch:
-        slots = self._round_up(slots)
+        slots = self.round_up(slots)
         # a graph reads the weights where they lay when it was captured
         shape = (pictures, codes, rows, slots, *(p.data_ptr() for p in self.decoder.parameters()))
         if self._batch is None or self._batch.shape != shape:
@@ -109,8 +129,7 @@ class _Batch:
         self.ids = torch.tensor(sampler.layout.image_token_ids, device=device)  # by code
         newline = sampler.layout.newline
         self.newlines = torch.full((pictures, 1), -1 if newline is None else newline, device=device)
-        self.graphs: dict[tuple[bool, int], Any] = {}
-        self.pool: Any = None
+        self.runner = StepRunner(sampler.captures)
 
     def start(self, embeds: Tensor, lengths: Tensor, draws: Tensor) -> None:
         """Read the prompts (R, T, D), `lengths` (R,) of them, and draw the first code of each picture."""
@@ -125,16 +144,7 @@ class _Batch:
     def step(self, row_ended: bool, attended: int) -> None:
         """Feed the last code, and the newline if its row has ended, and draw the next code."""
         self.cache.attended = attended
-        graph = self.graphs.get((row_ended, attended))
-        if graph is not None:
-            graph.replay()
-            return
-        self._run_step(row_ended)
-        if self.sampler.captures:
-            # after this first run nothing is allocated or chosen by the libraries any more
-            graph = capture_graph(lambda: self._run_step(row_ended), self.pool)
-            self.graphs[row_ended, attended] = graph
-            self.pool = graph.pool()
+        self.runner.run((row_ended, attended), lambda: self._run_step(row_ended))
 
     def _run_step(self, row_ended: bool) -> None:
         decoder = self.sampler.decoder
@@ -147,14 +157,31 @@ class _Batch:
 
     def _draw_code(self, hidden: Tensor) -> None:
         settings = self.sampler
-        logits = settings.decoder.image_logits(hidden).float()  # (R, V)
-        if settings.guidance != 1:
-            conditional, unconditional = logits.chunk(2)
-            logits = unconditional + settings.guidance * (conditional - unconditional)
+        logits = settings.compute_logits(hidden)
         uniform = self.draws.index_select(1, self.next)[:, 0]
         code = sample_code(logits, uniform, settings.top_k, settings.temperature)
         self.codes.index_copy_(1, self.next, code[:, None])
         self.next += 1
+
+
+class StepRunner:
+    """Runs steps by key; one that `captures` replays the CUDA graph of a key from its second run on."""
+
+    def __init__(self, captures: bool) -> None:
+        self.captures = captures
+        self._graphs: dict[Any, Any] = {}
+        self._pool: Any = None
+
+    def run(self, key: Any, step: Callable[[], None]) -> None:
+        """Run a step whose kernels and tensors are the same whenever its key is."""
+        if key in self._graphs:
+            self._graphs[key].replay()
+            return
+        step()
+        if self.captures:
+            # after this first run nothing is allocated or chosen by the libraries any more
+            self._graphs[key] = capture_graph(step, self._pool)
+            self._pool = self._graphs[key].pool()
 
 
 def capture_graph(run: Callable[[], None], pool: Any) -> Any:
@@ -172,13 +199,26 @@ def sample_code(logits: Tensor, uniform: Tensor, top_k: int, temperature: float)
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
+    return invert(compute_probabilities(logits, top_k, temperature), uniform)
+
+
+def compute_probabilities(logits: Tensor, top_k: int, temperature: float) -> Tensor:
+    """The distribution (..., V) in float64 that logits (..., V) are sampled from."""
+    if temperature == 0:
+        likeliest = logits.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(logits, dtype=torch.float64).scatter_(-1, likeliest, 1.0)
     if top_k < logits.shape[-1]:
         threshold = logits.topk(top_k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
         logits = logits.masked_fill(logits < threshold, float("-inf"))
-    steps = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
-    target = uniform.double()[:, None] * steps[:, -1:]
-    # the first step above the target, so that its code has a probability above 0
-    return torch.searchsorted(steps, target, right=True)[:, 0]
+    return (logits.double() / temperature).softmax(dim=-1)
+
+
+def invert(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The code (...) whose share of the weights (..., V), added up by code, holds uniform (...) in [0, 1)."""
+    steps = weights.cumsum(dim=-1)
+    target = uniform.double()[..., None] * steps[..., -1:]
+    # the first step above the target, so that its code has a weight above 0
+    return torch.searchsorted(steps, target, right=True)[..., 0]
 
 
 def pad_rows(
