@@ -85,13 +85,16 @@ class _Window:
         rows, longest = embeds.shape[:2]
         pictures = rows if sampler.guidance == 1 else rows // 2
         self.runner = StepRunner(sampler.captures)
-        self.tokens = height * (width + 1) - 1
-        # behind its last token a picture has newlines, which are read and lead to nothing
+        newline = sampler.layout.newline
+        row = width if newline is None else width + 1
+        self.tokens = height * row - (row - width)
+        # behind its last token a picture has fillers, which are read and lead to nothing
         total = self.tokens + sampler.window + 1
-        self.is_code = torch.arange(total, device=device) % (width + 1) != width
+        self.is_code = torch.arange(total, device=device) % row != width
         self.is_code[self.tokens :] = False
+        filler = sampler.layout.pad if newline is None else newline
         self.ids = torch.tensor(sampler.layout.image_token_ids, device=device)  # by code
-        self.newline = torch.tensor(sampler.layout.newline, device=device)
+        self.filler = torch.tensor(filler, device=device)
         self.codes = torch.zeros(pictures, total, dtype=torch.long, device=device)
         self.done = torch.zeros(pictures, dtype=torch.long, device=device)  # decided tokens
         self.drafts = torch.zeros(pictures, sampler.window, dtype=torch.long, device=device)
@@ -131,7 +134,7 @@ class _Window:
         is_code = self.is_code[positions]
         fed = positions - 1
         previous = torch.where(places == 0, self.codes.gather(1, fed), self.drafts.roll(1, dims=1))
-        ids = torch.where(self.is_code[fed], self.ids[previous], self.newline)
+        ids = torch.where(self.is_code[fed], self.ids[previous], self.filler)
         if self.sampler.guidance != 1:
             ids = ids.repeat(2, 1)
         decoder = self.sampler.decoder
