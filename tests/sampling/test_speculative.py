@@ -11,15 +11,16 @@ from builders.tiny_clip import WORDS
 from torch import Tensor
 
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.layout import TokenLayout, build_tokenizer
+from stylear.model.families.chameleon import ChameleonLayout
 from stylear.model.open import open_model
+from stylear.model.tokenizer import build_tokenizer
 from stylear.model.transformer import Decoder
 from stylear.sampling import decode
 from stylear.sampling.decode import CodeSampler, compute_probabilities
 from stylear.sampling.generate import generate
 from stylear.sampling.speculative import SpeculativeSampler
 
-LAYOUT = TokenLayout(build_tokenizer(WORDS, 3, size_units=[1, 2, 3], text_vocabulary=64))
+LAYOUT = ChameleonLayout(build_tokenizer(WORDS, 3, size_units=[1, 2, 3], text_vocabulary=64))
 PROMPTS = [LAYOUT.encode_prompt(text) for text in ("a red apple", "cat", "the dog")]
 
 
