@@ -43,7 +43,14 @@ CONFIGS = {
         num_attention_heads=4,
         num_key_value_heads=4,
     ),
-    "small": DecoderConfig(
+    "small": DecoderConfig(  # an eighth of 7b in every dimension
+        hidden_size=512,
+        intermediate_size=1376,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+    ),
+    "deep": DecoderConfig(  # more layers, so that the head is less of the whole
         hidden_size=512,
         intermediate_size=1376,
         num_hidden_layers=8,
@@ -53,9 +60,8 @@ CONFIGS = {
     "7b": DecoderConfig(),
 }
 VQ_CONFIGS = {
-    "tiny": VQConfig(base_channels=32),
-    "small": VQConfig(base_channels=32),
     "7b": VQConfig(),
+    **dict.fromkeys(("tiny", "small", "deep"), VQConfig(base_channels=32)),
 }
 CODES, CODES_START, FACTOR = 8192, 4, 16  # of Chameleon
 PROMPT_TOKENS = 48
@@ -327,7 +333,7 @@ def main() -> None:
         "size": asked.size,
         "dtype": asked.dtype,
     }
-    name = "gpu-sampling" if on_gpu else "sampling"
+    name = f"{'gpu-' if on_gpu else ''}sampling-{asked.config}"
     asked.out.mkdir(parents=True, exist_ok=True)
 
     def keep(measured: dict[str, Any]) -> None:

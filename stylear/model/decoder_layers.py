@@ -45,6 +45,8 @@ class KVCache:
             for _ in range(2)
         )
         self.lengths = torch.zeros(rows, device=device, dtype=torch.long)
+        self._written = [stored.unbind(0) for stored in (self.keys, self.values)]  # of each layer
+        self._read = self._written  # of each layer (R, G, attended, E)
         self._indexes: Tensor = self.lengths  # of the tokens of this pass among all slots (R T,)
         self._mask: Tensor = self.keys  # added to scores (R, 1, repeats T, attended)
 
@@ -63,6 +65,11 @@ class KVCache:
         mask = torch.zeros(hidden.shape, device=device, dtype=self.keys.dtype)
         mask = mask.masked_fill_(hidden, float("-inf"))[:, None]
         self._mask = mask.repeat(1, 1, self.repeats, 1) if self.repeats > 1 else mask
+        shape = (len(self.keys), self.rows, self.slots, *self.keys.shape[2:])
+        self._read = [
+            stored.view(shape)[:, :, : self.attended].transpose(2, 3).unbind(0)
+            for stored in (self.keys, self.values)
+        ]
         return positions
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -71,12 +78,9 @@ class KVCache:
         The heads that share keys and values become queries of one head: no key is copied.
         """
         rows, tokens, heads, size = q.shape
-        for stored, new in ((self.keys, k), (self.values, v)):
+        for stored, new in zip(self._written, (k, v), strict=True):
             stored[layer].index_copy_(0, self._indexes, new.reshape(rows * tokens, -1, size))
-        k, v = (
-            stored[layer].view(rows, self.slots, -1, size)[:, : self.attended].transpose(1, 2)
-            for stored in (self.keys, self.values)
-        )
+        k, v = (stored[layer] for stored in self._read)
         q = q.transpose(1, 2).reshape(rows, heads // self.repeats, -1, size)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask)
         return y.reshape(rows, heads, tokens, size).transpose(1, 2).reshape(rows, tokens, -1)
