@@ -8,20 +8,31 @@ raw/ and stylized/ through the verdicts into the training shards; counts, ratio 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from stylear.curate.audit.absence import check_absence
-from stylear.curate.audit.counts import check_manifest, check_stages
+from stylear.curate.audit.conservation import check_conservation, check_stages
+from stylear.curate.audit.counts import check_manifest
 from stylear.curate.audit.difference import read_or_report
 from stylear.curate.audit.files import check_files, check_shards, read_manifest, tar_folder
 from stylear.curate.audit.indexes import check_indexes
 from stylear.curate.audit.pairs import check_pairs
 from stylear.curate.audit.preferences import check_preferences
+from stylear.curate.audit.provenance import check_lineage, check_opt_outs
 from stylear.curate.audit.result import AuditResult, Findings
+from stylear.curate.audit.rules import check_rules, explain_no_comparison
 from stylear.curate.audit.scores import check_scores
-from stylear.curate.audit.splits import check_ratio, check_splits, read_removed
-from stylear.curate.audit.tables import Tables
+from stylear.curate.audit.settings import check_committed, check_recipe
+from stylear.curate.audit.splits import (
+    check_families,
+    check_near_duplicates,
+    check_ratio,
+    check_splits,
+    read_removed,
+)
+from stylear.curate.audit.tables import Tables, equals
 from stylear.curate.audit.tars import Sampling, TarResult
 from stylear.curate.corpus.layout import LEDGER, RECIPE, TOMBSTONES, score_paths
 from stylear.curate.corpus.split import SPLITS
@@ -90,13 +101,25 @@ def check_contents(
     if units is not None:
         entries = sum(1 for name in manifest["files"] if name.startswith(f"{LEDGER}/"))
         findings.record("stages", f"{entries} ledger entries", units)
+    if not unreadable:
+        findings.record("conservation", "every table of pairs", check_conservation(corpus))
     pairs = samples = 0
     if tables is not None:
         pairs = len(tables.pairs["key"])
         samples = sum(len(tables.splits[split]["key"]) for split in SPLITS)
     if tables is not None and recipe is not None:
         findings.record("pairs", f"{pairs} pairs", check_pairs(tables))
-        findings.record("splits", f"{samples} samples", check_splits(tables, recipe))
+        findings.record(
+            "opt-outs", f"{count_kind(tables, 'raw')} raw pairs", check_opt_outs(corpus)
+        )
+        lineage = check_lineage(corpus, recipe)
+        findings.record("lineage", f"{count_kind(tables, 'stylized')} stylized pairs", lineage)
+        crossing = chain(
+            check_splits(tables, recipe),
+            check_families(tables),
+            check_near_duplicates(corpus, recipe),
+        )
+        findings.record("splits", f"{samples} samples", crossing)
         removed, _ = read_or_report(lambda: read_removed(corpus), LEDGER)
         findings.record(
             "ratio", f"{len(SPLITS)} splits", check_ratio(tables, recipe, removed or {})
@@ -108,6 +131,13 @@ def check_contents(
 
         number = sum(len(score_paths(corpus, spec.name)) for spec in list_scorers(recipe))
         findings.record("scores", f"{number} score tables", check_scores(corpus, recipe))
+        settings = chain(check_recipe(corpus, recipe), check_committed(corpus, manifest["files"]))
+        findings.record("recipe", RECIPE, settings)
+    if not unreadable and recipe is not None:
+        reason = explain_no_comparison(corpus, recipe)
+        differences = check_rules(corpus, recipe) if reason is None else ()
+        examined = f"{pairs} pairs" if reason is None else f"not compared: {reason}"
+        findings.record("rules", examined, differences)
     if not unreadable:
         tombstones, bad_tombstones = read_or_report(lambda: read_tombstones(corpus), TOMBSTONES)
         found = bad_tombstones if tombstones is None else check_absence(corpus, tombstones)
@@ -124,3 +154,8 @@ def check_contents(
             "manifest", "counts of every stage and split", check_manifest(corpus, manifest)
         )
     return pairs, samples
+
+
+def count_kind(tables: Tables, kind: str) -> int:
+    """The number of raw or stylized pairs."""
+    return int(equals(tables.pairs["kind"], kind).sum())

@@ -12,9 +12,17 @@ import numpy as np
 
 from stylear.curate.audit.difference import Difference
 from stylear.curate.audit.tables import Tables, equals
-from stylear.curate.corpus.columns import NONE, TextIndex, Texts, to_bytes, to_objects
-from stylear.curate.corpus.layout import KINDS
+from stylear.curate.corpus.columns import (
+    NONE,
+    TextIndex,
+    Texts,
+    combine_chunks,
+    to_bytes,
+    to_objects,
+)
+from stylear.curate.corpus.layout import COLUMNS, KINDS, MIX
 from stylear.curate.corpus.ledger import ALL, Ledger
+from stylear.curate.corpus.parquet import read_table
 from stylear.curate.corpus.split import SPLITS, assign_split
 from stylear.curate.corpus.tombstones import REMOVED
 
@@ -42,6 +50,42 @@ def check_splits(tables: Tables, recipe: Recipe) -> Iterator[Difference]:
                 right = assign_split(value.decode(), recipe.seed, recipe.mix.val_fraction)
                 if right != split:
                     yield Difference("split", split, right, split, f"{name} {value.decode()}")
+
+
+def check_families(tables: Tables) -> Iterator[Difference]:
+    """Stylized samples whose raw parent is in the other split."""
+    raw, children = {}, {}
+    for split in SPLITS:
+        samples = tables.splits[split]
+        raw[split] = np.unique(samples["key"][equals(samples["kind"], "raw")])
+        parents = np.unique(to_bytes(samples["parent"]))
+        children[split] = parents[parents != NONE]
+    for split, other in (SPLITS, SPLITS[::-1]):
+        for key in np.intersect1d(children[split], raw[other]):
+            expected = f"the split of its stylized children, {split}"
+            yield Difference("split", other, expected, other, key.decode())
+
+
+def check_near_duplicates(corpus: Path, recipe: Recipe) -> Iterator[Difference]:
+    """Near duplicates, as the recipe defines them, of which one is in train and one in val."""
+    path = corpus / COLUMNS
+    if recipe.filter.duplicates.phash_distance is None or not path.is_file():
+        return
+    table = read_table(path, ["key", "near"])
+    table = table.filter(table["near"].is_valid())
+    near, keys = combine_chunks(table["near"]).to_numpy(), combine_chunks(table["key"])
+    mix = read_table(corpus / MIX, ["key", "split"])
+    rows = TextIndex(to_bytes(combine_chunks(mix["key"]))).find(to_bytes(keys))
+    splits = combine_chunks(mix["split"]).fill_null("").take(np.maximum(rows, 0))
+    first: dict[str, dict[int, int]] = {}
+    for split in SPLITS:
+        present = np.flatnonzero((rows >= 0) & equals(splits, split))
+        first[split] = dict(zip(near[present].tolist(), present.tolist(), strict=True))
+    for group in sorted(first["train"].keys() & first["val"].keys()):
+        one, other = (keys[first[split][group]].as_py() for split in SPLITS)
+        yield Difference(
+            "split", MIX, "near duplicates in one split", "train and val", f"{one} and {other}"
+        )
 
 
 def read_removed(corpus: Path) -> Mapping[str, Mapping[str, int]]:

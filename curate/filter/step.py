@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from stylear.curate.corpus.answers import votes_digest
 from stylear.curate.corpus.layout import COLUMNS, DIVERSITY, VERDICTS
 from stylear.curate.score.passes import ledger_stage, list_scorers
@@ -15,6 +17,9 @@ from stylear.curate.stage import (
     run_whole_corpus,
 )
 from stylear.errors import CorpusError
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
 
 
 def run(build: Build) -> StageResult:
@@ -37,11 +42,6 @@ def run(build: Build) -> StageResult:
             inputs += list_file_digests(scored)
     if recipe.filter.human is not None:
         inputs += votes_digest(build.corpus)
-    settings = {
-        "filter": recipe.filter.model_dump(mode="json"),
-        "score": [spec.name for spec in list_scorers(recipe)],
-        "seed": recipe.seed,
-    }
 
     def write() -> Counts:
         from stylear.curate.filter import filter_corpus
@@ -50,5 +50,14 @@ def run(build: Build) -> StageResult:
         return read_verdict_counts(build.corpus / VERDICTS, "filter")
 
     return run_whole_corpus(
-        build, "filter", settings, inputs, [VERDICTS, COLUMNS, DIVERSITY], write
+        build, "filter", make_filter_settings(recipe), inputs, [VERDICTS, COLUMNS, DIVERSITY], write
     )
+
+
+def make_filter_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide the verdicts."""
+    return {
+        "filter": recipe.filter.model_dump(mode="json"),
+        "score": [spec.name for spec in list_scorers(recipe)],
+        "seed": recipe.seed,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stylear.console import say
 from stylear.curate.corpus.layout import MIX
@@ -22,6 +23,9 @@ from stylear.curate.stage import (
 )
 from stylear.errors import CorpusError
 
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
+
 
 def run(build: Build) -> StageResult:
     """Write train/ and val/. Raises CorpusError when filter is not finished or kept nothing."""
@@ -32,7 +36,7 @@ def run(build: Build) -> StageResult:
         *(d for _, e in list_pair_shards(build) for d in list_file_digests(e)),
     ]
     inputs += [f"{r.id} {r.sha256}" for r in load_references(recipe)]
-    settings = {"mix": recipe.mix.model_dump(mode="json"), "seed": recipe.seed, "name": recipe.name}
+    settings = make_mix_settings(recipe)
 
     written: dict[Path, FileInfo] = {}
 
@@ -47,6 +51,11 @@ def run(build: Build) -> StageResult:
     for warning in describe_shortfalls(splits, recipe):
         say(f"warning: {warning}")
     return result
+
+
+def make_mix_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide the training shards."""
+    return {"mix": recipe.mix.model_dump(mode="json"), "seed": recipe.seed, "name": recipe.name}
 
 
 def require_kept(build: Build) -> None:

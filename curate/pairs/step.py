@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from stylear.console import say
 from stylear.curate.corpus.answers import preferences_digest
 from stylear.curate.corpus.no_preferences import explain_no_preferences
@@ -15,6 +17,9 @@ from stylear.curate.stage import (
     run_whole_corpus,
 )
 
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
+
 
 def run(build: Build) -> StageResult:
     """Write preferences/. Raises CorpusError when mix is not finished."""
@@ -23,12 +28,7 @@ def run(build: Build) -> StageResult:
     inputs += [d for _, entry in list_pair_shards(build) for d in list_file_digests(entry)]
     if recipe.pairs.human != "ignore":
         inputs += preferences_digest(build.corpus)
-    settings = {
-        "pairs": recipe.pairs.model_dump(mode="json"),
-        "filter": recipe.filter.model_dump(mode="json"),
-        "mix": recipe.mix.model_dump(mode="json"),
-        "seed": recipe.seed,
-    }
+    settings = make_pairs_settings(recipe)
 
     def write() -> Counts:
         from stylear.curate.corpus.parquet import count_rows
@@ -43,3 +43,13 @@ def run(build: Build) -> StageResult:
         reason, remedy = explain_no_preferences(recipe.model_dump(mode="json"))
         say(f"warning: 0 preference pairs: {reason}; {remedy}")
     return result
+
+
+def make_pairs_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide the preference pairs."""
+    return {
+        "pairs": recipe.pairs.model_dump(mode="json"),
+        "filter": recipe.filter.model_dump(mode="json"),
+        "mix": recipe.mix.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }

@@ -95,7 +95,6 @@ def make_synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
     """
     spec = recipe.synthesize
     settings = parse_backend_settings(spec.backend, spec.settings)
-    values = omit_keys(spec.map_paths(FileNamesOnly()).model_dump(mode="json"), "settings")
     weights: Sequence[str]
     try:
         weights = [digest_model_files(settings)]
@@ -104,19 +103,28 @@ def make_synthesize_inputs(recipe: Recipe, ledger: Ledger) -> StageInputs:
             raise
         weights = entries[0].weights
     return StageInputs(
-        settings={
-            "synthesize": values,
-            "synthesize.settings": settings.result_settings(),
-            "image": {n: getattr(recipe.image, n) for n in ("size", "format", "quality")},
-            "seed": recipe.seed,
-            "mix.val_fraction": recipe.mix.val_fraction,
-            "mix.shard_pairs": recipe.mix.shard_pairs,
-            **plugin_origin(SYNTHESIZERS, spec.backend, BACKENDS),
-        },
+        settings=make_synthesize_settings(recipe),
         code_version=f"1.{VERSIONS.get(spec.backend, 1)}.{shards.VERSION}",
         weights=weights,
         growable={"synthesize": extends_synthesis},
     )
+
+
+def make_synthesize_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide the stylized images."""
+    spec = recipe.synthesize
+    settings = parse_backend_settings(spec.backend, spec.settings)
+    return {
+        "synthesize": omit_keys(
+            spec.map_paths(FileNamesOnly()).model_dump(mode="json"), "settings"
+        ),
+        "synthesize.settings": settings.result_settings(),
+        "image": {n: getattr(recipe.image, n) for n in ("size", "format", "quality")},
+        "seed": recipe.seed,
+        "mix.val_fraction": recipe.mix.val_fraction,
+        "mix.shard_pairs": recipe.mix.shard_pairs,
+        **plugin_origin(SYNTHESIZERS, spec.backend, BACKENDS),
+    }
 
 
 def extends_synthesis(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

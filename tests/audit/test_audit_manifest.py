@@ -49,7 +49,11 @@ def test_a_hash_or_a_file_taken_out_of_the_manifest_is_found(corpus: Path) -> No
     edit_json(corpus / "manifest.json", lambda m: m["files"].pop("train/00000.tar"))
     assert find_differences(corpus) == {("extra", "train/00000.tar")}
     edit_json(corpus / "manifest.json", lambda m: m["files"]["mix.parquet"].update(sha256="0" * 64))
-    assert find_differences(corpus) == {("extra", "train/00000.tar"), ("changed", "mix.parquet")}
+    assert find_differences(corpus) == {
+        ("extra", "train/00000.tar"),
+        ("changed", "mix.parquet"),
+        ("ledger", "ledger/mix/all.json mix.parquet"),
+    }
 
 
 def test_a_corpus_without_a_manifest_was_never_finished(corpus: Path) -> None:

@@ -16,7 +16,11 @@ from builders.damaged_corpus import (
 )
 
 from stylear.curate.audit.auditor import audit
+from stylear.curate.audit.splits import check_families, check_near_duplicates
+from stylear.curate.audit.tables import Tables
+from stylear.curate.corpus.layout import RECIPE
 from stylear.curate.corpus.shards import iter_pairs, read_shard
+from stylear.curate.recipe import load_recipe
 
 
 @pytest.mark.parametrize("forged", [False, True])
@@ -68,4 +72,34 @@ def test_more_raw_pairs_than_asked_are_found(corpus: Path) -> None:
     assert recipe != text
     (corpus / "recipe.yaml").write_text(recipe)
     forge(corpus)
-    assert find_differences(corpus) == {("ratio", "train"), ("ratio", "val")}
+    found = [one for one in audit(corpus).differences if one.kind != "recipe"]
+    assert [(one.kind, one.where) for one in found] == [("ratio", "train"), ("ratio", "val")]
+
+
+def test_a_child_in_another_split_than_its_parent_is_found(corpus: Path) -> None:
+    val = next(p for p in iter_pairs(corpus / "val") if p.origin.kind == "raw")
+
+    def adopt(rows: list[dict[str, Any]]) -> None:
+        next(row for row in rows if row["kind"] == "stylized").update(parent=val.key)
+
+    edit_table(corpus / "train" / "00000.parquet", adopt)
+    [difference] = check_families(Tables(corpus))
+    assert (difference.where, difference.expected, difference.found) == (
+        f"val {val.key}", "the split of its stylized children, train", "val",
+    )  # fmt: skip
+
+
+def test_near_duplicates_in_both_splits_are_found_if_the_recipe_has_them(corpus: Path) -> None:
+    train, val = (next(iter_pairs(corpus / split)).key for split in ("train", "val"))
+
+    def near(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["near"] = 7 if row["key"] in (train, val) else None
+
+    edit_table(corpus / "columns.parquet", near)
+    recipe = load_recipe(corpus / RECIPE)
+    assert list(check_near_duplicates(corpus, recipe)) == []
+    recipe = load_recipe(corpus / RECIPE, {"filter.duplicates.phash_distance": 4})
+    [difference] = check_near_duplicates(corpus, recipe)
+    assert difference.where == f"mix.parquet {train} and {val}"
+    assert difference.expected == "near duplicates in one split"

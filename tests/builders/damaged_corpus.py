@@ -47,6 +47,17 @@ def edit_json(path: Path, change: Callable[[Any], None]) -> None:
     path.write_text(json.dumps(value))
 
 
+def edit_entry(corpus: Path, stage: str, unit: str, change: Callable[[Any], None]) -> None:
+    """Change a ledger entry and the hash that it has of itself."""
+
+    def sealed(entry: Any) -> None:
+        del entry["sha256"]
+        change(entry)
+        entry["sha256"] = entry_hash(entry)
+
+    edit_json(corpus / "ledger" / stage / f"{unit}.json", sealed)
+
+
 def edit_table(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
     table = read_table(path)
     rows = table.to_pylist()
