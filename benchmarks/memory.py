@@ -103,20 +103,21 @@ def run_report(corpus: Path) -> int:
 
 
 def run_audit(corpus: Path) -> int:
-    from stylear.curate.audit.pairs import check_pairs
+    from stylear.curate.audit.pairs import Placement, check_pairs
     from stylear.curate.audit.preferences import check_preferences
     from stylear.curate.audit.splits import check_ratio, check_splits
-    from stylear.curate.audit.tables import Tables
+    from stylear.curate.audit.tables import PairIndex
 
-    tables, asked = Tables(corpus), recipe()
+    pairs, asked = PairIndex(corpus), recipe()
+    placement = Placement(pairs)
     differences = [
-        *check_pairs(tables),
-        *check_splits(tables, asked),
-        *check_ratio(tables, asked, {}),
-        *check_preferences(tables),
+        *check_pairs(corpus, pairs, placement),
+        *check_splits(corpus, asked, pairs, placement),
+        *check_ratio(corpus, asked, placement, {}),
+        *check_preferences(corpus, pairs, placement),
     ]
     assert not differences, differences[:3]
-    return len(tables.pairs["key"])
+    return len(pairs)
 
 
 RUN: dict[str, Callable[[Path], Any]] = {

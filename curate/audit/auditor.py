@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stylear.curate.audit.absence import check_absence
 from stylear.curate.audit.conservation import check_conservation, check_stages
@@ -18,7 +18,7 @@ from stylear.curate.audit.counts import check_manifest
 from stylear.curate.audit.difference import read_or_report
 from stylear.curate.audit.files import check_files, check_shards, read_manifest, tar_folder
 from stylear.curate.audit.indexes import check_indexes
-from stylear.curate.audit.pairs import check_pairs
+from stylear.curate.audit.pairs import Placement, check_pairs
 from stylear.curate.audit.preferences import check_preferences
 from stylear.curate.audit.provenance import check_lineage, check_opt_outs
 from stylear.curate.audit.result import AuditResult, Findings
@@ -26,17 +26,20 @@ from stylear.curate.audit.rules import check_rules, explain_no_comparison
 from stylear.curate.audit.scores import check_scores
 from stylear.curate.audit.settings import check_committed, check_recipe
 from stylear.curate.audit.splits import (
-    check_families,
     check_near_duplicates,
     check_ratio,
     check_splits,
     read_removed,
 )
-from stylear.curate.audit.tables import Tables, equals
+from stylear.curate.audit.tables import PREFERENCES, PairIndex, require_shapes
 from stylear.curate.audit.tars import Sampling, TarResult
 from stylear.curate.corpus.layout import LEDGER, RECIPE, TOMBSTONES, score_paths
+from stylear.curate.corpus.parquet import count_rows
 from stylear.curate.corpus.split import SPLITS
 from stylear.curate.corpus.tombstones import read_tombstones
+
+if TYPE_CHECKING:
+    from stylear.curate.recipe import Recipe
 
 FULL = Sampling()
 
@@ -92,7 +95,7 @@ def check_contents(
     """Run every check except that of the files; returns the numbers of pairs and samples, 0 if unknown."""
     from stylear.curate.recipe import load_recipe
 
-    tables, bad_tables = read_or_report(lambda: Tables(corpus), "tables")
+    _, bad_tables = read_or_report(lambda: require_shapes(corpus), "tables")
     recipe, bad_recipe = read_or_report(lambda: load_recipe(corpus / RECIPE), RECIPE)
     units, bad_ledger = read_or_report(lambda: list(check_stages(corpus)), LEDGER)
     unreadable = [*bad_tables, *bad_recipe, *bad_ledger]
@@ -104,28 +107,8 @@ def check_contents(
     if not unreadable:
         findings.record("conservation", "every table of pairs", check_conservation(corpus))
     pairs = samples = 0
-    if tables is not None:
-        pairs = len(tables.pairs["key"])
-        samples = sum(len(tables.splits[split]["key"]) for split in SPLITS)
-    if tables is not None and recipe is not None:
-        findings.record("pairs", f"{pairs} pairs", check_pairs(tables))
-        findings.record(
-            "opt-outs", f"{count_kind(tables, 'raw')} raw pairs", check_opt_outs(corpus)
-        )
-        lineage = check_lineage(corpus, recipe)
-        findings.record("lineage", f"{count_kind(tables, 'stylized')} stylized pairs", lineage)
-        crossing = chain(
-            check_splits(tables, recipe),
-            check_families(tables),
-            check_near_duplicates(corpus, recipe),
-        )
-        findings.record("splits", f"{samples} samples", crossing)
-        removed, _ = read_or_report(lambda: read_removed(corpus), LEDGER)
-        findings.record(
-            "ratio", f"{len(SPLITS)} splits", check_ratio(tables, recipe, removed or {})
-        )
-        number = len(tables.preferences["key"])
-        findings.record("preferences", f"{number} preference pairs", check_preferences(tables))
+    if not bad_tables:
+        pairs, samples = check_tables(corpus, recipe, findings)
     if recipe is not None:
         from stylear.curate.score.passes import list_scorers
 
@@ -156,6 +139,26 @@ def check_contents(
     return pairs, samples
 
 
-def count_kind(tables: Tables, kind: str) -> int:
-    """The number of raw or stylized pairs."""
-    return int(equals(tables.pairs["kind"], kind).sum())
+def check_tables(corpus: Path, recipe: Recipe | None, findings: Findings) -> tuple[int, int]:
+    """Run the checks that follow pairs through the tables; returns the numbers of pairs and samples."""
+    index = PairIndex(corpus)
+    placement, pairs = Placement(index), len(index)
+    samples = sum(count_rows(corpus / split) for split in SPLITS)
+    if recipe is None:
+        return pairs, samples
+    stylized = int(index.stylized.sum())
+    findings.record("pairs", f"{pairs} pairs", check_pairs(corpus, index, placement))
+    findings.record("opt-outs", f"{pairs - stylized} raw pairs", check_opt_outs(corpus))
+    findings.record("lineage", f"{stylized} stylized pairs", check_lineage(corpus, recipe))
+    crossing = chain(
+        check_splits(corpus, recipe, index, placement),
+        check_near_duplicates(corpus, recipe, index, placement),
+    )
+    findings.record("splits", f"{samples} samples", crossing)
+    removed, _ = read_or_report(lambda: read_removed(corpus), LEDGER)
+    ratio = check_ratio(corpus, recipe, placement, removed or {})
+    findings.record("ratio", f"{len(SPLITS)} splits", ratio)
+    number = count_rows(corpus / PREFERENCES)
+    preferences = check_preferences(corpus, index, placement)
+    findings.record("preferences", f"{number} preference pairs", preferences)
+    return pairs, samples

@@ -3,72 +3,165 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stylear.curate.audit.difference import Difference
-from stylear.curate.audit.tables import ROW, Columns, Tables, equals
-from stylear.curate.corpus.columns import TextIndex, Texts, hash_identities, to_bytes
+from stylear.curate.audit.tables import (
+    MIX_TYPES,
+    PAIR_TYPES,
+    VERDICT_TYPES,
+    PairIndex,
+    digest_rows,
+    equals,
+    list_tables,
+    look_up,
+    read_file,
+)
+from stylear.curate.corpus.columns import Mask, combine_chunks
 from stylear.curate.corpus.layout import MIX, VERDICTS
+from stylear.curate.corpus.parquet import read_tables
 from stylear.curate.corpus.split import SPLITS
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def check_pairs(tables: Tables) -> Iterator[Difference]:
-    """Keys that are lost, invented or repeated, changed rows, and drops without a reason."""
-    pairs, verdicts, mix = tables.pairs, tables.verdicts, tables.mix
-    index = TextIndex(pairs["key"])
-    yield from compare_keys("raw, stylized", pairs["key"], pairs["key"])
-    yield from compare_keys(VERDICTS, pairs["key"], verdicts["key"])
-    yield from compare_keys(MIX, verdicts["key"][verdicts["kept"]], mix["key"])
+LEFT_OUT = -1  # of the mix, for no split
+
+
+class Placement:
+    """Where each pair is: its verdict, its split in the mix, and how often each table has it."""
+
+    def __init__(self, pairs: PairIndex) -> None:
+        self.pairs = pairs
+        self.kept: Mask = np.zeros(len(pairs), bool)  # by the filter
+        self.split: NDArray[np.int8] = np.full(len(pairs), LEFT_OUT, np.int8)  # index in SPLITS
+        self.left_out_for_ratio: Mask = np.zeros(len(pairs), bool)
+
+    def is_in(self, split: str) -> Mask:
+        """A mask of the pairs that the mix has in a split."""
+        mask: Mask = self.split == SPLITS.index(split)
+        return mask
+
+
+class Counter:
+    """Counts how often a table has each pair, and finds those that it has too often or not at all."""
+
+    def __init__(self, pairs: PairIndex, file: str) -> None:
+        self.pairs, self.file = pairs, file
+        self.counts = np.zeros(len(pairs), np.uint16)
+
+    def count(self, keys: pa.ChunkedArray, indices: NDArray[np.int64]) -> Iterator[Difference]:
+        """Count some rows; keys that no pair has are differences."""
+        np.add.at(self.counts, indices[indices >= 0], 1)
+        for row in np.flatnonzero(indices < 0).tolist():
+            yield Difference("keys", self.file, "no such key", "the key", keys[row].as_py())
+
+    def compare(self, expected: Mask) -> Iterator[Difference]:
+        """Pairs that the table should have and lacks, has and should not have, or has twice."""
+        wrong = np.flatnonzero(self.counts != expected)
+        names = self.pairs.name(wrong.tolist())
+        for index in wrong.tolist():
+            count = int(self.counts[index])
+            if not count:
+                found = ("the key", "no such key")
+            elif not expected[index]:
+                found = ("no such key", "the key")
+            else:
+                found = ("the key once", f"{count} times")
+            yield Difference("keys", self.file, *found, names[index])
+
+
+def check_pairs(corpus: Path, pairs: PairIndex, placement: Placement) -> Iterator[Difference]:
+    """Keys that are lost, invented or repeated, changed rows, and drops without a reason.
+
+    What verdicts and mix say of each pair is put into `placement`.
+    """
+    repeated = pairs.find_repeated()
+    names = pairs.name(repeated.tolist())
+    for index in repeated.tolist():
+        yield Difference("keys", "raw, stylized", "the key once", "the key again", names[index])
+    first = np.ones(len(pairs), bool)
+    first[repeated] = False
+    yield from check_parents(corpus, pairs)
+    yield from check_verdicts(corpus, pairs, placement, first)
+    yield from check_mix(corpus, pairs, placement)
     for split in SPLITS:
-        samples = tables.splits[split]
-        yield from compare_keys(split, mix["key"][equals(mix["split"], split)], samples["key"])
-        origin = index.find(samples["key"])
-        changed = (origin >= 0) & (pairs[ROW][origin] != samples[ROW])
-        for key in samples["key"][changed]:
-            yield Difference(
-                "lineage",
-                split,
-                "its row of raw or stylized",
-                "a different row",
-                key.decode(),
-            )
-    yield from check_verdicts(pairs, verdicts, index)
-    for where, table in ((VERDICTS, verdicts), (MIX, mix)):
-        reasons = table["reason"].fill_null("")
-        for key in table["key"][~table["kept"] & equals(reasons, "")]:
-            yield Difference("verdict", where, "a reason", "none", key.decode())
+        yield from check_samples(corpus, split, pairs, placement)
 
 
-def check_verdicts(pairs: Columns, verdicts: Columns, index: TextIndex) -> Iterator[Difference]:
-    """Pairs dropped by fetch or synthesize whose reason changed, and parents that are no raw pairs."""
-    indices = TextIndex(verdicts["key"]).find(pairs["key"])
-    reasons, first = hash_identities(verdicts["reason"]), hash_identities(pairs["reason"])
-    judged = np.flatnonzero((indices >= 0) & ~pairs["kept"])
-    changed = judged[reasons[indices[judged]] != first[judged]]
-    children = np.flatnonzero(pairs["parent"].is_valid().to_numpy(zero_copy_only=False))
-    parent = index.find(to_bytes(pairs["parent"].take(children)))
-    raw = equals(pairs["kind"], "raw")
-    orphans = children[~((parent >= 0) & raw[parent])] if len(raw) else children
-    with_changes, without_parent = set(changed.tolist()), set(orphans.tolist())
-    for row in sorted(with_changes | without_parent):
-        key = pairs["key"][row].decode()
-        if row in with_changes:
-            now = verdicts["reason"][int(indices[row])].as_py()
-            expected = f"the reason {pairs['reason'][row].as_py()}"
-            yield Difference("verdict", VERDICTS, expected, now or "no reason", key)
-        if row in without_parent:
-            parent_key = pairs["parent"][row].as_py()
-            expected = f"a raw pair {parent_key} as its parent"
-            yield Difference("lineage", pairs["kind"][row].as_py(), expected, "none", key)
+def check_parents(corpus: Path, pairs: PairIndex) -> Iterator[Difference]:
+    """Pairs whose parent is no raw pair."""
+    for kind in ("raw", "stylized"):
+        for path, table in read_tables(corpus / kind, ["key", "parent"]):
+            table = table.filter(table["parent"].is_valid())
+            parents = pairs.find(table["parent"])
+            known = parents >= 0
+            orphans = ~known
+            orphans[known] = pairs.stylized[parents[known]]
+            for row in table.filter(orphans).to_pylist():
+                expected = f"a raw pair {row['parent']} as its parent"
+                yield Difference("lineage", f"{kind}/{path.name}", expected, "none", row["key"])
 
 
-def compare_keys(where: str, expected: Texts, found: Texts) -> Iterator[Difference]:
-    """Keys that are missing, unexpected or repeated."""
-    for key in np.setdiff1d(expected, found):
-        yield Difference("keys", where, "the key", "no such key", key.decode())
-    for key in np.setdiff1d(found, expected):
-        yield Difference("keys", where, "no such key", "the key", key.decode())
-    repeated = found[TextIndex(found).find_repeated()]
-    for key, more in zip(*np.unique(repeated, return_counts=True), strict=True):
-        yield Difference("keys", where, "the key once", f"{more + 1} times", key.decode())
+def check_verdicts(
+    corpus: Path, pairs: PairIndex, placement: Placement, first: Mask
+) -> Iterator[Difference]:
+    """Pairs without one verdict, drops without a reason, and other reasons than an earlier stage gave."""
+    counter = Counter(pairs, VERDICTS)
+    for table in read_file(corpus / VERDICTS, VERDICT_TYPES):
+        indices = pairs.find(table["key"])
+        yield from counter.count(table["key"], indices)
+        kept = combine_chunks(table["kept"]).to_numpy(zero_copy_only=False)
+        placement.kept[indices[(indices >= 0) & kept]] = True
+        yield from check_reasons(VERDICTS, table, kept)
+        reasons = pairs.reasons.encode(table["reason"])
+        dropped = (indices >= 0) & ~look_up(pairs.kept, indices)
+        changed = dropped & ((reasons != look_up(pairs.reason, indices)) | kept)
+        for row in np.flatnonzero(changed).tolist():
+            code = int(pairs.reason[indices[row]])
+            expected = f"the reason {pairs.reasons.words[code] if code >= 0 else None}"
+            found = table["reason"][row].as_py() or "no reason"
+            yield Difference("verdict", VERDICTS, expected, found, table["key"][row].as_py())
+    yield from counter.compare(first)
+
+
+def check_mix(corpus: Path, pairs: PairIndex, placement: Placement) -> Iterator[Difference]:
+    """Pairs that the filter kept and the mix lacks, or the other way round."""
+    counter = Counter(pairs, MIX)
+    for table in read_file(corpus / MIX, MIX_TYPES):
+        indices = pairs.find(table["key"])
+        yield from counter.count(table["key"], indices)
+        kept = combine_chunks(table["kept"]).to_numpy(zero_copy_only=False)
+        yield from check_reasons(MIX, table, kept)
+        known = indices >= 0
+        for number, split in enumerate(SPLITS):
+            placement.split[indices[known & equals(table["split"], split)]] = number
+        placement.left_out_for_ratio[indices[known & equals(table["reason"], "ratio")]] = True
+    yield from counter.compare(placement.kept)
+
+
+def check_samples(
+    corpus: Path, split: str, pairs: PairIndex, placement: Placement
+) -> Iterator[Difference]:
+    """Samples of a split that the mix does not have there, and rows that differ from those of their pairs."""
+    counter = Counter(pairs, split)
+    for path in list_tables(corpus / split):
+        for table in read_file(path, PAIR_TYPES):
+            indices = pairs.find(table["key"])
+            yield from counter.count(table["key"], indices)
+            changed = (indices >= 0) & (look_up(pairs.rows, indices) != digest_rows(table))
+            for key in table["key"].filter(changed).to_pylist():
+                expected, found = "its row of raw or stylized", "a different row"
+                yield Difference("lineage", f"{split}/{path.name}", expected, found, key)
+    yield from counter.compare(placement.is_in(split))
+
+
+def check_reasons(file: str, table: pa.Table, kept: Mask) -> Iterator[Difference]:
+    """Dropped pairs without a reason."""
+    reasons = combine_chunks(table["reason"]).fill_null("")
+    for key in table["key"].filter(~kept & equals(reasons, "")).to_pylist():
+        yield Difference("verdict", file, "a reason", "none", key)

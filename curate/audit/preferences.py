@@ -6,41 +6,75 @@ Where people chose, there are no scores, and another candidate of the group may 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from stylear.curate.audit.difference import Difference
-from stylear.curate.audit.tables import PREFERENCES, Tables
-from stylear.curate.corpus.columns import TextIndex, to_bytes, to_objects
+from stylear.curate.audit.pairs import Placement
+from stylear.curate.audit.tables import (
+    PREFERENCE_TYPES,
+    PREFERENCES,
+    PairIndex,
+    list_tables,
+    look_up,
+    read_file,
+)
+from stylear.curate.corpus.columns import Mask
+from stylear.curate.corpus.layout import VERDICTS
 
-FOLDER = "preferences"
+SIDES = ("chosen", "rejected")
 
 
-def check_preferences(tables: Tables) -> Iterator[Difference]:
+def check_preferences(corpus: Path, pairs: PairIndex, placement: Placement) -> Iterator[Difference]:
     """Preference pairs with a chosen side outside train, sides of two groups, or no higher score."""
-    table, groups = tables.preferences, tables.verdicts["group"]
-    train, verdicts = TextIndex(tables.splits["train"]["key"]), TextIndex(tables.verdicts["key"])
-    in_train = train.find(to_bytes(table["chosen"])) >= 0
-    indices = verdicts.find(tables.splits["train"]["key"])
+    tables = list_tables(corpus / PREFERENCES)
+    wanted, is_any_human = np.zeros(len(pairs), bool), False
+    for path in tables:
+        for table in read_file(path, PREFERENCE_TYPES):
+            for side in SIDES:
+                indices = pairs.find(table[side])
+                wanted[indices[indices >= 0]] = True
+            is_any_human = is_any_human or table["margin"].null_count > 0
+    in_train = placement.is_in("train")
+    groups = read_groups(corpus, pairs, wanted)
     train_groups = (
-        set(to_objects(groups.take(indices[indices >= 0]))) if len(table["key"]) else set()
+        set(read_groups(corpus, pairs, in_train).values()) if is_any_human else set[str | None]()
     )
-    sides = [verdicts.find(to_bytes(table[side])) for side in ("chosen", "rejected")]
-    for number, columns in enumerate(
-        zip(*(to_objects(table[name]) for name in PREFERENCES), strict=True)
-    ):
-        row = dict(zip(PREFERENCES, columns, strict=True))
-        key = str(row["key"])
-        chosen, rejected = (
-            groups[int(side[number])].as_py() if side[number] >= 0 else None for side in sides
-        )
-        is_human = row["margin"] is None
-        if not (in_train[number] or (is_human and chosen in train_groups)):
-            yield Difference("split", FOLDER, "a chosen pair of train", f"{row['chosen']}", key)
-        if chosen is None or chosen != rejected:
-            yield Difference(
-                "lineage", FOLDER, "candidates of one group", f"{chosen} and {rejected}", key
-            )
-        scores = (row["chosen_score"], row["rejected_score"])
-        if not is_human and (None in scores or not scores[0] > scores[1]):
-            yield Difference(
-                "verdict", FOLDER, "a higher chosen score", f"a margin of {row['margin']}", key
-            )
+    for path in tables:
+        for table in read_file(path, PREFERENCE_TYPES):
+            sides = [pairs.find(table[side]) for side in SIDES]
+            trained = ((sides[0] >= 0) & look_up(in_train, sides[0])).tolist()
+            for number, row in enumerate(table.to_pylist()):
+                chosen, rejected = (groups.get(int(side[number])) for side in sides)
+                is_human = row["margin"] is None
+                is_trained = trained[number] or (is_human and chosen in train_groups)
+                file = f"{PREFERENCES}/{path.name}"
+                yield from check_row(row, file, chosen, rejected, is_trained=is_trained)
+
+
+def check_row(
+    row: dict[str, Any], file: str, chosen: str | None, rejected: str | None, *, is_trained: bool
+) -> Iterator[Difference]:
+    """Differences of one preference pair, whose sides are candidates of two groups."""
+    key, scores = str(row["key"]), (row["chosen_score"], row["rejected_score"])
+    if not is_trained:
+        yield Difference("split", file, "a chosen pair of train", f"{row['chosen']}", key)
+    if chosen is None or chosen != rejected:
+        found = f"{chosen} and {rejected}"
+        yield Difference("lineage", file, "candidates of one group", found, key)
+    if row["margin"] is not None and (None in scores or not scores[0] > scores[1]):
+        found = f"a margin of {row['margin']}"
+        yield Difference("verdict", file, "a higher chosen score", found, key)
+
+
+def read_groups(corpus: Path, pairs: PairIndex, wanted: Mask) -> dict[int, str | None]:
+    """The candidate group of some pairs, by index."""
+    groups: dict[int, str | None] = {}
+    for table in read_file(corpus / VERDICTS, {"key": "string", "group": "string?"}):
+        indices = pairs.find(table["key"])
+        there = (indices >= 0) & look_up(wanted, indices)
+        names = table["group"].filter(there).to_pylist()
+        groups |= dict(zip(indices[there].tolist(), names, strict=True))
+    return groups

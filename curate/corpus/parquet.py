@@ -72,6 +72,21 @@ def _source(path: Path | str) -> Any:
     return opened.open("rb") if in_store(opened) else opened
 
 
+def read_schema(path: Path | str) -> pa.Schema:
+    """The names and types of a table's columns. Raises CorpusError naming the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(_source(path)) as file:
+            return file.schema_arrow
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(
+            f"{path}: expected a readable parquet file, found: {str(error).splitlines()[0]}",
+            hint="`stylear curate run RECIPE --out CORPUS` rebuilds damaged files",
+        ) from error
+
+
 def read_tables(
     folder: Path, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[Path, pa.Table]]:
@@ -106,7 +121,7 @@ def read_rows(path: Path | str) -> list[Row]:
 
 def count_rows(folder: Path) -> int:
     """The number of rows of the tables in a folder."""
-    return sum(table.num_rows for _, table in read_tables(folder, ["key"]))
+    return sum(count_table_rows(path) for path in sorted(folder.glob("*.parquet")))
 
 
 def count_table_rows(path: Path) -> int:

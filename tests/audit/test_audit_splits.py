@@ -16,8 +16,9 @@ from builders.damaged_corpus import (
 )
 
 from stylear.curate.audit.auditor import audit
-from stylear.curate.audit.splits import check_families, check_near_duplicates
-from stylear.curate.audit.tables import Tables
+from stylear.curate.audit.pairs import Placement, check_pairs
+from stylear.curate.audit.splits import check_near_duplicates
+from stylear.curate.audit.tables import PairIndex
 from stylear.curate.corpus.layout import RECIPE
 from stylear.curate.corpus.shards import iter_pairs, read_shard
 from stylear.curate.recipe import load_recipe
@@ -83,9 +84,9 @@ def test_a_child_in_another_split_than_its_parent_is_found(corpus: Path) -> None
         next(row for row in rows if row["kind"] == "stylized").update(parent=val.key)
 
     edit_table(corpus / "train" / "00000.parquet", adopt)
-    [difference] = check_families(Tables(corpus))
-    assert (difference.where, difference.expected, difference.found) == (
-        f"val {val.key}", "the split of its stylized children, train", "val",
+    [difference] = [one for one in audit(corpus).differences if one.kind == "split"]
+    assert (difference.file, difference.expected, difference.found) == (
+        "train/00000.parquet", f"its parent {val.key} in train", "val",
     )  # fmt: skip
 
 
@@ -97,9 +98,12 @@ def test_near_duplicates_in_both_splits_are_found_if_the_recipe_has_them(corpus:
             row["near"] = 7 if row["key"] in (train, val) else None
 
     edit_table(corpus / "columns.parquet", near)
+    pairs = PairIndex(corpus)
+    placement = Placement(pairs)
+    assert list(check_pairs(corpus, pairs, placement)) == []
     recipe = load_recipe(corpus / RECIPE)
-    assert list(check_near_duplicates(corpus, recipe)) == []
+    assert list(check_near_duplicates(corpus, recipe, pairs, placement)) == []
     recipe = load_recipe(corpus / RECIPE, {"filter.duplicates.phash_distance": 4})
-    [difference] = check_near_duplicates(corpus, recipe)
+    [difference] = check_near_duplicates(corpus, recipe, pairs, placement)
     assert difference.where == f"mix.parquet {train} and {val}"
     assert difference.expected == "near duplicates in one split"

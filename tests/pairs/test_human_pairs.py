@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from builders.finished_corpus import finish, finished_settings
@@ -13,13 +12,15 @@ from builders.pictures_folder import make_recipe
 
 from stylear.curate import run as runner
 from stylear.curate.audit.auditor import audit
+from stylear.curate.audit.pairs import Placement
 from stylear.curate.audit.preferences import check_preferences
-from stylear.curate.audit.tables import Tables
+from stylear.curate.audit.tables import PairIndex
 from stylear.curate.corpus.answers import Answer, Side, append_answer
-from stylear.curate.corpus.columns import to_bytes
 from stylear.curate.corpus.layout import STAGES, VERDICTS
-from stylear.curate.corpus.parquet import read_table
-from stylear.curate.corpus.shards import iter_pairs
+from stylear.curate.corpus.parquet import read_table, write_table
+from stylear.curate.corpus.shards import iter_pairs, write_shard
+from stylear.curate.corpus.split import SPLITS
+from stylear.pair import Origin, Pair
 
 
 @pytest.fixture
@@ -146,22 +147,21 @@ def test_an_unknown_key_is_ignored(corpus: Path) -> None:
     ],
 )
 def test_the_audit_lets_people_choose_any_candidate_of_a_group_in_train(
-    chosen: str, scores: tuple[float | None, ...], found: list[str]
+    chosen: str, scores: tuple[float | None, ...], found: list[str], tmp_path: Path
 ) -> None:
     """Groups g (a, b, c; a is in train) and h (d, e; none is)."""
     import pyarrow as pa
 
     rejected = "c" if chosen in "abc" else "e"
+    origin = Origin("stylized", "synthesizer:statistics", "content")
+    write_shard(tmp_path / "stylized", 0, [Pair(key, "", b"", origin) for key in "abcde"])
+    groups = {"key": list("abcde"), "group": list("ggghh")}
+    write_table(tmp_path / "verdicts.parquet", pa.table(groups))
     names = ("chosen_score", "rejected_score", "margin")
-    tables = SimpleNamespace(
-        preferences={
-            name: pa.array([value], pa.float64()) for name, value in zip(names, scores, strict=True)
-        }
-        | {"key": pa.array(["p"]), "chosen": pa.array([chosen]), "rejected": pa.array([rejected])},
-        verdicts={
-            "key": to_bytes(pa.array(["a", "b", "c", "d", "e"])),
-            "group": pa.array(["g", "g", "g", "h", "h"]),
-        },
-        splits={"train": {"key": to_bytes(pa.array(["a"]))}},
-    )
-    assert [d.expected for d in check_preferences(cast(Tables, tables))] == found
+    numbers = {n: pa.array([v], pa.float64()) for n, v in zip(names, scores, strict=True)}
+    row = {"key": ["p"], "chosen": [chosen], "rejected": [rejected]}
+    write_table(tmp_path / "preferences" / "00000.parquet", pa.table({**row, **numbers}))
+    pairs = PairIndex(tmp_path)
+    placement = Placement(pairs)
+    placement.split[pairs.find(pa.array(["a"]))] = SPLITS.index("train")
+    assert [d.expected for d in check_preferences(tmp_path, pairs, placement)] == found
