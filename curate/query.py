@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from stylear.errors import UsageError
 if TYPE_CHECKING:
     import duckdb
 
+MEMORY = "1GB"  # of DuckDB; what needs more is written to temporary files (our choice)
 FOLDERS = {"pairs": KINDS, **{name: (name,) for name in ("train", "val", "preferences")}}
 FILES = {"verdicts": VERDICTS, "columns": COLUMNS, "mix": MIX}
 
@@ -38,7 +41,10 @@ def query(corpus: Path, sql: str) -> list[dict[str, Any]]:
                 else f"query: expected a SELECT, found {statements[0].type.name}",
                 hint="queries only read; change the recipe and run it again to change a corpus",
             )
-        with open_database(tables, sql) as connection:
+        with (
+            tempfile.TemporaryDirectory(prefix="stylear-query-") as temporary,
+            open_database(tables, sql, Path(temporary)) as connection,
+        ):
             result = connection.execute(sql)
             names = [column[0] for column in result.description]
             return [
@@ -63,28 +69,50 @@ def corpus_tables(corpus: Path) -> Iterator[tuple[str, list[Path]]]:
         yield name, [corpus / file] if (corpus / file).is_file() else []
 
 
-def open_database(tables: Mapping[str, list[Path]], sql: str) -> duckdb.DuckDBPyConnection:
-    """A database in memory with the tables that `sql` names; it cannot read or write files itself."""
+def open_database(
+    tables: Mapping[str, list[Path]], sql: str, temporary: Path
+) -> duckdb.DuckDBPyConnection:
+    """A database in memory with the tables that `sql` names; it can read no other file.
+
+    On a disk, only the columns and rows that a query needs are read. What does not fit in MEMORY is written
+    to the folder `temporary`.
+    """
     import duckdb
 
-    settings: dict[str, Any] = {"temp_directory": "", "python_enable_replacements": "false"}
-    connection = duckdb.connect(":memory:", config=settings)
+    connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
+    connection.execute(f"SET memory_limit = '{MEMORY}'")
+    connection.execute(f"SET temp_directory = {quote(temporary)}")
+    named = {
+        name: paths
+        for name, paths in tables.items()
+        if re.search(rf"\b{name}\b", sql, re.IGNORECASE)
+    }
+    local = {name: list_paths(paths) for name, paths in named.items() if not in_store(paths[0])}
+    connection.execute(f"SET allowed_paths = {list_paths(chain(*named.values()))}")
+    for name, paths in local.items():
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({paths})")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    for name, paths in tables.items():
-        if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
-            connection.register(name, open_tables(paths))
+    for name in named.keys() - local.keys():
+        connection.register(name, download_tables(named[name]))
     return connection
 
 
-def open_tables(paths: list[Path]) -> Any:
-    """Parquet files as one table; on a disk, only the columns and rows that a query needs are read."""
-    import pyarrow as pa
-    import pyarrow.dataset as ds
+def list_paths(paths: Iterable[Path]) -> str:
+    """A list of paths in SQL."""
+    return f"[{', '.join(quote(path.resolve()) for path in paths)}]"
 
-    if in_store(paths[0]):
-        return pa.concat_tables(read_table(path) for path in paths)
-    return ds.dataset([str(path) for path in paths], format="parquet")
+
+def quote(path: Path) -> str:
+    """A path as a string in SQL."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def download_tables(paths: list[Path]) -> Any:
+    """Parquet files of an object store as one table."""
+    import pyarrow as pa
+
+    return pa.concat_tables(read_table(path) for path in paths)
 
 
 def to_json_value(value: Any) -> Any:

@@ -42,6 +42,11 @@ def test_tables_join_over_all_shards(corpus: Path) -> None:
     ]
 
 
+def test_a_corpus_with_quotes_in_its_path_is_queried(corpus: Path) -> None:
+    moved = corpus.rename(corpus.parent / "it's a [corpus]*")
+    assert query(moved, "select count(*) as n from pairs") == [{"n": 3}]
+
+
 def test_values_are_those_that_json_has(corpus: Path) -> None:
     assert [row["score.text"] for row in query(corpus, "select * from verdicts")] == [
         0.5,
@@ -68,7 +73,8 @@ def test_the_command_prints_json(corpus: Path) -> None:
         ("select * from '{secret}'", r"file system operations are disabled"),
         ("select * from tables", r"Table with name tables does not exist"),  # a variable of ours
         ("select * from glob('/*')", r"file system operations are disabled"),
-        ("select * from read_parquet('{corpus}/verdicts.parquet')", r"operations are disabled"),
+        ("select * from read_parquet('{corpus}/other.parquet')", r"operations are disabled"),
+        ("select * from read_text('{corpus}/recipe.yaml')", r"operations are disabled"),
         ("copy (select 1) to '{corpus}/new.csv'", r"expected a SELECT, found COPY"),
         ("attach '{corpus}/new.db'", r"expected a SELECT, found ATTACH"),
         ("set enable_external_access = true", r"expected a SELECT, found SET"),
