@@ -87,15 +87,21 @@ def open_database(
         for name, paths in tables.items()
         if re.search(rf"\b{name}\b", sql, re.IGNORECASE)
     }
-    local = {name: list_paths(paths) for name, paths in named.items() if not in_store(paths[0])}
-    connection.execute(f"SET allowed_paths = {list_paths(chain(*named.values()))}")
-    for name, paths in local.items():
-        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({paths})")
+    readable = {name: paths for name, paths in named.items() if is_readable(paths[0])}
+    connection.execute(f"SET allowed_paths = {list_paths(chain(*readable.values()))}")
+    for name, paths in readable.items():
+        files = list_paths(paths)
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files})")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    for name in named.keys() - local.keys():
-        connection.register(name, download_tables(named[name]))
+    for name in named.keys() - readable.keys():
+        connection.register(name, read_with_arrow(named[name]))
     return connection
+
+
+def is_readable(path: Path) -> bool:
+    """Whether DuckDB can open a file by its path: on a disk, and not taken for a pattern."""
+    return not in_store(path) and not any(sign in str(path.resolve()) for sign in "*?[")
 
 
 def list_paths(paths: Iterable[Path]) -> str:
@@ -108,11 +114,14 @@ def quote(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def download_tables(paths: list[Path]) -> Any:
-    """Parquet files of an object store as one table."""
+def read_with_arrow(paths: list[Path]) -> Any:
+    """Parquet files as one table that Arrow reads; of a store, in memory."""
     import pyarrow as pa
+    import pyarrow.dataset as ds
 
-    return pa.concat_tables(read_table(path) for path in paths)
+    if in_store(paths[0]):
+        return pa.concat_tables(read_table(path) for path in paths)
+    return ds.dataset([str(path) for path in paths], format="parquet")
 
 
 def to_json_value(value: Any) -> Any:

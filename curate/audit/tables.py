@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stylear.curate.audit.keys import Words, encode_keys
+from stylear.curate.audit.keys import KeyIndex, Words, encode_keys
 from stylear.curate.corpus import parquet, records
 from stylear.curate.corpus.columns import (
     WIDTH,
     Ids,
     Indices,
     Mask,
-    TextIndex,
     combine_chunks,
     concatenate,
 )
@@ -114,7 +113,7 @@ class PairIndex:
         self.stylized: Mask = columns["stylized"]
         self.kept: Mask = columns["kept"]
         self.reason: Codes = columns["reason"]
-        self._index = TextIndex(self.ids)
+        self._index = KeyIndex(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -11,8 +11,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from stylear.curate.audit.keys import KeyIndex
 from stylear.curate.audit.manifest import stage_counts
-from stylear.curate.corpus.columns import Indices, Mask, TextIndex
+from stylear.curate.corpus.columns import Indices, Mask
 from stylear.curate.corpus.layout import MANIFEST, RECIPE
 from stylear.curate.corpus.ledger import Ledger, flatten_settings
 from stylear.curate.diff.outcomes import (
@@ -90,7 +91,7 @@ def diff_corpora(a: Path, b: Path) -> CorpusDiff:
     """Compare two corpora. Raises CorpusError for one that is damaged or whose verdicts are stale."""
     outcomes, styles = Vocabulary(ABSENT, *TRAINED), Vocabulary("")
     sides = read_outcomes(a, outcomes, styles), read_outcomes(b, outcomes, styles)
-    match = TextIndex(sides[1].ids).find(sides[0].ids), TextIndex(sides[0].ids).find(sides[1].ids)
+    match = KeyIndex(sides[1].ids).find(sides[0].ids), KeyIndex(sides[0].ids).find(sides[1].ids)
     return CorpusDiff(
         a=a,
         b=b,
@@ -158,23 +159,20 @@ def diff_pairs(
     """The number of pairs of each kind by old and new outcome, most frequent first."""
     to, new = outcomes_in_other(b, in_b, outcomes), in_a < 0
     absent = np.full(int(new.sum()), outcomes.encode(ABSENT), np.int16)
-    changes = np.concatenate(
-        [
-            np.stack([a.stylized, a.outcome, to])[:, a.outcome != to],
-            np.stack([b.stylized[new], absent, b.outcome[new]]),
-        ],
-        axis=1,
-    )
-    unique, counts = np.unique(changes, axis=1, return_counts=True)
-    rows = [
-        {
-            "kind": "stylized" if kind else "raw",
-            "pairs": count,
-            "a": outcomes.words[old],
-            "b": outcomes.words[now],
-        }
-        for (kind, old, now), count in zip(unique.T.tolist(), counts.tolist(), strict=True)
+    size, differs = len(outcomes.words), a.outcome != to
+    codes = [
+        (kind.astype(np.int32) * size + old) * size + now
+        for kind, old, now in (
+            (a.stylized[differs], a.outcome[differs], to[differs]),
+            (b.stylized[new], absent, b.outcome[new]),
+        )
     ]
+    unique, counts = np.unique(np.concatenate(codes), return_counts=True)
+    rows = []
+    for code, count in zip(unique.tolist(), counts.tolist(), strict=True):
+        (kind, old), now = divmod(code // size, size), code % size
+        words = {"a": outcomes.words[old], "b": outcomes.words[now]}
+        rows.append({"kind": "stylized" if kind else "raw", "pairs": count, **words})
     return sorted(rows, key=lambda row: (-row["pairs"], row["kind"], row["a"], row["b"]))
 
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stylear.curate.audit.keys import KeyIndex, encode_keys
 from stylear.curate.corpus.candidates import parse_style
 from stylear.curate.corpus.columns import (
     Ids,
     Mask,
-    TextIndex,
     combine_chunks,
     concatenate,
-    hash_identities,
 )
 from stylear.curate.corpus.layout import MIX, VERDICTS, ShardKind, score_path
 from stylear.curate.corpus.ledger import ALL, Ledger
@@ -55,7 +54,7 @@ class Outcomes:
     """The identity, outcome and style of every pair, in the order of the shards."""
 
     corpus: Path
-    ids: Ids  # (N,) 16 bytes of a hash of the key
+    ids: Ids  # (N,) 16 bytes of each key
     outcome: Codes  # (N,) codes of the vocabulary that both corpora share
     style: Codes  # (N,) codes of the styles that both share; 0: raw
     stylized: Mask
@@ -76,7 +75,7 @@ def read_outcomes(corpus: Path, outcomes: Vocabulary, styles: Vocabulary) -> Out
         yield {"ids": np.zeros(0, "S16"), "outcome": none, "style": none}
         for kind, _, table in committed_tables(corpus, COLUMNS):
             yield {
-                "ids": hash_identities(combine_chunks(table["key"])),
+                "ids": encode_keys(table["key"]),
                 "outcome": encode_outcomes(table, outcomes),
                 "style": encode_styles(table, kind, styles),
             }
@@ -95,24 +94,23 @@ def encode_outcomes(table: pa.Table, outcomes: Vocabulary) -> Codes:
     kept, stage, reason = (
         combine_chunks(table[name]).dictionary_encode() for name in ("kept", "stage", "reason")
     )
-    numbers = np.stack(
-        [
-            part.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            for part in (kept, stage, reason)
-        ]
+    words = [[*part.dictionary.to_pylist(), None] for part in (kept, stage, reason)]
+    shape = tuple(map(len, words))
+    numbers = np.ravel_multi_index(
+        tuple(
+            part.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)
+            for part, known in zip((kept, stage, reason), words, strict=True)
+        ),
+        shape,
     )
-    words = [part.dictionary.to_pylist() for part in (kept, stage, reason)]
-    unique, inverse = np.unique(numbers, axis=1, return_inverse=True)
-    codes = []
-    for kept_code, *dropped_by in unique.T.tolist():
-        if words[0][kept_code]:
-            codes.append(outcomes.encode(KEPT_SO_FAR))
-        else:
-            names = (
-                w[n] if n >= 0 else "dropped" for w, n in zip(words[1:], dropped_by, strict=True)
-            )
-            codes.append(outcomes.encode(": ".join(names)))
-    found: Codes = np.array(codes, np.int16)[inverse.ravel()]
+    codes = np.zeros(np.prod(shape), np.int16)
+    for number in np.flatnonzero(np.bincount(numbers, minlength=len(codes))).tolist():
+        is_kept, *dropped_by = (
+            known[n] for known, n in zip(words, np.unravel_index(number, shape), strict=True)
+        )
+        reason_words = ": ".join(word or "dropped" for word in dropped_by)
+        codes[number] = outcomes.encode(KEPT_SO_FAR if is_kept else reason_words)
+    found: Codes = codes[numbers]
     return found
 
 
@@ -134,7 +132,7 @@ def read_verdicts(corpus: Path, ids: Ids, outcomes: Vocabulary) -> Codes:
     for batch in read_batches(corpus / VERDICTS, ["key", "kept", "stage", "reason"]):
         table = pa.Table.from_batches([batch])
         end = start + len(table)
-        if not np.array_equal(hash_identities(combine_chunks(table["key"])), ids[start:end]):
+        if not np.array_equal(encode_keys(table["key"]), ids[start:end]):
             raise stale_error(corpus)
         codes[start:end] = encode_outcomes(table, outcomes)
         start = end
@@ -152,16 +150,18 @@ def stale_error(corpus: Path) -> CorpusError:
 
 def apply_mix(corpus: Path, ids: Ids, outcome: Codes, outcomes: Vocabulary) -> None:
     """Set the outcome of each pair in the mix: its split, or the reason why it was left out."""
-    table = read_table(corpus / MIX, ["key", "split", "reason"])
-    indices = TextIndex(ids).find(hash_identities(combine_chunks(table["key"])))
-    ends = [
-        outcomes.encode(split or f"mix: {reason}")
-        for split, reason in zip(
-            table["split"].to_pylist(), table["reason"].to_pylist(), strict=True
-        )
-    ]
-    there = indices >= 0
-    outcome[indices[there]] = np.array(ends, np.int16)[there]
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    index = KeyIndex(ids)
+    for batch in read_batches(corpus / MIX, ["key", "split", "reason"]):
+        table = pa.Table.from_batches([batch])
+        reasons = pc.binary_join_element_wise("mix: ", pc.fill_null(table["reason"], "None"), "")
+        ends = combine_chunks(pc.coalesce(table["split"], reasons)).dictionary_encode()
+        codes = np.array([outcomes.encode(word) for word in ends.dictionary.to_pylist()], np.int16)
+        indices = index.find(encode_keys(table["key"]))
+        there = indices >= 0
+        outcome[indices[there]] = codes[ends.indices.to_numpy()][there]
 
 
 def read_score(corpus: Path, name: str) -> NDArray[np.float32] | None:

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import pyarrow as pa
 
-from stylear.curate.audit.keys import Words, encode_keys
+from stylear.curate.audit.keys import KeyIndex, Words, encode_keys
 from stylear.pair import digest
 
 
@@ -45,3 +45,15 @@ def test_words_are_numbered_in_the_order_in_which_they_come() -> None:
     assert words.encode(pa.array(["c", "a"])).tolist() == [2, 1]
     assert words.words == ["b", "a", "c"]
     assert words.encode(pa.array([None, None], pa.string())).tolist() == [-1, -1]
+
+
+def test_an_index_finds_the_first_row_of_a_key_also_where_half_of_it_is_shared() -> None:
+    half = "ab" * 8
+    keys = [half + digest(n)[:16] for n in (1, 2, 1, 3)] + [digest(4), digest(5), digest(4)]
+    index = KeyIndex(encode_keys(pa.array(keys)))
+    wanted = [keys[3], half + "0" * 16, keys[4], digest(6), keys[2], "f" * 32]
+    assert index.find(encode_keys(pa.array(wanted))).tolist() == [3, -1, 4, -1, 0, -1]
+    assert index.find_repeated().tolist() == [2, 6]
+    none = KeyIndex(encode_keys(pa.array([], pa.string())))
+    assert none.find(encode_keys(pa.array(wanted[:2]))).tolist() == [-1, -1]
+    assert none.find_repeated().tolist() == []
