@@ -48,9 +48,9 @@ def audit(corpus: Path, sampling: Sampling = FULL, workers: int = 0) -> AuditRes
     """Compare a corpus with its manifest and with itself.
 
     `sampling` says which share of each shard's images is read; tables, captions, records and all other files
-    are always read in full. `workers` 0 means one process for each core, if the corpus is large enough. After
-    a missing file, or a table that cannot be read, the checks that need it are not run. Raises CorpusError if
-    there is no manifest: the corpus was never finished.
+    are always read in full. `workers` 0 means one thread for each core, or one process in a large corpus.
+    After a missing file, or a table that cannot be read, the checks that need it are not run. Raises
+    CorpusError if there is no manifest: the corpus was never finished.
     """
     manifest, sha256 = read_manifest(corpus)
     results: dict[str, TarResult] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from stylear.errors import CorpusError
 
 PREFERENCES = "preferences"
 INDEXED = (*SPLITS, PREFERENCES)  # folders with a wids index, which has MD5
-WORKER_BYTES = 1 << 29  # that are worth starting one more process
+PROCESS_BYTES = 8 << 30  # that are worth starting processes; hashing lets other threads run, too
 UNIT_FILES, UNIT_BYTES = 256, 1 << 25  # small files that are one unit of work
 
 
@@ -102,20 +103,24 @@ def examine_files(
     """What is found in each file, in the order of their names; a bar shows the bytes, rate and time left."""
     units, sides = list(group_files(sizes)), SideHashes(corpus)
     total = sum(sizes.values())
-    workers = min(workers or min(cores(), 1 + total // WORKER_BYTES), len(units))
-    if in_process(corpus):
-        workers = 1  # another process would see its own memory
     work = (
         Unit(names, sides.select(names[0]) if tar_folder(names[0]) == PREFERENCES else {})
         for names in units
     )
     with ByteBar("audit", total) as bar:
-        opened = partial(open_worker, corpus, sampling)
-        results = LOCAL.map_units(
-            opened, work, len(units), max(1, workers), on_progress=bar.advance_bytes
-        )
-        for names, found in zip(units, results, strict=True):
-            yield from zip(names, found, strict=True)
+        if (workers > 1 or (not workers and total >= PROCESS_BYTES)) and not in_process(corpus):
+            opened = partial(open_worker, corpus, sampling)
+            results = LOCAL.map_units(
+                opened, work, len(units), workers, on_progress=bar.advance_bytes
+            )
+            for names, found in zip(units, results, strict=True):
+                yield from zip(names, found, strict=True)
+        else:
+            with ThreadPoolExecutor(workers or cores()) as pool:
+                results = pool.map(open_worker(corpus, sampling), work)
+                for names, found in zip(units, results, strict=True):
+                    yield from zip(names, found, strict=True)
+                    bar.advance_bytes(sum(sizes[name] for name in names))
         bar.finish_bytes()
 
 
