@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from stylear.curate.api import Corpus as Corpus
     from stylear.curate.api import build as build
     from stylear.curate.api import open_corpus as open_corpus
+    from stylear.curate.api import win_rates as win_rates
 
-__all__ = ["Corpus", "build", "open_corpus"]
+__all__ = ["Corpus", "build", "open_corpus", "win_rates"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,9 @@
-"""The public Python API of the data side: build a corpus, and read a finished one."""
+"""The public Python API of the data side: build a corpus, read it, explain it, correct it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,10 @@ from stylear.pair import Origin, Pair
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from stylear.curate.audit.result import AuditResult
+    from stylear.curate.diff.compare import CorpusDiff
+    from stylear.curate.forget.forget import ForgetResult
 
 
 def build(
@@ -56,8 +60,21 @@ def open_corpus(path: str | Path) -> Corpus:
     return Corpus(found)
 
 
+def win_rates(path: str | Path) -> list[dict[str, Any]]:
+    """The table of a user study: what `stylear curate review --summary` prints of a corpus or a folder.
+
+    One row for each model, the strongest first: model, comparisons, wins, ties, win_rate and strength. The
+    last two have `value`, `low` and `high` of a 95% interval; strength is None if no chain of comparisons
+    joins all models. Raises CorpusError for a damaged file of answers.
+    """
+    from stylear.curate.corpus.answers import read_answers
+    from stylear.curate.review.summary import compare_models, model_rows
+
+    return model_rows(compare_models(read_answers(Path(path))))
+
+
 class Corpus:
-    """A corpus to read. Data is read when it is asked for; nothing is written."""
+    """A corpus. Data is read when it is asked for; only `forget` writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -128,6 +145,75 @@ class Corpus:
         files.
         """
         return export(self.path, to, Path(out), declared, dry_run=dry_run)
+
+    def audit(
+        self, *, share: float = 1.0, seed: int = 0, decode: bool = False, workers: int = 0
+    ) -> AuditResult:
+        """Verify the finished corpus against its manifest: what `stylear curate audit` does.
+
+        `share` of the images of each shard are read, drawn by `seed`; `decode` decodes them too. Call
+        `require()` on the result to raise AuditFailed. Raises CorpusError for an unfinished corpus.
+        """
+        from stylear.curate.audit.auditor import audit
+        from stylear.curate.audit.tars import Sampling
+
+        return audit(self.path, Sampling(share, seed, decode), workers)
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of one SELECT over the tables of the corpus: what `stylear curate query` does.
+
+        Raises UsageError for any other statement.
+        """
+        from stylear.curate.query import query
+
+        return query(self.path, sql)
+
+    def explain(self, pair: str | Path) -> list[dict[str, Any]]:
+        """The history of the pairs that a key, a URL, a sha256 or an image file matches.
+
+        Each is as `stylear curate explain --json` has it: origin, scores, stages, outcome, children.
+        Raises UsageError if nothing matches.
+        """
+        from stylear.curate.explain.find import find_pairs
+        from stylear.curate.explain.history import explain
+
+        return explain(self.path, find_pairs(self.path, str(pair)))
+
+    def diff(self, other: Corpus | str | Path) -> CorpusDiff:
+        """How another corpus differs from this one: recipe, counts, pairs, scores, styles.
+
+        Raises CorpusError for a corpus that is damaged.
+        """
+        from stylear.curate.diff.compare import diff_corpora
+
+        opened = other if isinstance(other, Corpus) else open_corpus(other)
+        return diff_corpora(self.path, opened.path)
+
+    def forget(
+        self,
+        *,
+        keys: Iterable[str] = (),
+        sources: Iterable[str] = (),
+        sha256: Iterable[str] = (),
+        domains: Iterable[str] = (),
+        pictures: Iterable[str | Path] = (),
+        dry_run: bool = False,
+    ) -> ForgetResult:
+        """Remove pairs permanently, and keep them from coming back: what `stylear curate forget` does.
+
+        `sources` are URLs or other sources, `pictures` image files whose near duplicates are forgotten.
+        Raises UsageError for an empty request or an unknown key, CorpusLocked while another process writes.
+        """
+        from stylear.curate.forget.forget import forget_pairs
+        from stylear.curate.forget.request import Request
+
+        request = Request(
+            tuple(keys), tuple(sources), tuple(sha256), tuple(domains), tuple(map(Path, pictures))
+        )
+        result = forget_pairs(self.path, request, dry_run=dry_run)
+        for name in ("recipe", "manifest", "_reader"):  # read again: files have changed
+            self.__dict__.pop(name, None)
+        return result
 
     @cached_property
     def _reader(self) -> PairReader:

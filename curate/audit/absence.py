@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylear.curate.audit.difference import Difference
+from stylear.curate.corpus.answers import find_answers_about
 from stylear.curate.corpus.columns import Mask, combine_chunks
-from stylear.curate.corpus.layout import FETCHED, MIX, PLAN, TOMBSTONES, VERDICTS, ShardKind
+from stylear.curate.corpus.layout import (
+    ANSWERS,
+    FETCHED,
+    MIX,
+    PLAN,
+    TOMBSTONES,
+    VERDICTS,
+    ShardKind,
+)
+from stylear.curate.corpus.object_store import in_store
 from stylear.curate.corpus.parquet import read_table, read_tables
 from stylear.curate.corpus.tombstones import FORGOTTEN, MATCHED, Tombstones, is_in
 from stylear.curate.explain.find import committed_tables
@@ -82,6 +92,8 @@ def find_remains(corpus: Path, tombstones: Tombstones) -> Iterator[tuple[str, st
     for path, table in read_tables(corpus / FETCHED, ["key"]):
         for key in table["key"].filter(is_in(table, "key", keys)).to_pylist():
             yield f"{FETCHED}/{path.name}", key, "the time of its download"
+    for key in [] if in_store(corpus) else find_answers_about(corpus, keys):
+        yield ANSWERS, key, "an answer about it"
 
 
 def find_scores(

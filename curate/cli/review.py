@@ -53,6 +53,14 @@ def review(
     summary: Annotated[
         bool, typer.Option("--summary", help="Print what the answers say so far, and end.")
     ] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure",
+            metavar="FILE",
+            help="With --summary: also draw the win rates with their intervals, as an SVG file.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Let people keep or drop pairs, or prefer one of two pictures, on a page of this machine.
@@ -65,10 +73,10 @@ def review(
     """
     root = choose_root(corpus, folder)
     if summary:
-        print_summary(root, json=json)
+        print_summary(root, figure, json=json)
         return
-    if json:
-        raise UsageError("--json: expected with --summary only")
+    if json or figure is not None:
+        raise UsageError(f"{'--json' if json else '--figure'}: expected with --summary only")
     question = ask or ("keep" if folder is None else "prefer")
     serve(root, question, reviewer, limit, seed, port, is_corpus=folder is None)
 
@@ -126,8 +134,11 @@ def serve(
         say(f"{session.done} of {len(session.tasks)} answered by {reviewer}")
 
 
-def print_summary(root: Path, *, json: bool) -> None:
-    """Print the tables of a review."""
+def print_summary(root: Path, figure: Path | None, *, json: bool) -> None:
+    """Print the tables of a review, and draw its win rates into a file if one is given.
+
+    Raises UsageError for a figure of no comparisons.
+    """
     from stylear.curate.corpus.answers import read_answers
     from stylear.curate.review.summary import summarize, to_json
 
@@ -141,3 +152,11 @@ def print_summary(root: Path, *, json: bool) -> None:
         say(f"{root}: nobody has answered yet")
     if not result["comparable"]:
         say_warning("no chain of comparisons joins all models, so they have no common strengths")
+    if figure is not None:
+        from stylear.curate.corpus.storage import write_text
+        from stylear.curate.review.figure import draw_win_rates
+
+        if not result["models"]:
+            raise UsageError(f"--figure: expected comparisons of {root}, found none")
+        write_text(figure, draw_win_rates(result["models"], f"Preferred by people: {root.name}"))
+        say(f"figure: {figure}")

@@ -14,14 +14,15 @@ import fcntl
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stylear.curate.corpus.layout import ANSWERS
-from stylear.curate.corpus.storage import map_storage_errors, sync_directory
+from stylear.curate.corpus.storage import map_storage_errors, sync_directory, write_bytes
 from stylear.errors import CorpusError
 from stylear.pair import digest
 
@@ -83,14 +84,82 @@ def append_answer(folder: Path, answer: Answer) -> None:
     with map_storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
-        with path.open("a+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            cut_torn_line(file.fileno())
-            file.write(line)
-            os.fsync(file.fileno())
+        with lock_answers(path) as handle:
+            cut_torn_line(handle)
+            os.write(handle, line)
+            os.fsync(handle)
         if is_new:
             sync_directory(path.parent)
             sync_directory(folder)
+
+
+@contextmanager
+def lock_answers(path: Path) -> Iterator[int]:
+    """The file of answers, open to append and locked; if it is replaced meanwhile, the new one."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                yield handle
+                return
+        finally:
+            os.close(handle)
+
+
+def forget_answers(folder: Path, keys: Collection[str]) -> int:
+    """Remove every line about a forgotten pair from the file of answers; returns how many.
+
+    Safe while people answer, and if it is killed: the new file replaces the old one at once.
+    """
+    path = folder / ANSWERS
+    if not keys or not path.is_file():
+        return 0
+    with map_storage_errors(path), lock_answers(path) as handle:
+        cut_torn_line(handle)
+        lines = path.read_bytes().split(b"\n")[:-1]
+        gone = find_tasks_about(lines, keys)
+        left = [line for line in lines if read_task(line) not in gone]
+        if len(left) < len(lines):
+            write_bytes(path, b"".join(line + b"\n" for line in left))
+    return len(lines) - len(left)
+
+
+def find_tasks_about(lines: Iterable[bytes], keys: Collection[str]) -> set[str]:
+    """The tasks of the lines that name one of these pairs, as the task itself or as a side."""
+    tasks: set[str] = set()
+    for line in lines:
+        try:
+            answer = parse_answer(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # reading the answers reports it
+        sides = [side.picture for side in answer.sides or ()]
+        if any(name in keys for name in (answer.task, *sides)):
+            tasks.add(answer.task)
+    return tasks
+
+
+def read_task(line: bytes) -> str | None:
+    """The task of a line; None if it is no answer."""
+    try:
+        return read_text(json.loads(line), "task")
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def find_answers_about(folder: Path, keys: Collection[str]) -> list[str]:
+    """The pairs among `keys` that the file of answers still names."""
+    path = folder / ANSWERS
+    if not keys or not path.is_file():
+        return []
+    named: set[str] = set()
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            answer = parse_answer(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        named |= {answer.task, *(side.picture for side in answer.sides or ())}
+    return sorted(named.intersection(keys))
 
 
 def cut_torn_line(handle: int) -> None:

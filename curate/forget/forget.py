@@ -10,7 +10,9 @@ from typing import Any
 from stylear.console import say
 from stylear.curate.audit.absence import check_absence
 from stylear.curate.audit.manifest import corpus_files, write_manifest
+from stylear.curate.corpus.answers import forget_answers, preferences_digest, votes_digest
 from stylear.curate.corpus.layout import (
+    ANSWERS,
     FORGET,
     MANIFEST,
     RECIPE,
@@ -19,13 +21,16 @@ from stylear.curate.corpus.layout import (
     VERDICTS,
 )
 from stylear.curate.corpus.ledger import ALL, Entry, Ledger, lock_corpus
+from stylear.curate.corpus.object_store import in_store
 from stylear.curate.corpus.parquet import file_sha256
 from stylear.curate.corpus.storage import remove_path, remove_unfinished
-from stylear.curate.corpus.tombstones import REMOVED, Tombstones, read_tombstones
+from stylear.curate.corpus.tombstones import FORGOTTEN, REMOVED, Tombstones, read_tombstones
+from stylear.curate.explain.find import committed_tables
 from stylear.curate.forget.derived import update_derived
 from stylear.curate.forget.journal import (
     JOURNAL,
     Journal,
+    commit_entry,
     read_journal,
     replay,
     uncommitted_files,
@@ -151,6 +156,7 @@ def finish_forget(corpus: Path) -> bool:
     say(f"forget: {len(journal.files)} files are replaced")
     remove_unfinished(corpus)
     replay(corpus, journal)
+    forget_reviews(corpus)
     update_derived(corpus)
     if journal.has_manifest:
         write_manifest(corpus)
@@ -159,6 +165,36 @@ def finish_forget(corpus: Path) -> bool:
     (corpus / FORGET / JOURNAL).unlink()  # first: without a journal the folder is only removed
     remove_path(corpus / FORGET)
     return True
+
+
+def forget_reviews(corpus: Path) -> None:
+    """Remove what people answered about forgotten pairs, and note the votes that are left.
+
+    The filter and the pairs of the ledger have hashes of votes and preferences among their inputs; if these
+    were the present ones, they become those that are left, so that the next run finds both up to date.
+    """
+    if in_store(corpus) or not (corpus / ANSWERS).is_file():
+        return
+    digests = {"filter": votes_digest, "pairs": preferences_digest}
+    before = {stage: list(digest(corpus)) for stage, digest in digests.items()}
+    if not forget_answers(corpus, read_forgotten_keys(corpus)):
+        return
+    ledger = Ledger(corpus)
+    for stage, digest in digests.items():
+        entry = ledger.entry(stage, ALL)
+        if entry is not None and before[stage] and list(entry.inputs[-1:]) == before[stage]:
+            commit_entry(ledger, replace(entry, inputs=[*entry.inputs[:-1], *digest(corpus)]))
+
+
+def read_forgotten_keys(corpus: Path) -> set[str]:
+    """The keys of all forgotten pairs."""
+    import pyarrow.compute as pc
+
+    keys: set[str] = set()
+    for _, _, table in committed_tables(corpus, ["key", "reason"]):
+        mask = pc.fill_null(pc.equal(table["reason"], FORGOTTEN), False)
+        keys.update(table["key"].filter(mask).to_pylist())
+    return keys
 
 
 def changed_entries(ledger: Ledger, rewriter: Rewriter) -> dict[tuple[str, str], Entry]:

@@ -73,6 +73,12 @@ def evaluate(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     force: ForceOption = False,
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review", help="Then let people compare the images on a local page; needs --out."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Evaluate models over styles, prompts and seeds.
@@ -93,6 +99,11 @@ def evaluate(
     from stylear.model.open import open_model
     from stylear.sampling.gallery import check_free
 
+    if review and out is None:
+        raise UsageError(
+            "--review: expected --out FOLDER, where the answers are kept, found none",
+            hint="answers are read again by `stylear curate review --from FOLDER --summary`",
+        )
     if out is not None:
         check_free(out, force=force)
     texts = read_prompts(prompt, prompts)
@@ -131,3 +142,7 @@ def evaluate(
         emit_json(evaluation.summary())
     else:
         emit_table(evaluation.table())
+    if review and out is not None:
+        from stylear.curate.cli.review import serve
+
+        serve(out, "prefer", "anonymous", None, seed, 0, is_corpus=False)
