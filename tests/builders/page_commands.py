@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from builders.command_tree import lines_of
+from builders.command_tree import lines_of, root
 from stylear.curate.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,5 +25,14 @@ def run_command(line: str) -> Result:
     words = shlex.split(line, comments=True)
     assert words[:2] == ["stylear", "curate"], line
     result = CliRunner().invoke(app, words[2:], catch_exceptions=False)
+    assert result.exit_code == 0, f"{line}\n{result.output}"
+    return result
+
+
+def run_anywhere(line: str) -> Result:
+    """Run one `stylear ...` line, of any group, in the working directory and in this process."""
+    words = shlex.split(line, comments=True)
+    assert words[0] == "stylear", line
+    result = CliRunner().invoke(root(), words[1:], catch_exceptions=False)
     assert result.exit_code == 0, f"{line}\n{result.output}"
     return result
