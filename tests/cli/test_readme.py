@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from builders.command_tree import lines_of
+from builders.page_commands import run_anywhere
 from builders.pictures_folder import make_folders
 
 ROOT = Path(__file__).parents[2]
@@ -26,36 +24,27 @@ def lines() -> list[str]:
     return lines_of("".join(f"```bash{block.split('```')[0]}```\n" for block in blocks))
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with photos and styles, as the README supposes it."""
-    home = tmp_path_factory.mktemp("readme")
-    make_folders(home, pictures=40, styles=8)
-    (home / "my-style.png").write_bytes(next((home / "styles").glob("*.png")).read_bytes())
-    return home
-
-
-def run(home: Path, line: str) -> str:
-    """Run a printed line as it stands, with a `stylear` that needs no installation."""
-    words = shlex.split(line, comments=True)[1:]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STYLEAR_MODELS": str(home / "models")}
-    result = subprocess.run(
-        [sys.executable, "-m", "stylear", *words],
-        cwd=home, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert result.returncode == 0, f"{line}\n{result.stderr}"
-    return result.stdout
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with photos and styles, as the README supposes it; the working directory."""
+    make_folders(tmp_path, pictures=40, styles=8)
+    (tmp_path / "my-style.png").write_bytes(next((tmp_path / "styles").glob("*.png")).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STYLEAR_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr("stylear.curate.engine.cores", lambda: 1)  # no worker processes
+    return tmp_path
 
 
 def test_the_commands_for_ones_own_pictures_work_as_printed(home: Path, lines: list[str]) -> None:
+    """In one process: starting Python eleven times took most of the time."""
     curate = [line for line in lines if line.startswith("stylear curate")]
     names = ["init", "run", "run", "audit", "filter", "query", "export"]
     assert [shlex.split(line)[2] for line in curate] == names
-    run(home, curate[0])
+    run_anywhere(curate[0])
     recipe = (home / "house-style.yaml").read_text("utf-8")
     (home / "house-style.yaml").write_text(recipe.replace("size: 256", "size: 64"), "utf-8")
     for line in curate[1:]:
-        run(home, line)
+        run_anywhere(line)
     manifest = json.loads((home / "my-corpus" / "manifest.json").read_text("utf-8"))
     assert manifest["counts"]["pairs"] > 0
     assert (home / "my-corpus" / "report" / "index.html").is_file()
@@ -64,5 +53,5 @@ def test_the_commands_for_ones_own_pictures_work_as_printed(home: Path, lines: l
     assert [shlex.split(line)[1] for line in rest] == ["train", "train", "generate", "evaluate"]
     for line in rest:
         small = SMALL if " train " in line else "--seeds 1" if " evaluate " in line else ""
-        run(home, f"{line} {small}")
+        run_anywhere(f"{line} {small}")
     assert (home / "pictures" / "grid.png").is_file()
