@@ -47,7 +47,7 @@ class Placement:
         return mask
 
 
-class Counter:
+class KeyCounter:
     """Counts how often a table has each pair, and finds those that it has too often or not at all."""
 
     def __init__(self, pairs: PairIndex, file: str) -> None:
@@ -111,7 +111,7 @@ def check_verdicts(
     corpus: Path, pairs: PairIndex, placement: Placement, first: Mask
 ) -> Iterator[Difference]:
     """Pairs without one verdict, drops without a reason, and other reasons than an earlier stage gave."""
-    counter = Counter(pairs, VERDICTS)
+    counter = KeyCounter(pairs, VERDICTS)
     for table in read_file(corpus / VERDICTS, VERDICT_TYPES):
         indices = pairs.find(table["key"])
         yield from counter.count(table["key"], indices)
@@ -131,7 +131,7 @@ def check_verdicts(
 
 def check_mix(corpus: Path, pairs: PairIndex, placement: Placement) -> Iterator[Difference]:
     """Pairs that the filter kept and the mix lacks, or the other way round."""
-    counter = Counter(pairs, MIX)
+    counter = KeyCounter(pairs, MIX)
     for table in read_file(corpus / MIX, MIX_TYPES):
         indices = pairs.find(table["key"])
         yield from counter.count(table["key"], indices)
@@ -148,7 +148,7 @@ def check_samples(
     corpus: Path, split: str, pairs: PairIndex, placement: Placement
 ) -> Iterator[Difference]:
     """Samples of a split that the mix does not have there, and rows that differ from those of their pairs."""
-    counter = Counter(pairs, split)
+    counter = KeyCounter(pairs, split)
     for path in list_tables(corpus / split):
         for table in read_file(path, PAIR_TYPES):
             indices = pairs.find(table["key"])
