@@ -117,10 +117,10 @@ def check_contents(
         settings = chain(check_recipe(corpus, recipe), check_committed(corpus, manifest["files"]))
         findings.record("recipe", RECIPE, settings)
     if not unreadable and recipe is not None:
-        reason = explain_no_comparison(corpus, recipe)
-        differences = check_rules(corpus, recipe) if reason is None else ()
+        reason, unknown = read_or_report(lambda: explain_no_comparison(corpus, recipe), TOMBSTONES)
         examined = f"{pairs} pairs" if reason is None else f"not compared: {reason}"
-        findings.record("rules", examined, differences)
+        rules = check_rules(corpus, recipe) if reason is None and not unknown else unknown
+        findings.record("rules", examined, rules)
     if not unreadable:
         tombstones, bad_tombstones = read_or_report(lambda: read_tombstones(corpus), TOMBSTONES)
         found = bad_tombstones if tombstones is None else check_absence(corpus, tombstones)
