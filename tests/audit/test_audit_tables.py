@@ -62,9 +62,9 @@ FORGERIES = [
     ("verdicts.parquet", twice, "keys", "verdicts.parquet"),
     ("verdicts.parquet", keep_what_failed, "verdict", ""),
     ("mix.parquet", lose, "keys", "mix.parquet"),
-    ("preferences/00000.parquet", swap_sides, "verdict", "preferences "),
-    ("preferences/00000.parquet", cross_groups, "lineage", "preferences "),
-    ("preferences/00000.parquet", choose_the_unseen, "split", "preferences "),
+    ("preferences/00000.parquet", swap_sides, "verdict", "preferences/"),
+    ("preferences/00000.parquet", cross_groups, "lineage", "preferences/"),
+    ("preferences/00000.parquet", choose_the_unseen, "split", "preferences/"),
 ]
 
 
