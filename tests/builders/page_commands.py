@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 from pathlib import Path
 
+import typer
 from typer.testing import CliRunner, Result
 
-from builders.command_tree import lines_of, root
+from builders.command_tree import lines_of
+from stylear.cli import mount
 from stylear.curate.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,10 +32,16 @@ def run_command(line: str) -> Result:
     return result
 
 
+@cache
+def whole_app() -> typer.Typer:
+    """`stylear` with its groups; mounted once, as each time adds them again."""
+    return mount()
+
+
 def run_anywhere(line: str) -> Result:
     """Run one `stylear ...` line, of any group, in the working directory and in this process."""
     words = shlex.split(line, comments=True)
     assert words[0] == "stylear", line
-    result = CliRunner().invoke(root(), words[1:], catch_exceptions=False)
+    result = CliRunner().invoke(whole_app(), words[1:], catch_exceptions=False)
     assert result.exit_code == 0, f"{line}\n{result.output}"
     return result

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from builders.page_commands import whole_app
 from typer.testing import CliRunner
 
-from stylear.cli import mount
 from stylear.errors import UsageError
 
-CALL = ["evaluate", "--model", "mini-ar", "--styles", "dots", "--prompt", "a cat"]
+CALL = ["evaluate", "--model", "mini-ar", "--styles", "mini", "--prompt", "a cat"]
 
 
 def test_the_page_is_served_for_the_pictures_that_were_written(
@@ -25,14 +25,14 @@ def test_the_page_is_served_for_the_pictures_that_were_written(
         "stylear.curate.cli.review.serve", lambda *words, **more: served.append((*words, more))
     )
     out = tmp_path / "pictures"
-    done = CliRunner().invoke(mount(), [*CALL, "--out", str(out), "--seed", "3", "--review"])
+    done = CliRunner().invoke(whole_app(), [*CALL, "--out", str(out), "--seed", "3", "--review"])
     assert done.exit_code == 0, done.output
     assert served == [(out, "prefer", "anonymous", None, 3, 0, {"is_corpus": False})]
-    CliRunner().invoke(mount(), [*CALL, "--out", str(out)])
+    CliRunner().invoke(whole_app(), [*CALL, "--out", str(out)])
     assert len(served) == 1
 
 
 def test_pictures_without_a_folder_cannot_be_reviewed() -> None:
-    done = CliRunner().invoke(mount(), [*CALL, "--review"])
+    done = CliRunner().invoke(whole_app(), [*CALL, "--review"])
     assert isinstance(done.exception, UsageError)
     assert done.exception.message.startswith("--review: expected --out FOLDER")
