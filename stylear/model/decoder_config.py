@@ -9,6 +9,16 @@ from typing import Any
 from stylear.errors import WeightsError
 
 
+def require_setting(key: str, expected: Any, found: Any) -> None:
+    """Raise WeightsError if a setting of a config.json is not the expected one."""
+    if found != expected:
+        wanted = expected if isinstance(expected, str) and " " in expected else repr(expected)
+        raise WeightsError(
+            f"config.json: {key} expected {wanted}, found {found!r}",
+            hint="use the config.json that was published with the weights, of a family that is supported",
+        )
+
+
 @dataclass(frozen=True)
 class DecoderConfig:
     """Sizes of a decoder, named as in transformers' ChameleonConfig; defaults: Chameleon-7B."""
@@ -38,20 +48,19 @@ class DecoderConfig:
             ("rope_type", "default", kind),
             ("hidden_act", "silu", found.get("hidden_act", "silu")),
         ):
-            if value != expected:
-                raise WeightsError(f"config.json: {key} expected {expected!r}, found {value!r}")
+            require_setting(key, expected, value)
         if "rope_theta" in rope:
             values["rope_theta"] = rope["rope_theta"]
         values.setdefault("num_key_value_heads", values.get("num_attention_heads", 32))
         config = cls(**values)
-        if config.hidden_size % config.num_attention_heads:
-            raise WeightsError("config.json: num_attention_heads must divide hidden_size")
-        if (found.get("head_dim") or config.head_dim) != config.head_dim:
-            raise WeightsError(
-                f"config.json: head_dim expected {config.head_dim}, found {found['head_dim']!r}"
-            )
-        if config.num_attention_heads % config.num_key_value_heads:
-            raise WeightsError("config.json: num_key_value_heads must divide num_attention_heads")
+        for part, whole in (
+            ("num_attention_heads", "hidden_size"),
+            ("num_key_value_heads", "num_attention_heads"),
+        ):
+            divisor, number = getattr(config, part), getattr(config, whole)
+            if number % divisor:
+                require_setting(part, f"a divisor of {whole} {number}", divisor)
+        require_setting("head_dim", config.head_dim, found.get("head_dim") or config.head_dim)
         return config
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from stylear.model import lora
 from stylear.model.build import attach_style_encoder
 from stylear.model.lineage import hash_decoder
 from stylear.model.open import load_model
+from stylear.model.released import export_peft, export_released, import_released
 from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.sampling.context import compute_grid, measure_prompt
@@ -210,7 +211,7 @@ def test_missing_and_surplus_keys_are_named(copy: Path, change: str, message: st
         (
             "vq_config",
             {"image_token_embed_dim": 16},
-            "image_token_embed_dim expected 32 as the hidden_size",
+            "vq_config: image_token_embed_dim expected 32, found 16",
         ),
         ("vq_config", {"double_latent": True}, "double_latent expected False, found True"),
         ("vq_config", {"hidden_act": "relu"}, "hidden_act expected 'gelu', found 'relu'"),
@@ -227,8 +228,31 @@ def test_a_wrong_config_is_named(
     edit(copy / "config.json", part, **changes)
     with pytest.raises(WeightsError, match=message) as caught:
         load_model(copy)
-    if "multi_modality" in str(changes):
-        assert "transformers' format" in str(caught.value.hint)
+    known = "multi_modality" in str(changes)
+    assert "transformers' format" in str(caught.value.hint) if known else caught.value.hint
+
+
+def test_released_weights_want_a_base_of_their_own_family(
+    base: Path, clip: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match="model_type expected 'chameleon', found 'janus'"):
+        import_released(base, tmp_path, tmp_path / "out")
+    save_model(adapted(base, clip), tmp_path / "run", dtype=None)
+    with pytest.raises(WeightsError, match="model_type expected 'chameleon', found 'janus'"):
+        export_released(tmp_path / "run", tmp_path / "out")
+    found = export_peft(tmp_path / "run", tmp_path / "peft", "deepseek-community/Janus-Pro-1B")
+    assert (found.lora_layers, found.rank) == (2 * 5 + 1, 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_control_image_stands_within_the_chat_turn(base: Path, clip: str) -> None:
+    model = adapted(base, clip)
+    codes = torch.arange(16).view(4, 4)
+    ids = model.encode_prompt("a dog", control=codes)
+    span = model.layout.image_span(codes)
+    start = ids.index(span[0])
+    assert ids[start : start + len(span)] == span
+    assert len(model.layout.null_prompt(ids)) == len(ids)
 
 
 def test_a_tokenizer_of_another_model_is_named(copy: Path, tmp_path: Path) -> None:

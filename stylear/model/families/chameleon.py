@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from stylear.errors import UsageError, WeightsError
-from stylear.model.decoder_config import DecoderConfig
+from stylear.model.decoder_config import DecoderConfig, require_setting
 from stylear.model.families.family import DECODER, Family
 from stylear.model.layout import TokenLayout
 from stylear.model.style_model import STYLE_PLACEHOLDER, StyleModel, StyleSettings
@@ -119,9 +119,7 @@ class Chameleon(Family):
     unused = ("model.vqmodel.",)
 
     def read_config(self, config: Mapping[str, Any]) -> DecoderConfig:
-        tied = config.get("tie_word_embeddings", False)
-        if tied:
-            raise WeightsError(f"config.json: tie_word_embeddings expected False, found {tied!r}")
+        require_setting("tie_word_embeddings", False, config.get("tie_word_embeddings", False))
         return DecoderConfig.from_dict(config)
 
     def describe_config(self, config: DecoderConfig, vq: VQModel) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from stylear.errors import UsageError, WeightsError
-from stylear.model.decoder_config import DecoderConfig
+from stylear.model.decoder_config import DecoderConfig, require_setting
 from stylear.model.families.family import CONFIG, DECODER, Family
 from stylear.model.layout import TokenLayout
 from stylear.model.style_model import StyleModel, StyleSettings
@@ -175,22 +175,12 @@ class Janus(Family):
 
     def read_config(self, config: Mapping[str, Any]) -> DecoderConfig:
         text = read_part(config, "text_config")
-        found = text.get("model_type", "llama")
-        if found != "llama":
-            raise WeightsError(
-                f"{CONFIG}: text_config: model_type expected 'llama', found {found!r}",
-                hint="use Janus or Janus-Pro in transformers' format",
-            )
+        require_setting("text_config: model_type", "llama", text.get("model_type", "llama"))
         decoder = DecoderConfig.from_dict({**LLAMA, **text, "qk_norm": False})
         vq = self._read_vq(config)
         for key in ("projection_dim", "image_token_embed_dim"):
             # the aligner's output is the decoder's input, the head's input its output
-            if vq[key] != decoder.hidden_size:
-                raise WeightsError(
-                    f"{CONFIG}: vq_config: {key} expected {decoder.hidden_size} as the hidden_size of "
-                    f"text_config, found {vq[key]!r}",
-                    hint="use the config.json that was published with the weights",
-                )
+            require_setting(f"vq_config: {key}", decoder.hidden_size, vq[key])
         return decoder
 
     def build_layout(
@@ -212,10 +202,7 @@ class Janus(Family):
             ("hidden_act", "gelu"),
             ("out_channels", vq["in_channels"]),
         ):
-            if vq.get(key, expected) != expected:
-                raise WeightsError(
-                    f"{CONFIG}: vq_config: {key} expected {expected!r}, found {vq[key]!r}"
-                )
+            require_setting(f"vq_config: {key}", expected, vq.get(key, expected))
         return vq
 
     def _read_vq_config(self, config: Mapping[str, Any]) -> VQConfig:
