@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
@@ -184,14 +184,19 @@ def stream_into(
     of another shape, or saying how much memory is missing and what would fit.
     """
     expected = module.state_dict()
-    found: dict[str, Tensor] = {}
-    for name, shape in describe_shapes(tensors).items():
-        found |= select({name: shape})
+    shapes = describe_shapes(tensors)
+    selected = {name: select({name: shape}) for name, shape in shapes.items()}
+    found = {target: part for parts in selected.values() for target, part in parts.items()}
     require_same_tensors(expected, found, what)
     require_memory(sum(value.numel() for value in expected.values()), dtype, device, what)
     stored = isinstance(tensors, StoredTensors)
-    items = tensors.read_in_order() if isinstance(tensors, StoredTensors) else tensors.items()
-    total = sum(value.numel() * value.dtype.itemsize for value in describe_shapes(tensors).values())
+    wanted = [name for name, parts in selected.items() if parts]  # what is dropped is not read
+    items: Iterable[tuple[str, Tensor]]
+    if isinstance(tensors, StoredTensors):
+        items = StoredTensors({name: tensors.entries[name] for name in wanted}).read_in_order()
+    else:
+        items = ((name, tensors[name]) for name in wanted)
+    total = sum(shapes[name].numel() * shapes[name].dtype.itemsize for name in wanted)
     with ByteBar("load", total if total >= BAR_BYTES else 0) as bar:
         for name, value in items:
             count = value.numel() * value.dtype.itemsize

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from stylear.errors import WeightsError
 from stylear.weights import memory
 from stylear.weights.files import read_tensors
-from stylear.weights.stream import StoredTensors, open_tensors, stream_into
+from stylear.weights.stream import StoredTensor, StoredTensors, open_tensors, stream_into
 
 
 def write_shards(folder: Path, parts: list[dict[str, Tensor]]) -> Path:
@@ -91,6 +92,26 @@ def test_prefixes_of_wrappers_and_dropped_tensors_are_as_in_whole_files(tmp_path
 
     stream_into(module, open_tensors(path, ("0.",)), what="m", select=select)
     assert torch.equal(module.state_dict()["0.weight"], tensors["0.weight"])
+
+
+def test_what_is_dropped_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, module = tmp_path / "m.safetensors", nn.Linear(2, 3, bias=False)
+    save_file({"weight": torch.ones(3, 2), "tower.weight": torch.ones(9, 9)}, path)
+    shapes: list[tuple[int, ...]] = []
+    read = StoredTensor.read
+
+    def watch(self: StoredTensor, stream: BufferedReader) -> Tensor:
+        shapes.append(self.shape)
+        return read(self, stream)
+
+    monkeypatch.setattr(StoredTensor, "read", watch)
+
+    def select(part: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value for name, value in part.items() if not name.startswith("tower.")}
+
+    stream_into(module, open_tensors(path), what="m", select=select)
+    assert shapes == [(3, 2)]
+    assert torch.equal(module.weight, torch.ones(3, 2))
 
 
 @pytest.mark.parametrize("kind", ["torch", "fp8"])
