@@ -21,7 +21,7 @@ from stylear.curate.audit.tables import (
     look_up,
     read_file,
 )
-from stylear.curate.corpus.columns import Mask, combine_chunks
+from stylear.curate.corpus.columns import Indices, Mask, combine_chunks
 from stylear.curate.corpus.layout import MIX, VERDICTS
 from stylear.curate.corpus.parquet import read_tables
 from stylear.curate.corpus.split import SPLITS
@@ -41,9 +41,9 @@ class Placement:
         self.split: NDArray[np.int8] = np.full(len(pairs), LEFT_OUT, np.int8)  # index in SPLITS
         self.left_out_for_ratio: Mask = np.zeros(len(pairs), bool)
 
-    def is_in(self, split: str) -> Mask:
-        """A mask of the pairs that the mix has in a split."""
-        mask: Mask = self.split == SPLITS.index(split)
+    def is_in(self, split: str, indices: Indices) -> Mask:
+        """Which of some pairs the mix has in a split; none has the index -1."""
+        mask: Mask = (indices >= 0) & (look_up(self.split, indices) == SPLITS.index(split))
         return mask
 
 
@@ -157,7 +157,7 @@ def check_samples(
             for key in table["key"].filter(changed).to_pylist():
                 expected, found = "its row of raw or stylized", "a different row"
                 yield Difference("lineage", f"{split}/{path.name}", expected, found, key)
-    yield from counter.compare(placement.is_in(split))
+    yield from counter.compare(placement.split == SPLITS.index(split))
 
 
 def check_reasons(file: str, table: pa.Table, kept: Mask) -> Iterator[Difference]:

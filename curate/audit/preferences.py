@@ -23,6 +23,7 @@ from stylear.curate.audit.tables import (
 )
 from stylear.curate.corpus.columns import Mask
 from stylear.curate.corpus.layout import VERDICTS
+from stylear.curate.corpus.split import SPLITS
 
 SIDES = ("chosen", "rejected")
 
@@ -37,7 +38,7 @@ def check_preferences(corpus: Path, pairs: PairIndex, placement: Placement) -> I
                 indices = pairs.find(table[side])
                 wanted[indices[indices >= 0]] = True
             is_any_human = is_any_human or table["margin"].null_count > 0
-    in_train = placement.is_in("train")
+    in_train = placement.split == SPLITS.index("train")
     groups = read_groups(corpus, pairs, wanted)
     train_groups = (
         set(read_groups(corpus, pairs, in_train).values()) if is_any_human else set[str | None]()
@@ -45,7 +46,7 @@ def check_preferences(corpus: Path, pairs: PairIndex, placement: Placement) -> I
     for path in tables:
         for table in read_file(path, PREFERENCE_TYPES):
             sides = [pairs.find(table[side]) for side in SIDES]
-            trained = ((sides[0] >= 0) & look_up(in_train, sides[0])).tolist()
+            trained = placement.is_in("train", sides[0]).tolist()
             for number, row in enumerate(table.to_pylist()):
                 chosen, rejected = (groups.get(int(side[number])) for side in sides)
                 is_human = row["margin"] is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stylear.curate.audit.difference import Difference
-from stylear.curate.audit.keys import encode_keys
+from stylear.curate.audit.keys import KeyIndex, encode_keys
 from stylear.curate.audit.pairs import LEFT_OUT, Placement
 from stylear.curate.audit.tables import PairIndex, equals, list_tables, look_up, read_file
 from stylear.curate.corpus.columns import Ids, combine_chunks, to_objects
@@ -35,7 +35,7 @@ def check_splits(
     corpus: Path, recipe: Recipe, pairs: PairIndex, placement: Placement
 ) -> Iterator[Difference]:
     """Contents, references, pictures and families in both splits, or in the wrong one by their hash."""
-    val = {name: read_distinct(corpus, "val", name) for name in NAMES}
+    val = {name: KeyIndex(read_distinct(corpus, "val", name)) for name in NAMES}
     reported: set[tuple[str, str]] = set()
     for split in SPLITS:
         for path in list_tables(corpus / split):
@@ -74,12 +74,12 @@ def read_distinct(corpus: Path, split: str, name: str) -> Ids:
 
 
 def find_shared(
-    table: pa.Table, val: Mapping[str, Ids], reported: set[tuple[str, str]]
+    table: pa.Table, val: Mapping[str, KeyIndex], reported: set[tuple[str, str]]
 ) -> Iterator[Difference]:
     """Values of train that are in val too."""
     for name in NAMES:
         values = select_values(table, name)
-        shared = values.filter(np.isin(encode_values(values, name), val[name]))
+        shared = values.filter(val[name].find(encode_values(values, name)) >= 0)
         for value in shared.to_pylist():
             if (name, value) not in reported:
                 reported.add((name, value))
@@ -124,8 +124,7 @@ def check_near_duplicates(
         table = table.filter(table["near"].is_valid())
         indices = pairs.find(table["key"])
         for split in SPLITS:
-            there = (indices >= 0) & look_up(placement.is_in(split), indices)
-            near = table.filter(there)
+            near = table.filter(placement.is_in(split, indices))
             groups, keys = near["near"].to_pylist(), near["key"].to_pylist()
             first[split] = dict(zip(groups, keys, strict=True)) | first[split]
     for group in sorted(first["train"].keys() & first["val"].keys()):
