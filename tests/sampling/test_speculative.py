@@ -61,6 +61,18 @@ def test_at_temperature_0_the_codes_are_those_of_single_steps(window: int, guida
         assert sampler.passes <= 24  # a pass decides a code at least
 
 
+def test_pictures_without_newlines_are_those_of_single_steps() -> None:
+    layout = ChameleonLayout(LAYOUT.tokenizer)
+    layout.newline = None
+    decoder, numbers = random_decoder(), draws(2, 4, 6)
+    settings: dict[str, Any] = {"guidance": 4.0, "top_k": 3, "temperature": 0.0}
+    expected = CodeSampler(decoder, layout, **settings).draw(PROMPTS[:2], [None] * 2, numbers)
+    sampler = SpeculativeSampler(decoder, layout, window=5, **settings)
+    assert torch.equal(sampler.draw(PROMPTS[:2], [None] * 2, numbers), expected)
+    with_newlines = CodeSampler(decoder, LAYOUT, **settings).draw(PROMPTS[:2], [None] * 2, numbers)
+    assert not torch.equal(with_newlines, expected)
+
+
 def test_a_batch_changes_no_picture_and_static_passes_are_replayed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
