@@ -7,11 +7,12 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stylear.console import ByteBar
 from stylear.errors import StorageError, WeightsError
 
 if TYPE_CHECKING:  # torch is imported where tensors are: names and hashes need none
@@ -19,19 +20,25 @@ if TYPE_CHECKING:  # torch is imported where tensors are: names and hashes need 
     from torch import Tensor, nn
 
 LISTED = 8  # names in a message
+BAR_BYTES = 500 * 10**6  # our choice: smaller checkpoints show no progress bar
 
 
-def hash_path(path: str | Path) -> str:
-    """Hash a file, or the names and contents of a directory's files, as 64 hex digits."""
+def hash_path(path: str | Path, on_bytes: Callable[[int], None] = lambda count: None) -> str:
+    """Hash a file, or the names and contents of a directory's files, as 64 hex digits.
+
+    `on_bytes` is called with the number of bytes that were read.
+    """
     path = Path(path)
     total = hashlib.sha256()
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            total.update(f"{file.relative_to(path).as_posix()}\0{hash_path(file)}\n".encode())
+            name = file.relative_to(path).as_posix()
+            total.update(f"{name}\0{hash_path(file, on_bytes)}\n".encode())
         return total.hexdigest()
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
             total.update(chunk)
+            on_bytes(len(chunk))
     return total.hexdigest()
 
 
@@ -126,11 +133,18 @@ def explain_unpickling(error: pickle.UnpicklingError) -> str:
 
 
 def hash_weights(file: Path) -> str:
-    """SHA-256 of a weights file; of an index, that of the hashes of its shards."""
-    if not file.name.endswith(".index.json"):
-        return hash_path(file)
-    shards = sorted(set(read_weight_map(file).values()))
-    lines = (f"{shard}\0{hash_path(file.parent / shard)}\n" for shard in shards)
+    """SHA-256 of a weights file; of an index, that of the hashes of its shards.
+
+    Files of BAR_BYTES or more together show a progress bar.
+    """
+    is_index = file.name.endswith(".index.json")
+    shards = sorted(set(read_weight_map(file).values())) if is_index else [file.name]
+    total = sum((file.parent / shard).stat().st_size for shard in shards)
+    with ByteBar("check", total if total >= BAR_BYTES else 0) as bar:
+        hashes = {shard: hash_path(file.parent / shard, bar.advance_bytes) for shard in shards}
+    if not is_index:
+        return hashes[file.name]
+    lines = (f"{shard}\0{sha256}\n" for shard, sha256 in hashes.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

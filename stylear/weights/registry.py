@@ -248,13 +248,18 @@ MODELS: dict[str, Model] = {
             14_100_000_000,
         ),
         Model(
+            "lumina-mgpt-7b-768-omni", "Lumina-mGPT 7B for many tasks, the base of StyleAR with depth",
+            "Alpha-VLLM/Lumina-mGPT-7B-768-Omni", DECODER_FILES, "see its model card",
+            "generate --control; needs chameleon-vqgan", about_bytes=14_100_000_000,
+        ),
+        Model(
             "chameleon-7b", "Chameleon 7B", "facebook/chameleon-7b", DECODER_FILES, CHAMELEON,
             "train; needs chameleon-vqgan", about_bytes=14_100_000_000,
             terms=HUB_PAGE + "facebook/chameleon-7b",
         ),
         Model(
             "chameleon-vqgan", "Chameleon's VQGAN with its decoder", "", _files("vqgan.ckpt"),
-            CHAMELEON, "chameleon-7b, lumina-mgpt-7b-768", about_bytes=275_000_000, main="vqgan.ckpt",
+            CHAMELEON, "chameleon-7b, lumina-mgpt-7b-768(-omni)", about_bytes=275_000_000, main="vqgan.ckpt",
             terms="https://github.com/facebookresearch/chameleon",
         ),
         _janus("1B", 4_180_000_000),
@@ -263,6 +268,12 @@ MODELS: dict[str, Model] = {
             "stylear-release", "StyleAR as released: resampler and LoRA", "Ani2017/StyleAR",
             _files("image_proj.pth", "model.safetensors"), "see its model card",
             "generate, on lumina-mgpt-7b-768", about_bytes=2_460_000_000,
+        ),
+        Model(
+            "stylear-release-depth", "StyleAR with depth as released: resampler and LoRA", "Ani2017/StyleAR",
+            (File("Depth_condition/image_proj.pth", "image_proj.pth"),
+             File("Depth_condition/model.safetensors", "model.safetensors")), "see its model card",
+            "generate --control, on lumina-mgpt-7b-768-omni", about_bytes=2_460_000_000,
         ),
     )
 }  # fmt: skip

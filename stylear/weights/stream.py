@@ -19,7 +19,12 @@ from torch import Tensor, nn
 
 from stylear.console import ByteBar
 from stylear.errors import WeightsError
-from stylear.weights.files import read_tensors, read_weight_map, require_same_tensors
+from stylear.weights.files import (
+    BAR_BYTES,
+    read_tensors,
+    read_weight_map,
+    require_same_tensors,
+)
 from stylear.weights.formats import (
     COPY_AGAIN,
     SAFETENSORS,
@@ -35,7 +40,6 @@ DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-BAR_BYTES = 500 * 10**6  # our choice: smaller checkpoints show no progress bar
 Select = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 

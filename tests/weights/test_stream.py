@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stylear.errors import WeightsError
 from stylear.weights import memory
-from stylear.weights.files import read_tensors
+from stylear.weights.files import hash_weights, read_tensors
 from stylear.weights.stream import StoredTensor, StoredTensors, open_tensors, stream_into
 
 
@@ -79,6 +79,21 @@ def test_no_two_stored_tensors_are_in_memory_at_once(tmp_path: Path) -> None:
 
     stream_into(module, open_tensors(index), what="m", select=watch, device="meta")
     assert alive == [0] * 20
+
+
+def test_a_large_checkpoint_shows_what_is_checked_and_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stylear.weights.files.BAR_BYTES", 10**6)
+    monkeypatch.setattr("stylear.weights.stream.BAR_BYTES", 10**6)
+    tensors = draw(2, side=600)
+    names = sorted(tensors)
+    index = write_shards(tmp_path, [{name: tensors[name] for name in names}])
+    hash_weights(index)
+    stream_into(build(2, side=600), open_tensors(index), what="m")
+    check, load = capsys.readouterr().err.splitlines()
+    assert check.startswith("check: 3/3 MB, ")
+    assert load.startswith("load: 3/3 MB, ")
 
 
 def test_prefixes_of_wrappers_and_dropped_tensors_are_as_in_whole_files(tmp_path: Path) -> None:
