@@ -226,7 +226,7 @@ def measure(
         keep(result)
         if time.perf_counter() + ours.seconds > deadline:
             break
-
+    del peer.model, peer.head  # weights that are no longer ours
     for count in asked.batch_sizes:
         ran = draw(count)
         if time.perf_counter() + ran.seconds < deadline:
