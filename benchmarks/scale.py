@@ -99,11 +99,13 @@ def markdown(result: dict[str, Any]) -> str:
         " start-up included; peak resident memory. Tables without images, a quarter of the pairs stylized,"
         f" shards of {SHARD:,} rows. Goal: {GOAL_BYTES / 1e9:g} GB at 10,000,000 rows.",
         "",
-        f"| seconds | {' | '.join(heads)} |",
+        f"| seconds (of CPU) | {' | '.join(heads)} |",
         f"|---|{'---|' * len(sizes)}",
     ]
     for name, what in WHAT.items():
-        seconds = " | ".join(f"{one[name]['seconds']:.1f}" for one in sizes)
+        seconds = " | ".join(
+            f"{one[name]['seconds']:.1f} ({one[name]['cpu_s']:.1f})" for one in sizes
+        )
         lines.append(f"| {what} | {seconds} |")
     lines += [
         "",
