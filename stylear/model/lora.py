@@ -6,11 +6,9 @@ r rank, I inputs, O outputs. A is (r, I), B is (O, r) as in PEFT.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from stylear.errors import WeightsError
 from stylear.model.decoder_layers import Head
+from stylear.model.lora_config import LoraConfig, check_peft_config, layer_alpha, scale_lora
 from stylear.model.transformer import Decoder
 from stylear.weights import files as weights
 
@@ -27,30 +26,40 @@ WEIGHTS_FILES = ("adapter_model.safetensors", "adapter_model.bin")  # the first 
 
 
 class LoraLinear(Head):
-    """A frozen linear layer plus B A, scaled by alpha / r; the layer keeps its name and weight."""
+    """A frozen linear layer plus B A, scaled by alpha / r; the layer keeps its name and weight.
 
-    def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
+    A and B may be held in fp32 beside a weight in bf16, for training: they are cast to the input's dtype.
+    """
+
+    def __init__(
+        self, base: nn.Linear, rank: int, alpha: float, dtype: torch.dtype | None = None
+    ) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = base.in_features, base.out_features
         self.rank, self.alpha, self.kind = rank, alpha, type(base)
+        self.use_rslora, self.dropout = False, 0.0
         self.weight, self.bias = base.weight, base.bias
         self.weight.requires_grad_(False)
         if self.bias is not None:
             self.bias.requires_grad_(False)
-        self.lora_A = nn.Parameter(self.weight.new_zeros(rank, base.in_features))
-        self.lora_B = nn.Parameter(self.weight.new_zeros(base.out_features, rank))
+        self.lora_A = nn.Parameter(self.weight.new_zeros(rank, base.in_features, dtype=dtype))
+        self.lora_B = nn.Parameter(self.weight.new_zeros(base.out_features, rank, dtype=dtype))
 
     @property
     def scale(self) -> float:
-        return self.alpha / self.rank
+        return scale_lora(self.rank, self.alpha, self.use_rslora)
 
     def forward(self, x: Tensor) -> Tensor:
-        change = F.linear(F.linear(x, self.lora_A), self.lora_B)
-        return F.linear(x, self.weight, self.bias) + self.scale * change
+        return F.linear(x, self.weight, self.bias) + self.change(x, self.lora_B)
 
     def rows(self, x: Tensor, rows: slice | Tensor) -> Tensor:
-        change = F.linear(F.linear(x, self.lora_A), self.lora_B[rows])
-        return F.linear(x, self.weight[rows]) + self.scale * change
+        return F.linear(x, self.weight[rows]) + self.change(x, self.lora_B[rows])
+
+    def change(self, x: Tensor, lora_b: Tensor) -> Tensor:
+        """What LoRA adds to the outputs of inputs x (..., I)."""
+        if self.dropout:
+            x = F.dropout(x, self.dropout, self.training)
+        return F.linear(F.linear(x, self.lora_A.to(x.dtype)), (self.scale * lora_b).to(x.dtype))
 
 
 def lora_layers(decoder: Decoder) -> Iterator[tuple[str, LoraLinear]]:
@@ -73,29 +82,40 @@ def apply_lora(
     alpha: float | None = None,  # rank, as the released code has no alpha
     seed: int = 0,
 ) -> None:
-    """Freeze the decoder and add LoRA to the linear layers whose last name is in `targets`.
+    """Freeze the decoder and add LoRA of one rank to the linear layers whose last name is in `targets`.
 
-    `targets` are the decoder's own if None. A is initialised as in PEFT and B is zero, so outputs do not
-    change before training. Raises ValueError if a target does not exist or the decoder has LoRA already.
+    `targets` are the decoder's own if None. Raises ValueError as `apply_lora_config` does.
+    """
+    chosen = None if targets is None else tuple(targets)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen)
+    apply_lora_config(decoder, config, seed=seed)
+
+
+def apply_lora_config(decoder: Decoder, config: LoraConfig, *, seed: int = 0) -> None:
+    """Freeze the decoder and add LoRA in fp32 to the linear layers that `config` selects.
+
+    A is initialised as in PEFT and B is zero, so outputs do not change before training. Raises ValueError
+    if a target does not exist or the decoder has LoRA already.
     """
     if next(lora_layers(decoder), None) is not None:
         raise ValueError("decoder: has LoRA already; merge it first")
     layers = {
         name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
     }
-    targets = decoder.lora_targets if targets is None else targets
-    missing = set(targets) - {name.split(".")[-1] for name in layers}
-    if missing:
-        raise ValueError(f"LoRA targets: no layer is named {sorted(missing)[0]!r}")
+    # patterns are of names in checkpoints, as PEFT sees them
+    stored = {decoder.checkpoint_name(name): name for name in layers}
+    heads = {name for name, own in stored.items() if isinstance(layers[own], Head)}
+    chosen = config.choose_layers(list(stored), heads, decoder.lora_targets)
     decoder.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    for name, module in layers.items():
-        if name.split(".")[-1] in targets:
-            layer = LoraLinear(module, rank, rank if alpha is None else alpha)
-            fresh = torch.empty(rank, module.in_features)
-            nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
-            layer.lora_A.data.copy_(fresh)
-            decoder.set_submodule(name, layer)
+    for name in chosen:
+        own, rank = layers[stored[name]], config.rank_of(name)
+        layer = LoraLinear(own, rank, config.alpha_of(name, rank), torch.float32)
+        layer.use_rslora, layer.dropout = config.use_rslora, config.lora_dropout
+        fresh = torch.empty(rank, layer.in_features)
+        nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+        layer.lora_A.data.copy_(fresh)
+        decoder.set_submodule(stored[name], layer)
 
 
 @torch.no_grad()
@@ -119,6 +139,7 @@ def write_peft(
     layers = {decoder.checkpoint_name(name): layer for name, layer in lora_layers(decoder)}
     if not layers:
         raise ValueError("decoder: has no LoRA to write")
+    first = next(iter(layers.values()))
     rank = Counter(layer.rank for layer in layers.values()).most_common(1)[0][0]
     alpha = Counter(layer.alpha for layer in layers.values()).most_common(1)[0][0]
     tensors = {}
@@ -133,7 +154,8 @@ def write_peft(
         "lora_alpha": alpha,
         "rank_pattern": {name: x.rank for name, x in layers.items() if x.rank != rank},
         "alpha_pattern": {name: x.alpha for name, x in layers.items() if x.alpha != alpha},
-        "lora_dropout": 0.0,
+        "use_rslora": first.use_rslora,
+        "lora_dropout": first.dropout,
         "bias": "none",
         "fan_in_fan_out": False,
         # full names where last names are not unique in the checkpoint, as another tower may share them
@@ -152,6 +174,11 @@ def read_peft(decoder: Decoder, directory: Path) -> None:
     own = {decoder.module_name(name): value for name, value in tensors.items()}
     scales = {decoder.module_name(name): alpha for name, alpha in alphas.items()}
     install_lora(decoder, own, scales, str(file))
+    path = directory / CONFIG_FILE
+    config = LoraConfig.from_peft(weights.read_json(path), path)
+    for name, layer in lora_layers(decoder):
+        layer.alpha = config.alpha_of(decoder.checkpoint_name(name), layer.rank)
+        layer.use_rslora, layer.dropout = config.use_rslora, config.lora_dropout
 
 
 def read_peft_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, float], Path]:
@@ -172,38 +199,6 @@ def read_peft_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, flo
     layers = {name.rpartition(".")[0]: len(v) for name, v in tensors.items() if name.endswith("A")}
     alphas = {name: layer_alpha(config, name, rank) for name, rank in layers.items()}
     return tensors, alphas, file
-
-
-def check_peft_config(config: Mapping[str, Any], what: str | Path) -> None:
-    """Raise WeightsError for an adapter_config.json that asks for more than LoRA."""
-    for key, expected in (("peft_type", "LORA"), ("bias", "none")):
-        if config.get(key, expected) != expected:
-            raise WeightsError(f"{what}: {key} expected {expected!r}, found {config[key]!r}")
-    if config.get("use_dora"):
-        raise WeightsError(
-            f"{what}: expected LoRA, found DoRA (use_dora)",
-            hint="DoRA changes magnitudes too; merge the adapter into its base with peft and use that",
-        )
-    if config.get("modules_to_save"):
-        raise WeightsError(
-            f"{what}: modules_to_save expected unset, found {config['modules_to_save']!r}",
-            hint="merge the adapter into its base with peft and use that",
-        )
-
-
-def layer_alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """The alpha by which a layer's change is scaled as alpha / rank.
-
-    `alpha_pattern` gives a layer its own (its keys end the layer's name, as in PEFT); with `use_rslora` the
-    scale is alpha / sqrt(rank) (arXiv 2312.03732).
-    """
-    alpha = config.get("lora_alpha")
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            alpha = value
-            break
-    alpha = float(rank if alpha is None else alpha)
-    return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
 
 def install_lora(

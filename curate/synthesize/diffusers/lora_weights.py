@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from stylear.errors import WeightsError
-from stylear.model.lora import CONFIG_FILE, PEFT_PREFIX, check_peft_config, layer_alpha
+from stylear.model.lora import CONFIG_FILE, PEFT_PREFIX
+from stylear.model.lora_config import check_peft_config, layer_alpha
 from stylear.weights.files import read_json, read_tensors
 from stylear.weights.formats import SAFETENSORS, recognise_format
 
