@@ -12,6 +12,7 @@
     │   ├── SettingsChanged          the existing output was made with other settings
     │   ├── CorpusLocked             another live process is writing this corpus
     │   └── AuditFailed              bytes, counts or lineage differ from the manifest
+    ├── TrainingError                training cannot go on: a loss or gradients that are not finite
     └── StorageError                 the disk is full or a path cannot be written
         └── StoreFailed              an object store that does not answer, or refuses
 
@@ -86,6 +87,10 @@ class CorpusLocked(CorpusError):
 
 class AuditFailed(CorpusError):
     """The corpus differs from its manifest."""
+
+
+class TrainingError(StylearError):
+    """Training cannot go on; the message names the step and the pairs."""
 
 
 class StorageError(StylearError):

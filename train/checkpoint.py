@@ -13,20 +13,30 @@ from stylear.errors import SettingsChanged, WeightsError
 from stylear.model.open import load_model
 from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
+from stylear.train.average import MovingAverage
 from stylear.train.optim import Optimisers
 from stylear.train.settings import Settings
 from stylear.weights import files as weights
 
-OPTIMISER, STATE = "optimizer.safetensors", "state.json"
-# may differ when a run is resumed, because they change no weight
+OPTIMISER, AVERAGE, STATE = "optimizer.safetensors", "ema.safetensors", "state.json"
+VALIDATION_LOSS = "validation_loss"
+# may differ when a run is resumed, because they change no weight except by rounding
 RESUMABLE_CHANGES = {
     "out",
     "encoded",
     "save_every",
     "keep",
+    "keep_best",
     "validate_every",
     "sample_every",
     "device",
+    "accumulate",
+    "checkpoint_blocks",
+    "compile",
+    "optimizer_kernels",
+    "shard_base",
+    "peak_tflops",
+    "wandb",
 }
 
 
@@ -109,19 +119,36 @@ def format_step(step: int) -> str:
 
 
 def save_checkpoint(
-    run: Run, model: StyleModel, optimisers: Optimisers, step: int, keep: int
+    run: Run,
+    model: StyleModel,
+    optimisers: Optimisers,
+    step: int,
+    keep: int,
+    *,
+    average: MovingAverage | None = None,
+    validation_loss: float | None = None,
+    keep_best: bool = False,
 ) -> None:
-    """Write the checkpoint of a step in full precision; keep only the newest `keep`."""
+    """Write the checkpoint of a step in full precision; keep only the newest `keep`.
+
+    With `keep_best`, the one of the lowest validation loss is kept too. The state file is written last, and
+    the directory gets its name when it is complete.
+    """
     target = run.root / "checkpoints" / format_step(step)
     partial = target.with_name(f".{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     save_model(model, partial, dtype=None)
     weights.write_tensors(partial / OPTIMISER, optimisers.tensors())
-    weights.write_json(partial / STATE, {"step": step})
+    if average is not None:
+        weights.write_tensors(partial / AVERAGE, average.tensors())
+    loss = {} if validation_loss is None else {VALIDATION_LOSS: validation_loss}
+    weights.write_json(partial / STATE, {"step": step, **loss})
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
+    best = find_best_checkpoint(run) if keep_best else None
     for old in run.checkpoints()[:-keep]:
-        shutil.rmtree(old)
+        if old != best:
+            shutil.rmtree(old)
 
 
 def find_last_checkpoint(run: Run) -> Path | None:
@@ -130,13 +157,39 @@ def find_last_checkpoint(run: Run) -> Path | None:
     return checkpoints[-1] if checkpoints else None
 
 
-def restore_model(checkpoint: Path, device: str) -> tuple[StyleModel, int]:
-    """The model of a checkpoint and the number of steps it was trained for."""
+def find_best_checkpoint(run: Run) -> Path | None:
+    """The checkpoint of the lowest validation loss, the first of equals; None if none was validated."""
+    losses = {
+        path: weights.read_json(path / STATE).get(VALIDATION_LOSS) for path in run.checkpoints()
+    }
+    validated = {path: float(loss) for path, loss in losses.items() if loss is not None}
+    return min(validated, key=lambda path: validated[path], default=None)
+
+
+def restore_model(checkpoint: Path, base: StyleModel) -> tuple[StyleModel, int]:
+    """The model of a checkpoint on the device of `base`, and the number of steps it was trained for.
+
+    Raises WeightsError if the checkpoint has another architecture than the run's base.
+    """
     state = weights.read_json(checkpoint / STATE)
     if not isinstance(state.get("step"), int):
         raise WeightsError(f"{checkpoint / STATE}: expected a step number, found {state!r}")
-    return load_model(checkpoint, device), int(state["step"])
+    model = load_model(checkpoint, base.device)
+    expected, found = vars(base.decoder.config), vars(model.decoder.config)
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise WeightsError(
+                f"{checkpoint}: {name} expected {value!r} as {base.name} has, found {found.get(name)!r}",
+                hint="the checkpoint belongs to another run; give another --out",
+            )
+    return model, int(state["step"])
 
 
 def restore_optimisers(checkpoint: Path, optimisers: Optimisers) -> None:
-    optimisers.load_tensors(weights.read_tensors(checkpoint / OPTIMISER))
+    path = checkpoint / OPTIMISER
+    optimisers.load_tensors(weights.read_tensors(path), str(path))
+
+
+def restore_average(checkpoint: Path, average: MovingAverage) -> None:
+    path = checkpoint / AVERAGE
+    average.load_tensors(weights.read_tensors(path), str(path))

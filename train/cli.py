@@ -3,54 +3,46 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stylear.console import DryRunOption, JsonOption, emit_json, say
+from stylear.train.options import (
+    Accumulate,
+    BaseDtype,
+    BatchSize,
+    CheckpointBlocks,
+    Compile,
+    Config,
+    Corpora,
+    Csd,
+    Device,
+    EmaDecay,
+    Encoded,
+    Full,
+    Judge,
+    Model,
+    Optimizer,
+    Out,
+    Precision,
+    Rank,
+    Rate,
+    SaveEvery,
+    Seed,
+    ShardBase,
+    Steps,
+    StyleScore,
+    Wandb,
+)
 
 app = typer.Typer(
     help="Train a model on a corpus: sft, then dpo or grpo.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        help="Settings: a YAML file, or embedded ones by name (train-demo-sft); flags win.",
-    ),
-]
-Corpora = Annotated[
-    list[str] | None,
-    typer.Option("--corpus", help="Corpus to train on, a folder or a URL; can be repeated."),
-]
-Model = Annotated[str | None, typer.Option("--model", help="Mini name, model directory or run.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; resumable.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Optimiser steps.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Batch size.")]
-Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
-Optimizer = Annotated[str | None, typer.Option("--optimizer", help="adamw or muon.")]
-Full = Annotated[bool | None, typer.Option("--full/--lora", help="Train all weights, or LoRA.")]
-Rank = Annotated[int | None, typer.Option("--lora-rank", help="LoRA rank.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Random seed.")]
-Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16.")]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
-Encoded = Annotated[
-    Path | None,
-    typer.Option("--encoded", help="Cache of image codes and style features, shared between runs."),
-]
-SaveEvery = Annotated[int | None, typer.Option("--save-every", help="Steps between checkpoints.")]
-
-Judge = Annotated[
-    str | None, typer.Option("--judge", help="CLIP model of the text score and of clip-image.")
-]
-StyleScore = Annotated[
-    str | None, typer.Option("--style-score", help="clip-image, csd or texture.")
-]
-Csd = Annotated[Path | None, typer.Option("--csd", metavar="FILE", help="CSD checkpoint, for csd.")]
 
 
 @app.command()
@@ -73,7 +65,8 @@ def sft(
         ),
     ] = None,
     sigma: Annotated[
-        float | None, typer.Option("--sigma", help="Noise std on style tokens.")
+        str | None,
+        typer.Option("--sigma", help="Noise std on style tokens, or a range such as 0.1:0.3."),
     ] = None,
     style_from: Annotated[
         str | None,
@@ -84,6 +77,13 @@ def sft(
     condition_dropout: Annotated[
         float | None, typer.Option("--condition-dropout", help="Condition dropout probability.")
     ] = None,
+    accumulate: Accumulate = None,
+    ema_decay: EmaDecay = None,
+    checkpoint_blocks: CheckpointBlocks = None,
+    base_dtype: BaseDtype = None,
+    shard_base: ShardBase = None,
+    compile: Compile = None,
+    wandb: Wandb = None,
     precision: Precision = None,
     device: Device = None,
     encoded: Encoded = None,
@@ -93,6 +93,8 @@ def sft(
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune on (prompt, image) pairs with style tokens; resumes an interrupted run.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m stylear train sft ... All settings: --dry-run.
 
     Example: stylear train sft --corpus demo-output/corpus --model mini-stylear --out runs/sft --steps 100
     """
@@ -341,6 +343,8 @@ def print_settings(settings: Any) -> None:
 
 def print_result(final: Path, as_json: bool) -> None:
     """Print the path of the trained model; as JSON also its training record with warnings."""
+    if int(os.environ.get("RANK", "0")):
+        return  # the first process prints
     if as_json:
         from stylear.model.style_model import STYLE
         from stylear.weights.files import read_json

@@ -23,6 +23,7 @@ from stylear.model.style_model import StyleModel
 from stylear.train.encode import EncodedShard, Size, encode_corpus
 from stylear.train.encoded_files import CODES, FEATURES, RowArrays
 from stylear.train.features import ComputedFeatures
+from stylear.train.precision import decoder_autocast
 from stylear.train.sampler import Sampler
 from stylear.train.style_groups import StyleGroups
 
@@ -282,11 +283,12 @@ def forward_logits(model: StyleModel, batch: Batch, tokens: Tensor | None) -> Te
     """Logits (N, V) at every code position of a batch, with style tokens (B', K, D) inserted."""
     from stylear.model.style_tokens import insert_style_tokens
 
-    embeds = model.decoder.embed(batch.ids)
-    if tokens is not None and len(batch.style_rows):
-        embeds = insert_style_tokens(embeds, tokens, batch.style_rows, batch.style_columns)
-    hidden: Any = model.decoder(embeds)
-    return model.decoder.image_logits(hidden[batch.code_rows, batch.code_columns - 1])
+    with decoder_autocast(model):
+        embeds = model.decoder.embed(batch.ids)
+        if tokens is not None and len(batch.style_rows):
+            embeds = insert_style_tokens(embeds, tokens, batch.style_rows, batch.style_columns)
+        hidden: Any = model.decoder(embeds)
+        return model.decoder.image_logits(hidden[batch.code_rows, batch.code_columns - 1])
 
 
 def make_step_generator(seed: int, step: int) -> torch.Generator:

@@ -26,15 +26,15 @@ from stylear.train.data import open_encoded
 from stylear.train.inputs import check_shards, find_final_model
 from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import preference_loss
-from stylear.train.metrics import Metrics, read_metrics
+from stylear.train.metrics import Metrics, check_wandb, read_metrics
 from stylear.train.optim import Optimisers
 from stylear.train.pairs import list_pair_shards, read_manifest
-from stylear.train.precision import autocast
+from stylear.train.precision import autocast, choose_base_format, hold_base
 from stylear.train.preferences import PreferenceSet, list_corpus_preferences, open_preferences
 from stylear.train.reference import hash_policy, open_reference_log_probs
 from stylear.train.sampler import Sampler
 from stylear.train.settings import DpoSettings
-from stylear.train.trainable import prepare_lora, select_trainable, set_training
+from stylear.train.trainable import prepare_blocks, prepare_lora, select_trainable, set_training
 
 LN_2 = math.log(2)  # the loss of kinds sigmoid and robust while policy and reference are equal
 STALLED = 0.01  # a mean loss this close to ln 2 has not moved
@@ -54,7 +54,9 @@ def run(settings: DpoSettings) -> Path:
     (arXiv 2305.18290); `losses` names those of the other kinds.
     """
     device = pick_device(settings.device)
+    check_wandb(settings)
     check_shards(settings.corpus)
+    choose_base_format(settings)
     shards = (
         [shard for folder in settings.pairs for shard in list_pair_shards(folder)]
         if settings.pairs
@@ -63,6 +65,7 @@ def run(settings: DpoSettings) -> Path:
     source = find_final_model(settings.model)
     model = load_model(source, device)
     policy_hash = hash_policy(model)
+    hold_base(model, settings)  # the reference's too, so that the loss starts at ln 2
     training_run = checkpoint.open_run("dpo", settings, policy_hash)
     if training_run.final.is_dir():
         say(f"{training_run.root}: already trained")
@@ -84,18 +87,20 @@ def run(settings: DpoSettings) -> Path:
     last_checkpoint = checkpoint.find_last_checkpoint(training_run)
     start = 0
     if last_checkpoint is not None:
-        model, start = checkpoint.restore_model(last_checkpoint, device)
+        model, start = checkpoint.restore_model(last_checkpoint, model)
         say(f"resuming from step {start}")
     else:
         prepare_lora(model, settings)
     model.settings = replace(model.settings, base=origin)
+    hold_base(model, settings)
     optimisers = Optimisers(select_trainable(model, settings.full), settings)
     if last_checkpoint is not None:
         checkpoint.restore_optimisers(last_checkpoint, optimisers)
+    prepare_blocks(model, settings)
     set_training(model)
     sampler = Sampler([[len(data)]])
     with (
-        Metrics(training_run, start) as metrics,
+        Metrics(training_run, start, settings) as metrics,
         Bar("dpo", total=settings.steps, unit="steps") as bar,
     ):
         bar.advance(start)
@@ -118,7 +123,8 @@ def run(settings: DpoSettings) -> Path:
                     chosen_nll=settings.chosen_nll,
                 )
             torch.autograd.backward(outcome.loss)
-            norm, rate = optimisers.step(step)
+            norm = optimisers.clip_gradients()
+            rate = optimisers.step(step)
             gap = outcome.chosen_reward - outcome.rejected_reward
             values = {
                 "loss": outcome.loss.item(),

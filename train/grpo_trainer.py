@@ -24,9 +24,9 @@ from stylear.train.data import EncodedSet, build_prompt, forward_logits, open_en
 from stylear.train.inputs import check_shards, find_final_model
 from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import group_advantages, grpo_loss
-from stylear.train.metrics import Metrics
+from stylear.train.metrics import Metrics, check_wandb
 from stylear.train.optim import Optimisers
-from stylear.train.precision import autocast
+from stylear.train.precision import autocast, choose_base_format, hold_base
 from stylear.train.reference import FrozenStart, hash_policy
 from stylear.train.rewards import open_scorers
 from stylear.train.rollout import (
@@ -38,7 +38,7 @@ from stylear.train.rollout import (
     plan_jobs,
 )
 from stylear.train.settings import GrpoSettings
-from stylear.train.trainable import prepare_lora, select_trainable, set_training
+from stylear.train.trainable import prepare_blocks, prepare_lora, select_trainable, set_training
 
 
 def run(settings: GrpoSettings) -> Path:
@@ -53,7 +53,9 @@ def run(settings: GrpoSettings) -> Path:
     2402.03300), here on image codes and with guidance in the policy.
     """
     device = pick_device(settings.device)
+    check_wandb(settings)
     check_shards(settings.corpus)
+    choose_base_format(settings)
     model = load_model(find_final_model(settings.model), device)
     training_run = checkpoint.open_run("grpo", settings, hash_policy(model))
     if training_run.final.is_dir():
@@ -67,13 +69,15 @@ def run(settings: GrpoSettings) -> Path:
     training = describe_training(settings, len(data)) | {"scorers": scorers.describe()}
     origin = describe_origin(model, settings, training | {"warnings": []})
     prepare_lora(model, settings)
+    hold_base(model, settings)
+    prepare_blocks(model, settings)
     named = list(select_trainable(model, settings.full))
     start_weights = FrozenStart([parameter for _, parameter in named])
     optimisers = Optimisers(named, settings)
     start = 0
     last_checkpoint = checkpoint.find_last_checkpoint(training_run)
     if last_checkpoint is not None:
-        restored, start = checkpoint.restore_model(last_checkpoint, device)
+        restored, start = checkpoint.restore_model(last_checkpoint, model)
         trained = dict(select_trainable(restored, settings.full))
         for name, parameter in named:
             parameter.data.copy_(trained[name])
@@ -89,7 +93,7 @@ def run(settings: GrpoSettings) -> Path:
         batch_size=settings.batch_size,
     )
     with (
-        Metrics(training_run, start) as metrics,
+        Metrics(training_run, start, settings) as metrics,
         Bar("grpo", total=settings.steps, unit="steps") as bar,
     ):
         bar.advance(start)
@@ -128,7 +132,8 @@ def run(settings: GrpoSettings) -> Path:
                     total += outcome.loss.item() * share
                     kl += outcome.kl.item() * share
                     clipped += outcome.clipped.item() * share
-                norm, rate = optimisers.step(step)
+                norm = optimisers.clip_gradients()
+                rate = optimisers.step(step)
             done = step + 1
             values = {"loss": total, "reward": rewards.mean().item(), "kl": kl, "clipped": clipped}
             values["reward_std"] = rewards.std(dim=1, correction=0).mean().item()

@@ -15,13 +15,8 @@ from stylear.train.settings import Settings
 def describe_training(settings: Settings, pairs: int) -> dict[str, Any]:
     """The training record of the final model: settings, number of pairs, warnings."""
     kept = {"steps", "batch_size", "lr", "optimizer", "full", "seed"}
-    warnings = []
-    if settings.batch_size > pairs:
-        warnings.append(
-            f"batch_size {settings.batch_size} is more than the {pairs} pairs of the corpus; every step"
-            f" repeats at least {settings.batch_size - pairs} of them"
-        )
-    return {**settings.model_dump(mode="json", include=kept), "pairs": pairs, "warnings": warnings}
+    record = settings.model_dump(mode="json", include=kept)
+    return {**record, "pairs": pairs, "warnings": []}
 
 
 def describe_origin(

@@ -9,9 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stylear.errors import WeightsError
 from stylear.train.settings import Settings
 
 BETAS = (0.9, 0.95)  # Lumina-mGPT
+# the arguments of torch.optim.AdamW; fused kernels exist for CPU and CUDA
+KERNELS: dict[str, dict[str, bool]] = {
+    "fused": {"fused": True},
+    "foreach": {"foreach": True},
+    "loop": {"foreach": False},
+}
 
 
 class Optimisers:
@@ -24,10 +31,12 @@ class Optimisers:
         rates: Mapping[str, float] | None = None,
     ) -> None:
         self.settings = settings
+        self.named = dict(named)
+        self.parameters = list(self.named.values())
         rates = rates or {}
         muon: list[dict[str, Any]] = []
         adam: list[dict[str, Any]] = []
-        for name, parameter in named:
+        for name, parameter in self.named.items():
             rate = next((r for prefix, r in rates.items() if name.startswith(prefix)), settings.lr)
             decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
             group = {"params": [parameter], "lr": rate, "weight_decay": decay, "base_lr": rate}
@@ -35,40 +44,58 @@ class Optimisers:
             (muon if inner else adam).append(group)
         self.parts: list[torch.optim.Optimizer] = []
         if adam:
-            self.parts.append(torch.optim.AdamW(merge_groups(adam), betas=BETAS))
+            kernels = KERNELS[settings.optimizer_kernels]
+            self.parts.append(torch.optim.AdamW(merge_groups(adam), betas=BETAS, **kernels))
         if muon:
             self.parts.append(torch.optim.Muon(merge_groups(muon), adjust_lr_fn="match_rms_adamw"))
-        self.parameters = [p for part in self.parts for g in part.param_groups for p in g["params"]]
 
-    def step(self, step: int) -> tuple[float, float]:
-        """Clip, step (counted from 0) and clear the gradients; returns (gradient norm, learning rate)."""
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
+    def clip_gradients(self) -> float:
+        """Scale the gradients down to `clip_norm`; returns their norm before that.
+
+        A parameter that the step did not use has a gradient of zero, on every rank and with any accumulation.
+        """
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
+
+    def step(self, step: int) -> float:
+        """Update the parameters (step counted from 0) and clear the gradients; returns the learning rate."""
         scale = schedule_rate(self.settings, step)
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = group["base_lr"] * scale
             part.step()
             part.zero_grad(set_to_none=True)
-        return norm, self.settings.lr * scale
+        return self.settings.lr * scale
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state as named tensors."""
+        """The state as tensors named `parameter/state`."""
         return {
-            f"{number}.{index}.{name}": torch.as_tensor(value)
-            for number, part in enumerate(self.parts)
-            for index, state in part.state_dict()["state"].items()
-            for name, value in state.items()
+            f"{name}/{key}": torch.as_tensor(value)
+            for name, parameter in self.named.items()
+            for part in self.parts
+            for key, value in part.state.get(parameter, {}).items()
         }
 
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state from `tensors`."""
-        for number, part in enumerate(self.parts):
-            states: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                owner, index, name = key.split(".", 2)
-                if int(owner) == number:
-                    states.setdefault(int(index), {})[name] = value
-            part.load_state_dict({**part.state_dict(), "state": states})
+    def load_tensors(self, tensors: Mapping[str, Tensor], what: str = "optimiser state") -> None:
+        """Restore the state from `tensors`. Raises WeightsError if it belongs to other parameters."""
+        states: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            name, _, state = key.rpartition("/")
+            parameter = self.named.get(name)
+            if parameter is None or (value.ndim and value.shape != parameter.shape):
+                found = "no such parameter" if parameter is None else tuple(parameter.shape)
+                raise WeightsError(
+                    f"{what}: {key}: expected a parameter of shape {tuple(value.shape)}, found {found}",
+                    hint="the checkpoint belongs to a run with other settings; give another --out",
+                )
+            states.setdefault(name, {})[state] = value.clone()
+        names = {parameter: name for name, parameter in self.named.items()}
+        for part in self.parts:
+            ordered = [names[p] for group in part.param_groups for p in group["params"]]
+            kept = {number: states[name] for number, name in enumerate(ordered) if name in states}
+            part.load_state_dict({**part.state_dict(), "state": kept})
 
 
 def merge_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -99,6 +99,7 @@ def open_reference_log_probs(
         policy_hash,
         data.sha256,
         settings.precision,
+        str(model.decoder.model.norm.weight.dtype),
         size,
         device.split(":")[0],
         str(torch.__version__),

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -58,6 +60,42 @@ Features = Annotated[
 ]
 
 
+def _parse_range(value: Any) -> Any:
+    """A number, [low, high] or "low:high" as a range; a number is a range of one value."""
+    if isinstance(value, str):
+        value = value.split(":")
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, (list, tuple)) else (value, value)
+
+
+def _check_range(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"expected low:high with low at most high, got {value[0]}:{value[1]}")
+    return value
+
+
+NotNegative = Annotated[float, Field(ge=0)]
+Sigma = Annotated[
+    tuple[NotNegative, NotNegative],
+    BeforeValidator(_parse_range),
+    AfterValidator(_check_range),
+    PlainSerializer(lambda value: value[0] if value[0] == value[1] else list(value)),
+]
+
+
+def _parse_blocks(value: Any) -> str | int:
+    """none, all or a number k, for every k-th block."""
+    if value in ("none", "all"):
+        return str(value)
+    if str(value).isdecimal() and int(value) > 0:
+        return int(value)
+    raise ValueError("expected none, all, or a number k for every k-th block")
+
+
+Blocks = Annotated[str | int, PlainValidator(_parse_blocks)]
+
+
 class Settings(BaseModel):
     """Settings of every training run."""
 
@@ -74,13 +112,47 @@ class Settings(BaseModel):
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: Muon for matrices (ours)."
     )
+    optimizer_kernels: Literal["fused", "foreach", "loop"] = Field(
+        "fused", description="How AdamW updates: fused kernels, foreach or one by one (ours)."
+    )
     weight_decay: float = Field(0.1, ge=0, description="Weight decay of matrices (base).")
     clip_norm: float = Field(4.0, gt=0, description="Maximum gradient norm (base).")
     full: bool = Field(False, description="Train all decoder weights instead of LoRA.")
-    lora_rank: int = Field(4, ge=1, description="LoRA rank (code).")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: mixed precision (autocast)."
+    lora_rank: int | None = Field(
+        None, ge=1, description="LoRA rank; default: the adapter's own, else 4 (code)."
     )
+    lora_alpha: float | None = Field(
+        None,
+        gt=0,
+        description="LoRA scale times rank; default: the adapter's own, else the rank (code).",
+    )
+    lora_targets: tuple[str, ...] | None = Field(
+        None,
+        description="Names of layers with LoRA; default: the adapter's own, else those of the model (code).",
+    )
+    lora_dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Dropout before LoRA; default: the adapter's own, else 0 (code).",
+    )
+    use_rslora: bool | None = Field(
+        None,
+        description="Scale LoRA by alpha / sqrt(rank); default: as the adapter, else alpha / rank.",
+    )
+    lora_config: Path | None = Field(
+        None, description="PEFT's adapter_config.json to take LoRA's settings from."
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: matrix products in bf16; what trains stays in fp32."
+    )
+    base_dtype: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto", description="Format of the frozen base; auto: that of precision (ours)."
+    )
+    checkpoint_blocks: Blocks = Field(
+        "none", description="Activation checkpointing: none, all blocks, or every k-th (ours)."
+    )
+    compile: bool = Field(False, description="Compile each block with torch.compile (ours).")
     device: str = Field("auto", description="torch device; auto: cuda if available.")
     seed: int = Field(0, description="Random seed of order, dropout, noise and new weights.")
     encoded: Path | None = Field(
@@ -89,6 +161,9 @@ class Settings(BaseModel):
     features: Features = "cache"
     save_every: int = Field(200, ge=1, description="Steps between checkpoints.")
     keep: int = Field(2, ge=1, description="Number of checkpoints to keep.")
+    wandb: str | None = Field(
+        None, description="Project of Weights & Biases to log to; default: not logged there."
+    )
 
 
 class SftSettings(Settings):
@@ -101,14 +176,21 @@ class SftSettings(Settings):
     )
     clip: str = Field("mini-clip", description="Frozen image encoder of the style tokens.")
     resampler: dict[str, int] = Field(default_factory=dict, description="Resampler sizes.")
-    sigma: float = Field(0.1, ge=0, description="Noise std on style tokens (ours; unreported).")
+    sigma: Sigma = Field(
+        (0.1, 0.1),
+        description="Noise std on style tokens, or a range to draw it from (ours; unreported).",
+    )
     style_from: Literal["self", "sibling"] = Field(
         "self",
         description="self: features of the target (paper); sibling: of another image in its style (ours).",
     )
     condition_dropout: float = Field(
-        0.1, ge=0, le=1, description="Condition dropout probability (base)."
+        0.1, ge=0, le=1, description="Probability of dropping style and text together (base)."
     )
+    style_dropout: float = Field(
+        0.0, ge=0, le=1, description="Probability of dropping style (ours)."
+    )
+    text_dropout: float = Field(0.0, ge=0, le=1, description="Probability of dropping text (ours).")
     z_loss: float = Field(1e-5, ge=0, description="Z-loss weight (base).")
     augment_copies: int = Field(
         1, ge=1, description="Augmented copies per image, shifted and flipped."
@@ -124,6 +206,26 @@ class SftSettings(Settings):
     )
     resampler_lr: float | None = Field(
         None, gt=0, description="Learning rate of the resampler; default lr."
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="Parts of a batch that are computed one after the other on each GPU (ours).",
+    )
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="Decay of the moving average of what trains; 0: none (ours)."
+    )
+    use_ema: bool = Field(
+        True, description="Validate, sample and finish with the moving average where there is one."
+    )
+    shard_base: bool = Field(
+        False, description="Shard the frozen base over the GPUs by FSDP2 (ours); needs torchrun."
+    )
+    keep_best: bool = Field(
+        False, description="Keep the checkpoint of the lowest validation loss too."
+    )
+    peak_tflops: float | None = Field(
+        None, gt=0, description="Peak TFLOP/s of the device for mfu; default: by the GPU's name."
     )
     validate_every: int = Field(200, ge=1, description="Steps between validations.")
     sample_every: int = Field(500, ge=1, description="Steps between sample images.")
@@ -256,8 +358,9 @@ def load_settings(
         key = ".".join(str(part) for part in first["loc"])
         close = difflib.get_close_matches(key, list(kind.model_fields), 1)
         hint: str | None = f"keys: {', '.join(kind.model_fields)}"
-        if key in kind.model_fields:
-            hint = kind.model_fields[key].description
+        field = str(first["loc"][0]) if first["loc"] else key
+        if field in kind.model_fields:
+            hint = kind.model_fields[field].description
         elif close:
             hint = f"did you mean {close[0]}?"
         if first["type"] == "missing":

@@ -41,7 +41,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, image_ids: Sequence[int]) -> None:
         super().__init__()
         self.config = config
-        self.gradient_checkpointing = False
+        self.checkpoint_every = 0  # activation checkpointing of every k-th block; 0: of none
         self.model = Trunk(config)
         self.add_head(image_ids)
 
@@ -74,8 +74,9 @@ class Decoder(nn.Module):
         positions = first if cache is None else cache.start(tokens)
         turn = rotary(self.config, positions, embeds.dtype)
         x = embeds
-        for block in self.model.layers:
-            if self.gradient_checkpointing and self.training and cache is None:
+        every = self.checkpoint_every if self.training and cache is None else 0
+        for number, block in enumerate(self.model.layers):
+            if every and number % every == 0:
                 x = checkpoint(block, x, turn, use_reentrant=False)
             else:
                 x = block(x, turn, cache)

@@ -64,3 +64,30 @@ def test_json_has_what_the_model_records_of_its_training(
     (tmp_path / "stylear.json").write_text(json.dumps({"base": {"training": training}}))
     print_result(tmp_path, as_json=True)
     assert json.loads(capsys.readouterr().out) == {"model": str(tmp_path), "training": training}
+
+
+def test_ranges_and_numbers_are_read_from_flags() -> None:
+    arguments = ["sft", "--corpus", "c", "--model", "mini-ar", "--out", "o", "--dry-run"]
+    arguments += ["--sigma", "0.1:0.3", "--checkpoint-blocks", "2", "--base-dtype", "int8"]
+    settings = json.loads(CliRunner().invoke(app, arguments).stdout)
+    assert (settings["sigma"], settings["checkpoint_blocks"]) == ([0.1, 0.3], 2)
+    assert settings["base_dtype"] == "int8"
+    with pytest.raises(RecipeError, match=r"sigma: .*low at most high"):
+        load_settings(SftSettings, None, {**FLAGS, "sigma": "0.3:0.1"})
+    with pytest.raises(
+        RecipeError, match=r"checkpoint_blocks: .*expected none, all, or a number k"
+    ):
+        load_settings(SftSettings, None, {**FLAGS, "checkpoint_blocks": "some"})
+    with pytest.raises(RecipeError, match="greater than or equal to 0, found '-1'") as raised:
+        load_settings(SftSettings, None, {**FLAGS, "sigma": "-1"})
+    assert raised.value.hint is not None
+    assert raised.value.hint.startswith("Noise std on style tokens")
+
+
+def test_only_the_first_process_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank, shown in (("0", f"model: {tmp_path}\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        print_result(tmp_path, as_json=False)
+        assert capsys.readouterr().err == shown

@@ -1,0 +1,73 @@
+"""Flags that several `stylear train` commands share; each sets the setting of its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Settings: a YAML file, or embedded ones by name (train-demo-sft); flags win.",
+    ),
+]
+Corpora = Annotated[
+    list[str] | None,
+    typer.Option("--corpus", help="Corpus to train on, a folder or a URL; can be repeated."),
+]
+Model = Annotated[str | None, typer.Option("--model", help="Mini name, model directory or run.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; resumable.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimiser steps.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Batch size.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
+Optimizer = Annotated[str | None, typer.Option("--optimizer", help="adamw or muon.")]
+Full = Annotated[bool | None, typer.Option("--full/--lora", help="Train all weights, or LoRA.")]
+Rank = Annotated[int | None, typer.Option("--lora-rank", help="LoRA rank.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Random seed.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+Encoded = Annotated[
+    Path | None,
+    typer.Option("--encoded", help="Cache of image codes and style features, shared between runs."),
+]
+SaveEvery = Annotated[int | None, typer.Option("--save-every", help="Steps between checkpoints.")]
+
+Judge = Annotated[
+    str | None, typer.Option("--judge", help="CLIP model of the text score and of clip-image.")
+]
+StyleScore = Annotated[
+    str | None, typer.Option("--style-score", help="clip-image, csd or texture.")
+]
+Csd = Annotated[Path | None, typer.Option("--csd", metavar="FILE", help="CSD checkpoint, for csd.")]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(
+        "--accumulate", help="Parts of a batch that each GPU computes one after the other."
+    ),
+]
+BaseDtype = Annotated[
+    str | None, typer.Option("--base-dtype", help="Format of the frozen base: fp32, bf16 or int8.")
+]
+CheckpointBlocks = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint-blocks",
+        help="Activation checkpointing: none, all, or N for every N-th block.",
+    ),
+]
+Compile = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="Compile each block (torch.compile).")
+]
+EmaDecay = Annotated[
+    float | None, typer.Option("--ema-decay", help="Decay of the moving average of what trains.")
+]
+ShardBase = Annotated[
+    bool | None,
+    typer.Option("--shard-base/--replicate-base", help="Shard the frozen base over GPUs (FSDP2)."),
+]
+Wandb = Annotated[
+    str | None, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")
+]
