@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stylear.console import say
 from stylear.errors import SettingsChanged, WeightsError
 from stylear.model.open import load_model
@@ -167,14 +169,16 @@ def find_best_checkpoint(run: Run) -> Path | None:
 
 
 def restore_model(checkpoint: Path, base: StyleModel) -> tuple[StyleModel, int]:
-    """The model of a checkpoint on the device of `base`, and the number of steps it was trained for.
+    """The model of a checkpoint and the number of steps it was trained for.
 
-    Raises WeightsError if the checkpoint has another architecture than the run's base.
+    It is on the device of `base` and holds its decoder in the dtype of that, what trains in float32. Raises
+    WeightsError if the checkpoint has another architecture than the run's base.
     """
     state = weights.read_json(checkpoint / STATE)
     if not isinstance(state.get("step"), int):
         raise WeightsError(f"{checkpoint / STATE}: expected a step number, found {state!r}")
-    model = load_model(checkpoint, base.device)
+    dtype = base.decoder.model.norm.weight.dtype
+    model = load_model(checkpoint, base.device, dtype, trained_dtype=torch.float32)
     expected, found = vars(base.decoder.config), vars(model.decoder.config)
     for name, value in expected.items():
         if found.get(name) != value:

@@ -17,7 +17,6 @@ import torch
 
 from stylear.console import Bar, say, say_warning
 from stylear.device import pick_device
-from stylear.model.open import load_model
 from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.sampling.context import describe_long_prompts, measure_prompt
@@ -29,7 +28,7 @@ from stylear.train.losses import preference_loss
 from stylear.train.metrics import Metrics, check_wandb, read_metrics
 from stylear.train.optim import Optimisers
 from stylear.train.pairs import list_pair_shards, read_manifest
-from stylear.train.precision import autocast, choose_base_format, hold_base
+from stylear.train.precision import autocast, hold_base, load_for_training
 from stylear.train.preferences import PreferenceSet, list_corpus_preferences, open_preferences
 from stylear.train.reference import hash_policy, open_reference_log_probs
 from stylear.train.sampler import Sampler
@@ -56,14 +55,13 @@ def run(settings: DpoSettings) -> Path:
     device = pick_device(settings.device)
     check_wandb(settings)
     check_shards(settings.corpus)
-    choose_base_format(settings)
     shards = (
         [shard for folder in settings.pairs for shard in list_pair_shards(folder)]
         if settings.pairs
         else list_corpus_preferences(settings.corpus)
     )
     source = find_final_model(settings.model)
-    model = load_model(source, device)
+    model = load_for_training(source, settings, device)
     policy_hash = hash_policy(model)
     hold_base(model, settings)  # the reference's too, so that the loss starts at ln 2
     training_run = checkpoint.open_run("dpo", settings, policy_hash)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from stylear.console import Bar, say
 from stylear.device import pick_device
-from stylear.model.open import load_model
 from stylear.model.packing import pack_batch
 from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
@@ -26,7 +25,7 @@ from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import group_advantages, grpo_loss
 from stylear.train.metrics import Metrics, check_wandb
 from stylear.train.optim import Optimisers
-from stylear.train.precision import autocast, choose_base_format, hold_base
+from stylear.train.precision import autocast, hold_base, load_for_training
 from stylear.train.reference import FrozenStart, hash_policy
 from stylear.train.rewards import open_scorers
 from stylear.train.rollout import (
@@ -55,8 +54,7 @@ def run(settings: GrpoSettings) -> Path:
     device = pick_device(settings.device)
     check_wandb(settings)
     check_shards(settings.corpus)
-    choose_base_format(settings)
-    model = load_model(find_final_model(settings.model), device)
+    model = load_for_training(find_final_model(settings.model), settings, device)
     training_run = checkpoint.open_run("grpo", settings, hash_policy(model))
     if training_run.final.is_dir():
         say(f"{training_run.root}: already trained")

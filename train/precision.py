@@ -7,6 +7,7 @@ import torch
 from stylear.errors import UsageError
 from stylear.model.int8 import quantize_blocks
 from stylear.model.lora import lora_parameters
+from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
 from stylear.train.settings import Settings
 
@@ -46,6 +47,12 @@ def decoder_autocast(model: StyleModel) -> torch.autocast:
     return torch.autocast(
         kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
     )
+
+
+def load_for_training(name: str, settings: Settings, device: str) -> StyleModel:
+    """Load a model with its base in the format that the settings ask for, and what trains in fp32."""
+    dtype = DTYPES[choose_base_format(settings)]
+    return load_model(name, device, dtype, trained_dtype=torch.float32)
 
 
 def hold_base(model: StyleModel, settings: Settings) -> None:

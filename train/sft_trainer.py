@@ -13,7 +13,6 @@ from stylear.console import Bar, say, say_warning
 from stylear.errors import UsageError
 from stylear.model.build import attach_style_encoder
 from stylear.model.lineage import describe_lineage
-from stylear.model.open import load_model
 from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import STYLE_TOKENS
@@ -30,7 +29,7 @@ from stylear.train.losses import image_code_loss
 from stylear.train.memory import check_memory
 from stylear.train.metrics import Metrics, check_wandb
 from stylear.train.optim import Optimisers
-from stylear.train.precision import choose_base_format, hold_base
+from stylear.train.precision import hold_base, load_for_training
 from stylear.train.prefetch import prefetch
 from stylear.train.samples import draw_samples
 from stylear.train.settings import SftSettings
@@ -67,8 +66,7 @@ def train(settings: SftSettings, ranks: Ranks) -> Path:
     """One rank's part of a run; returns the directory of the final model."""
     check_wandb(settings)
     check_shards(settings.corpus)
-    choose_base_format(settings)
-    base = load_model(find_final_model(settings.model), ranks.device)
+    base = load_for_training(find_final_model(settings.model), settings, ranks.device)
     with ranks.first_goes_first():
         training_run = checkpoint.open_run(
             "sft", settings, str(describe_lineage(base).get("sha256", ""))
@@ -101,6 +99,7 @@ def train(settings: SftSettings, ranks: Ranks) -> Path:
     training = describe_training(settings, len(data))
     training["warnings"] += check_data(data, settings.batch_size, settings.style_from)
     model.settings = replace(model.settings, base=describe_origin(base, settings, training))
+    del base  # of a resumed run it is a second copy
     for warning in training["warnings"]:
         say_warning(warning)
     hold_base(model, settings)

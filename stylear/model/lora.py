@@ -168,12 +168,15 @@ def write_peft(
     weights.write_json(directory / CONFIG_FILE, config)
 
 
-def read_peft(decoder: Decoder, directory: Path) -> None:
-    """Apply the LoRA of a PEFT directory to a plain decoder. Raises WeightsError if it does not fit."""
+def read_peft(decoder: Decoder, directory: Path, dtype: torch.dtype | None = None) -> None:
+    """Apply the LoRA of a PEFT directory to a plain decoder; `dtype` is that of A and B.
+
+    Raises WeightsError if it does not fit.
+    """
     tensors, alphas, file = read_peft_tensors(directory)
     own = {decoder.module_name(name): value for name, value in tensors.items()}
     scales = {decoder.module_name(name): alpha for name, alpha in alphas.items()}
-    install_lora(decoder, own, scales, str(file))
+    install_lora(decoder, own, scales, str(file), dtype)
     path = directory / CONFIG_FILE
     config = LoraConfig.from_peft(weights.read_json(path), path)
     for name, layer in lora_layers(decoder):
@@ -202,12 +205,17 @@ def read_peft_tensors(directory: Path) -> tuple[dict[str, Tensor], dict[str, flo
 
 
 def install_lora(
-    decoder: Decoder, tensors: Mapping[str, Tensor], alphas: Mapping[str, float], what: str
+    decoder: Decoder,
+    tensors: Mapping[str, Tensor],
+    alphas: Mapping[str, float],
+    what: str,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Add LoRA from tensors named LAYER.lora_A and LAYER.lora_B; alpha is the rank where none is given.
 
-    A decoder on the meta device gets the tensors themselves, in their dtype. Raises WeightsError naming the
-    layer if a tensor is missing or has another shape.
+    `dtype` is that of A and B, by default that of the layer. A decoder on the meta device gets the tensors
+    themselves, in their dtype. Raises WeightsError naming the layer if a tensor is missing or has another
+    shape.
     """
     layers = {
         name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
@@ -231,7 +239,7 @@ def install_lora(
     for name in names:
         a, b = tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"]
         rank = a.shape[0]
-        layer = LoraLinear(layers[name], rank, alphas.get(name, float(rank)))
+        layer = LoraLinear(layers[name], rank, alphas.get(name, float(rank)), dtype)
         for part, value in (("lora_A", a), ("lora_B", b)):
             if layer.weight.is_meta:
                 setattr(layer, part, nn.Parameter(value))

@@ -49,11 +49,13 @@ def load_model(
     dtype: torch.dtype | None = None,
     *,
     with_clip: bool = True,
+    trained_dtype: torch.dtype | None = None,
 ) -> StyleModel:
     """Load a model by the name of a mini or fetched model or by its directory, in evaluation mode.
 
     The family is the one that its config.json names. `dtype` is float32 by default; the VQ model stays in
-    float32, so that codes do not depend on it. `with_clip` loads the style encoder too. Raises WeightsError
+    float32, so that codes do not depend on it. `trained_dtype` is that of LoRA and the resampler, by default
+    `dtype`. `with_clip` loads the style encoder too. Raises WeightsError
     naming the file, key and shape if something is missing or belongs to another model.
     """
     directory = names.resolve_model(name)
@@ -61,11 +63,11 @@ def load_model(
         raise WeightsError(f"{name}: expected a model directory, found a file")
     dtype = torch.float32 if dtype is None else dtype
     if (directory / lora.CONFIG_FILE).is_file():
-        model = load_adapter(directory, device, dtype)
+        model = load_adapter(directory, device, dtype, trained_dtype)
     else:
         model = load_full(directory, directory, device, dtype)
     if model.settings.resampler is not None:
-        model.resampler = load_resampler(directory, model, device, dtype)
+        model.resampler = load_resampler(directory, model, device, trained_dtype or dtype)
     if model.settings.clip is not None and with_clip:
         from stylear.encoders.clip import ClipEncoder
 
@@ -126,8 +128,13 @@ def load_full(
     return StyleModel(directory.name, decoder, vq, layout, settings, config, source=directory)
 
 
-def load_adapter(directory: Path, device: torch.device | str, dtype: torch.dtype) -> StyleModel:
-    """The base model that an adapter names, with the adapter's LoRA and settings.
+def load_adapter(
+    directory: Path,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    trained_dtype: torch.dtype | None = None,
+) -> StyleModel:
+    """The base model that an adapter names, with the adapter's LoRA (in `trained_dtype`) and settings.
 
     Raises WeightsError if the base is not the one that the adapter was trained on.
     """
@@ -144,7 +151,7 @@ def load_adapter(directory: Path, device: torch.device | str, dtype: torch.dtype
             hint="restore the base model that this adapter was trained on",
         )
     model = load_full(source, directory, device, dtype)
-    lora.read_peft(model.decoder, directory)
+    lora.read_peft(model.decoder, directory, trained_dtype)
     return replace(model, name=directory.name, source=directory)
 
 

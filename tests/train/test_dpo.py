@@ -182,10 +182,10 @@ def test_captions_beyond_the_context_are_said_before_the_first_step(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    model = dpo.load_model(str(place / "model"))
+    model = load_model(str(place / "model"))
     short = dataclasses.replace(model.decoder.config, max_position_embeddings=24)
     model.decoder.config = short
-    monkeypatch.setattr(dpo, "load_model", lambda *_: model)
+    monkeypatch.setattr(dpo, "load_for_training", lambda *_: model)
     monkeypatch.setattr(dpo, "open_reference_log_probs", stop)
     with pytest.raises(KeyboardInterrupt):
         dpo.run(settings(place, "long"))
