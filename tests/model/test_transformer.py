@@ -11,7 +11,7 @@ from transformers import ChameleonConfig, ChameleonForConditionalGeneration
 
 from stylear.errors import WeightsError
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.decoder_layers import attend
+from stylear.model.decoder_layers import QUERIES, attend
 from stylear.model.transformer import Decoder, expand_head_norms
 from stylear.weights import files as weights
 
@@ -165,10 +165,10 @@ def test_config_of_another_architecture_is_named() -> None:
     assert DecoderConfig.from_dict(config.to_dict()) == config
 
 
-@pytest.mark.parametrize("groups", [2, 4])
-def test_training_in_bf16_on_a_cpu_gives_the_fused_attention(groups: int) -> None:
+@pytest.mark.parametrize(("groups", "tokens"), [(2, 9), (4, 9), (2, 2 * QUERIES + 7)])
+def test_training_in_bf16_on_a_cpu_gives_the_fused_attention(groups: int, tokens: int) -> None:
     torch.manual_seed(0)
-    shapes = [(3, 4, 9, 8), (3, groups, 9, 8), (3, groups, 9, 8)]
+    shapes = [(3, 4, tokens, 8), (3, groups, tokens, 8), (3, groups, tokens, 8)]
     q, k, v = (torch.randn(shape).requires_grad_() for shape in shapes)
     plain = attend(q, k, v.bfloat16())
     fused = attend(q, k, v)
