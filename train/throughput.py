@@ -6,6 +6,7 @@ import resource
 import sys
 
 import torch
+from torch import nn
 
 from stylear.model.transformer import Decoder
 
@@ -28,12 +29,13 @@ def count_flops_per_token(decoder: Decoder) -> float:
     """FLOPs of training per token: 4 for each frozen weight of a matrix product, 6 for each trained one.
 
     A forward pass multiplies and adds once (2), the gradient of activations again (2), that of weights only
-    where they train (2). The embedding table, attention scores, the resampler and what activation
+    where they train (2). Embedding tables, attention scores, the resampler and what activation
     checkpointing computes twice are not counted.
     """
+    tables = {m.weight for m in decoder.modules() if isinstance(m, nn.Embedding)}
     flops = 0
     for name, parameter in decoder.named_parameters():
-        if parameter.ndim == 2 and "embed_tokens" not in name and "_norm" not in name:
+        if parameter.ndim == 2 and parameter not in tables and "_norm" not in name:
             flops += (6 if parameter.requires_grad else 4) * parameter.numel()
     return float(flops)
 
