@@ -68,11 +68,9 @@ def test_a_corpus_is_drawn_by_its_weight(place: Path, monkeypatch: pytest.Monkey
 
 
 def test_styles_of_one_image_stop_a_run_that_needs_siblings(place: Path) -> None:
+    lone = {"corpus": [place / "lone"], "style_from": "sibling", "batch_size": 2}
     with pytest.raises(CorpusError, match=r"style_from sibling: .* found 2 styles, none with more"):
-        lone = settings(
-            place, "sibling", corpus=[place / "lone"], style_from="sibling", batch_size=2
-        )
-        sft.run(lone)
+        sft.run(settings(place, "sibling", **lone))
     assert not (place / "sibling" / "metrics.jsonl").exists()
 
 
