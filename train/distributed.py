@@ -91,6 +91,16 @@ class Ranks:
                 gradient.copy_(part.view_as(gradient))
 
 
+def require_one_process(command: str) -> None:
+    """Raise UsageError if torchrun started several processes for a command that runs in one."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size > 1:
+        raise UsageError(
+            f"{command}: expected one process, found {world_size}",
+            hint="start it without torchrun; `stylear train sft` is what runs on several GPUs",
+        )
+
+
 def fill_buckets(tensors: Sequence[Tensor], limit_bytes: int) -> Iterator[list[Tensor]]:
     """Neighbouring tensors of one dtype in lists of at most `limit_bytes`; a larger one is alone."""
     bucket: list[Tensor] = []

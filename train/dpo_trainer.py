@@ -22,6 +22,7 @@ from stylear.model.style_model import StyleModel
 from stylear.sampling.context import describe_long_prompts, measure_prompt
 from stylear.train import checkpoint
 from stylear.train.data import open_encoded
+from stylear.train.distributed import require_one_process
 from stylear.train.inputs import check_shards, find_final_model
 from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import preference_loss
@@ -52,6 +53,7 @@ def run(settings: DpoSettings) -> Path:
     run, UsageError if the device is not available, WeightsError if the model cannot be read. Source: DPO
     (arXiv 2305.18290); `losses` names those of the other kinds.
     """
+    require_one_process("train dpo")
     device = pick_device(settings.device)
     check_wandb(settings)
     check_shards(settings.corpus)

@@ -20,6 +20,7 @@ from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.train import checkpoint
 from stylear.train.data import EncodedSet, build_prompt, forward_logits, open_encoded
+from stylear.train.distributed import require_one_process
 from stylear.train.inputs import check_shards, find_final_model
 from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import group_advantages, grpo_loss
@@ -51,6 +52,7 @@ def run(settings: GrpoSettings) -> Path:
     UsageError if the device is not available, WeightsError if a model cannot be read. Source: GRPO (arXiv
     2402.03300), here on image codes and with guidance in the policy.
     """
+    require_one_process("train grpo")
     device = pick_device(settings.device)
     check_wandb(settings)
     check_shards(settings.corpus)
