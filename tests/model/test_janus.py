@@ -17,9 +17,11 @@ from builders.tiny_janus import (
 )
 from safetensors.torch import load_file
 
+from stylear.model.families.janus import FAMILY, VQ_PREFIX, turn_levels
 from stylear.model.fuse import fuse_decoder
 from stylear.model.open import load_model
 from stylear.model.style_model import StyleModel
+from stylear.model.vq import VQModel
 from stylear.sampling.decode import CodeSampler
 from stylear.sampling.generate import sample_codes
 
@@ -188,8 +190,6 @@ def test_every_way_of_saving_is_read(place: Path, tmp_path: Path, saving: dict[s
 def test_settings_that_transformers_leaves_out_have_its_defaults(place: Path) -> None:
     from transformers import JanusConfig
 
-    from stylear.model.families.janus import FAMILY
-
     full = JanusConfig().to_dict()
     short = {"model_type": "janus", "text_config": {"hidden_size": 2048}, "vq_config": {}}
     full["text_config"]["hidden_size"] = 2048
@@ -201,6 +201,38 @@ def test_settings_that_transformers_leaves_out_have_its_defaults(place: Path) ->
     shapes = {name: tuple(value.shape) for name, value in two.state_dict().items()}
     assert {name: tuple(value.shape) for name, value in one.state_dict().items()} == shapes
     assert shapes["generation_head.vision_head.weight"] == (16384, 2048)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "inner", "layers", "parameters"), [(2048, 5632, 24, 1.5), (4096, 11008, 30, 6.6)]
+)
+def test_every_tensor_of_the_published_sizes_has_its_place(
+    model: StyleModel, hidden: int, inner: int, layers: int, parameters: float
+) -> None:
+    from transformers import JanusConfig, JanusForConditionalGeneration
+
+    heads = hidden // 128
+    text = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
+    text |= {"num_attention_heads": heads, "num_key_value_heads": heads, "vocab_size": 102400}
+    config = JanusConfig(
+        text_config={"model_type": "llama", "max_position_embeddings": 16384, **text},
+        vq_config={"projection_dim": hidden, "image_token_embed_dim": hidden},
+        vision_config={"projection_dim": hidden, "num_hidden_layers": 1},
+    ).to_dict()
+    with torch.device("meta"):
+        theirs = JanusForConditionalGeneration(JanusConfig(**config))
+        decoder = FAMILY.build_decoder(config, model.layout)
+        vq = VQModel(FAMILY.read_vq_config(config))
+    own = {decoder.checkpoint_name(name): v.shape for name, v in decoder.state_dict().items()}
+    own |= {
+        VQ_PREFIX + turn_levels(name, vq.config): value.shape
+        for name, value in vq.state_dict().items()
+    }
+    unused = ("model.vision_model.", "model.aligner.", "lm_head.")
+    shapes = {name: value.shape for name, value in theirs.state_dict().items()}
+    assert own == {name: v for name, v in shapes.items() if not name.startswith(unused)}
+    assert (vq.config.resolution, vq.config.factor) == (384, 16)
+    assert round(decoder.num_parameters / 1e9, 1) == parameters
 
 
 def test_a_decoder_loads_no_part_that_takes_none_in_drawing(place: Path, model: StyleModel) -> None:

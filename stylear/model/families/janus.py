@@ -186,7 +186,7 @@ class Janus(Family):
     def build_layout(
         self, tokenizer: Tokenizer, config: Mapping[str, Any], style_placeholder: str
     ) -> JanusLayout:
-        sizes, vq = self.read_config(config), self._read_vq_config(config)
+        sizes, vq = self.read_config(config), self.read_vq_config(config)
         side = vq.resolution // vq.factor
         return JanusLayout(tokenizer, sizes.vocab_size, vq.num_embeddings, side, style_placeholder)
 
@@ -205,7 +205,8 @@ class Janus(Family):
             require_setting(f"vq_config: {key}", expected, vq.get(key, expected))
         return vq
 
-    def _read_vq_config(self, config: Mapping[str, Any]) -> VQConfig:
+    def read_vq_config(self, config: Mapping[str, Any]) -> VQConfig:
+        """The VQ model's sizes in a config.json."""
         vq, vision = self._read_vq(config), config.get("vision_config") or {}
         # a picture to draw has as many codes as a picture to look at has patches
         side = vision.get("image_size", 384) // vision.get("patch_size", 16)
@@ -228,7 +229,7 @@ class Janus(Family):
         tensors: Mapping[str, Tensor],
         device: torch.device | str,
     ) -> VQModel:
-        settings = self._read_vq_config(config)
+        settings = self.read_vq_config(config)
         with torch.device("meta"):
             vq = VQModel(settings)
         own = {
