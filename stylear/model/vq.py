@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylear.errors import WeightsError
+from stylear.model.decoder_config import require_setting, require_types
 from stylear.weights import files as weights
 
 MAX_DISTANCES = 1 << 24  # distances held at once by the code search: 64 MiB in fp32
@@ -46,14 +47,12 @@ class VQConfig:
     def from_dict(cls, config: Mapping[str, Any]) -> VQConfig:
         """From `vq_config` of a config.json; accepts transformers' names, too."""
         known = {f.name for f in fields(cls)}
-        values = {name: value for name, value in config.items() if name in known}
+        values = {name: v for name, v in config.items() if name in known and v is not None}
         values.setdefault("z_channels", config.get("latent_channels", cls.z_channels))
-        for name in ("channel_multiplier", "attn_resolutions"):
-            if name in values:
-                values[name] = tuple(values[name] or ())
-        if config.get("double_latent"):
-            raise WeightsError("vq_config: double_latent expected false, found true")
-        return cls(**values)
+        require_types(values, asdict(cls()), "vq_config: ")
+        require_setting("vq_config: double_latent", False, config.get("double_latent") or False)
+        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+        return cls(**values | lists)
 
     def to_dict(self) -> dict[str, Any]:
         """For `vq_config` of a config.json, readable by transformers too."""

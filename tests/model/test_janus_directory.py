@@ -205,6 +205,20 @@ def test_missing_and_surplus_keys_are_named(copy: Path, change: str, message: st
     [
         ("text_config", {"model_type": "qwen2"}, "model_type expected 'llama', found 'qwen2'"),
         ("text_config", {"head_dim": 64}, "head_dim expected 8, found 64"),
+        (
+            "text_config",
+            {"hidden_size": "32"},
+            "hidden_size expected a positive integer, found '32'",
+        ),
+        ("text_config", {"num_hidden_layers": 0}, "num_hidden_layers expected a positive integer"),
+        ("text_config", {"rope_parameters": "default"}, "rope_parameters expected an object"),
+        ("vq_config", {"channel_multiplier": 3}, "expected a list of positive integers, found 3"),
+        (
+            "vision_config",
+            {"patch_size": 0},
+            "vision_config: patch_size expected a positive integer",
+        ),
+        (None, {"vision_config": [1]}, "expected `vision_config` with the settings of that part"),
         ("text_config", {"vocab_size": 200}, "vocab_size expected above the tokenizer's last id"),
         ("text_config", {"hidden_size": 64, "head_dim": None}, "projection_dim expected 64"),
         ("text_config", {"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "rope_type"),

@@ -153,6 +153,22 @@ def test_meta_checkpoint_with_its_loss_weights_is_read(tmp_path: Path) -> None:
     assert torch.equal(again.decoder.conv_out.weight, model.decoder.conv_out.weight)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"channel_multiplier": "x"}, "channel_multiplier expected a list of positive integers"),
+        ({"attn_resolutions": [0]}, r"attn_resolutions expected a list .*, found \[0\]"),
+        ({"embed_dim": True}, "embed_dim expected a positive integer, found True"),
+        ({"dropout": "a"}, "dropout expected a number, found 'a'"),
+        ({"attn_type": 3}, "attn_type expected text, found 3"),
+        ({"double_latent": True}, "double_latent expected False, found True"),
+    ],
+)
+def test_settings_of_another_type_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        VQConfig.from_dict(settings)
+
+
 def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
     VQModel(TINY).save_pretrained(tmp_path)
     path = tmp_path / "config.json"

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from stylear.errors import UsageError, WeightsError
-from stylear.model.decoder_config import DecoderConfig, require_setting
+from stylear.model.decoder_config import DecoderConfig, require_setting, require_types
 from stylear.model.families.family import CONFIG, DECODER, Family
 from stylear.model.layout import TokenLayout
 from stylear.model.style_model import StyleModel, StyleSettings
@@ -44,6 +44,7 @@ LLAMA = {  # transformers leaves out of a config.json what equals these
     "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-6,
 }
+VISION = {"image_size": 384, "patch_size": 16}  # likewise of JanusVisionConfig
 VQ = {  # likewise of JanusVQVAEConfig
     "embed_dim": 8,
     "num_embeddings": 16384,
@@ -197,6 +198,7 @@ class Janus(Family):
     def _read_vq(config: Mapping[str, Any]) -> dict[str, Any]:
         """`vq_config` with transformers' defaults. Raises WeightsError for what this VQ model is not."""
         vq = {**VQ, **read_part(config, "vq_config")}
+        require_types(vq, VQ, "vq_config: ")
         for key, expected in (
             ("double_latent", False),
             ("hidden_act", "gelu"),
@@ -207,9 +209,11 @@ class Janus(Family):
 
     def read_vq_config(self, config: Mapping[str, Any]) -> VQConfig:
         """The VQ model's sizes in a config.json."""
-        vq, vision = self._read_vq(config), config.get("vision_config") or {}
+        vq = self._read_vq(config)
+        vision = {**VISION, **read_part({"vision_config": {}, **config}, "vision_config")}
+        require_types(vision, VISION, "vision_config: ")
         # a picture to draw has as many codes as a picture to look at has patches
-        side = vision.get("image_size", 384) // vision.get("patch_size", 16)
+        side = vision["image_size"] // vision["patch_size"]
         factor = 2 ** (len(vq["channel_multiplier"]) - 1)
         known = ("embed_dim", "num_embeddings", "in_channels", "base_channels", "num_res_blocks")
         return VQConfig(
