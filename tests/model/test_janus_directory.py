@@ -18,6 +18,7 @@ from stylear.errors import UsageError, WeightsError
 from stylear.model import lora
 from stylear.model.build import attach_style_encoder
 from stylear.model.lineage import hash_decoder
+from stylear.model.lora_config import LoraConfig
 from stylear.model.open import load_model
 from stylear.model.released import export_peft, export_released, import_released
 from stylear.model.save import save_model
@@ -143,6 +144,14 @@ def test_peft_applies_an_adapter_to_transformers_model(
     embeds = torch.cat([theirs.get_input_embeddings()(text), drawn], dim=1)
     hidden = theirs.model.language_model(inputs_embeds=embeds).last_hidden_state
     assert torch.allclose(theirs.model.generation_head(hidden), logits(model), atol=1e-4)
+
+
+def test_lora_on_all_linear_layers_leaves_the_head_over_codes_out(base: Path) -> None:
+    decoder = load_model(base).decoder
+    lora.apply_lora_config(decoder, LoraConfig(r=2, target_modules="all-linear"))
+    names = {name for name, _ in lora.lora_layers(decoder)}
+    assert {"generation_head.proj_out", "model.layers.1.mlp.up_proj"} < names
+    assert "generation_head.vision_head" not in names
 
 
 def test_a_merged_adapter_is_a_full_model(base: Path, clip: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from stylear.errors import UsageError, WeightsError
 from stylear.model.decoder_config import DecoderConfig, require_setting, require_types
+from stylear.model.decoder_layers import Head
 from stylear.model.families.family import CONFIG, DECODER, Family
 from stylear.model.layout import TokenLayout
 from stylear.model.style_model import StyleModel, StyleSettings
@@ -124,7 +125,7 @@ class GenerationHead(nn.Module):
     def __init__(self, hidden: int, width: int, num_codes: int) -> None:
         super().__init__()
         self.proj_out = nn.Linear(hidden, width)
-        self.vision_head = nn.Linear(width, num_codes)
+        self.vision_head = Head(width, num_codes)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.vision_head(nn.functional.gelu(self.proj_out(x)))
