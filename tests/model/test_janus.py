@@ -24,6 +24,7 @@ from stylear.model.style_model import StyleModel
 from stylear.model.vq import VQModel
 from stylear.sampling.decode import CodeSampler
 from stylear.sampling.generate import sample_codes
+from stylear.sampling.speculative import SpeculativeSampler
 
 PROMPT = "<|User|>: a red apple\n\n<|Assistant|>:"
 
@@ -136,6 +137,15 @@ def test_static_steps_of_a_fused_decoder_draw_the_same_codes(
     fused = load_model(place).decoder
     fuse_decoder(fused)
     sampler = CodeSampler(fused, model.layout, static=True, bucket=16, **settings)
+    assert torch.equal(sampler.draw(prompts, [None] * 2, draws), expected)
+
+
+def test_speculation_draws_the_same_codes_at_temperature_0(model: StyleModel) -> None:
+    prompts = [model.encode_prompt(text) for text in ("cat", "a red apple in the house")]
+    draws = torch.zeros(2, SIDE, SIDE, dtype=torch.float64)
+    settings: dict[str, Any] = {"guidance": 5.0, "top_k": 12, "temperature": 0}
+    expected = sample_codes(model.decoder, model.layout, prompts, [None] * 2, draws, **settings)
+    sampler = SpeculativeSampler(model.decoder, model.layout, window=4, **settings)
     assert torch.equal(sampler.draw(prompts, [None] * 2, draws), expected)
 
 
