@@ -93,13 +93,14 @@ def run_pairs(corpus: Path) -> int:
 
 def run_report(corpus: Path) -> int:
     from stylear.curate.report.facts import read_facts
+    from stylear.curate.report.links import PairLinks
     from stylear.curate.report.overview import render_totals
     from stylear.curate.report.scores import scores_section
 
     facts = read_facts(corpus)
     section = scores_section(facts)
     assert section is not None
-    return len(render_totals(facts) + section.body)
+    return len(render_totals(facts, PairLinks()) + section.body)
 
 
 def run_audit(corpus: Path) -> int:

@@ -77,9 +77,10 @@ def query(
 
 
 def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
-    """Draw the report of a finished corpus as one HTML page.
+    """Draw the report of a finished corpus: a folder that works offline.
 
-    It shows the funnel, the scores, images of each style, and the files with their hashes.
+    index.html shows the funnel, the scores, images of each style, licences, versions and files; its numbers
+    lead to pairs.html, which has every pair with its history.
 
     Example: stylear curate report corpus
     """

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stylear.curate.corpus.answers import Votes, count_votes, read_answers
 from stylear.curate.corpus.layout import FETCHED, MIX, VERDICTS, ShardKind
@@ -24,16 +26,20 @@ from stylear.curate.explain.tables import (
 )
 from stylear.curate.score import read_metadata
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 class LoadedTables(HistoryTables):
     """Finds the rows of given pairs without a scan for each.
 
-    It holds a few kB per given pair, and one shard with its scores; ask for the pairs shard by shard.
+    It holds a few kB per given pair. Shards are read one at a time, so ask for the pairs shard by shard.
     """
 
     def __init__(self, corpus: Path, keys: Collection[str]) -> None:
         super().__init__(corpus)
         names = list(keys)
+        self._keys = frozenset(names)
         verdicts = select_rows(corpus / VERDICTS, "key", names) if self._has("filter") else []
         self._verdicts: dict[str, Row] = {row["key"]: row for row in verdicts}
         mixed = select_rows(corpus / MIX, "key", names, MIXED) if self._has("mix") else []
@@ -62,7 +68,8 @@ class LoadedTables(HistoryTables):
 
     def read_scores(self, location: RowLocation) -> Iterator[tuple[str, Row, Mapping[str, Any]]]:
         for name, rows, metadata in self._scores(location.kind, location.unit):
-            yield name, dict(rows[location.row]), metadata
+            if location.row in rows:
+                yield name, dict(rows[location.row]), metadata
 
     def fetched_at(self, unit: str, key: str) -> str | None:
         return self._fetched(unit).get(key)
@@ -94,11 +101,15 @@ class LoadedTables(HistoryTables):
     def _has(self, stage: str) -> bool:
         return stage in self.finished
 
-    def _read_rows(self, kind: ShardKind, unit: str) -> list[Row]:
-        rows: list[Row] = read_table(
-            self.corpus / kind / f"{unit}.parquet", list(TYPES)
-        ).to_pylist()
-        return rows
+    def _read_rows(self, kind: ShardKind, unit: str) -> dict[int, Row]:
+        path = self.corpus / kind / f"{unit}.parquet"
+        return self._pick_rows(read_table(path, list(TYPES)))
+
+    def _pick_rows(self, table: pa.Table) -> dict[int, Row]:
+        """The rows of the given pairs, by their number in the table."""
+        numbers = [n for n, key in enumerate(table["key"].to_pylist()) if key in self._keys]
+        picked = table.take(np.array(numbers, np.int64))
+        return dict(zip(numbers, picked.to_pylist(), strict=True))
 
     def _read_times(self, unit: str) -> dict[str, str]:
         path = self.corpus / FETCHED / f"{unit}.parquet"
@@ -109,8 +120,8 @@ class LoadedTables(HistoryTables):
 
     def _read_scores(
         self, kind: ShardKind, unit: str
-    ) -> list[tuple[str, list[Row], dict[str, Any]]]:
+    ) -> list[tuple[str, dict[int, Row], dict[str, Any]]]:
         tables = [
             (name, read_table(path)) for name, path in self.score_files(RowLocation(kind, unit, 0))
         ]
-        return [(name, table.to_pylist(), read_metadata(table)) for name, table in tables]
+        return [(name, self._pick_rows(table), read_metadata(table)) for name, table in tables]

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 from stylear.curate.corpus import parquet
 from stylear.curate.corpus.layout import FETCHED
+from stylear.curate.corpus.licences import OPT_OUTS, find_licence
 from stylear.curate.export.corpus import ExportedCorpus
-from stylear.curate.export.record import find_licence, parse_style, parse_synthesizer, text_or_none
+from stylear.curate.export.record import parse_style, parse_synthesizer, text_or_none
 
 COLUMNS = ("kind", "source", "reference", "details", "width", "height", "ext")
-OPT_OUTS = ("opted-out", "robots-disallowed", "robots-unreadable")  # reasons of the fetch
 NO_HOST = "(not a host name)"
 Model = tuple[str, str | None, str | None]  # backend, model, sha256 of its files
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from stylear.curate.corpus.licences import find_licence
 from stylear.curate.corpus.records import image_extension, image_size
 from stylear.errors import CorpusError
 from stylear.pair import Pair, Scalar
@@ -44,14 +45,6 @@ FIELDS = {  # name: (Arrow type, description)
     "height": ("int32", "Pixels."),
     "details": ("string", "All further provenance, as JSON."),
 }
-LICENCE_COLUMNS = (
-    "licence",
-    "license",
-    "license_name",
-    "licence_name",
-    "license_url",
-    "licence_url",
-)
 SPLIT_NAMES = {"train": "train", "val": "validation"}  # as other tools call them
 SYNTHESIZER = "synthesizer:"
 
@@ -111,12 +104,6 @@ def parse_style(reference: str | None) -> str | None:
 def parse_synthesizer(source: str) -> str | None:
     """The backend of a stylized pair's source."""
     return source.removeprefix(SYNTHESIZER) if source.startswith(SYNTHESIZER) else None
-
-
-def find_licence(details: Mapping[str, Scalar]) -> str | None:
-    """The licence that a source gave a pair, in its own words."""
-    found = (text_or_none(details.get(name)) for name in LICENCE_COLUMNS)
-    return next((licence for licence in found if licence), None)
 
 
 def format_seed(details: Mapping[str, Scalar]) -> str | None:

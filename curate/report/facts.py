@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stylear.curate.corpus.candidates import Candidates, parse_style, read_pairs
-from stylear.curate.corpus.columns import Indices, Mask, TextIndex, combine_chunks, to_bytes
-from stylear.curate.corpus.layout import MANIFEST, MIX, RECIPE, VERDICTS
+from stylear.curate.corpus.columns import Indices, Mask, combine_chunks, to_bytes
+from stylear.curate.corpus.layout import MANIFEST, RECIPE, VERDICTS
 from stylear.curate.corpus.parquet import read_table, read_tables
 from stylear.curate.mix.verdicts import apply_verdicts
 from stylear.curate.recipe import Recipe, load_recipe
+from stylear.curate.report.outcomes import SPLITS, Outcomes, read_outcomes
 from stylear.errors import StylearError
 
 if TYPE_CHECKING:
@@ -34,11 +35,16 @@ class Facts:
     manifest: Mapping[str, Any]  # empty where there is none
     pairs: Candidates  # with the verdicts of the filter
     scores: Mapping[str, pa.FloatArray]  # in the order of the pairs
-    mixed: Mask  # which pairs are in train or val
+    outcomes: Outcomes  # in the order of the pairs
     references: Mapping[
         str, StyleReference
     ]  # by id: those that have not changed since they were used
     lost_references: tuple[str, ...]  # used, but missing or changed since
+
+    @property
+    def mixed(self) -> Mask:
+        """Which pairs are in train or val."""
+        return self.outcomes.codes < len(SPLITS)
 
 
 def read_facts(corpus: Path) -> Facts:
@@ -47,12 +53,6 @@ def read_facts(corpus: Path) -> Facts:
     recipe = load_recipe(corpus / RECIPE)
     pairs = apply_verdicts(corpus, read_pairs(corpus))
     verdicts = read_table(corpus / VERDICTS)
-    mix = read_table(corpus / MIX, ["key", "kept"])
-    indices = TextIndex(to_bytes(pairs.key)).find(
-        to_bytes(combine_chunks(mix["key"]).filter(combine_chunks(mix["kept"])))
-    )
-    mixed = np.zeros(len(pairs), bool)
-    mixed[indices[indices >= 0]] = True
     used = used_references(corpus)
     references = {
         reference.id: reference
@@ -69,7 +69,7 @@ def read_facts(corpus: Path) -> Facts:
             for name in verdicts.column_names
             if name.startswith("score.")
         },
-        mixed,
+        read_outcomes(corpus, pairs),
         references,
         tuple(sorted(set(used) - set(references))),
     )

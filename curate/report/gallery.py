@@ -10,6 +10,7 @@ from stylear.curate.corpus.candidates import parse_style
 from stylear.curate.corpus.columns import Indices, to_bytes
 from stylear.curate.corpus.pair_reader import PairReader
 from stylear.curate.report.facts import Facts, group_by_style
+from stylear.curate.report.links import PairLinks
 from stylear.curate.report.page import (
     Section,
     make_anchor,
@@ -19,6 +20,7 @@ from stylear.curate.report.page import (
 )
 from stylear.curate.report.pictures import render_sample, render_thumbnail
 from stylear.curate.report.sources import render_sources
+from stylear.curate.report.style_funnels import render_style_funnels
 
 KEPT_SHOWN, DROPPED_SHOWN = 12, 6  # samples of raw pairs, and of each style
 MANY_STYLES = 12  # with more of them, half as many samples of each
@@ -33,22 +35,22 @@ STYLES_NOTE = (
 )
 
 
-def raw_section(facts: Facts, reader: PairReader) -> Section:
+def raw_section(facts: Facts, reader: PairReader, links: PairLinks) -> Section:
     """Where the raw pairs come from, and samples of them."""
     indices = np.flatnonzero(~facts.pairs.stylized)
     indices = indices[np.argsort(to_bytes(facts.pairs.key.take(indices)), kind="stable")]
     samples = render_samples(facts, reader, indices, KEPT_SHOWN, DROPPED_SHOWN)
-    body = render_sources(facts) + render_paragraph(NOTE) + samples
+    body = render_sources(facts, links) + render_paragraph(NOTE) + samples
     return Section("raw-pairs", "Raw pairs", body)
 
 
-def styles_section(facts: Facts, reader: PairReader) -> Section | None:
+def styles_section(facts: Facts, reader: PairReader, links: PairLinks) -> Section | None:
     """Each style with its references and samples of its pairs; None without stylized pairs."""
     styles = list(group_by_style(facts.pairs))
     if not styles:
         return None
     half = 2 if len(styles) > MANY_STYLES else 1
-    parts = [render_paragraph(STYLES_NOTE)]
+    parts = [render_paragraph(STYLES_NOTE), render_style_funnels(facts, links)]
     if len(styles) > STYLES_SHOWN:
         parts.append(
             render_paragraph(f"The first {STYLES_SHOWN} of {len(styles):,} styles by name.")

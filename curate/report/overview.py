@@ -14,6 +14,7 @@ from stylear.curate.corpus.ledger import Ledger
 from stylear.curate.corpus.parquet import count_rows
 from stylear.curate.report.charts import render_legend
 from stylear.curate.report.facts import Facts
+from stylear.curate.report.links import PairLinks
 from stylear.curate.report.page import (
     Cell,
     Section,
@@ -30,8 +31,8 @@ COUNTED = {  # what the numbers of a stage count
 }
 
 
-def render_totals(facts: Facts) -> str:
-    """The totals with their labels, and the warnings of the run."""
+def render_totals(facts: Facts, links: PairLinks) -> str:
+    """The totals with their labels, the way to the pairs, and the warnings of the run."""
     pairs, mixed = facts.pairs, facts.mixed
     stylized = int((mixed & pairs.stylized).sum())
     raw = int(mixed.sum()) - stylized
@@ -70,11 +71,16 @@ def render_totals(facts: Facts) -> str:
     warnings = "".join(
         render_paragraph(f"Warning: {text}", "warning") for text in read_warnings(facts.corpus)
     )
-    return f'<dl class="totals">{cards}</dl>{warnings}'
+    ways = (
+        links.link(f"All {len(pairs):,} pairs"),
+        links.link("text against style", view="scatter"),
+        links.link("duplicates side by side", view="duplicates"),
+    )
+    return f'<dl class="totals">{cards}</dl><p>{" · ".join(ways)}</p>{warnings}'
 
 
-def funnel_section(facts: Facts) -> Section:
-    """The pairs that each stage took in and dropped, with reasons."""
+def funnel_section(facts: Facts, links: PairLinks) -> Section:
+    """The pairs that each stage took in and dropped, with reasons; each number leads to its pairs."""
     counted = stage_counts(Ledger(facts.corpus))
     empty: dict[str, Any] = {"rows": 0, "kept": 0, "dropped": {}}
     stages = {stage: counted.get(stage, empty) for stage in COUNTED}
@@ -82,23 +88,22 @@ def funnel_section(facts: Facts) -> Section:
     rows: list[list[Cell]] = []
     for stage, counts in stages.items():
         came, kept = counts["rows"], counts["kept"]
-        reasons = "".join(
-            f"<li>{render_untrusted(reason)} {number:,}</li>"
-            for reason, number in sorted(counts["dropped"].items(), key=lambda d: (-d[1], d[0]))
-        )
+        most_first = sorted(counts["dropped"].items(), key=lambda d: (-d[1], d[0]))
+        reasons = "".join(render_reason(links, stage, *one) for one in most_first)
         rows.append(
             [
                 f"{stage}<small>{COUNTED[stage]}</small>",
-                came,
-                kept,
-                came - kept,
+                links.count(came, outcome=f"in:{stage}"),
+                links.count(kept, outcome=f"kept:{stage}"),
+                links.count(came - kept, outcome=f"dropped:{stage}"),
                 render_bar(kept / most, (came - kept) / most),
                 f"<ul>{reasons}</ul>" if reasons else "-",
             ]
         )
     note = (
         "Each stage counts pairs, one caption with one image. A dropped pair stays in the corpus with its"
-        " stage and its reason; it is counted by the stage that dropped it and by none after that."
+        " stage and its reason; it is counted by the stage that dropped it and by none after that. A number"
+        " leads to its pairs."
     )
     heads = [
         "stage, and what it counts",
@@ -111,6 +116,12 @@ def funnel_section(facts: Facts) -> Section:
     legend = render_legend([("kept", "kept"), ("dropped", "dropped")])
     table = render_table("Pairs kept and dropped by each stage", heads, rows, "funnel")
     return Section("funnel", "Funnel", render_paragraph(note) + legend + table)
+
+
+def render_reason(links: PairLinks, stage: str, reason: str, number: int, **query: str) -> str:
+    """A list item with a reason and its number of pairs, which leads to them."""
+    words = f"{render_untrusted(reason)} {number:,}"
+    return f"<li>{links.link(words, outcome=f'dropped:{stage}', reason=reason, **query)}</li>"
 
 
 def render_bar(kept: float, dropped: float) -> str:

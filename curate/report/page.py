@@ -19,7 +19,16 @@ from pathlib import Path
 CSS = Path(__file__).parent / "page.css"
 MAX_TEXT = 160  # characters of a caption or a name; the corpus has the whole text
 
-Cell = str | int | float | None  # of a table
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number that leads to what it counts."""
+
+    number: int
+    href: str
+
+
+Cell = str | int | float | Count | None  # of a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,8 @@ def render_cell(cell: Cell) -> str:
     """Integers unchanged, means with two decimals, a dash for no number."""
     if isinstance(cell, str):
         return f"<td>{cell}</td>"
+    if isinstance(cell, Count):
+        return f'<td class="number"><a href="{escape(cell.href)}">{cell.number:,}</a></td>'
     words = "-" if cell is None else f"{cell:.2f}" if isinstance(cell, float) else f"{cell:,}"
     return f'<td class="number">{words}</td>'
 

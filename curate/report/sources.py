@@ -10,19 +10,26 @@ import numpy as np
 from stylear.curate.corpus.columns import combine_chunks
 from stylear.curate.corpus.parquet import read_tables
 from stylear.curate.report.facts import Facts
+from stylear.curate.report.links import PairLinks
 from stylear.curate.report.page import Cell, render_paragraph, render_table, render_untrusted
 
 SHOWN = 20
 
 
-def render_sources(facts: Facts) -> str:
+def render_sources(facts: Facts, links: PairLinks) -> str:
     """A table of the sources with most pairs first; nothing for a corpus without raw pairs."""
     seen, kept, mixed = count_sources(facts)
     if not seen:
         return ""
     most = sorted(seen, key=lambda source: (-seen[source], source))[:SHOWN]
     rows: list[list[Cell]] = [
-        [render_untrusted(source), seen[source], kept[source], mixed[source]] for source in most
+        [
+            render_untrusted(source),
+            links.count(seen[source], source=source),
+            links.count(kept[source], source=source, outcome="kept:filter"),
+            links.count(mixed[source], source=source, outcome="used"),
+        ]
+        for source in most
     ]
     heads = ["source", "pairs seen", "kept by the filter", "in train and val"]
     note = f"The {SHOWN} of {len(seen):,} sources with the most pairs." if len(seen) > SHOWN else ""

@@ -51,10 +51,12 @@ def write_page(
     """Write `index.html` into the demo's folder; its path. `parts` are the tables to show, with titles."""
     from stylear.curate.report.corpus_page import corpus_sections
     from stylear.curate.report.facts import read_facts
+    from stylear.curate.report.links import PairLinks
     from stylear.curate.report.overview import render_totals
     from stylear.curate.report.page import Section, render_page, render_paragraph
 
     facts = read_facts(out / "corpus")
+    links = PairLinks("corpus/report/")
     introduction = render_paragraph(
         "A house has three styles of its own that no model has seen. A corpus of them was curated from a few"
         " references and audited; a small model was fine-tuned on it (SFT), then on preference pairs of its"
@@ -67,8 +69,8 @@ def write_page(
         metrics_section(parts),
         training_section(out),
         time_section(seconds),
-        Section("corpus", f"Corpus {facts.recipe.name}", render_totals(facts)),
-        *corpus_sections(facts, "corpus"),
+        Section("corpus", f"Corpus {facts.recipe.name}", render_totals(facts, links)),
+        *corpus_sections(facts, "corpus", links),
     ]
     path = out / "index.html"
     path.write_text(render_page(TITLE, introduction, sections), encoding="utf-8")

@@ -94,10 +94,13 @@ def make_recipe(root: Path, values: dict[str, Any] | None = None) -> Recipe:
 
 
 def tree(folder: Path, left_out: Sequence[str] = (".lock",)) -> dict[str, bytes]:
-    """Every file of a folder by its path in it, but the notes about the recipe's folder and the sources."""
+    """Every file of a folder by its path in it, but the notes about the recipe's folder and the sources.
+
+    `left_out` are names of files and folders.
+    """
+    unwanted = {*left_out, ".recipe-folder.json", ".source-hashes.json"}
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and path.name not in (*left_out, ".recipe-folder.json", ".source-hashes.json")
+        if path.is_file() and unwanted.isdisjoint(path.relative_to(folder).parts)
     }

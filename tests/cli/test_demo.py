@@ -140,8 +140,10 @@ def test_the_page_is_whole_and_shows_every_model_reference_and_prompt(out: Path)
     assert [tag for tag, _, _ in found.headings].count("h1") == 1
     assert [name for tag, _, name in found.headings if tag == "h2"] == [
         "What each step changes", "Measured", "Training", "Time", "Corpus tiny", "Funnel", "Scores",
-        "Diversity", "Raw pairs", "Styles", "Preference pairs", "Files", "Recipe",
+        "Diversity", "Raw pairs", "Styles", "Preference pairs", "Licences and opt-outs", "Versions",
+        "Files", "Recipe",
     ]  # fmt: skip
     links = [link for link in found.attributes("a", "href") if not link.startswith("#")]
-    assert all((out / link).is_file() for link in links)
-    assert "corpus/train/00000.tar" in links
+    files = {link.partition("#")[0] for link in links}
+    assert all((out / file).is_file() for file in files)
+    assert {"corpus/train/00000.tar", "corpus/report/pairs.html"} <= files

@@ -68,6 +68,16 @@ def test_every_file_of_manifests_is_in_the_wheel(site: Path) -> None:
     assert found == expected
 
 
+def test_the_pages_are_in_the_wheel(site: Path) -> None:
+    for name in ("report/page.css", "report/explorer/page", "review/page"):
+        path = ROOT / "curate" / name
+        files = [path] if path.is_file() else list(path.iterdir())
+        assert files
+        for file in files:
+            shipped = site / "stylear" / file.relative_to(ROOT)
+            assert shipped.read_bytes() == file.read_bytes()
+
+
 def test_recipes_and_models_are_found_from_an_empty_directory(site: Path, tmp_path: Path) -> None:
     assert "fetch" in run(site, tmp_path, "curate", "run", "demo", "--out", "corpus", "--dry-run")
     assert "as recorded" in run(site, tmp_path, "models", "verify")

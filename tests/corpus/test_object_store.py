@@ -65,6 +65,8 @@ def test_a_second_run_uploads_nothing_but_lease_manifest_and_report(
     assert {name for name in written if len(name) != len(f"{'0' * 32}.json")} == {
         "manifest.json",
         "index.html",
+        "pairs.html",
+        *(f"{name}.js" for name in ("corpus", "rows", "scores", "texts-0", "histories-0")),
     }
 
 

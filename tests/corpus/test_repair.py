@@ -87,12 +87,12 @@ HARM = {"flipped": flip, "cut": truncate}
 def test_a_damaged_file_is_named_by_the_audit_and_repaired_by_the_next_run(
     home: Path, built: Path, recipe: Recipe, name: str, how: str
 ) -> None:
-    expected = tree(home / "corpus", (".lock", "index.html"))
+    expected = tree(home / "corpus", (".lock", "report"))
     HARM[how](built / name, 0.4)
     assert (built / name).read_bytes() != expected[name]
     assert name in {difference.where for difference in audit(built).differences}
     done = runner.run(recipe, built, workers=1)
-    assert tree(built, (".lock", "index.html")) == expected
+    assert tree(built, (".lock", "report")) == expected
     assert audit(built).passed
     assert sum(result.new for result in done.results) == (name != "recipe.yaml")
 

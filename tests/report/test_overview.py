@@ -117,7 +117,7 @@ def test_a_corpus_without_stylized_pairs_has_a_page_without_those_sections(tmp_p
     text = write_report(tmp_path / "corpus").read_text("utf-8")
     page = Page(text)
     assert [name for tag, _, name in page.headings if tag == "h2"] == [
-        "Funnel", "Diversity", "Raw pairs", "Files", "Recipe",
+        "Funnel", "Diversity", "Raw pairs", "Licences and opt-outs", "Versions", "Files", "Recipe",
     ]  # fmt: skip
     found = {what: number for what, (number, _) in totals(text).items()}
     assert found["raw : stylized"] == "-"
@@ -132,6 +132,7 @@ def test_a_corpus_without_a_manifest_has_a_page_without_hashes_that_says_so(
     (corpus / "manifest.json").unlink()
     page = Page(write_report(corpus).read_text("utf-8"))
     assert page.table("file") == []
+    assert not [row for row in page.rows if row[:1] == ["package"]]
     assert page.warnings[-1] == (
         "There is no manifest.json: the corpus is not finished, and nothing vouches for its files."
     )

@@ -13,7 +13,7 @@ from stylear.curate import run as runner
 from stylear.curate.audit.auditor import audit
 from stylear.curate.recipe import load_recipe
 
-BESIDE = (".lock", "index.html")
+BESIDE = (".lock", "report")
 
 
 @pytest.fixture(scope="module")

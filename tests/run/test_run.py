@@ -36,7 +36,7 @@ def keys(path: Path, **where: Any) -> list[str]:
 
 
 def files_of(corpus: Path) -> dict[str, bytes]:
-    return tree(corpus, (".lock", "manifest.json", "recipe.yaml", "index.html"))
+    return tree(corpus, (".lock", "manifest.json", "recipe.yaml", "report"))
 
 
 # --- what a run makes -------------------------------------------------------------------------
@@ -78,8 +78,10 @@ def test_a_second_run_makes_nothing_and_touches_nothing(built: Path, home: Path)
     done = runner.run(make_recipe(home), built, workers=1)
     assert {result.stage: result.new for result in done.results} == dict.fromkeys(STAGES, 0)
     same = {path: path.stat().st_mtime_ns for path in before}
-    moved = {path.name for path in before if same[path] != before[path]}
-    assert moved <= {".lock", ".recipe-folder.json", "manifest.json", "index.html"}
+    moved = {path.relative_to(built) for path in before if same[path] != before[path]}
+    outside = {path.name for path in moved if path.parts[0] != "report"}
+    assert outside <= {".lock", ".recipe-folder.json", "manifest.json"}
+    assert not [path for path in moved if path.name.startswith("pictures-")]
 
 
 def test_stages_run_alone_make_the_same_corpus(home: Path, tmp_path: Path) -> None:
@@ -89,8 +91,8 @@ def test_stages_run_alone_make_the_same_corpus(home: Path, tmp_path: Path) -> No
             with pytest.raises(CorpusError, match=r"finished|scored|none of|expected"):
                 runner.run_stages([following], recipe, tmp_path / "corpus", workers=1)
         runner.run_stages([stage], recipe, tmp_path / "corpus", workers=1)
-    expected = tree(home / "corpus", (".lock", "index.html"))
-    assert tree(tmp_path / "corpus", (".lock", "index.html")) == expected
+    expected = tree(home / "corpus", (".lock", "report"))
+    assert tree(tmp_path / "corpus", (".lock", "report")) == expected
 
 
 # --- what is redone, and what stops -----------------------------------------------------------
