@@ -105,13 +105,15 @@ def enter(corpus: Path) -> None:
         ledger.commit(stage, unit, made, rows_in=rows, kept=rows, dropped={}, files=files)
 
     for kind, stage in (("raw", "fetch"), ("stylized", "synthesize")):
+        total = 0
         for path in sorted((corpus / kind).glob("*.parquet")):
             rows = read_table(path, ["key"]).num_rows
+            total += rows
             commit(stage, path.stem, rows, path)
             for name in ("text", "texture", "phash"):
                 scores = score_path(corpus, name, kind, int(path.stem))  # type: ignore[arg-type]
                 commit(f"score.{name}", scores.stem, rows, scores)
-        commit(stage, "all", 0)
+        commit(stage, "all", total)
 
 
 def run_filter(corpus: Path) -> None:
