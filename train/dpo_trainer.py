@@ -11,21 +11,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from stylear.console import Bar, say, say_warning
-from stylear.device import pick_device
 from stylear.model.save import save_model
 from stylear.model.style_model import StyleModel
 from stylear.sampling.context import describe_long_prompts, measure_prompt
 from stylear.train import checkpoint
-from stylear.train.data import open_encoded
-from stylear.train.distributed import require_one_process
+from stylear.train.data import find_rank_slice, open_encoded
+from stylear.train.distributed import Ranks, join_ranks
+from stylear.train.finite import require_finite_step
 from stylear.train.inputs import check_shards, find_final_model
 from stylear.train.lineage import describe_origin, describe_training
-from stylear.train.losses import preference_loss
+from stylear.train.losses import Preference, preference_loss
 from stylear.train.metrics import Metrics, check_wandb, read_metrics
 from stylear.train.optim import Optimisers
 from stylear.train.pairs import list_pair_shards, read_manifest
@@ -34,7 +36,13 @@ from stylear.train.preferences import PreferenceSet, list_corpus_preferences, op
 from stylear.train.reference import hash_policy, open_reference_log_probs
 from stylear.train.sampler import Sampler
 from stylear.train.settings import DpoSettings
-from stylear.train.trainable import prepare_blocks, prepare_lora, select_trainable, set_training
+from stylear.train.trainable import (
+    prepare_blocks,
+    prepare_lora,
+    seed_dropout,
+    select_trainable,
+    set_training,
+)
 
 LN_2 = math.log(2)  # the loss of kinds sigmoid and robust while policy and reference are equal
 STALLED = 0.01  # a mean loss this close to ln 2 has not moved
@@ -51,10 +59,15 @@ def run(settings: DpoSettings) -> Path:
 
     Raises CorpusError if a corpus has no usable preference pairs, SettingsChanged if `out` holds another
     run, UsageError if the device is not available, WeightsError if the model cannot be read. Source: DPO
-    (arXiv 2305.18290); `losses` names those of the other kinds.
+    (arXiv 2305.18290); `losses` names those of the other kinds. TrainingError if a loss is not finite.
     """
-    require_one_process("train dpo")
-    device = pick_device(settings.device)
+    with join_ranks(settings.device) as ranks:
+        return train(settings, ranks)
+
+
+def train(settings: DpoSettings, ranks: Ranks) -> Path:
+    """One rank's part of a run; returns the directory of the final model."""
+    device = ranks.device
     check_wandb(settings)
     check_shards(settings.corpus)
     shards = (
@@ -66,23 +79,27 @@ def run(settings: DpoSettings) -> Path:
     model = load_for_training(source, settings, device)
     policy_hash = hash_policy(model)
     hold_base(model, settings)  # the reference's too, so that the loss starts at ln 2
-    training_run = checkpoint.open_run("dpo", settings, policy_hash)
+    with ranks.first_goes_first():
+        training_run = checkpoint.open_run("dpo", settings, policy_hash)
     if training_run.final.is_dir():
         say(f"{training_run.root}: already trained")
         return training_run.final
     cache = settings.encoded or training_run.root / "encoded"
-    styles = open_encoded(model, settings.corpus, "train", cache, features=settings.features)
-    data = open_preferences(model, shards, styles, cache)
+    with ranks.first_goes_first():
+        styles = open_encoded(model, settings.corpus, "train", cache, features=settings.features)
+        data = open_preferences(model, shards, styles, cache)
     size = min(settings.batch_size, len(data))
+    slices = divide_batch(size, settings.accumulate, ranks)
     training = describe_preferences(settings, data, model)
     training["warnings"] += describe_off_policy(settings.pairs, policy_hash)
     for warning in training["warnings"]:
         say_warning(warning)
     references = (torch.zeros(len(data)), torch.zeros(len(data)))
     if settings.kind != "simpo":
-        references = open_reference_log_probs(
-            training_run, policy_hash, model, data, settings, cache, device
-        )
+        with ranks.first_goes_first():
+            references = open_reference_log_probs(
+                training_run, policy_hash, model, data, settings, cache, device
+            )
     origin = describe_origin(model, settings, training)
     last_checkpoint = checkpoint.find_last_checkpoint(training_run)
     start = 0
@@ -100,56 +117,104 @@ def run(settings: DpoSettings) -> Path:
     set_training(model)
     sampler = Sampler([[len(data)]])
     with (
-        Metrics(training_run, start, settings) as metrics,
+        Metrics(training_run, start, settings, is_first=ranks.is_first) as metrics,
         Bar("dpo", total=settings.steps, unit="steps") as bar,
     ):
         bar.advance(start)
         watch = StallWatch(settings, read_metrics(training_run.metrics))
         for step in range(start, settings.steps):
-            picks = sampler.draw(settings.seed, step, size).tolist()
-            with autocast(settings.precision, device):
-                chosen, rejected = data.compute_log_probs(model, picks)
-                outcome = preference_loss(
-                    chosen,
-                    rejected,
-                    references[0][picks].to(device),
-                    references[1][picks].to(device),
-                    num_codes=data.codes.shape[-1],
-                    beta=settings.beta,
-                    kind=settings.kind,
-                    label_smoothing=settings.label_smoothing,
-                    simpo_margin=settings.simpo_margin,
-                    length_normalised=settings.length_normalised,
-                    chosen_nll=settings.chosen_nll,
-                )
-            torch.autograd.backward(outcome.loss)
+            began = perf_counter()
+            picks = sampler.draw(settings.seed, step, size)
+            figures = torch.zeros(len(Figures._fields), dtype=torch.float64)
+            for number, own in enumerate(slices):
+                part = picks[own].tolist()
+                seed_dropout(settings.seed, step, ranks.rank * len(slices) + number)
+                with autocast(settings.precision, device):
+                    chosen, rejected = data.compute_log_probs(model, part)
+                    outcome = preference_loss(
+                        chosen,
+                        rejected,
+                        references[0][part].to(device),
+                        references[1][part].to(device),
+                        num_codes=data.codes.shape[-1],
+                        beta=settings.beta,
+                        kind=settings.kind,
+                        label_smoothing=settings.label_smoothing,
+                        simpo_margin=settings.simpo_margin,
+                        length_normalised=settings.length_normalised,
+                        chosen_nll=settings.chosen_nll,
+                    )
+                share = len(part) / size
+                torch.autograd.backward(outcome.loss * share)
+                figures += share * measure_outcome(outcome, chosen, rejected)
+            found = Figures(*ranks.sum(figures.tolist()))
+            ranks.sum_gradients(optimisers.parameters)
             norm = optimisers.clip_gradients()
+            require_finite_step(step + 1, found.loss, norm, [data.keys[pick] for pick in picks])
             rate = optimisers.step(step)
-            gap = outcome.chosen_reward - outcome.rejected_reward
+            step_s = perf_counter() - began
             values = {
-                "loss": outcome.loss.item(),
-                "chosen_log_prob": chosen.mean().item(),
-                "rejected_log_prob": rejected.mean().item(),
-                "margin": gap.mean().item(),
-                "accuracy": (gap > 0).float().mean().item(),
+                "loss": found.loss,
+                "chosen_log_prob": found.chosen_log_prob,
+                "rejected_log_prob": found.rejected_log_prob,
+                "margin": found.margin,
+                "accuracy": found.accuracy,
                 "gradient_norm": norm,
                 "lr": rate,
                 "epoch": (step + 1) * size / len(data),
+                "step_s": step_s,
+                "pairs_per_s": size / step_s,
             }
             if settings.kind in ("sigmoid", "robust"):
-                values["below_ln_2"] = LN_2 - outcome.preference_term.item()
+                values["below_ln_2"] = LN_2 - found.preference_term
                 if watch.observe(values["below_ln_2"]):
                     say_warning(watch.describe())
             done = step + 1
             metrics.write(done, values)
             bar.advance(1, f"loss {values['loss']:.3f} margin {values['margin']:.3f}")
-            if done % settings.save_every == 0 or done == settings.steps:
+            if ranks.is_first and (done % settings.save_every == 0 or done == settings.steps):
                 checkpoint.save_checkpoint(training_run, model, optimisers, done, settings.keep)
     if watch.has_warned:
         training["warnings"].append(watch.describe())
         model.settings = replace(model.settings, base=origin | {"training": training})
-    save_model(model.eval(), training_run.final)
+    if ranks.is_first:
+        save_model(model.eval(), training_run.final)
+    ranks.wait()
     return training_run.final
+
+
+class Figures(NamedTuple):
+    """What metrics.jsonl says of a step: means over the pairs of its batch."""
+
+    loss: float
+    preference_term: float
+    chosen_log_prob: float
+    rejected_log_prob: float
+    margin: float
+    accuracy: float
+
+
+def measure_outcome(outcome: Preference, chosen: Tensor, rejected: Tensor) -> Tensor:
+    """`Figures` of a part, whose log-probabilities are (B,), as a tensor in float64 on the CPU."""
+    gap = outcome.chosen_reward - outcome.rejected_reward
+    figures = Figures(
+        outcome.loss.item(),
+        outcome.preference_term.item(),
+        chosen.mean().item(),
+        rejected.mean().item(),
+        gap.mean().item(),
+        (gap > 0).float().mean().item(),
+    )
+    return torch.tensor(figures, dtype=torch.float64)
+
+
+def divide_batch(size: int, accumulate: int, ranks: Ranks) -> list[slice]:
+    """The positions of this rank's parts in a batch. Raises UsageError for more parts than pairs."""
+    parts = ranks.world_size * accumulate
+    return [
+        find_rank_slice(size, ranks.rank * accumulate + number, parts)
+        for number in range(accumulate)
+    ]
 
 
 class StallWatch:

@@ -43,3 +43,15 @@ def require_finite(
         f" {', '.join(keys[:KEYS_SHOWN])}{more}",
         hint="look at the pairs with `stylear curate explain`; if they are sound, lower lr or raise warmup",
     )
+
+
+def require_finite_step(step: int, loss: float, norm: float, examples: Sequence[str]) -> None:
+    """Raise TrainingError naming the examples of the batch if its loss or gradients are not finite."""
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    more = f" and {len(examples) - KEYS_SHOWN} more" if len(examples) > KEYS_SHOWN else ""
+    raise TrainingError(
+        f"step {step}: expected finite numbers, found loss {loss:g} and gradient norm {norm:g}; stopped"
+        f" before the step. Its examples: {', '.join(examples[:KEYS_SHOWN])}{more}",
+        hint="look at them; if they are sound, lower lr or beta, or raise warmup",
+    )

@@ -21,6 +21,7 @@ from stylear.model.style_model import StyleModel
 from stylear.train import checkpoint
 from stylear.train.data import EncodedSet, build_prompt, forward_logits, open_encoded
 from stylear.train.distributed import require_one_process
+from stylear.train.finite import require_finite_step
 from stylear.train.inputs import check_shards, find_final_model
 from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import group_advantages, grpo_loss
@@ -38,7 +39,13 @@ from stylear.train.rollout import (
     plan_jobs,
 )
 from stylear.train.settings import GrpoSettings
-from stylear.train.trainable import prepare_blocks, prepare_lora, select_trainable, set_training
+from stylear.train.trainable import (
+    prepare_blocks,
+    prepare_lora,
+    seed_dropout,
+    select_trainable,
+    set_training,
+)
 
 
 def run(settings: GrpoSettings) -> Path:
@@ -110,13 +117,16 @@ def run(settings: GrpoSettings) -> Path:
             advantages = group_advantages(rewards).flatten().to(device)
             drawn = [job for job in part for _ in range(settings.samples)]
             chunks = torch.arange(len(drawn)).split(settings.batch_size)  # type: ignore[no-untyped-call]
-            set_training(model)
             sampler = score_chunks(model, data, drawn, codes, chunks, settings, device)
             with start_weights.swapped_in():  # outside autocast, which caches cast weights
                 reference = score_chunks(model, data, drawn, codes, chunks, settings, device)
-            for _ in range(settings.updates):
+            set_training(model)
+            for update in range(settings.updates):
                 total = kl = clipped = 0.0
-                for chunk, old, frozen in zip(chunks, sampler, reference, strict=True):
+                for number, (chunk, old, frozen) in enumerate(
+                    zip(chunks, sampler, reference, strict=True)
+                ):
+                    seed_dropout(settings.seed, step, update * len(chunks) + number)
                     with autocast(settings.precision, device):
                         new = compute_log_probs(model, data, drawn, codes, chunk, settings)
                     outcome = grpo_loss(
@@ -133,6 +143,7 @@ def run(settings: GrpoSettings) -> Path:
                     kl += outcome.kl.item() * share
                     clipped += outcome.clipped.item() * share
                 norm = optimisers.clip_gradients()
+                require_finite_step(step + 1, total, norm, [job.caption for job in part])
                 rate = optimisers.step(step)
             done = step + 1
             values = {"loss": total, "reward": rewards.mean().item(), "kl": kl, "clipped": clipped}

@@ -15,7 +15,7 @@ from stylear.train.settings import Settings
 from stylear.weights import files as weights
 
 # what differs from run to run of the same settings
-TIMINGS = ("step_s", "data_s", "tokens_per_s", "mfu", "peak_memory_gib")
+TIMINGS = ("step_s", "data_s", "tokens_per_s", "pairs_per_s", "mfu", "peak_memory_gib")
 
 
 class Metrics:

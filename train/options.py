@@ -1,11 +1,15 @@
-"""Flags that several `stylear train` commands share; each sets the setting of its name."""
+"""What the `stylear train` commands share: flags, each of which sets the setting of its name, and results."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from stylear.console import emit_json, say
 
 Config = Annotated[
     Path | None,
@@ -71,3 +75,31 @@ ShardBase = Annotated[
 Wandb = Annotated[
     str | None, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")
 ]
+
+
+def drop_unset(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that the user set."""
+    return {
+        key: value
+        for key, value in flags.items()
+        if value is not None and not (isinstance(value, list) and not value)
+    }
+
+
+def print_settings(settings: Any) -> None:
+    """Print the resolved settings as JSON on stdout."""
+    print(json.dumps(settings.model_dump(mode="json"), indent=2))
+
+
+def print_result(final: Path, as_json: bool) -> None:
+    """Print the path of the trained model; as JSON also its training record with warnings."""
+    if int(os.environ.get("RANK", "0")):
+        return  # the first process prints
+    if as_json:
+        from stylear.model.style_model import STYLE
+        from stylear.weights.files import read_json
+
+        training = read_json(final / STYLE)["base"]["training"]
+        emit_json({"model": str(final), "training": training})
+    else:
+        say(f"model: {final}")

@@ -40,6 +40,7 @@ BATCH = 16  # pairs that are encoded at a time
 class PreferenceSet:
     """Encoded preference pairs, and the training images that show their styles."""
 
+    keys: tuple[str, ...]
     captions: tuple[str, ...]
     codes: Tensor  # (2, N, L) int32, chosen first
     styles: EncodedSet | None  # the training images; None for a model without style tokens
@@ -121,6 +122,7 @@ def open_preferences(
         )
     shown = [number for i in kept if (number := style_rows[i]) is not None]
     return PreferenceSet(
+        keys=tuple(str(rows[i]["key"]) for i in kept),
         captions=tuple(str(rows[i]["caption"]) for i in kept),
         codes=sides[:, kept],
         styles=styles if styles.has_features else None,

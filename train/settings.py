@@ -237,6 +237,11 @@ class DpoSettings(Settings):
     lr: float = Field(5e-6, gt=0, description="Learning rate (ours).")
     steps: int = Field(200, ge=1, description="Optimiser steps (ours; unreported).")
     batch_size: int = Field(8, ge=1, description="Batch size, in preference pairs (ours).")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="Parts of a batch that are computed one after the other on each GPU (ours).",
+    )
     beta: float = Field(0.1, gt=0, description="KL penalty strength (DPO paper; unreported).")
     kind: Literal["sigmoid", "robust", "ipo", "simpo", "kto"] = Field(
         "sigmoid", description="Preference loss."
