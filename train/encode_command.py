@@ -13,7 +13,7 @@ from stylear.errors import UsageError
 from stylear.model.open import load_model
 from stylear.train.encode import encode_corpus
 from stylear.train.inputs import find_final_model
-from stylear.train.settings import parse_size
+from stylear.train.setting_types import parse_size
 
 FEATURES = ("cache", "compute")
 SPLITS = ("train", "val")
