@@ -97,7 +97,7 @@ def require_one_process(command: str) -> None:
     if world_size > 1:
         raise UsageError(
             f"{command}: expected one process, found {world_size}",
-            hint="start it without torchrun; `stylear train sft` is what runs on several GPUs",
+            hint="start it without torchrun; `stylear train sft` and `dpo` run on several GPUs",
         )
 
 

@@ -11,6 +11,7 @@ from builders.tiny_corpus import write_tiny_corpus
 from builders.tiny_model import write_tiny_model
 from safetensors.torch import load_file
 
+from stylear.errors import UsageError
 from stylear.model.open import load_model
 from stylear.train import grpo_trainer as grpo
 from stylear.train.data import open_encoded
@@ -90,6 +91,15 @@ def test_the_reference_in_bf16_is_the_start_and_not_the_policy(place: Path) -> N
     lines = read_metrics(final.parent / "metrics.jsonl")
     assert lines[0]["kl"] == pytest.approx(0, abs=1e-2)  # rounding
     assert lines[1]["kl"] > 0.02
+
+
+def test_several_processes_are_refused_before_anything_is_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="train grpo: expected one process, found 2"):
+        grpo.run(settings(place, "ranks"))
+    assert not (place / "ranks").exists()
 
 
 def test_a_reward_is_learnt(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
