@@ -45,3 +45,17 @@ def run_anywhere(line: str) -> Result:
     result = CliRunner().invoke(whole_app(), words[1:], catch_exceptions=False)
     assert result.exit_code == 0, f"{line}\n{result.output}"
     return result
+
+
+def shrink_recipe(path: Path) -> None:
+    """Smaller and fewer pictures in a recipe that `stylear curate init` wrote, any of them a preference."""
+    text = path.read_text("utf-8")
+    shrunk = {
+        "size: 256 ": "size: 64 ",
+        "contents: 100 ": "contents: 10 ",
+        "margin: 0.02 ": "margin: 0.0 ",
+    }
+    for line, small in shrunk.items():
+        assert text.count(line) == 1, line
+        text = text.replace(line, small)
+    path.write_text(text, "utf-8")

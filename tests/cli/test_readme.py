@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from builders.command_tree import lines_of
-from builders.page_commands import run_anywhere
+from builders.page_commands import run_anywhere, shrink_recipe
 from builders.pictures_folder import make_folders
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def lines() -> list[str]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with photos and styles, as the README supposes it; the working directory."""
-    make_folders(tmp_path, pictures=40, styles=8)
+    make_folders(tmp_path, pictures=24, styles=6)
     (tmp_path / "my-style.png").write_bytes(next((tmp_path / "styles").glob("*.png")).read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STYLEAR_MODELS", str(tmp_path / "models"))
@@ -41,8 +41,7 @@ def test_the_commands_for_ones_own_pictures_work_as_printed(home: Path, lines: l
     names = ["init", "run", "run", "audit", "filter", "query", "export"]
     assert [shlex.split(line)[2] for line in curate] == names
     run_anywhere(curate[0])
-    recipe = (home / "house-style.yaml").read_text("utf-8")
-    (home / "house-style.yaml").write_text(recipe.replace("size: 256", "size: 64"), "utf-8")
+    shrink_recipe(home / "house-style.yaml")
     for line in curate[1:]:
         run_anywhere(line)
     manifest = json.loads((home / "my-corpus" / "manifest.json").read_text("utf-8"))

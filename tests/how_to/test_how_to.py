@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from builders.page_commands import DOCS, page_commands, run_anywhere
+from builders.page_commands import DOCS, page_commands, run_anywhere, shrink_recipe
 from builders.pictures_folder import make_folders
 
 from stylear.curate.corpus.answers import Answer, append_answer, read_answers
@@ -55,13 +55,6 @@ def run_page(page: str) -> dict[str, str]:
         if line.startswith("stylear curate init"):
             shrink_recipe(Path(words[3]))
     return printed
-
-
-def shrink_recipe(path: Path) -> None:
-    """Smaller pictures, by which nothing else changes."""
-    text = path.read_text("utf-8")
-    assert "size: 256" in text
-    path.write_text(text.replace("size: 256", "size: 64"), "utf-8")
 
 
 def curate(home: Path) -> None:
