@@ -131,11 +131,12 @@ def encode_corpus(
     """
     tars = shard_paths(corpus / split)
     counts = {tar: count_table_rows(tar.with_suffix(".parquet")) for tar in tars}
+    empty = CorpusError(
+        f"{corpus / split}: expected pairs to train on, found none",
+        hint="build the corpus first: stylear curate run RECIPE --out CORPUS",
+    )
     if not sum(counts.values()):
-        raise CorpusError(
-            f"{corpus / split}: expected pairs to train on, found none",
-            hint="build the corpus first: stylear curate run RECIPE --out CORPUS",
-        )
+        raise empty
     encoding = Encoding.of(model, copies=copies, features=features, buckets=buckets)
     tables = {tar: file_sha256(tar.with_suffix(".parquet")) for tar in tars}
     folders = {tar: cache / name_shard(split, tar, tables[tar], encoding) for tar in tars}
@@ -151,7 +152,10 @@ def encode_corpus(
                         encode_shard(model, tar, folder, tables[tar], encoding, bar)
                         counts[tar] = 0
         bar.skip(sum(counts.values()))
-    return [open_shard(folder, tar) for tar, folder in folders.items()]
+    shards = [open_shard(folder, tar) for tar, folder in folders.items()]
+    if not sum(shard.rows for shard in shards):
+        raise empty  # its tables have rows, but none of them an image
+    return shards
 
 
 def name_shard(split: str, tar: Path, table_sha256: str, encoding: Encoding) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,9 +205,11 @@ def test_a_bucket_that_the_model_does_not_know_is_refused(
 def test_a_corpus_without_pairs_and_a_damaged_image_are_named(
     model: StyleModel, tmp_path: Path
 ) -> None:
-    write_shard(tmp_path / "empty" / "train", 0, [])
-    with pytest.raises(CorpusError, match="expected pairs to train on, found none"):
-        encode_train(model, tmp_path / "empty", tmp_path / "cache")
+    dropped = replace(pair(CAPTIONS[0], None, 1), image=b"").drop("fetch", "timeout")
+    for pairs in ([], [dropped]):
+        write_shard(tmp_path / "empty" / "train", 0, pairs)
+        with pytest.raises(CorpusError, match="expected pairs to train on, found none"):
+            encode_train(model, tmp_path / "empty", tmp_path / "cache")
     write_tiny_corpus(tmp_path / "corpus")
     tar = tmp_path / "corpus" / "train" / "00000.tar"
     data = bytearray(tar.read_bytes())
