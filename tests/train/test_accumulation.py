@@ -16,10 +16,10 @@ from builders.tiny_training import (
 from torch import nn
 
 from stylear.errors import UsageError
-from stylear.train import dpo_trainer, grpo_trainer
+from stylear.train import grpo_trainer
 from stylear.train import sft_trainer as sft
 from stylear.train.distributed import fill_buckets, join_ranks
-from stylear.train.settings import DpoSettings, GrpoSettings
+from stylear.train.settings import GrpoSettings
 
 pytestmark = pytest.mark.cpu  # equal bits, and processes that are forked
 
@@ -98,13 +98,9 @@ def test_sums_over_ranks_are_those_of_all_of_them(tmp_path: Path) -> None:
     assert run_ranks(work) == [0, 0]
 
 
-def test_preferences_and_rewards_are_trained_by_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rewards_are_learnt_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     values = {"corpus": ["c"], "model": "m", "out": tmp_path}
-    with pytest.raises(UsageError, match="train dpo: expected one process, found 2"):
-        dpo_trainer.run(DpoSettings.model_validate(values))
     with pytest.raises(UsageError, match="train grpo: expected one process, found 2"):
         grpo_trainer.run(GrpoSettings.model_validate(values))
 
