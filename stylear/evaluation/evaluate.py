@@ -325,11 +325,8 @@ def choose_leakage_basis(
     scenes = [reference.scene for reference in references]
     if all(scenes) and len(set(scenes)) > 1:
         different = [[a != b for b in scenes] for a in scenes]
-        return (
-            "scenes",
-            clip.embed_texts([scene for scene in scenes if scene]).cpu(),
-            torch.tensor(different),
-        )
+        contents = clip.embed_texts([scene for scene in scenes if scene]).cpu()
+        return "scenes", contents, torch.tensor(different)
     styles = [reference.style for reference in references]
     siblings = torch.tensor([[a == b for b in styles] for a in styles])
     return "siblings", shown, siblings & ~torch.eye(len(references), dtype=torch.bool)
