@@ -29,7 +29,7 @@ from stylear.train.metrics import Metrics, check_wandb
 from stylear.train.optim import Optimisers
 from stylear.train.precision import autocast, hold_base, load_for_training
 from stylear.train.reference import FrozenStart, hash_policy
-from stylear.train.rewards import open_scorers
+from stylear.train.rewards import choose_scorers, open_scorers
 from stylear.train.rollout import (
     Job,
     Sampling,
@@ -71,7 +71,7 @@ def run(settings: GrpoSettings) -> Path:
     cache = settings.encoded or training_run.root / "encoded"
     data = open_encoded(model, settings.corpus, "train", cache, features=settings.features)
     jobs = plan_jobs(data, settings.steps * settings.prompts, settings.seed)
-    scorers = open_scorers(settings, device)
+    scorers = open_scorers(choose_scorers(settings, settings.corpus), device)
     styles = StylePictures(model, data, settings.style_images)
     training = describe_training(settings, len(data)) | {"scorers": scorers.describe()}
     origin = describe_origin(model, settings, training | {"warnings": []})

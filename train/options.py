@@ -40,10 +40,12 @@ Encoded = Annotated[
 SaveEvery = Annotated[int | None, typer.Option("--save-every", help="Steps between checkpoints.")]
 
 Judge = Annotated[
-    str | None, typer.Option("--judge", help="CLIP model of the text score and of clip-image.")
+    str | None,
+    typer.Option("--judge", help="CLIP model of text score and clip-image; default: the corpus's."),
 ]
 StyleScore = Annotated[
-    str | None, typer.Option("--style-score", help="clip-image, csd or texture.")
+    str | None,
+    typer.Option("--style-score", help="clip-image, csd or texture; default: the corpus's."),
 ]
 Csd = Annotated[Path | None, typer.Option("--csd", metavar="FILE", help="CSD checkpoint, for csd.")]
 Accumulate = Annotated[

@@ -28,7 +28,7 @@ from stylear.pair import digest
 from stylear.sampling.grid import encode_png
 from stylear.train.data import EncodedSet, open_encoded
 from stylear.train.reference import hash_policy
-from stylear.train.rewards import Scorers, open_scorers
+from stylear.train.rewards import Scorers, choose_scorers, open_scorers
 from stylear.train.rollout import (
     Job,
     Sampling,
@@ -55,6 +55,7 @@ def run(settings: PairsSettings) -> Path:
     SettingsChanged if the folder has pairs of another model, corpus or other settings.
     """
     device = pick_device(settings.device)
+    settings = choose_scorers(settings, settings.corpus)
     model = load_model(find_model(settings.model), device)
     cache = settings.encoded or settings.out / "encoded"
     data = open_encoded(model, settings.corpus, "train", cache, features=settings.features)

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
 from stylear.encoders.clip import ClipEncoder
 from stylear.evaluation.metrics import harmonic_mean
 from stylear.train.settings import ScoringSettings
+
+DEFAULT_JUDGE, DEFAULT_STYLE_SCORE = "mini-clip", "clip-image"
+STYLE_SCORES = ("csd", "texture", "clip-image")
+AnyScoring = TypeVar("AnyScoring", bound=ScoringSettings)
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,56 @@ class Scorers:
         return (shown @ own).mean()
 
 
+def choose_scorers(settings: AnyScoring, corpora: Sequence[Path]) -> AnyScoring:
+    """The settings with the scores of the first corpus, by its recipe.yaml, where they name none.
+
+    The text score is the one that ranks candidates there; so is the style score, unless it is one that
+    this module has not, which leaves clip-image. clip-image is always computed by the judge.
+    """
+    scores, rules = _read_scores(corpora[0])
+    changes: dict[str, Any] = {}
+    if settings.judge is None:
+        text = _choose_score(scores, rules.get("text_score"), ("clip-text",))
+        changes["judge"] = _find_weights(text, corpora[0]) or DEFAULT_JUDGE
+    if settings.style_score is None:
+        style = _choose_score(scores, rules.get("style_score"), STYLE_SCORES)
+        changes["style_score"] = style.get("type", DEFAULT_STYLE_SCORE)
+        if changes["style_score"] == "csd":
+            changes["csd"] = Path(_find_weights(style, corpora[0]))
+    return settings.model_copy(update=changes)
+
+
+def _read_scores(corpus: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The scores and the filter's rules of a corpus's recipe; empty without one."""
+    path = corpus / "recipe.yaml"
+    recipe = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else {}
+    return list(recipe.get("score") or ()), dict(recipe.get("filter") or {})
+
+
+def _choose_score(
+    scores: Sequence[dict[str, Any]], name: str | None, types: Sequence[str]
+) -> dict[str, Any]:
+    """The named score, else the first of the first type that there is, as when candidates are ranked.
+
+    Empty if there is none of these types.
+    """
+    fitting = [score for kind in types for score in scores if score.get("type") == kind]
+    return next((score for score in fitting if name in (None, score.get("name"))), {})
+
+
+def _find_weights(score: dict[str, Any], corpus: Path) -> str:
+    """The model of a score: a name, or a path, which a corpus's recipe states relative to the corpus."""
+    model = str(score.get("model") or "")
+    path = corpus / model
+    return str(path) if model and path.exists() else model
+
+
 def open_scorers(settings: ScoringSettings, device: str) -> Scorers:
-    """The scorers that the settings name. Raises WeightsError if a model cannot be read."""
+    """The scorers of the settings, else the defaults. Raises WeightsError if a model cannot be read."""
     csd = None
     if settings.csd is not None:
         from stylear.encoders.style import CsdEncoder
 
         csd = CsdEncoder.open(settings.csd, device=device)
-    return Scorers(ClipEncoder.open(settings.judge, device=device), settings.style_score, csd)
+    judge = ClipEncoder.open(settings.judge or DEFAULT_JUDGE, device=device)
+    return Scorers(judge, settings.style_score or DEFAULT_STYLE_SCORE, csd)

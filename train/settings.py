@@ -202,9 +202,15 @@ class DpoSettings(Settings):
 class ScoringSettings(BaseModel):
     """Frozen scorers of a model's own pictures."""
 
-    judge: str = Field("mini-clip", description="CLIP model of the text score and of clip-image.")
-    style_score: Literal["clip-image", "csd", "texture"] = Field(
-        "clip-image", description="Score of the similarity to training images of the style (ours)."
+    judge: str | None = Field(
+        None,
+        description="CLIP model of the text score and of clip-image; default: that of the corpus's"
+        " clip-text, else mini-clip.",
+    )
+    style_score: Literal["clip-image", "csd", "texture"] | None = Field(
+        None,
+        description="Score of the similarity to training images of the style; default: the corpus's own"
+        " style score, else clip-image (ours).",
     )
     csd: Path | None = Field(None, description="CSD checkpoint, for style_score csd.")
     style_images: int = Field(
