@@ -27,6 +27,16 @@ def test_a_file_wins_over_an_embedded_name(tmp_path: Path, monkeypatch: pytest.M
     assert find_manifest("new.yaml") == Path("new.yaml")  # whoever reads it says that it is missing
 
 
+def test_a_folder_does_not_hide_an_embedded_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()  # as `stylear curate run demo --out demo` leaves one
+    assert find_manifest("demo") == MANIFESTS / "demo.yaml"
+    Path("mine").mkdir()
+    assert find_manifest("mine") == Path("mine")  # whoever reads it says that it is a folder
+
+
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(SourceError, match="hous-style: expected a file") as caught:
         find_manifest("hous-style")
