@@ -28,7 +28,7 @@ from stylear.train.finite import require_finite_step
 from stylear.train.inputs import check_shards, find_final_model
 from stylear.train.lineage import describe_origin, describe_training
 from stylear.train.losses import Preference, preference_loss
-from stylear.train.metrics import Metrics, check_wandb, read_metrics
+from stylear.train.metrics import Metrics, check_wandb
 from stylear.train.optim import Optimisers
 from stylear.train.pairs import list_pair_shards, read_manifest
 from stylear.train.precision import autocast, hold_base, load_for_training
@@ -121,7 +121,7 @@ def train(settings: DpoSettings, ranks: Ranks) -> Path:
         Bar("dpo", total=settings.steps, unit="steps") as bar,
     ):
         bar.advance(start)
-        watch = StallWatch(settings, read_metrics(training_run.metrics))
+        watch = StallWatch(settings, metrics.past)
         for step in range(start, settings.steps):
             began = perf_counter()
             picks = sampler.draw(settings.seed, step, size)

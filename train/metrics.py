@@ -19,20 +19,22 @@ TIMINGS = ("step_s", "data_s", "tokens_per_s", "pairs_per_s", "mfu", "peak_memor
 
 
 class Metrics:
-    """Writers of a run's metrics; on resume, lines after the starting step are dropped.
+    """Writers of a run's metrics; on resume, lines after the starting step are dropped, `past` has the rest.
 
-    A process that is not the first of its run writes nothing.
+    A process that is not the first of its run writes nothing and has no past.
     """
 
     def __init__(self, run: Run, start: int, settings: Settings, *, is_first: bool = True) -> None:
         self._is_first = is_first
+        self.past: list[dict[str, Any]] = []
         if not is_first:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= start]
-        weights.write_bytes(run.metrics, "".join(line + "\n" for line in kept).encode())
+        lines = read_metrics(run.metrics) if run.metrics.exists() else []
+        self.past = [line for line in lines if line["step"] <= start]
+        text = "".join(json.dumps(line) + "\n" for line in self.past)
+        weights.write_bytes(run.metrics, text.encode())
         self._file = run.metrics.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run.root / "tensorboard"), purge_step=start or None)
         self._wandb: Any = None

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cpu  # equal bits, and processes that are forked
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     root = write_training_inputs(tmp_path_factory.mktemp("accumulation"))
     sft.run(sft_settings(root, "whole", batch_size=6, sigma=0.3))
     sft.run(sft_settings(root, "halves", batch_size=6, sigma=0.3, accumulate=2))

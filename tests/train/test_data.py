@@ -7,22 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders.tiny_corpus import pair, write_tiny_corpus
-from builders.tiny_model import write_tiny_model
+from builders.tiny_corpus import pair
 from builders.wide_pictures import wide_pair
 
 from stylear.curate.corpus.shards import write_shard
 from stylear.errors import UsageError
 from stylear.model.open import load_model
 from stylear.train.data import Dropout, EncodedSet, TrainingBatch, open_encoded
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_tiny_corpus(root / "corpus")
-    write_tiny_model(root / "model")
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders.tiny_corpus import write_tiny_corpus
 from builders.tiny_model import write_tiny_model
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -23,14 +22,6 @@ from stylear.train import dpo_trainer as dpo
 from stylear.train import preferences, reference
 from stylear.train.metrics import read_metrics
 from stylear.train.settings import DpoSettings
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("dpo")
-    write_tiny_corpus(root / "corpus")
-    write_tiny_model(root / "model")
-    return root
 
 
 def settings(place: Path, out: str, **more: object) -> DpoSettings:

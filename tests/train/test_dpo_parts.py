@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from builders.ranks import run_ranks
-from builders.tiny_corpus import write_tiny_corpus
-from builders.tiny_model import write_tiny_model
 from safetensors.torch import load_file
 
 from stylear.errors import TrainingError, UsageError
 from stylear.train import dpo_trainer as dpo
-from stylear.train.metrics import TIMINGS, read_metrics
+from stylear.train.metrics import TIMINGS, Metrics, read_metrics
 from stylear.train.preferences import read_preferences
 from stylear.train.settings import DpoSettings
 
-pytestmark = pytest.mark.cpu  # equal bits, and processes that are forked
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("dpo-parts")
-    write_tiny_corpus(root / "corpus")
-    write_tiny_model(root / "model")
-    return root
+# equal bits, and processes that are forked
+pytestmark = [pytest.mark.cpu, pytest.mark.usefixtures("one_thread")]
 
 
 def settings(place: Path, out: str, **more: object) -> DpoSettings:
@@ -62,6 +55,19 @@ def test_parts_and_processes_take_the_step_of_the_whole_batch(place: Path) -> No
     ranks, lines = read_run(two.out / "final")
     assert all(torch.equal(halves[name], ranks[name]) for name in halves)
     assert lines == found
+
+
+def test_a_first_process_that_is_late_holds_up_no_other(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateMetrics(Metrics):
+        def __init__(self, *arguments: Any, is_first: bool) -> None:
+            if is_first:
+                time.sleep(0.5)
+            super().__init__(*arguments, is_first=is_first)
+
+    monkeypatch.setattr(dpo, "Metrics", LateMetrics)
+    assert run_ranks(lambda: dpo.run(settings(place, "late", steps=1))) == [0, 0]
 
 
 def test_a_batch_has_a_pair_for_each_part(place: Path) -> None:

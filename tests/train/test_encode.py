@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from builders.tiny_corpus import CAPTIONS, pair, write_tiny_corpus
-from builders.tiny_model import write_tiny_model
 from typer.testing import CliRunner
 
 from stylear.curate.corpus.shards import read_shard, write_shard
@@ -24,14 +23,6 @@ from stylear.train import encode, encode_command
 from stylear.train.cli import app
 from stylear.train.encode import EncodedShard, encode_corpus
 from stylear.train.pictures import decode_picture, picture_to_pixels
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("encode")
-    write_tiny_corpus(root / "corpus")
-    write_tiny_model(root / "model")
-    return root
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders.tiny_corpus import write_tiny_corpus
-from builders.tiny_model import write_tiny_model
 from safetensors.torch import load_file
 
 from stylear.errors import UsageError
@@ -20,14 +18,6 @@ from stylear.train.reference import FrozenStart
 from stylear.train.rollout import Sampling, draw_codes, plan_jobs
 from stylear.train.settings import GrpoSettings
 from stylear.train.trainable import prepare_lora, select_trainable
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("grpo")
-    write_tiny_corpus(root / "corpus")
-    write_tiny_model(root / "model")
-    return root
 
 
 def settings(place: Path, out: str, **more: object) -> GrpoSettings:

@@ -25,6 +25,7 @@ def test_lines_after_the_starting_step_are_dropped_on_resume(tmp_path: Path) -> 
         for step in (1, 2, 3):
             metrics.write(step, {"loss": step / 3, "lr": 1.25e-8})
     with Metrics(run, 1, settings(tmp_path)) as metrics:
+        assert metrics.past == [{"step": 1, "loss": 0.3333333, "lr": 1.25e-8}]
         metrics.write(2, {"loss": 7.0})
     assert read_metrics(run.metrics) == [
         {"step": 1, "loss": 0.3333333, "lr": 1.25e-8},

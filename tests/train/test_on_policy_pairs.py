@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders.tiny_corpus import picture, write_tiny_corpus
+from builders.tiny_corpus import picture
 from builders.tiny_model import write_tiny_model
 
 from stylear.curate.corpus.shards import tar_samples
@@ -25,14 +25,6 @@ from stylear.train.data import open_encoded
 from stylear.train.metrics import read_metrics
 from stylear.train.pictures import decode_picture
 from stylear.train.settings import DpoSettings, PairsSettings
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pairs")
-    write_tiny_corpus(root / "corpus")
-    write_tiny_model(root / "model")
-    return root
 
 
 def settings(place: Path, out: str, **more: object) -> PairsSettings:
