@@ -31,9 +31,8 @@ from stylear.train.options import (
     ShardBase,
     Steps,
     Wandb,
-    drop_unset,
     print_result,
-    print_settings,
+    read_settings,
 )
 from stylear.train.preference_cli import audit, dpo, grpo, pairs
 
@@ -97,12 +96,11 @@ def sft(
 
     Example: stylear train sft --corpus demo-output/corpus --model mini-stylear --out runs/sft --steps 100
     """
-    flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
-    from stylear.train.settings import SftSettings, load_settings
+    given = locals()
+    from stylear.train.settings import SftSettings
 
-    settings = load_settings(SftSettings, config, drop_unset(flags))
-    if dry_run:
-        print_settings(settings)
+    settings = read_settings(SftSettings, given)
+    if settings is None:
         return
     from stylear.train import sft_trainer as trainer
 

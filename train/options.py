@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stylear.console import emit_json, say
+
+if TYPE_CHECKING:
+    from stylear.train.settings import AnySettings
 
 Config = Annotated[
     Path | None,
@@ -79,18 +83,16 @@ Wandb = Annotated[
 ]
 
 
-def drop_unset(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that the user set."""
-    return {
-        key: value
-        for key, value in flags.items()
-        if value is not None and not (isinstance(value, list) and not value)
-    }
+def read_settings(kind: type[AnySettings], given: Mapping[str, Any]) -> AnySettings | None:
+    """The settings of a command from its arguments; None after `--dry-run` has printed them as JSON."""
+    from stylear.train.settings import load_settings
 
-
-def print_settings(settings: Any) -> None:
-    """Print the resolved settings as JSON on stdout."""
-    print(json.dumps(settings.model_dump(mode="json"), indent=2))
+    flags = {k: v for k, v in given.items() if k not in {"config", "dry_run", "as_json"}}
+    settings = load_settings(kind, given["config"], {k: v for k, v in flags.items() if v != []})
+    if given["dry_run"]:
+        print(json.dumps(settings.model_dump(mode="json"), indent=2))
+        return None
+    return settings
 
 
 def print_result(final: Path, as_json: bool) -> None:

@@ -27,9 +27,8 @@ from stylear.train.options import (
     Seed,
     Steps,
     StyleScore,
-    drop_unset,
     print_result,
-    print_settings,
+    read_settings,
 )
 
 
@@ -75,12 +74,11 @@ def dpo(
 
     Example: stylear train dpo --corpus demo-output/corpus --model runs/sft --out runs/dpo --steps 40
     """
-    flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
-    from stylear.train.settings import DpoSettings, load_settings
+    given = locals()
+    from stylear.train.settings import DpoSettings
 
-    settings = load_settings(DpoSettings, config, drop_unset(flags))
-    if dry_run:
-        print_settings(settings)
+    settings = read_settings(DpoSettings, given)
+    if settings is None:
         return
     from stylear.train import dpo_trainer as trainer
 
@@ -128,12 +126,11 @@ def grpo(
 
     Example: stylear train grpo --corpus demo-output/corpus --model runs/sft --out runs/grpo --steps 20
     """
-    flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
-    from stylear.train.settings import GrpoSettings, load_settings
+    given = locals()
+    from stylear.train.settings import GrpoSettings
 
-    settings = load_settings(GrpoSettings, config, drop_unset(flags))
-    if dry_run:
-        print_settings(settings)
+    settings = read_settings(GrpoSettings, given)
+    if settings is None:
         return
     from stylear.train import grpo_trainer as trainer
 
@@ -168,12 +165,11 @@ def pairs(
 
     Example: stylear train pairs --corpus demo-output/corpus --model runs/sft --out runs/pairs --prompts 100
     """
-    flags = {k: v for k, v in locals().items() if k not in {"config", "dry_run", "as_json"}}
-    from stylear.train.settings import PairsSettings, load_settings
+    given = locals()
+    from stylear.train.settings import PairsSettings
 
-    settings = load_settings(PairsSettings, config, drop_unset(flags))
-    if dry_run:
-        print_settings(settings)
+    settings = read_settings(PairsSettings, given)
+    if settings is None:
         return
     from stylear.train import pairs as pair_maker
 
