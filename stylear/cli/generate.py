@@ -97,7 +97,7 @@ def generate(
     ] = 0,
     quantize: Annotated[
         str | None,
-        typer.Option(metavar="int8", help="Weights in 8 bit, for small GPUs; needs torchao."),
+        typer.Option(metavar="int8", help="Weights in 8 bit, for small GPUs."),
     ] = None,
     force: ForceOption = False,
     json: JsonOption = False,

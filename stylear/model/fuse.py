@@ -134,10 +134,6 @@ def _fuse_norm(norm: RMSNorm) -> nn.RMSNorm:
 
 def _save_parts(module: FusedLinear | FusedHeadNorm, destination: Any, prefix: str) -> None:
     """Write weight and bias of a fused module to a state dict as those of the modules it was made from."""
-    if type(module.weight.data) is not Tensor:
-        raise ValueError(
-            "decoder: quantized weights cannot be saved; open the model without quantize"
-        )
     parent = prefix.removesuffix(".").rpartition(".")[0]
     for kind, value in module.named_parameters():
         for name, part in zip(module.names, torch.split(value.detach(), module.sizes), strict=True):

@@ -1,4 +1,4 @@
-"""Frozen linear layers with weights in 8 bits: integers, and a scale for each output.
+"""Frozen linear layers with weights in 8 bits, to train on and to sample from: integers and a scale a row.
 
 I inputs, O outputs. A weight W (O, I) is kept as round(W / s) with s = max |W| / 127 of its row; products are
 computed in the dtype of the inputs. A layer takes half the memory of bf16; no library and no GPU is needed.
@@ -12,9 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylear.errors import UsageError
 from stylear.model.decoder_layers import Head
 from stylear.model.lora import LoraLinear
 from stylear.model.transformer import Decoder
+
+INT8 = "int8"
 
 
 class Int8Product(torch.autograd.Function):
@@ -47,6 +50,9 @@ class Int8Linear(Head):
     def forward(self, x: Tensor) -> Tensor:
         product: Tensor = Int8Product.apply(x, self.weight, self.scales)
         return product if self.bias is None else product + self.bias
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        raise ValueError(f"{prefix}weight: weights in 8 bits cannot be saved")
 
 
 class Int8LoraLinear(LoraLinear):
@@ -84,3 +90,25 @@ def quantize_blocks(decoder: Decoder) -> None:
                 block.set_submodule(name, Int8LoraLinear(module))
             elif isinstance(module, nn.Linear):
                 block.set_submodule(name, Int8Linear(module))
+
+
+def quantize_decoder(decoder: Decoder, quantization: str) -> None:
+    """Hold the layers of a decoder in 8 bits for sampling; it cannot be saved then.
+
+    Raises UsageError for another quantization than "int8".
+    """
+    if quantization != INT8:
+        raise UsageError(f"--quantize: expected {INT8}, found {quantization!r}")
+    quantize_blocks(decoder)
+
+
+def count_freed_bytes(decoder: Decoder) -> int:
+    """Bytes that holding the linear layers of all blocks in 8 bits would free; 0 if they are."""
+    linear = (m for m in decoder.model.layers.modules() if isinstance(m, nn.Linear))
+    return sum(m.weight.numel() * (m.weight.element_size() - 1) for m in linear)
+
+
+def find_quantization(decoder: Decoder) -> str | None:
+    """The quantization of a decoder's layers, None if there is none."""
+    modules = decoder.model.layers.modules()
+    return INT8 if any(isinstance(m, Int8Linear | Int8LoraLinear) for m in modules) else None

@@ -15,9 +15,9 @@ from stylear.model import lora
 from stylear.model.families.family import CONFIG, TOKENIZER
 from stylear.model.families.registry import find_family
 from stylear.model.fuse import fuse_decoder
+from stylear.model.int8 import quantize_decoder
 from stylear.model.layout import read_tokenizer
 from stylear.model.lineage import find_decoder_file, hash_decoder
-from stylear.model.quantize import quantize_decoder
 from stylear.model.resampler import Resampler
 from stylear.model.style_model import RESAMPLER, STYLE, StyleModel, read_settings
 from stylear.weights import files as weights
@@ -185,7 +185,7 @@ def open_model(
     model stays in float32. The model is in evaluation mode and named after the last part of `name`. It is
     meant for sampling: LoRA is merged and projections are fused. Training loads models with `load_model`.
 
-    `quantize` "int8" stores the decoder's layers in 8 bit, which needs torchao.
+    `quantize` "int8" holds the decoder's layers in 8 bit.
 
     Raises UsageError if the device is not available or the dtype is unknown, WeightsError naming the file and
     key if the model is missing, incomplete or of another architecture. Nothing is downloaded.

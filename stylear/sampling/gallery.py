@@ -22,7 +22,7 @@ from stylear.console import say_warning
 from stylear.encoders.preprocess import to_rgb
 from stylear.encoders.segment import Mask, subject_masks
 from stylear.errors import SourceError, UsageError
-from stylear.model.quantize import find_quantization
+from stylear.model.int8 import find_quantization
 from stylear.sampling.context import compute_grid, describe_long_prompts, measure_prompt
 from stylear.sampling.control import encode_control
 from stylear.sampling.generate import Sampling, generate_batches

@@ -18,7 +18,7 @@ from stylear.console import say_warning
 from stylear.encoders.preprocess import Picture
 from stylear.encoders.segment import Mask
 from stylear.errors import UsageError
-from stylear.model.quantize import count_freed_bytes
+from stylear.model.int8 import count_freed_bytes
 from stylear.model.style_tokens import REMOVAL, add_noise
 from stylear.sampling.batch_memory import require_batch_memory
 from stylear.sampling.context import Size, compute_grid, describe_long_prompts, measure_prompt

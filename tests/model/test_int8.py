@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch import nn
 
+from stylear.errors import UsageError
 from stylear.model.decoder_config import DecoderConfig
-from stylear.model.int8 import Int8Linear, quantize_blocks, quantize_rows
+from stylear.model.fuse import fuse_decoder
+from stylear.model.int8 import (
+    Int8Linear,
+    count_freed_bytes,
+    find_quantization,
+    quantize_blocks,
+    quantize_decoder,
+    quantize_rows,
+)
 from stylear.model.lora import apply_lora, lora_layers
 from stylear.model.transformer import Decoder
 
@@ -59,3 +68,45 @@ def test_blocks_take_a_quarter_of_fp32_and_lora_trains_on_them() -> None:
     for _, layer in lora_layers(decoder):
         assert layer.lora_B.grad is not None
         assert layer.lora_B.grad.abs().sum() > 0
+
+
+def fused_decoder() -> Decoder:
+    config = DecoderConfig(
+        vocab_size=24,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    decoder = Decoder(config, [6, 7, 5]).eval()
+    decoder.init_weights(0, std=0.3)
+    fuse_decoder(decoder)
+    return decoder
+
+
+@torch.no_grad()
+def test_a_decoder_for_sampling_computes_nearly_the_same_with_and_without_a_cache() -> None:
+    decoder = fused_decoder()
+    ids = torch.randint(0, 24, (2, 7), generator=torch.Generator().manual_seed(0))
+    expected = decoder(decoder.embed(ids))
+    assert find_quantization(decoder) is None
+    # q, k, v; o; gate, up; down: 32 x (32 + 2 x 16) + 32 x 32 + 3 x 32 x 48 weights of 4 bytes a layer
+    assert count_freed_bytes(decoder) == 3 * 2 * (32 * 64 + 32 * 32 + 3 * 32 * 48)
+    quantize_decoder(decoder, "int8")
+    assert (find_quantization(decoder), count_freed_bytes(decoder)) == ("int8", 0)
+    found = decoder(decoder.embed(ids))
+    assert 0 < (found - expected).abs().max() < 0.1
+    cache = decoder.new_cache(2, 7)
+    decoder(decoder.embed(ids[:, :6]), cache)
+    last = decoder(decoder.embed(ids[:, 6:]), cache)
+    torch.testing.assert_close(last, found[:, 6:], atol=1e-4, rtol=1e-4)
+
+
+def test_a_decoder_in_8_bits_is_not_saved_and_another_quantization_is_an_error() -> None:
+    decoder = fused_decoder()
+    with pytest.raises(UsageError, match="--quantize: expected int8, found 'int4'"):
+        quantize_decoder(decoder, "int4")
+    quantize_decoder(decoder, "int8")
+    with pytest.raises(ValueError, match=r"qkv_proj\.weight: weights in 8 bits cannot be saved"):
+        decoder.state_dict()
