@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.synthetic_tables import LIST, SHARD, make, make_splits, recipe
+from support.synthetic_tables import LIST, SHARD, make, make_splits, synthetic_recipe
 
 STAGES = ("urls", "plan", "filter", "mix", "pairs", "report", "audit")
 WHAT = {
@@ -50,7 +50,7 @@ def run_plan(corpus: Path) -> int:
     from stylear.curate.synthesize.plan import plan_jobs
     from stylear.curate.synthesize.prompts.sources import Content
 
-    asked = recipe()
+    asked = synthetic_recipe()
     kept = (
         Content(row["key"], row["caption"], row["content"])
         for _, table in read_tables(corpus / "raw", ["key", "caption", "content", "kept"])
@@ -63,7 +63,7 @@ def run_plan(corpus: Path) -> int:
 def run_filter(corpus: Path) -> int:
     from stylear.curate.filter import filter_corpus
 
-    return int(filter_corpus(corpus, recipe()).num_rows)
+    return int(filter_corpus(corpus, synthetic_recipe()).num_rows)
 
 
 def run_mix(corpus: Path) -> int:
@@ -74,7 +74,7 @@ def run_mix(corpus: Path) -> int:
     from stylear.curate.mix.mixing import assign_splits, shuffle_split
     from stylear.curate.mix.verdicts import apply_verdicts
 
-    table = assign_splits(apply_verdicts(corpus, read_pairs(corpus)), recipe())
+    table = assign_splits(apply_verdicts(corpus, read_pairs(corpus)), synthetic_recipe())
     pictures = PairReader(corpus)
     rows = sum(len(shuffle_split(table, split, 0)) for split in ("train", "val"))  # type: ignore[arg-type]
     write_table(corpus / MIX, table)
@@ -109,7 +109,7 @@ def run_audit(corpus: Path) -> int:
     from stylear.curate.audit.splits import check_ratio, check_splits
     from stylear.curate.audit.tables import PairIndex
 
-    pairs, asked = PairIndex(corpus), recipe()
+    pairs, asked = PairIndex(corpus), synthetic_recipe()
     placement = Placement(pairs)
     differences = [
         *check_pairs(corpus, pairs, placement),

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthetic_tables import synthetic_recipe, write_preferences
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -24,33 +26,6 @@ SHARD = 10_000
 STYLES = 80
 CANDIDATES = 4
 Table = dict[str, Any]
-
-
-def scale_recipe() -> Any:
-    """The recipe of the synthetic corpora."""
-    from stylear.curate.recipe import Recipe
-
-    return Recipe.model_validate(
-        {
-            "name": "scale",
-            "raw": [{"type": "mini"}],
-            "references": [{"type": "mini"}],
-            "synthesize": {"backend": "statistics", "candidates": CANDIDATES},
-            "score": [
-                {"name": "text", "type": "clip-text"},
-                {"name": "texture", "type": "texture"},
-            ],
-            "filter": {
-                "thresholds": [
-                    {"score": "text", "min": 0.05},
-                    {"score": "texture", "percentile": 10},
-                ],
-                "best_of": 1,
-                "duplicates": {"exact": True, "phash_distance": 4},
-            },
-            "mix": {"val_fraction": 0.1, "raw_per_stylized": 3.0},
-        }
-    )
 
 
 def make_corpus(corpus: Path, rows: int) -> None:
@@ -62,7 +37,7 @@ def make_corpus(corpus: Path, rows: int) -> None:
     from stylear.curate.recipe import dump_recipe
     from stylear.curate.stage import Build
 
-    recipe = scale_recipe()
+    recipe = synthetic_recipe()
     corpus.mkdir(parents=True)
     (corpus / RECIPE).write_text(dump_recipe(recipe))
     draw = np.random.default_rng(0)
@@ -192,7 +167,7 @@ def write_kind(corpus: Path, kind: Any, tables: Iterator[pa.Table], draw: Any) -
     from stylear.curate.stage import STAGE_OF_KIND, count_verdicts
     from stylear.curate.synthesize.step import make_synthesize_settings
 
-    recipe, ledger, stage = scale_recipe(), Ledger(corpus), STAGE_OF_KIND[kind]
+    recipe, ledger, stage = synthetic_recipe(), Ledger(corpus), STAGE_OF_KIND[kind]
     settings = {
         "fetch": lambda: fetch_inputs(recipe, ledger).settings,
         "synthesize": lambda: make_synthesize_settings(recipe),
@@ -268,29 +243,17 @@ def write_mix(corpus: Path, recipe: Any) -> None:
 
 def write_end(corpus: Path, recipe: Any) -> None:
     """Preference pairs, empty indexes, the ledger entries of mix and pairs, and the manifest."""
-    import pyarrow as pa
-
     from stylear.curate.audit.manifest import write_manifest
-    from stylear.curate.corpus.candidates import read_pairs
     from stylear.curate.corpus.layout import MIX
     from stylear.curate.corpus.ledger import ALL, Ledger, StageInputs
-    from stylear.curate.corpus.parquet import write_table
     from stylear.curate.corpus.storage import FileInfo
     from stylear.curate.corpus.wids import WIDS, wids_index
     from stylear.curate.mix.step import make_mix_settings
-    from stylear.curate.mix.verdicts import apply_verdicts
-    from stylear.curate.pairs.preferences import FOLDER, choose_best_and_worst, find_train_pairs
+    from stylear.curate.pairs.preferences import FOLDER
     from stylear.curate.pairs.step import make_pairs_settings
     from stylear.curate.stage import VERSION, read_verdict_counts
 
-    pairs = apply_verdicts(corpus, read_pairs(corpus))
-    best, worst = choose_best_and_worst(pairs, find_train_pairs(corpus, pairs), 0.02)
-    columns = {"key": pairs.group.take(best), "chosen": pairs.key.take(best)}
-    columns["rejected"] = pairs.key.take(worst)
-    for name, value in (("chosen_score", 0.5), ("rejected_score", 0.25), ("margin", 0.25)):
-        columns[name] = pa.array([value] * len(best), pa.float64())
-    write_table(corpus / FOLDER / "00000.parquet", pa.table(columns))
-    ledger, count = Ledger(corpus), len(best)
+    ledger, count = Ledger(corpus), write_preferences(corpus)
     for stage, settings, folders, counts in (
         (
             "mix", make_mix_settings(recipe), ("train", "val"),

@@ -10,13 +10,13 @@ LIST = "list.parquet"
 STYLIZED = 0.25  # of all pairs; 4 candidates a group
 
 
-def recipe() -> Any:
+def synthetic_recipe() -> Any:
     """The recipe of the synthetic corpora."""
     from stylear.curate.recipe import Recipe
 
     return Recipe.model_validate(
         {
-            "name": "memory",
+            "name": "synthetic",
             "raw": [{"type": "mini"}],
             "references": [{"type": "mini"}],
             "synthesize": {"backend": "statistics", "candidates": 4},
@@ -45,7 +45,7 @@ def make(corpus: Path, rows: int) -> None:
     from stylear.curate.recipe import dump_recipe
 
     corpus.mkdir(parents=True)
-    (corpus / RECIPE).write_text(dump_recipe(recipe()))
+    (corpus / RECIPE).write_text(dump_recipe(synthetic_recipe()))
     draw = np.random.default_rng(0)
     stylized = int(rows * STYLIZED) // 4 * 4
     parents = make_kind(corpus, "raw", rows - stylized, draw, [])
@@ -136,14 +136,10 @@ def hexes(draw: Any, count: int, width: int) -> list[str]:
 
 def make_splits(corpus: Path) -> None:
     """train/ and val/ as the mix places them, tables only, and a preference table."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    from stylear.curate.corpus.candidates import read_pairs
     from stylear.curate.corpus.layout import KINDS, MIX
     from stylear.curate.corpus.parquet import read_table, read_tables, write_table
-    from stylear.curate.mix.verdicts import apply_verdicts
-    from stylear.curate.pairs.preferences import FOLDER, choose_best_and_worst, find_train_pairs
 
     mixed = read_table(corpus / MIX, ["key", "split"])
     for split in ("train", "val"):
@@ -154,6 +150,18 @@ def make_splits(corpus: Path) -> None:
                 part = table.filter(pc.is_in(table["key"], wanted))
                 write_table(corpus / split / f"{number:05d}.parquet", part)
                 number += 1
+    write_preferences(corpus)
+
+
+def write_preferences(corpus: Path) -> int:
+    """A preference table with the best and the worst of each group; how many pairs it has."""
+    import pyarrow as pa
+
+    from stylear.curate.corpus.candidates import read_pairs
+    from stylear.curate.corpus.parquet import write_table
+    from stylear.curate.mix.verdicts import apply_verdicts
+    from stylear.curate.pairs.preferences import FOLDER, choose_best_and_worst, find_train_pairs
+
     pairs = apply_verdicts(corpus, read_pairs(corpus))
     best, worst = choose_best_and_worst(pairs, find_train_pairs(corpus, pairs), 0.02)
     columns = {"key": pairs.group.take(best), "chosen": pairs.key.take(best)}
@@ -161,3 +169,4 @@ def make_splits(corpus: Path) -> None:
     for name, value in (("chosen_score", 0.5), ("rejected_score", 0.25), ("margin", 0.25)):
         columns[name] = pa.array([value] * len(best), pa.float64())
     write_table(corpus / FOLDER / "00000.parquet", pa.table(columns))
+    return len(best)
