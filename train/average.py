@@ -53,11 +53,11 @@ class MovingAverage:
     def load_tensors(self, tensors: Mapping[str, Tensor], what: str) -> None:
         """Restore the averages. Raises WeightsError if they belong to other parameters."""
         for name, average in self.averages.items():
-            found = tensors.get(name)
-            if found is None or found.shape != average.shape:
+            stored = tensors.get(name)
+            if stored is None or stored.shape != average.shape:
                 raise WeightsError(
                     f"{what}: {name}: expected an average of shape {tuple(average.shape)}, found"
-                    f" {'none' if found is None else tuple(found.shape)}",
+                    f" {'none' if stored is None else tuple(stored.shape)}",
                     hint="the checkpoint belongs to a run with other settings; give another --out",
                 )
-            average.copy_(found)
+            average.copy_(stored)

@@ -96,10 +96,10 @@ def sft(
 
     Example: stylear train sft --corpus demo-output/corpus --model mini-stylear --out runs/sft --steps 100
     """
-    given = locals()
+    arguments = locals()
     from stylear.train.settings import SftSettings
 
-    settings = read_settings(SftSettings, given)
+    settings = read_settings(SftSettings, arguments)
     if settings is None:
         return
     from stylear.train import sft_trainer as trainer

@@ -83,7 +83,7 @@ class EncodedSet:
         for part, number in numbered:
             sizes[self.grids.index(part.grid), number] += part.rows
         self.sampler = Sampler(sizes, weights)
-        parts = [part for part, _ in sorted(numbered, key=lambda one: (one[0].grid, one[1]))]
+        parts = [part for part, _ in sorted(numbered, key=lambda item: (item[0].grid, item[1]))]
         self._table = pa.concat_tables([part.read_table() for part in parts])
         self._codes = RowArrays([part.folder / CODES for part in parts], np.uint16)
         self.has_features = model.num_style_tokens > 0
@@ -196,9 +196,9 @@ class EncodedSet:
         rates = dropout if isinstance(dropout, Dropout) else Dropout(both=dropout)
         # drawn for the global batch, so that ranks agree
         copies = rng.integers(self.copies, size=len(rows))
-        both, style, text = rng.random((3, len(rows)))
-        is_unstyled = (both < rates.both) | (style < rates.style) | (not self.has_features)
-        is_untexted = (both < rates.both) | (text < rates.text)
+        both_draw, style, text = rng.random((3, len(rows)))
+        is_unstyled = (both_draw < rates.both) | (style < rates.style) | (not self.has_features)
+        is_untexted = (both_draw < rates.both) | (text < rates.text)
         siblings = self.styles.draw_siblings(rows, rng) if style_from == "sibling" else rows
         own = np.arange(len(rows))[find_rank_slice(len(rows), rank, world_size)]
         styled = own[~is_unstyled[own]]

@@ -147,18 +147,18 @@ def train(settings: DpoSettings, ranks: Ranks) -> Path:
                 share = len(part) / size
                 torch.autograd.backward(outcome.loss * share)
                 figures += share * measure_outcome(outcome, chosen, rejected)
-            found = Figures(*ranks.sum(figures.tolist()))
+            totals = Figures(*ranks.sum(figures.tolist()))
             ranks.sum_gradients(optimisers.parameters)
             norm = optimisers.clip_gradients()
-            require_finite_step(step + 1, found.loss, norm, [data.keys[pick] for pick in picks])
+            require_finite_step(step + 1, totals.loss, norm, [data.keys[pick] for pick in picks])
             rate = optimisers.step(step)
             step_s = perf_counter() - began
             values = {
-                "loss": found.loss,
-                "chosen_log_prob": found.chosen_log_prob,
-                "rejected_log_prob": found.rejected_log_prob,
-                "margin": found.margin,
-                "accuracy": found.accuracy,
+                "loss": totals.loss,
+                "chosen_log_prob": totals.chosen_log_prob,
+                "rejected_log_prob": totals.rejected_log_prob,
+                "margin": totals.margin,
+                "accuracy": totals.accuracy,
                 "gradient_norm": norm,
                 "lr": rate,
                 "epoch": (step + 1) * size / len(data),
@@ -166,7 +166,7 @@ def train(settings: DpoSettings, ranks: Ranks) -> Path:
                 "pairs_per_s": size / step_s,
             }
             if settings.kind in ("sigmoid", "robust"):
-                values["below_ln_2"] = LN_2 - found.preference_term
+                values["below_ln_2"] = LN_2 - totals.preference_term
                 if watch.observe(values["below_ln_2"]):
                     say_warning(watch.describe())
             done = step + 1

@@ -181,12 +181,12 @@ def warn_of_other_encoding(
             continue
         for path in sorted(folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*/{RECORD}")):
             record = weights.read_json(path)
-            found = record.get("encoding", {})
-            changed = [name for name in expected if found.get(name) != expected[name]]
+            recorded = record.get("encoding", {})
+            changed = [name for name in expected if recorded.get(name) != expected[name]]
             if changed and record.get("table_sha256") == tables[tar]:
                 name = changed[0]
                 say_warning(
-                    f"{path.parent}: encoded with {name} {short(found.get(name))}, now"
+                    f"{path.parent}: encoded with {name} {short(recorded.get(name))}, now"
                     f" {short(expected[name])}; the corpus is encoded again, beside it"
                 )
                 return

@@ -81,7 +81,7 @@ class ArrayReader:
                 version = npy.read_magic(file)
                 if version != (1, 0):
                     raise ValueError(f"version {version}")
-                shape, fortran, found = npy.read_array_header_1_0(file)
+                shape, fortran, stored_dtype = npy.read_array_header_1_0(file)
                 self._start, size = file.tell(), os.fstat(file.fileno()).st_size
         except (OSError, ValueError) as error:
             raise CorpusError(
@@ -89,10 +89,14 @@ class ArrayReader:
             ) from error
         self.shape = tuple(map(int, shape))
         self._row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        if found != self.dtype or fortran or size != self._start + self.shape[0] * self._row_bytes:
+        if (
+            stored_dtype != self.dtype
+            or fortran
+            or size != self._start + self.shape[0] * self._row_bytes
+        ):
             raise CorpusError(
-                f"{path}: expected {self.shape} {self.dtype} in {self._start} + N bytes, found {found} in"
-                f" {size:,} bytes",
+                f"{path}: expected {self.shape} {self.dtype} in {self._start} + N bytes, found"
+                f" {stored_dtype} in {size:,} bytes",
                 hint=REMEDY,
             )
 

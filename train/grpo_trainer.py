@@ -199,5 +199,5 @@ def compute_log_probs(
         conditional, unconditional = logits.chunk(2)
         logits = unconditional + settings.guidance * (conditional - unconditional)
     log_probs = (logits / settings.temperature).log_softmax(dim=-1)
-    wanted = own.flatten(1).to(log_probs.device)
-    return log_probs.gather(-1, wanted[..., None])[..., 0]
+    indices = own.flatten(1).to(log_probs.device)
+    return log_probs.gather(-1, indices[..., None])[..., 0]

@@ -83,13 +83,13 @@ Wandb = Annotated[
 ]
 
 
-def read_settings(kind: type[AnySettings], given: Mapping[str, Any]) -> AnySettings | None:
+def read_settings(kind: type[AnySettings], arguments: Mapping[str, Any]) -> AnySettings | None:
     """The settings of a command from its arguments; None after `--dry-run` has printed them as JSON."""
     from stylear.train.settings import load_settings
 
-    flags = {k: v for k, v in given.items() if k not in {"config", "dry_run", "as_json"}}
-    settings = load_settings(kind, given["config"], {k: v for k, v in flags.items() if v != []})
-    if given["dry_run"]:
+    flags = {k: v for k, v in arguments.items() if k not in {"config", "dry_run", "as_json"}}
+    settings = load_settings(kind, arguments["config"], {k: v for k, v in flags.items() if v != []})
+    if arguments["dry_run"]:
         print(json.dumps(settings.model_dump(mode="json"), indent=2))
         return None
     return settings

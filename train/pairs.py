@@ -81,9 +81,9 @@ def run(settings: PairsSettings) -> Path:
                 write_json(note, {"key": key, **written, "rows": [row for _, row in pairs]})
             else:
                 bar.skip(len(part) * settings.samples)
-            noted = read_json(note)
-            rows += noted["rows"]
-            files[f"{FOLDER}/{path.name}"] = {name: noted[name] for name in ("bytes", "sha256")}
+            recorded = read_json(note)
+            rows += recorded["rows"]
+            files[f"{FOLDER}/{path.name}"] = {name: recorded[name] for name in ("bytes", "sha256")}
     if not rows:
         raise CorpusError(
             f"{settings.model}: no pair of its samples reaches the margin {settings.margin:g}",
@@ -206,11 +206,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def list_pair_shards(folder: Path) -> list[Path]:
     """The shards of a folder of on-policy pairs. Raises CorpusError if it is unfinished or incomplete."""
     paths = []
-    for name, noted in read_manifest(folder)["files"].items():
+    for name, recorded in read_manifest(folder)["files"].items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else None
-        if size != noted["bytes"]:
+        if size != recorded["bytes"]:
             raise CorpusError(
-                f"{folder / name}: expected {noted['bytes']:,} bytes as in {MANIFEST}, found"
+                f"{folder / name}: expected {recorded['bytes']:,} bytes as in {MANIFEST}, found"
                 f" {'no file' if size is None else f'{size:,}'}",
                 hint="run the same `stylear train pairs` again: it replaces what is missing",
             )

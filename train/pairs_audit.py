@@ -45,9 +45,9 @@ def audit(folder: Path, corpora: tuple[str, ...] = ()) -> dict[str, Any]:
     differences = [*check_manifest(folder, manifest), *check_corpora(manifest, corpora)]
     pairs = 0
     keys: set[str] = set()
-    for name, noted in manifest["files"].items():
-        found, rows = check_shard(folder, name, noted, manifest)
-        differences += found
+    for name, recorded in manifest["files"].items():
+        shard_differences, rows = check_shard(folder, name, recorded, manifest)
+        differences += shard_differences
         pairs += len(rows)
         repeated = keys & {row["key"] for row in rows}
         differences += [Difference(key, "one pair of this key", "several") for key in repeated]
@@ -88,15 +88,15 @@ def check_corpora(manifest: dict[str, Any], corpora: tuple[str, ...]) -> Iterato
 
 
 def check_shard(
-    folder: Path, name: str, noted: dict[str, Any], manifest: dict[str, Any]
+    folder: Path, name: str, recorded: dict[str, Any], manifest: dict[str, Any]
 ) -> tuple[list[Difference], list[dict[str, Any]]]:
     """Differences of one shard, and its rows."""
     path, differences = folder / name, []
     try:
         info = FileInfo.of(path)
-        if (info.bytes, info.sha256) != (noted["bytes"], noted["sha256"]):
+        if (info.bytes, info.sha256) != (recorded["bytes"], recorded["sha256"]):
             differences.append(
-                Difference(name, f"sha256 {noted['sha256'][:12]}", f"{info.sha256[:12]}")
+                Difference(name, f"sha256 {recorded['sha256'][:12]}", f"{info.sha256[:12]}")
             )
         note = read_json(path.with_suffix(".json"))
         written = [row for row, _ in read_preferences(path)]

@@ -74,10 +74,10 @@ def dpo(
 
     Example: stylear train dpo --corpus demo-output/corpus --model runs/sft --out runs/dpo --steps 40
     """
-    given = locals()
+    arguments = locals()
     from stylear.train.settings import DpoSettings
 
-    settings = read_settings(DpoSettings, given)
+    settings = read_settings(DpoSettings, arguments)
     if settings is None:
         return
     from stylear.train import dpo_trainer as trainer
@@ -126,10 +126,10 @@ def grpo(
 
     Example: stylear train grpo --corpus demo-output/corpus --model runs/sft --out runs/grpo --steps 20
     """
-    given = locals()
+    arguments = locals()
     from stylear.train.settings import GrpoSettings
 
-    settings = read_settings(GrpoSettings, given)
+    settings = read_settings(GrpoSettings, arguments)
     if settings is None:
         return
     from stylear.train import grpo_trainer as trainer
@@ -165,10 +165,10 @@ def pairs(
 
     Example: stylear train pairs --corpus demo-output/corpus --model runs/sft --out runs/pairs --prompts 100
     """
-    given = locals()
+    arguments = locals()
     from stylear.train.settings import PairsSettings
 
-    settings = read_settings(PairsSettings, given)
+    settings = read_settings(PairsSettings, arguments)
     if settings is None:
         return
     from stylear.train import pairs as pair_maker

@@ -71,15 +71,15 @@ def require_same_lora(
     ranks = {layer.rank for layer in layers.values()}
     alphas = {layer.alpha for layer in layers.values()}
     targets = {layer.rpartition(".")[2] for layer in layers}
-    for key, asked, found in (
+    for key, expected, found in (
         ("lora_rank", {settings.lora_rank}, ranks),
         ("lora_alpha", {settings.lora_alpha}, alphas),
         ("lora_targets", settings.lora_targets and set(settings.lora_targets), targets),
         ("use_rslora", {settings.use_rslora}, {layer.use_rslora for layer in layers.values()}),
         ("lora_config", settings.lora_config and {config.r}, ranks),
     ):
-        if asked and asked != {None} and asked != found:
-            shown = [", ".join(sorted(map(str, values))) for values in (found, asked)]
+        if expected and expected != {None} and expected != found:
+            shown = [", ".join(sorted(map(str, values))) for values in (found, expected)]
             raise UsageError(
                 f"{key}: expected {shown[0]} as the adapter of {name} has, found {shown[1]}",
                 hint=f"leave {key} out to go on with that adapter, or start from its base",
