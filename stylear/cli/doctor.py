@@ -60,17 +60,17 @@ def check_packages() -> list[dict[str, Any]]:
     """The versions of required and optional packages."""
     rows = []
     for name in PACKAGES:
-        found = installed_version(name)
-        remedy = None if found else f"pip install {name}, or run `make` again in a clone"
-        rows.append(row(name, found or "not installed", "ok" if found else "missing", remedy))
+        version = installed_version(name)
+        remedy = None if version else f"pip install {name}, or run `make` again in a clone"
+        rows.append(row(name, version or "not installed", "ok" if version else "missing", remedy))
     for name, feature in OPTIONAL.items():
-        found = installed_version(name)
+        version = installed_version(name)
         rows.append(
             row(
                 name,
-                found or "not installed",
-                "ok" if found else "optional",
-                None if found else feature,
+                version or "not installed",
+                "ok" if version else "optional",
+                None if version else feature,
             )
         )
     return rows

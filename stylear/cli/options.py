@@ -74,11 +74,11 @@ DtypeOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the contents of --out.")]
 
 
-def read_prompts(given: list[str], file: Path | None) -> list[str]:
+def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
     """The prompts of the command line and of a file, each once. Raises UsageError if there are none."""
     from stylear.sampling.references import load_prompts
 
-    texts = [*given, *(load_prompts(file) if file is not None else [])]
+    texts = [*prompts, *(load_prompts(file) if file is not None else [])]
     if not texts:
         raise UsageError(
             "--prompt: expected at least one prompt, found none",

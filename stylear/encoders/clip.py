@@ -58,7 +58,7 @@ class ClipEncoder:
         size = visual.image_size
         self.image_size = int(size if isinstance(size, int) else size[0])
         config = visual.preprocess_cfg
-        mean, std = (" ".join(f"{one:g}" for one in config[name]) for name in ("mean", "std"))
+        mean, std = (" ".join(f"{value:g}" for value in config[name]) for name in ("mean", "std"))
         self.preprocessing = (
             f"open_clip, {self.image_size} px, {config['resize_mode']}, {config['interpolation']},"
             f" mean {mean}, std {std}"
@@ -196,7 +196,7 @@ class ClipEncoder:
         cleaned = [tokenizer.clean_fn(text) for text in texts]
         limit = {"truncation": True, "max_length": self.context_length + 1}
         ids = tokenizer.tokenizer(cleaned, **limit).input_ids if cleaned else []
-        return [len(one) > self.context_length for one in ids]
+        return [len(tokens) > self.context_length for tokens in ids]
 
     @torch.no_grad()
     def patch_features(self, pixels: Tensor) -> Tensor:

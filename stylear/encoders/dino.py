@@ -203,7 +203,9 @@ def _describe_processor(processor: Any, side: int) -> str:
     """A description of the processor's steps, for the metadata."""
     size = ", ".join(f"{key} {value}" for key, value in dict(processor.size).items())
     values = {"mean": processor.image_mean, "std": processor.image_std}
-    spread = ", ".join(f"{key} {' '.join(f'{x:g}' for x in one)}" for key, one in values.items())
+    spread = ", ".join(
+        f"{key} {' '.join(f'{x:g}' for x in channels)}" for key, channels in values.items()
+    )
     return f"{PROCESSOR_FILE}: {size}, cut {side} px, {spread}"
 
 

@@ -150,6 +150,6 @@ def limit_ratio(image: Image.Image) -> Image.Image:
     side = MAX_RATIO * min(image.size)
     if max(image.size) <= side:
         return image
-    width, height = (min(one, side) for one in image.size)
+    width, height = (min(length, side) for length in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))

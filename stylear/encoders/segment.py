@@ -64,11 +64,11 @@ class Segmenter:
         Raises UsageError, SourceError or WeightsError; SourceError when no subject is found.
         """
         pictures = [to_rgb(image) for image in images]
-        kind, _, rest = self.method.partition(":")
+        kind, _, spec = self.method.partition(":")
         if self.method == "grabcut":
             masks = [_grabcut(picture) for picture in pictures]
         elif kind == "sam":
-            masks = self._sam(pictures, rest)
+            masks = self._sam(pictures, spec)
         else:
             masks = [_read_mask(picture, Path(self.method)) for picture in pictures]
         if not all(mask.any() for mask in masks):
@@ -81,12 +81,12 @@ class Segmenter:
     def _sam(self, pictures: Sequence[Image.Image], spec: str) -> list[Mask]:
         from segment_anything import SamPredictor
 
-        given = _PROMPT.match(spec)
-        numbers = [int(n) for n in given["numbers"].split(",")] if given else []
+        match = _PROMPT.match(spec)
+        numbers = [int(n) for n in match["numbers"].split(",")] if match else []
         for picture in pictures:
             _check_prompt(spec, numbers, picture)
         if self._predictor is None:
-            sam = load_sam(given["file"] if given else spec)
+            sam = load_sam(match["file"] if match else spec)
             self._predictor = SamPredictor(sam.to(self.device))
         masks = []
         for picture in pictures:
@@ -293,5 +293,5 @@ def _sam_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
-    found = [int(match[1]) for name in tensors if (match := re.match(pattern, name))]
-    return max(found) + 1 if found else 0
+    numbers = [int(match[1]) for name in tensors if (match := re.match(pattern, name))]
+    return max(numbers) + 1 if numbers else 0

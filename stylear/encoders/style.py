@@ -110,8 +110,8 @@ def read_csd(path: Path) -> dict[str, Tensor]:
     if (known := require_weights(path)).kind == SAFETENSORS:
         return read_tensors(path, ROOTS)
     warn_wrong_ending(path, known)
-    found = _read_inert(path)
-    state = found.get(STATE, found)
+    checkpoint = _read_inert(path)
+    state = checkpoint.get(STATE, checkpoint)
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: {STATE}: expected named tensors, found {type(state).__name__}")
     return strip_wrappers(find_state_dict(state, str(path)), ROOTS)
@@ -144,15 +144,15 @@ def _read_inert(path: Path) -> dict[str, Any]:
         inert = serialization.safe_globals([(Inert, name) for name in names])
         with inert, path.open("rb") as stream:
             source: Any = path if mapped else stream
-            found = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+            checkpoint = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise WeightsError(
             f"{path}: cannot be read: {_reason(error)}",
             hint="the file is corrupt, truncated or no checkpoint; copy it again",
         ) from error
-    if not isinstance(found, Mapping):
-        raise WeightsError(f"{path}: expected named tensors, found {type(found).__name__}")
-    return dict(found)
+    if not isinstance(checkpoint, Mapping):
+        raise WeightsError(f"{path}: expected named tensors, found {type(checkpoint).__name__}")
+    return dict(checkpoint)
 
 
 def _reason(error: Exception) -> str:
@@ -168,7 +168,7 @@ def _build_tower(tensors: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, 
 
     width, _, _, patch = _read_shape(tensors, "backbone.conv1.weight", path, 4)
     positions, _ = _read_shape(tensors, "backbone.positional_embedding", path, 2)
-    blocks = {int(found[1]) for key in tensors if (found := _BLOCK.match(key))}
+    blocks = {int(match[1]) for key in tensors if (match := _BLOCK.match(key))}
     if width % HEAD_WIDTH or not blocks:
         raise WeightsError(
             f"{path}: backbone: expected a tower of CLIP, its width a multiple of {HEAD_WIDTH},"

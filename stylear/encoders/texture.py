@@ -126,6 +126,6 @@ def _colours(lab: Array) -> Array:
     parts = []
     for channel, (low, high) in enumerate(((0.0, 1.0), (-0.8, 0.8), (-0.8, 0.8))):
         values = np.clip(lab[..., channel], low, high)
-        found, _ = np.histogram(values, bins=16, range=(low, high))
-        parts.append(np.cumsum(found)[:-1] / values.size)
+        counts, _ = np.histogram(values, bins=16, range=(low, high))
+        parts.append(np.cumsum(counts)[:-1] / values.size)
     return np.concatenate(parts).astype(np.float32)

@@ -116,12 +116,12 @@ class Evaluation:
 
     def subset(self, references: Iterable[str]) -> Evaluation:
         """The same evaluation on some of its references, given by id."""
-        wanted = set(references)
+        ids = set(references)
         return Evaluation(
-            [reference for reference in self.references if reference.id in wanted],
+            [reference for reference in self.references if reference.id in ids],
             self.prompts,
             self.settings,
-            [sample for sample in self.samples if sample.reference in wanted],
+            [sample for sample in self.samples if sample.reference in ids],
         )
 
     def win_rate(self, model: str, against: str, metric: str) -> Estimate | None:

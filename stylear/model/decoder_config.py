@@ -37,9 +37,9 @@ def require_types(values: Mapping[str, Any], like: Mapping[str, Any], part: str 
     Integers are sizes and counts, so they must be positive; `part` names the part of the config.json.
     """
     for key, default in like.items():
-        found = values.get(key, default)
-        if not _is_like(found, default):
-            refuse_setting(f"{part}{key}", KINDS[type(default)], found)
+        value = values.get(key, default)
+        if not _is_like(value, default):
+            refuse_setting(f"{part}{key}", KINDS[type(default)], value)
 
 
 def _is_like(value: Any, default: Any) -> bool:
@@ -72,19 +72,19 @@ class DecoderConfig:
     mlp_bias: bool = False
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> DecoderConfig:
+    def from_dict(cls, raw: Mapping[str, Any]) -> DecoderConfig:
         """From a config.json. Raises WeightsError for an architecture this decoder is not."""
         known = {f.name for f in fields(cls)}
-        values = {k: v for k, v in found.items() if k in known and v is not None}
+        values = {k: v for k, v in raw.items() if k in known and v is not None}
         values.setdefault("num_key_value_heads", values.get("num_attention_heads", 32))
         require_types(values, asdict(cls()))
-        rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
+        rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
         if not isinstance(rope, Mapping):
             refuse_setting("rope_parameters", "an object", rope)
         kind = rope.get("rope_type", rope.get("type", "default"))
         for key, expected, value in (
             ("rope_type", "default", kind),
-            ("hidden_act", "silu", found.get("hidden_act", "silu")),
+            ("hidden_act", "silu", raw.get("hidden_act", "silu")),
         ):
             require_setting(key, expected, value)
         if "rope_theta" in rope:
@@ -98,7 +98,7 @@ class DecoderConfig:
             divisor, number = getattr(config, part), getattr(config, whole)
             if number % divisor:
                 refuse_setting(part, f"a divisor of {whole} {number}", divisor)
-        require_setting("head_dim", config.head_dim, found.get("head_dim") or config.head_dim)
+        require_setting("head_dim", config.head_dim, raw.get("head_dim") or config.head_dim)
         return config
 
     def to_dict(self) -> dict[str, Any]:

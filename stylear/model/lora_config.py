@@ -76,24 +76,24 @@ class LoraConfig:
         """
         wanted = targets if self.target_modules is None else self.target_modules
         if wanted == ALL_LINEAR:
-            found = [name for name in names if name not in heads]
+            layers = [name for name in names if name not in heads]
         elif isinstance(wanted, str):
-            found = [name for name in names if re.fullmatch(wanted, name)]
+            layers = [name for name in names if re.fullmatch(wanted, name)]
         else:
             for end in wanted:
                 if not any(_ends(name, end) for name in names):
                     raise ValueError(f"LoRA targets: no layer is named {end!r}")
-            found = [name for name in names if any(_ends(name, end) for end in wanted)]
+            layers = [name for name in names if any(_ends(name, end) for end in wanted)]
             # as in PEFT, a layer that is named in full need not be in one of the blocks
-            found = [name for name in found if name in wanted or self._is_in_layers(name)]
+            layers = [name for name in layers if name in wanted or self._is_in_layers(name)]
         exclude = self.exclude_modules
         if isinstance(exclude, str):
-            found = [name for name in found if not re.fullmatch(exclude, name)]
+            layers = [name for name in layers if not re.fullmatch(exclude, name)]
         else:
-            found = [name for name in found if not any(_ends(name, end) for end in exclude)]
-        if not found:
+            layers = [name for name in layers if not any(_ends(name, end) for end in exclude)]
+        if not layers:
             raise ValueError(f"LoRA targets: no layer matches {wanted!r}")
-        return found
+        return layers
 
     def _is_in_layers(self, name: str) -> bool:
         if self.layers_to_transform is None:
@@ -122,8 +122,10 @@ def layer_alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
     `alpha_pattern` gives a layer its own (its keys end the layer's name, as in PEFT).
     """
     alpha = config.get("lora_alpha")
-    found = _find_pattern(config.get("alpha_pattern") or {}, name, rank if alpha is None else alpha)
-    return rank * scale_lora(rank, found, bool(config.get("use_rslora")))
+    own_alpha = _find_pattern(
+        config.get("alpha_pattern") or {}, name, rank if alpha is None else alpha
+    )
+    return rank * scale_lora(rank, own_alpha, bool(config.get("use_rslora")))
 
 
 def check_peft_config(config: Mapping[str, Any], what: str | Path) -> None:

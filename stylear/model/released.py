@@ -129,9 +129,9 @@ def export_released(model: str | Path, out: str | Path) -> Conversion:
         *(f"model.layers.{i}.{t}" for i in range(config.num_hidden_layers) for t in LAYER_TARGETS),
         "lm_head",
     }
-    found = {key.rpartition(".")[0] for key in adapter}
-    problems = [f"{name} expected, found nothing" for name in sorted(expected - found)]
-    problems += [f"{name} unexpected" for name in sorted(found - expected)]
+    layers = {key.rpartition(".")[0] for key in adapter}
+    problems = [f"{name} expected, found nothing" for name in sorted(expected - layers)]
+    problems += [f"{name} unexpected" for name in sorted(layers - expected)]
     if problems:
         raise WeightsError(
             f"{file}: the released format has LoRA on q, k, v, o, down_proj and lm_head: "

@@ -227,8 +227,8 @@ class Quantizer(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Latents (..., D) of codes (...)."""
-        found: Tensor = self.embedding(codes)
-        return F.normalize(found, dim=-1) if self.unit_codes else found
+        vectors: Tensor = self.embedding(codes)
+        return F.normalize(vectors, dim=-1) if self.unit_codes else vectors
 
     @torch.no_grad()
     def nearest(self, latents: Tensor) -> Tensor:
@@ -238,10 +238,10 @@ class Quantizer(nn.Module):
         rows = max(1, MAX_DISTANCES // codes.shape[0])
         # |z|^2 is the same for every code, so it is left out; autocast must not lower the precision
         with torch.autocast(latents.device.type, enabled=False):
-            found = [
+            nearest = [
                 (squares - 2 * z.float() @ codes.T).argmin(1) for z in torch.split(latents, rows)
             ]
-        return torch.cat(found)
+        return torch.cat(nearest)
 
 
 class VQOutput(NamedTuple):

@@ -69,10 +69,10 @@ def measure_prompt(
 
 def describe_long_prompts(lengths: Sequence[PromptLength], model: str) -> str | None:
     """A warning about the prompts that are too long for a model; None if there are none."""
-    long = [one for one in lengths if one.tokens_beyond_context]
+    long = [prompt for prompt in lengths if prompt.tokens_beyond_context]
     if not long:
         return None
-    worst = max(long, key=lambda one: one.tokens_beyond_context)
+    worst = max(long, key=lambda prompt: prompt.tokens_beyond_context)
     shown = worst.prompt[:SHOWN_LETTERS] + ("..." if len(worst.prompt) > SHOWN_LETTERS else "")
     return (
         f"{len(long)} of {len(lengths)} prompts are longer than the context of {model}, which holds"

@@ -166,7 +166,7 @@ def _prepare_styles(
     pictures = [
         part.picture
         for reference in references
-        for part in [one.reference for one in reference.parts] or [reference]
+        for part in [blended.reference for blended in reference.parts] or [reference]
     ]
     masks = iter(_open_masks(pictures, segment, device))
     return [

@@ -76,8 +76,8 @@ def load_blend(sources: Sequence[str]) -> Reference:
     weighted: list[tuple[Reference, float]] = []
     for source in sources:
         name, weight = split_weight(source)
-        found = load_styles(name)
-        weighted += [(reference, weight / len(found)) for reference in found]
+        references = load_styles(name)
+        weighted += [(reference, weight / len(references)) for reference in references]
     total = sum(weight for _, weight in weighted)
     parts = tuple(WeightedReference(reference, weight / total) for reference, weight in weighted)
     if len(parts) == 1:

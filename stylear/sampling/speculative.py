@@ -145,9 +145,9 @@ class _Window:
         count = accepted.long().cumprod(dim=1).sum(dim=1)  # (B,)
         refused = count.clamp(max=window - 1)[:, None, None].expand(-1, 1, p.shape[-1])
         p_refused = p.gather(1, refused)[:, 0]
-        rest = (p_refused - self.q.gather(1, refused)[:, 0]).clamp(min=0)
-        rest = torch.where(rest.sum(dim=-1, keepdim=True) > 0, rest, p_refused)
-        drawn = invert(rest, self.numbers[:, -1])
+        residual = (p_refused - self.q.gather(1, refused)[:, 0]).clamp(min=0)
+        residual = torch.where(residual.sum(dim=-1, keepdim=True) > 0, residual, p_refused)
+        drawn = invert(residual, self.numbers[:, -1])
         decided = torch.where(places == count[:, None], drawn[:, None], self.drafts)
         self.codes.scatter_(1, positions, decided)
         moved = (count + 1).clamp(max=window)

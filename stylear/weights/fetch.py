@@ -225,18 +225,20 @@ def _find_foreign_names(path: Path, suffix: str) -> list[str]:
 
     Empty for safetensors. Raises WeightsError if the file is truncated or of another format.
     """
-    found = recognise_format(path)
-    if not found.is_readable or (suffix == ".safetensors") != (found.kind == SAFETENSORS):
+    file_format = recognise_format(path)
+    if not file_format.is_readable or (suffix == ".safetensors") != (
+        file_format.kind == SAFETENSORS
+    ):
         raise WeightsError(
-            f"{path}: expected {suffix} weights, found {found.description}",
+            f"{path}: expected {suffix} weights, found {file_format.description}",
             hint="accepted are safetensors, and tensors saved with torch.save",
         )
-    if found.kind == SAFETENSORS:
+    if file_format.kind == SAFETENSORS:
         return []
     import torch
 
     try:
-        if found.kind == TORCH:
+        if file_format.kind == TORCH:
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         with path.open("rb") as stream:  # the format before torch 1.6
             torch.load(stream, map_location="cpu", weights_only=True)

@@ -66,11 +66,15 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         from stylear.weights.formats import recognise_format
 
-        found = recognise_format(path)
-        problem = str(error) if found.kind in ("json", "text", "unknown") else found.description
+        file_format = recognise_format(path)
+        problem = (
+            str(error)
+            if file_format.kind in ("json", "text", "unknown")
+            else file_format.description
+        )
         raise WeightsError(
             f"{path}: expected JSON, found {problem}",
-            hint=found.remedy if problem != str(error) else None,
+            hint=file_format.remedy if problem != str(error) else None,
         ) from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -104,10 +108,10 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     from stylear.weights.formats import COPY_AGAIN, SAFETENSORS, require_weights, warn_wrong_ending
     from stylear.weights.state_dict import find_state_dict
 
-    found = require_weights(path)
-    warn_wrong_ending(path, found)
+    file_format = require_weights(path)
+    warn_wrong_ending(path, file_format)
     try:
-        if found.kind == SAFETENSORS:
+        if file_format.kind == SAFETENSORS:
             loaded: Any = load_file(path)
         else:
             with path.open("rb") as stream:  # given a path, torch goes by its ending
@@ -152,10 +156,10 @@ def read_weight_map(index: Path) -> dict[str, str]:
     """The shard of each tensor, by an `.index.json`. Raises WeightsError naming shards that are not there."""
     from stylear.weights.formats import require_shards
 
-    found = read_json(index).get("weight_map")
-    if not isinstance(found, dict) or not found:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
         raise WeightsError(f"{index}: expected a `weight_map`, found none")
-    shards = {str(name): str(shard) for name, shard in found.items()}
+    shards = {str(name): str(shard) for name, shard in weight_map.items()}
     for shard in sorted(set(shards.values())):
         if Path(shard).name != shard:
             raise WeightsError(f"{index}: expected file names beside it, found {shard!r}")

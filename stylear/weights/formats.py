@@ -80,8 +80,8 @@ def recognise_format(path: Path) -> Format:
             return Format("foreign", description, remedy)
     if head[257:262] == b"ustar":
         return Format("foreign", "a tar archive", "unpack it first: tar xf")
-    if (found := recognise_safetensors(path, head, size)) is not None:
-        return found
+    if (safetensors := recognise_safetensors(path, head, size)) is not None:
+        return safetensors
     if not head.strip(b"\0"):
         return Format("zeros", f"{size} bytes of which the first are all zero", COPY_AGAIN)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):

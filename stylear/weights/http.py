@@ -154,10 +154,10 @@ def _follow_redirect(url: str, location: str) -> str:
 def _is_public(host: str) -> bool:
     """Whether all addresses of a host are public; a name that does not resolve here counts as public."""
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+        addresses = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
     except OSError:
         return True
-    return all(ipaddress.ip_address(str(address).split("%")[0]).is_global for address in found)
+    return all(ipaddress.ip_address(str(address).split("%")[0]).is_global for address in addresses)
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -66,8 +66,8 @@ def _has_tensors(value: Any) -> bool:
 
     if not isinstance(value, Mapping):
         return False
-    below = (one for part in value.values() if isinstance(part, Mapping) for one in part.values())
-    return any(isinstance(one, Tensor) for one in (*value.values(), *below))
+    below = (item for part in value.values() if isinstance(part, Mapping) for item in part.values())
+    return any(isinstance(item, Tensor) for item in (*value.values(), *below))
 
 
 def strip_wrappers(tensors: Mapping[str, Tensor], roots: tuple[str, ...] = ()) -> dict[str, Tensor]:
@@ -113,8 +113,8 @@ def cast_fp8(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
         if value.dtype not in kinds:
             continue
         stem = name.removesuffix("weight")
-        scale_name = next((stem + one for one in SCALES if stem + one in tensors), None)
-        used |= {stem + one for one in ACTIVATION_SCALES}
+        scale_name = next((stem + suffix for suffix in SCALES if stem + suffix in tensors), None)
+        used |= {stem + suffix for suffix in ACTIVATION_SCALES}
         if scale_name is None:
             cast[name] = value.half()
             continue

@@ -78,12 +78,12 @@ def find_fetched(model: Model) -> Path:
     Raises WeightsError that states its size, its licence and the command that fetches it, if it is missing.
     """
     directory = models_dir() / model.name
-    found = get_fetch_state(model, read_lock())
-    if found == "fetched":
+    state = get_fetch_state(model, read_lock())
+    if state == "fetched":
         return fetched_path(model)
     raise WeightsError(
         f"{model.name}: expected {model.purpose} in {directory}, found "
-        f"{'an unfinished download' if found == 'partial' else 'nothing'} "
+        f"{'an unfinished download' if state == 'partial' else 'nothing'} "
         f"({model.size}, licence: {model.licence})",
         hint=describe_manual_fetch(model)
         if not model.source
@@ -151,9 +151,9 @@ def verify_fetched() -> int:
     with ByteBar("verify", sum(file["bytes"] for _, _, file in todo)) as bar:
         for model, name, file in todo:
             path = models_dir() / model / name
-            found = hash_path(path) if path.is_file() else "nothing"
-            if found != file["sha256"]:
-                problems.append(f"{path}: expected sha256 {file['sha256']}, found {found}")
+            sha256 = hash_path(path) if path.is_file() else "nothing"
+            if sha256 != file["sha256"]:
+                problems.append(f"{path}: expected sha256 {file['sha256']}, found {sha256}")
                 damaged.add(model)
             bar.advance_bytes(file["bytes"])
     if problems:

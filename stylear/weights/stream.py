@@ -112,10 +112,10 @@ def open_tensors(path: str | Path, roots: tuple[str, ...] = ()) -> Mapping[str, 
         return read_tensors(path, roots)
     entries: dict[str, StoredTensor] = {}
     for file in files:
-        found = read_header(file)
-        if found is None:
+        header = read_header(file)
+        if header is None:
             return read_tensors(path, roots)
-        entries |= found
+        entries |= header
     missing = sorted(set(parts) - set(entries))
     if missing:
         raise WeightsError(f"{path}: {missing[0]} expected in {parts[missing[0]]}, found nothing")
@@ -190,17 +190,19 @@ def stream_into(
     expected = module.state_dict()
     shapes = describe_shapes(tensors)
     selected = {name: select({name: shape}) for name, shape in shapes.items()}
-    found = {target: part for parts in selected.values() for target, part in parts.items()}
-    require_same_tensors(expected, found, what)
+    parts_by_target = {
+        target: part for parts in selected.values() for target, part in parts.items()
+    }
+    require_same_tensors(expected, parts_by_target, what)
     require_memory(sum(value.numel() for value in expected.values()), dtype, device, what)
     stored = isinstance(tensors, StoredTensors)
-    wanted = [name for name, parts in selected.items() if parts]  # what is dropped is not read
+    names = [name for name, parts in selected.items() if parts]  # what is dropped is not read
     items: Iterable[tuple[str, Tensor]]
     if isinstance(tensors, StoredTensors):
-        items = StoredTensors({name: tensors.entries[name] for name in wanted}).read_in_order()
+        items = StoredTensors({name: tensors.entries[name] for name in names}).read_in_order()
     else:
-        items = ((name, tensors[name]) for name in wanted)
-    total = sum(shapes[name].numel() * shapes[name].dtype.itemsize for name in wanted)
+        items = ((name, tensors[name]) for name in names)
+    total = sum(shapes[name].numel() * shapes[name].dtype.itemsize for name in names)
     with ByteBar("load", total if total >= BAR_BYTES else 0) as bar:
         for name, value in items:
             count = value.numel() * value.dtype.itemsize

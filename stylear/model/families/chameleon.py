@@ -89,8 +89,8 @@ class ChameleonLayout(TokenLayout):
         return []
 
     def escape_caption(self, caption: str) -> str:
-        head, rest = self._style_name[:1], self._style_name[1:]
-        caption = caption.replace(self._style_name, f"{head} {rest}")
+        head, tail = self._style_name[:1], self._style_name[1:]
+        caption = caption.replace(self._style_name, f"{head} {tail}")
         return _SPECIAL.sub(lambda match: f"{match[0]} ", caption)
 
     def compute_grid(self, height_px: int, width_px: int, factor: int) -> tuple[int, int]:

@@ -95,10 +95,10 @@ class JanusLayout(TokenLayout):
     def compute_grid(self, height_px: int, width_px: int, factor: int) -> tuple[int, int]:
         own = self.side * factor
         if (height_px, width_px) != (own, own):
-            found = height_px if height_px == width_px else f"{height_px} x {width_px}"
+            side = height_px if height_px == width_px else f"{height_px} x {width_px}"
             raise UsageError(
                 f"size: expected {own} pixels, the only size of Janus ({self.side} x {self.side} codes), "
-                f"found {found}",
+                f"found {side}",
                 hint="leave the size out",
             )
         return self.side, self.side
@@ -275,12 +275,12 @@ def turn_levels(name: str, config: VQConfig) -> str:
 
     transformers' Janus counts them in the order in which they run, taming-transformers by resolution.
     """
-    start, dot, rest = name.partition("decoder.up.")
+    start, dot, path = name.partition("decoder.up.")
     if start or not dot:
         return name
-    level, _, rest = rest.partition(".")
+    level, _, path = path.partition(".")
     last = len(config.channel_multiplier) - 1
-    return f"decoder.up.{last - int(level)}.{rest}" if level.isdecimal() else name
+    return f"decoder.up.{last - int(level)}.{path}" if level.isdecimal() else name
 
 
 FAMILY = Janus()
