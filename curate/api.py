@@ -55,9 +55,9 @@ def open_corpus(path: str | Path) -> Corpus:
 
     Raises CorpusError if there is none.
     """
-    found = corpus_path(path)
-    require_recipe_path(found)
-    return Corpus(found)
+    corpus = corpus_path(path)
+    require_recipe_path(corpus)
+    return Corpus(corpus)
 
 
 def win_rates(path: str | Path) -> list[dict[str, Any]]:
@@ -93,16 +93,16 @@ class Corpus:
                 f"{self.path}: expected a finished corpus, found none with a {MANIFEST}",
                 hint=finish_command(self.path),
             )
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return found
+        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return manifest
 
     def pairs(self, kind: ShardKind | None = None) -> Iterator[Pair]:
         """Iterate over all raw pairs, then all stylized ones, with image bytes; dropped pairs have none.
 
         A pair's verdict is that of fetch or synthesize; `verdicts` has the filter's.
         """
-        for one in KINDS if kind is None else (kind,):
-            yield from iter_pairs(self.path / one)
+        for name in KINDS if kind is None else (kind,):
+            yield from iter_pairs(self.path / name)
 
     def verdicts(self) -> pa.Table:
         """One row per pair: key, kept, stage, reason, group, rank and scores."""

@@ -60,10 +60,10 @@ def installed_plugins(group: Group) -> dict[str, list[EntryPoint]]:
 @lru_cache(maxsize=8)
 def _scan(group: Group, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
     """The entry points that lie on an import path; a scan takes milliseconds."""
-    found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
+    by_name: dict[str, dict[tuple[str, str], EntryPoint]] = {}
     for point in entry_points(group=group):
-        found.setdefault(point.name, {})[_origin(point), point.value] = point
-    return {name: list(points.values()) for name, points in sorted(found.items())}
+        by_name.setdefault(point.name, {})[_origin(point), point.value] = point
+    return {name: list(points.values()) for name, points in sorted(by_name.items())}
 
 
 def find_plugin(group: Group, name: str) -> Plugin | None:

@@ -62,10 +62,10 @@ def check_absence(corpus: Path, tombstones: Tombstones) -> Iterator[Difference]:
 def find_remains(corpus: Path, tombstones: Tombstones) -> Iterator[tuple[str, str, str]]:
     """(file, key, what was found) for everything that is left of forgotten pairs."""
     keys: set[str] = set()
-    for kind, unit, table, found in match_tombstones(corpus, tombstones, BLANK):
+    for kind, unit, table, matches in match_tombstones(corpus, tombstones, BLANK):
         blank = mask_blank_rows(table)
         keys |= set(table["key"].filter(blank).to_pylist())
-        for key in table["key"].filter(found & ~blank).to_pylist():
+        for key in table["key"].filter(matches & ~blank).to_pylist():
             yield f"{kind}/{unit}.parquet", key, "its row with what it says"
         yield from find_scores(corpus, kind, unit, set(table["key"].filter(blank).to_pylist()))
     for split in ("train", "val"):

@@ -123,9 +123,9 @@ def check_contents(
         findings.record("rules", examined, rules)
     if not unreadable:
         tombstones, bad_tombstones = read_or_report(lambda: read_tombstones(corpus), TOMBSTONES)
-        found = bad_tombstones if tombstones is None else check_absence(corpus, tombstones)
+        differences = bad_tombstones if tombstones is None else check_absence(corpus, tombstones)
         number = 0 if tombstones is None else len(tombstones.keys)
-        findings.record("forgotten", f"{number} tombstones", found)
+        findings.record("forgotten", f"{number} tombstones", differences)
     tars = {name: result for name, result in results.items() if tar_folder(name) is not None}
     number = sum(result.examined for result in tars.values())
     findings.record(

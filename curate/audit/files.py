@@ -83,8 +83,8 @@ def check_files(
     present = set(corpus_files(corpus))
     for name in sorted(set(files) - present):
         yield Difference("missing", name, "a file", "none")
-    there = {name: int(files[name]["bytes"]) for name in sorted(set(files) & present)}
-    for name, result in examine_files(corpus, there, sampling, workers):
+    sizes = {name: int(files[name]["bytes"]) for name in sorted(set(files) & present)}
+    for name, result in examine_files(corpus, sizes, sampling, workers):
         results[name], info = result, files[name]
         size = result.info.bytes if result.info else file_size(corpus / name)
         if size != info["bytes"]:
@@ -113,13 +113,13 @@ def examine_files(
             results = LOCAL.map_units(
                 opened, work, len(units), workers, on_progress=bar.advance_bytes
             )
-            for names, found in zip(units, results, strict=True):
-                yield from zip(names, found, strict=True)
+            for names, contents in zip(units, results, strict=True):
+                yield from zip(names, contents, strict=True)
         else:
             with ThreadPoolExecutor(workers or cores()) as pool:
                 results = pool.map(open_worker(corpus, sampling), work)
-                for names, found in zip(units, results, strict=True):
-                    yield from zip(names, found, strict=True)
+                for names, contents in zip(units, results, strict=True):
+                    yield from zip(names, contents, strict=True)
                     bar.advance_bytes(sum(sizes[name] for name in names))
         bar.finish_bytes()
 

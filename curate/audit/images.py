@@ -27,18 +27,18 @@ def describe_image_fault(
     `size` is (width, height) in pixels; None is not compared. The size is read from the header and compared
     before any pixel is decoded.
     """
-    found = image_extension(bytes(data[:12]))
-    if found != ext:
-        return ImageFault(f"a {ext} image", f"a {found} image" if found else "no image")
+    real_ext = image_extension(bytes(data[:12]))
+    if real_ext != ext:
+        return ImageFault(f"a {ext} image", f"a {real_ext} image" if real_ext else "no image")
     if not decode:
         return None
     expected = f"a {ext} image" + ("" if size is None else f" of {size[0]} x {size[1]} pixels")
     try:
-        there = image_size(bytes(data))
+        real_size = image_size(bytes(data))
     except CorpusError as error:
         return ImageFault(expected, error.message.partition("found: ")[2] or error.message)
-    if size is not None and there != size:
-        return ImageFault(expected, f"{there[0]} x {there[1]} pixels")
+    if size is not None and real_size != size:
+        return ImageFault(expected, f"{real_size[0]} x {real_size[1]} pixels")
     return decode_fault(bytes(data), ext, expected)
 
 

@@ -42,8 +42,8 @@ def check_indexes(corpus: Path, results: Mapping[str, TarResult]) -> Iterator[Di
         for entry, right in zip(listed, expected, strict=True):
             wrong = {name: entry.get(name) for name in right if entry.get(name) != right[name]}
             if wrong:
-                wanted = {name: right[name] for name in wrong}
-                yield Difference("index", where, f"{wanted}", f"{wrong}", right["url"])
+                correct = {name: right[name] for name in wrong}
+                yield Difference("index", where, f"{correct}", f"{wrong}", right["url"])
 
 
 def describe_shard_entry(path: Path, samples: int, result: TarResult | None) -> dict[str, Any]:

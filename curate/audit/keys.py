@@ -27,8 +27,8 @@ def encode_keys(column: pa.Array | pa.ChunkedArray) -> Ids:
     """The 16 bytes of each key, equal for equal keys in this process; zeros for null."""
     array = combine_chunks(column)
     ids = np.zeros(len(array), f"S{WIDTH}")
-    there = valid_mask(array)
-    ids[there] = encode_digests(array.drop_null() if array.null_count else array)
+    is_valid = valid_mask(array)
+    ids[is_valid] = encode_digests(array.drop_null() if array.null_count else array)
     return ids
 
 
@@ -41,8 +41,8 @@ def encode_digests(column: pa.StringArray) -> Ids:
     if (np.diff(offsets) == 2 * WIDTH).all():
         numbers = NIBBLES[text].reshape(-1, WIDTH, 2)
         if numbers.max() < 16:
-            found = (numbers[:, :, 0] << 4) | numbers[:, :, 1]
-            return np.ascontiguousarray(found).view(f"S{WIDTH}").ravel()
+            digests = (numbers[:, :, 0] << 4) | numbers[:, :, 1]
+            return np.ascontiguousarray(digests).view(f"S{WIDTH}").ravel()
     return np.array([encode_key(key) for key in column.to_pylist()], f"S{WIDTH}")
 
 
@@ -61,24 +61,24 @@ class KeyIndex:
         self._order = np.argsort(self._first, kind="stable")
         self._sorted = self._first[self._order]
 
-    def find(self, wanted: Ids) -> Indices:
+    def find(self, ids: Ids) -> Indices:
         """The first row with each key; -1 without one."""
-        found = np.full(len(wanted), -1, np.int64)
+        first_rows = np.full(len(ids), -1, np.int64)
         if not len(self._order):
-            return found
-        first, second = split_halves(wanted)
+            return first_rows
+        first, second = split_halves(ids)
         place = np.searchsorted(self._sorted, first)
-        left = np.arange(len(wanted))
+        left = np.arange(len(ids))
         while len(left):  # once more for each further row with the same first half
             inside = place[left] < len(self._sorted)
             left = left[inside]
             left = left[self._sorted[place[left]] == first[left]]
             rows = self._order[place[left]]
             equal = self._second[rows] == second[left]
-            found[left[equal]] = rows[equal]
+            first_rows[left[equal]] = rows[equal]
             left = left[~equal]
             place[left] += 1
-        return found
+        return first_rows
 
     def find_repeated(self) -> Indices:
         """The rows whose key an earlier row has."""
@@ -109,8 +109,8 @@ class Words:
         encoded = combine_chunks(column).dictionary_encode()
         numbers = np.array([self.number(word) for word in [*encoded.dictionary.to_pylist(), None]])
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        found: NDArray[np.int32] = numbers[codes].astype(np.int32)
-        return found
+        encoded_rows: NDArray[np.int32] = numbers[codes].astype(np.int32)
+        return encoded_rows
 
     def number(self, word: str | None) -> int:
         """The number of a text, which is added if it is new."""

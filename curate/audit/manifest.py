@@ -162,10 +162,10 @@ def plugin_versions(recipe: Recipe) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect the bytes of a corpus."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -67,12 +67,12 @@ class KeyCounter:
         for index in wrong.tolist():
             count = int(self.counts[index])
             if not count:
-                found = ("the key", "no such key")
+                outcome = ("the key", "no such key")
             elif not expected[index]:
-                found = ("no such key", "the key")
+                outcome = ("no such key", "the key")
             else:
-                found = ("the key once", f"{count} times")
-            yield Difference("keys", self.file, *found, names[index])
+                outcome = ("the key once", f"{count} times")
+            yield Difference("keys", self.file, *outcome, names[index])
 
 
 def check_pairs(corpus: Path, pairs: PairIndex, placement: Placement) -> Iterator[Difference]:

@@ -31,15 +31,15 @@ SIDES = ("chosen", "rejected")
 def check_preferences(corpus: Path, pairs: PairIndex, placement: Placement) -> Iterator[Difference]:
     """Preference pairs with a chosen side outside train, sides of two groups, or no higher score."""
     tables = list_tables(corpus / PREFERENCES)
-    wanted, is_any_human = np.zeros(len(pairs), bool), False
+    is_side, is_any_human = np.zeros(len(pairs), bool), False
     for path in tables:
         for table in read_file(path, PREFERENCE_TYPES):
             for side in SIDES:
                 indices = pairs.find(table[side])
-                wanted[indices[indices >= 0]] = True
+                is_side[indices[indices >= 0]] = True
             is_any_human = is_any_human or table["margin"].null_count > 0
     in_train = placement.split == SPLITS.index("train")
-    groups = read_groups(corpus, pairs, wanted)
+    groups = read_groups(corpus, pairs, is_side)
     train_groups = (
         set(read_groups(corpus, pairs, in_train).values()) if is_any_human else set[str | None]()
     )
@@ -70,12 +70,12 @@ def check_row(
         yield Difference("verdict", file, "a higher chosen score", found, key)
 
 
-def read_groups(corpus: Path, pairs: PairIndex, wanted: Mask) -> dict[int, str | None]:
+def read_groups(corpus: Path, pairs: PairIndex, is_side: Mask) -> dict[int, str | None]:
     """The candidate group of some pairs, by index."""
     groups: dict[int, str | None] = {}
     for table in read_file(corpus / VERDICTS, {"key": "string", "group": "string?"}):
         indices = pairs.find(table["key"])
-        there = (indices >= 0) & look_up(wanted, indices)
-        names = table["group"].filter(there).to_pylist()
-        groups |= dict(zip(indices[there].tolist(), names, strict=True))
+        is_read = (indices >= 0) & look_up(is_side, indices)
+        names = table["group"].filter(is_read).to_pylist()
+        groups |= dict(zip(indices[is_read].tolist(), names, strict=True))
     return groups

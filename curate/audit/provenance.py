@@ -37,8 +37,8 @@ def check_opt_outs(corpus: Path) -> Iterator[Difference]:
 
     for path, table in read_tables(corpus / "raw", COLUMNS):
         file = f"raw/{path.name}"
-        said = pc.match_substring(table["details"], f'"{OPT_OUT}":')
-        for row in table.filter(pc.and_(said, table["kept"])).to_pylist():
+        has_opt_out = pc.match_substring(table["details"], f'"{OPT_OUT}":')
+        for row in table.filter(pc.and_(has_opt_out, table["kept"])).to_pylist():
             evidence = read_details(row, file).get(OPT_OUT)
             if isinstance(evidence, str) and forbids_use(parse_evidence(evidence), now=0.0):
                 expected = "a response that allows its use"

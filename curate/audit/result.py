@@ -94,7 +94,9 @@ class AuditResult:
     def difference_rows(self) -> list[dict[str, Any]]:
         """For a table: every difference; none for an audit that passed."""
         names = ("kind", "file", "key", "expected", "found")
-        return [{name: getattr(one, name) for name in names} for one in self.differences]
+        return [
+            {name: getattr(difference, name) for name in names} for difference in self.differences
+        ]
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""

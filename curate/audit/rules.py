@@ -93,5 +93,5 @@ def equal_scores(a: pa.Array, b: pa.Array) -> bool:
     """Whether two columns have the same numbers, NaN equal to NaN."""
     if a.equals(b):
         return True
-    numbers, others = (one.to_numpy(zero_copy_only=False) for one in (a, b))
+    numbers, others = (column.to_numpy(zero_copy_only=False) for column in (a, b))
     return a.is_null().equals(b.is_null()) and np.array_equal(numbers, others, equal_nan=True)

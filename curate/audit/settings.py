@@ -61,8 +61,8 @@ def compare_settings(
     ours, theirs = flatten_settings(expected), flatten_settings(found)
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):
-            wanted, there = ours.get(key, "no such setting"), theirs.get(key, "none")
-            yield Difference("recipe", entry_file(stage, unit), wanted, there, key)
+            expected_value, found_value = ours.get(key, "no such setting"), theirs.get(key, "none")
+            yield Difference("recipe", entry_file(stage, unit), expected_value, found_value, key)
 
 
 def check_committed(corpus: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[Difference]:

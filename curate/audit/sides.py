@@ -33,9 +33,9 @@ class SideHashes:
         except (CorpusError, AttributeError):
             return {}
         rows = index.find(keys)
-        found = rows >= 0
-        sha256 = hashes.take(rows[found]).to_pylist()
-        return dict(zip((key.decode() for key in keys[found]), sha256, strict=True))
+        is_present = rows >= 0
+        sha256 = hashes.take(rows[is_present]).to_pylist()
+        return dict(zip((key.decode() for key in keys[is_present]), sha256, strict=True))
 
     @cached_property
     def _hashes(self) -> tuple[TextIndex, Any]:
@@ -48,12 +48,12 @@ class SideHashes:
             for _, table in read_tables(self.corpus / "preferences", SIDES)
             for side in SIDES
         ]
-        wanted = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *sides]))
-        parts = [pa.table({"key": wanted.slice(0, 0), "image_sha256": wanted.slice(0, 0)})]
+        side_keys = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *sides]))
+        parts = [pa.table({"key": side_keys.slice(0, 0), "image_sha256": side_keys.slice(0, 0)})]
         for _, pairs in read_tables(self.corpus / "stylized", ["key", "image_sha256"]):
-            rows = pairs.filter(pc.is_in(pairs["key"], value_set=wanted))
+            rows = pairs.filter(pc.is_in(pairs["key"], value_set=side_keys))
             parts.append(rows.filter(rows["image_sha256"].is_valid()))
-        found = pa.concat_tables(parts)
-        return TextIndex(to_bytes(combine_chunks(found["key"]))), combine_chunks(
-            found["image_sha256"]
+        sides_table = pa.concat_tables(parts)
+        return TextIndex(to_bytes(combine_chunks(sides_table["key"]))), combine_chunks(
+            sides_table["image_sha256"]
         )

@@ -128,8 +128,8 @@ def check_near_duplicates(
             groups, keys = near["near"].to_pylist(), near["key"].to_pylist()
             first[split] = dict(zip(groups, keys, strict=True)) | first[split]
     for group in sorted(first["train"].keys() & first["val"].keys()):
-        both = " and ".join(first[split][group] for split in SPLITS)
-        yield Difference("split", MIX, "near duplicates in one split", "train and val", both)
+        pair_keys = " and ".join(first[split][group] for split in SPLITS)
+        yield Difference("split", MIX, "near duplicates in one split", "train and val", pair_keys)
 
 
 def read_removed(corpus: Path) -> Mapping[str, Mapping[str, int]]:
@@ -147,15 +147,15 @@ def check_ratio(
     """
     left_out = count_left_out(corpus, recipe, placement)
     for split in SPLITS:
-        there = count_kinds(corpus, split)
+        in_split = count_kinds(corpus, split)
         forgotten = removed.get(split, {})
-        raw, stylized = (there[name] + forgotten.get(name, 0) for name in KINDS)
-        wanted = math.floor(recipe.mix.raw_per_stylized * stylized + 0.5)
-        if stylized and raw > wanted:
-            yield Difference("ratio", split, f"at most {wanted} raw pairs", f"{raw}")
-        elif left_out[split] and raw < wanted:
+        raw, stylized = (in_split[name] + forgotten.get(name, 0) for name in KINDS)
+        num_expected = math.floor(recipe.mix.raw_per_stylized * stylized + 0.5)
+        if stylized and raw > num_expected:
+            yield Difference("ratio", split, f"at most {num_expected} raw pairs", f"{raw}")
+        elif left_out[split] and raw < num_expected:
             found = f"{raw}, and {left_out[split]} left out for the ratio"
-            yield Difference("ratio", split, f"{wanted} raw pairs", found)
+            yield Difference("ratio", split, f"{num_expected} raw pairs", found)
 
 
 def count_kinds(corpus: Path, split: str) -> Counter[str]:

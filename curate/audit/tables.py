@@ -146,12 +146,12 @@ class PairIndex:
     def name(self, indices: Sequence[int]) -> dict[int, str]:
         """The keys of some pairs; their tables are read again."""
         names: dict[int, str] = {}
-        wanted, start = np.unique(np.asarray(indices, np.int64)), 0
-        for kind in KINDS if len(wanted) else ():
+        numbers, start = np.unique(np.asarray(indices, np.int64)), 0
+        for kind in KINDS if len(numbers) else ():
             for _, table in parquet.read_tables(self.corpus / kind, ["key"]):
-                here = wanted[(wanted >= start) & (wanted < start + len(table))]
-                keys = table["key"].take(here - start).to_pylist() if len(here) else []
-                names |= dict(zip(here.tolist(), keys, strict=True))
+                in_table = numbers[(numbers >= start) & (numbers < start + len(table))]
+                keys = table["key"].take(in_table - start).to_pylist() if len(in_table) else []
+                names |= dict(zip(in_table.tolist(), keys, strict=True))
                 start += len(table)
         return names
 
@@ -164,7 +164,7 @@ def look_up(column: NDArray[Any], indices: Indices) -> NDArray[Any]:
 def digest_rows(table: pa.Table) -> Ids:
     """A digest of 16 bytes of each row, equal for rows that are equal in every column."""
     encoded = encode_records(table).to_pylist()
-    rows = b"".join(record_digest((one or "").encode("utf-8", "surrogatepass")) for one in encoded)
+    rows = b"".join(record_digest((row or "").encode("utf-8", "surrogatepass")) for row in encoded)
     return np.frombuffer(rows, f"S{WIDTH}")
 
 
@@ -180,6 +180,6 @@ def equals(column: pa.Array | pa.ChunkedArray, text: str) -> Mask:
     """A mask of the values that equal a text."""
     import pyarrow.compute as pc
 
-    found = pc.equal(combine_chunks(column), text).fill_null(False)
-    mask: Mask = found.to_numpy(zero_copy_only=False)
+    is_equal = pc.equal(combine_chunks(column), text).fill_null(False)
+    mask: Mask = is_equal.to_numpy(zero_copy_only=False)
     return mask

@@ -223,7 +223,7 @@ class TarReader:
         Raises UnexpectedMember for any other header.
         """
         header = self._take(BLOCK)
-        found, wanted = header[:100].rstrip(b"\0"), name.encode()
+        found, expected = header[:100].rstrip(b"\0"), name.encode()
         shown = found.decode("utf-8", "replace")
         try:
             size = parse_size(header)
@@ -231,8 +231,10 @@ class TarReader:
             raise UnexpectedMember(f"no header at byte {self.position - BLOCK}") from None
         if name.endswith("."):
             stem, _, ext = found.rpartition(b".")
-            wanted = found if stem + b"." == wanted and ext.decode("latin1") in IMAGE_EXTS else b""
-        if found != wanted or size < 0 or header != encode_header(wanted, size):
+            expected = (
+                found if stem + b"." == expected and ext.decode("latin1") in IMAGE_EXTS else b""
+            )
+        if found != expected or size < 0 or header != encode_header(expected, size):
             raise UnexpectedMember(f"{shown or 'the end'} in the place of {name}")
         if size > MAX_MEMBER_BYTES:
             raise UnexpectedMember(f"{shown} of {size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
@@ -277,8 +279,8 @@ class TarReader:
         while data := self._stream.read(1 << 20):
             self._add(data)
         report_progress(self._unreported)
-        found = [one.hexdigest() for one in self._hashes]
-        return FileInfo(name, found[0], found[1] if len(found) > 1 else None, self.position)
+        digests = [digest.hexdigest() for digest in self._hashes]
+        return FileInfo(name, digests[0], digests[1] if len(digests) > 1 else None, self.position)
 
     def _take(self, size: int) -> bytes:
         data = self._stream.read(size)
@@ -288,8 +290,8 @@ class TarReader:
         return data
 
     def _add(self, data: bytes) -> None:
-        for one in self._hashes:
-            one.update(data)
+        for digest in self._hashes:
+            digest.update(data)
         self.position += len(data)
         self._report(len(data))
 

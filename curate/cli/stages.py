@@ -157,8 +157,11 @@ def filter_(
             to_tables.append(result["diversity"])
     else:
         done = runner.run_stages(["filter"], loaded, out, redo="filter" if redo else None)
-        result = {"stages": [asdict(one) for one in done], "diversity": rules.read_diversity(out)}
-        to_tables = [[one.row() for one in done], result["diversity"]]
+        result = {
+            "stages": [asdict(stage_result) for stage_result in done],
+            "diversity": rules.read_diversity(out),
+        }
+        to_tables = [[stage_result.row() for stage_result in done], result["diversity"]]
     if json:
         emit_json(result)
         return

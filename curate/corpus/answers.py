@@ -56,13 +56,13 @@ class Answer:
 
     def fields(self) -> dict[str, Any]:
         """For JSON."""
-        found = {"kind": self.kind, "task": self.task, "reviewer": self.reviewer}
+        fields = {"kind": self.kind, "task": self.task, "reviewer": self.reviewer}
         if self.kind != UNDO:
-            found["answer"] = self.answer
+            fields["answer"] = self.answer
         if self.sides is None:
-            return found
+            return fields
         left, right = (side.fields() for side in self.sides)
-        return {**found, "group": self.group, "left": left, "right": right}
+        return {**fields, "group": self.group, "left": left, "right": right}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def forget_answers(folder: Path, keys: Collection[str]) -> int:
     with map_storage_errors(path), lock_answers(path) as handle:
         cut_torn_line(handle)
         lines = path.read_bytes().split(b"\n")[:-1]
-        gone = find_tasks_about(lines, keys)
-        left = [line for line in lines if read_task(line) not in gone]
+        forgotten = find_tasks_about(lines, keys)
+        left = [line for line in lines if read_task(line) not in forgotten]
         if len(left) < len(lines):
             write_bytes(path, b"".join(line + b"\n" for line in left))
     return len(lines) - len(left)
@@ -179,7 +179,7 @@ def read_answers(folder: Path) -> list[Answer]:
     path = folder / ANSWERS
     if not path.is_file():
         return []
-    found: dict[tuple[str, str], Answer] = {}
+    answers: dict[tuple[str, str], Answer] = {}
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             answer = parse_answer(json.loads(line))
@@ -188,10 +188,10 @@ def read_answers(folder: Path) -> list[Answer]:
                 f"{path}, line {number}: expected an answer of a review, found: {error!r}",
                 hint="restore the file from a backup, or remove this line",
             ) from error
-        found.pop((answer.reviewer, answer.task), None)
+        answers.pop((answer.reviewer, answer.task), None)
         if answer.kind != UNDO:
-            found[answer.reviewer, answer.task] = answer
-    return list(found.values())
+            answers[answer.reviewer, answer.task] = answer
+    return list(answers.values())
 
 
 def parse_answer(values: Mapping[str, Any]) -> Answer:
@@ -228,7 +228,7 @@ def count_votes(answers: Iterable[Answer]) -> dict[str, Votes]:
     for answer in answers:
         if answer.kind == "pair":
             counts.setdefault(answer.task, Counter())[answer.answer] += 1
-    return {key: Votes(found["keep"], found["drop"]) for key, found in sorted(counts.items())}
+    return {key: Votes(votes["keep"], votes["drop"]) for key, votes in sorted(counts.items())}
 
 
 def list_preferences(answers: Iterable[Answer]) -> list[tuple[str, str]]:

@@ -63,8 +63,8 @@ class Candidates:
 
     def has(self, name: str) -> Mask:
         """A mask of the pairs that have a value in a column (reference, group, ...)."""
-        found: Mask = getattr(self, name).is_valid().to_numpy(zero_copy_only=False)
-        return found
+        is_set: Mask = getattr(self, name).is_valid().to_numpy(zero_copy_only=False)
+        return is_set
 
 
 def read_pairs(corpus: Path) -> Candidates:
@@ -96,8 +96,8 @@ def table_to_columns(table: pa.Table) -> dict[str, Any]:
 
 def candidate_groups(details: list[str], stylized: Mask) -> Iterator[str | None]:
     """The candidate group of each stylized pair, read from its details."""
-    for text, made in zip(details, stylized, strict=True):
-        yield json.loads(text).get("group") if made else None
+    for text, is_candidate in zip(details, stylized, strict=True):
+        yield json.loads(text).get("group") if is_candidate else None
 
 
 def concatenate_candidates(parts: Iterable[Mapping[str, Any]]) -> Candidates:

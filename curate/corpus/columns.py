@@ -86,8 +86,8 @@ def unpack_bits(buffer: pa.Buffer | None, start: int, count: int) -> Mask:
     """The bits of an Arrow buffer as a mask; no buffer means all ones. Arrow's own need 0.2 s to load."""
     if buffer is None:
         return np.ones(count, bool)
-    found = np.unpackbits(np.frombuffer(buffer, np.uint8), count=start + count, bitorder="little")
-    return found[start:].view(bool)
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=start + count, bitorder="little")
+    return bits[start:].view(bool)
 
 
 def dictionary_codes(column: pa.Array) -> NDArray[np.int32]:
@@ -189,13 +189,13 @@ class TextIndex:
         self.texts = column
         self._order = np.argsort(column, kind="stable")
 
-    def find(self, wanted: Texts) -> Indices:
+    def find(self, texts: Texts) -> Indices:
         """The first row with each of the wanted texts; -1 without one."""
         if not len(self.texts):
-            return np.full(len(wanted), -1, np.int64)
-        at = np.searchsorted(self.texts, wanted, sorter=self._order)
+            return np.full(len(texts), -1, np.int64)
+        at = np.searchsorted(self.texts, texts, sorter=self._order)
         indices = self._order[np.minimum(at, len(self.texts) - 1)]
-        return np.where(self.texts[indices] == wanted, indices, -1)
+        return np.where(self.texts[indices] == texts, indices, -1)
 
     def find_repeated(self) -> Indices:
         """The rows whose text repeats that of an earlier row."""
@@ -224,8 +224,8 @@ class DictionaryColumn:
 
     def counts(self) -> dict[str, int]:
         """The number of rows of each text."""
-        found = np.bincount(self.codes + 1, minlength=len(self.words) + 1)[1:].tolist()
-        return {word: count for word, count in zip(self.words, found, strict=True) if count}
+        counts = np.bincount(self.codes + 1, minlength=len(self.words) + 1)[1:].tolist()
+        return {word: count for word, count in zip(self.words, counts, strict=True) if count}
 
     def array(self) -> pa.Array:
         """The texts as an Arrow array."""

@@ -41,12 +41,12 @@ class HashedWriter:
 
     def finish(self) -> tuple[str, str | None]:
         """Wait until everything is written and return SHA-256 and MD5 in hex. Raises OSError."""
-        rest = b"".join(self._parts)
+        data = b"".join(self._parts)
         while self._waiting:
             self._waiting.popleft().result()
         self.close()
         for sink in self._sinks:
-            sink(rest)
+            sink(data)
         md5 = self._md5.hexdigest() if self._md5 is not None else None
         return self._sha256.hexdigest(), md5
 

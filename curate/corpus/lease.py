@@ -152,8 +152,8 @@ def describe_process() -> dict[str, Any]:
 
 def is_dead(holder: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine and has ended."""
-    here = machine_id()
-    if here is None or holder.get("machine_id") != here:
+    this_machine = machine_id()
+    if this_machine is None or holder.get("machine_id") != this_machine:
         return False
     return process_start(int(holder["pid"])) != holder.get("process_start")
 

@@ -119,8 +119,8 @@ class Ledger:
 
     def entries(self, stage: str) -> list[Entry]:
         """The entries of a stage, sorted by unit."""
-        found = (self.entry(stage, unit) for unit in self.units(stage))
-        return [entry for entry in found if entry is not None]
+        entries = (self.entry(stage, unit) for unit in self.units(stage))
+        return [entry for entry in entries if entry is not None]
 
     def units(self, stage: str) -> list[str]:
         """The names of the committed units of a stage."""
@@ -161,7 +161,7 @@ class Ledger:
         self,
         stage: str,
         unit: str,
-        made: StageInputs,
+        inputs: StageInputs,
         *,
         rows_in: int,
         kept: int,
@@ -173,11 +173,11 @@ class Ledger:
         entry = Entry(
             stage=stage,
             unit=unit,
-            fingerprint=made.fingerprint,
-            settings=dict(made.settings),
-            code_version=made.code_version,
-            inputs=list(made.inputs),
-            weights=list(made.weights),
+            fingerprint=inputs.fingerprint,
+            settings=dict(inputs.settings),
+            code_version=inputs.code_version,
+            inputs=list(inputs.inputs),
+            weights=list(inputs.weights),
             rows_in=rows_in,
             kept=kept,
             dropped=dict(dropped),
@@ -198,7 +198,7 @@ class Ledger:
         self.damaged -= set(files)
         return entry
 
-    def is_current(self, stage: str, unit: str, made: StageInputs) -> bool:
+    def is_current(self, stage: str, unit: str, inputs: StageInputs) -> bool:
         """Whether a unit can be skipped: committed with the same inputs, and its files are intact.
 
         Raises SettingsChanged if an expensive unit was committed with other inputs.
@@ -206,10 +206,10 @@ class Ledger:
         entry = self.entry(stage, unit)
         if entry is None:
             return False
-        if entry.fingerprint != made.fingerprint:
+        if entry.fingerprint != inputs.fingerprint:
             if stage_family(stage) in CHEAP:
                 return False
-            raise self.settings_changed_error(entry, made)
+            raise self.settings_changed_error(entry, inputs)
         return self.has_intact_files(entry)
 
     def has_intact_files(self, entry: Entry) -> bool:
@@ -219,19 +219,19 @@ class Ledger:
             for name, info in entry.files.items()
         )
 
-    def check_settings(self, stage: str, made: StageInputs) -> None:
+    def check_settings(self, stage: str, inputs: StageInputs) -> None:
         """Raise SettingsChanged if an expensive stage has output of other settings or models."""
         if stage_family(stage) in CHEAP:
             return
         for entry in self.entries(stage):
-            if describe_differences(entry, made, inputs=False):
-                raise self.settings_changed_error(entry, made, inputs=False)
+            if describe_differences(entry, inputs, inputs=False):
+                raise self.settings_changed_error(entry, inputs, inputs=False)
 
     def settings_changed_error(
-        self, entry: Entry, made: StageInputs, *, inputs: bool = True
+        self, entry: Entry, stage_inputs: StageInputs, *, inputs: bool = True
     ) -> SettingsChanged:
         """The error that names the differences and the ways out."""
-        differences = describe_differences(entry, made, inputs=inputs)
+        differences = describe_differences(entry, stage_inputs, inputs=inputs)
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         stage = stage_family(entry.stage)
         return SettingsChanged(
@@ -271,26 +271,31 @@ def stage_family(stage: str) -> str:
     return stage.partition(".")[0]
 
 
-def describe_differences(entry: Entry, made: StageInputs, *, inputs: bool = True) -> list[str]:
+def describe_differences(
+    entry: Entry, stage_inputs: StageInputs, *, inputs: bool = True
+) -> list[str]:
     """The differences between a committed unit and its current inputs, in words."""
     grown = {
         key: entry.settings[key]
-        for key, extends in made.growable.items()
-        if key in entry.settings and extends(entry.settings[key], made.settings[key])
+        for key, extends in stage_inputs.growable.items()
+        if key in entry.settings and extends(entry.settings[key], stage_inputs.settings[key])
     }
-    old, new = flatten_settings(entry.settings), flatten_settings({**made.settings, **grown})
+    old, new = (
+        flatten_settings(entry.settings),
+        flatten_settings({**stage_inputs.settings, **grown}),
+    )
     differences = [
         f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ]
-    if entry.code_version != made.code_version:
+    if entry.code_version != stage_inputs.code_version:
         differences.append(
-            f"code of the stage: version {entry.code_version} -> {made.code_version}"
+            f"code of the stage: version {entry.code_version} -> {stage_inputs.code_version}"
         )
-    if list(entry.weights) != list(made.weights):
+    if list(entry.weights) != list(stage_inputs.weights):
         differences.append("the weights of the model differ")
-    if inputs and list(entry.inputs) != list(made.inputs):
+    if inputs and list(entry.inputs) != list(stage_inputs.inputs):
         differences.append("what it is made of has changed since")
     return differences
 

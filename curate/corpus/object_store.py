@@ -34,18 +34,18 @@ def corpus_path(path: str | Path) -> Path:
     """
     if isinstance(path, Path) or in_store(path):
         return cast(Path, path)
-    protocol, separator, rest = str(path).partition("://")
+    protocol, separator, location = str(path).partition("://")
     if not separator:
         return Path(path)
     if protocol in ("file", "local"):
-        return Path(rest)
-    secret, _, public = rest.rpartition("@")  # a secret key may well have a / in it
+        return Path(location)
+    secret, _, public = location.rpartition("@")  # a secret key may well have a / in it
     if ":" in secret:
         raise UsageError(
             f"{protocol}://...@{public}: expected no password in the URL, found one",
             hint="give credentials in the environment or in fsspec's configuration",
         )
-    if not rest.strip("/"):
+    if not location.strip("/"):
         raise UsageError(f"{path}: expected PROTOCOL://BUCKET/FOLDER, found no folder")
     open_filesystem(protocol)
     return cast(Path, ObjectPath(str(path)))
@@ -75,9 +75,9 @@ class ObjectPath:
     __slots__ = ("_rest", "protocol")
 
     def __init__(self, url: str) -> None:
-        self.protocol, _, rest = url.partition("://")
-        root = "/" if rest.startswith("/") else ""
-        self._rest = root + "/".join(part for part in rest.split("/") if part)
+        self.protocol, _, location = url.partition("://")
+        root = "/" if location.startswith("/") else ""
+        self._rest = root + "/".join(part for part in location.split("/") if part)
 
     def __str__(self) -> str:
         return f"{self.protocol}://{self._rest}"
@@ -185,11 +185,11 @@ class ObjectPath:
         """All objects below, by name."""
         open_filesystem(self.protocol).invalidate_cache()
         try:
-            found = self._call("find")
+            names = self._call("find")
         except FileNotFoundError:
             return []
         start = f"{self._inner.rstrip('/')}/"
-        return sorted(self / name.removeprefix(start) for name in found if name.startswith(start))
+        return sorted(self / name.removeprefix(start) for name in names if name.startswith(start))
 
     def rglob(self, pattern: str) -> Iterator[ObjectPath]:
         """The objects anywhere below that match a pattern."""
@@ -198,11 +198,11 @@ class ObjectPath:
     def _entries(self) -> list[str]:
         open_filesystem(self.protocol).invalidate_cache()
         try:
-            found = self._call("ls", detail=False)
+            listed = self._call("ls", detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         start = f"{self._inner.rstrip('/')}/"
-        names = (name.rstrip("/").removeprefix(start) for name in found if name.startswith(start))
+        names = (name.rstrip("/").removeprefix(start) for name in listed if name.startswith(start))
         return sorted(name for name in names if name and "/" not in name)
 
     # --- reading ---
@@ -276,10 +276,10 @@ class ObjectPath:
 
     def remove_tree(self) -> None:
         """Remove everything below."""
-        fs, found = open_filesystem(self.protocol), [path._inner for path in self.files()]
-        if found:
+        fs, names = open_filesystem(self.protocol), [path._inner for path in self.files()]
+        if names:
             with suppress(FileNotFoundError):  # removed by an earlier try
-                with_retries(self, lambda: fs.rm(found))
+                with_retries(self, lambda: fs.rm(names))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: a prefix exists as long as an object has it."""

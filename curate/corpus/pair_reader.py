@@ -160,8 +160,8 @@ class PairReader:
 
     def _find(self, shard: int) -> None:
         """Scan a tar for its samples, which are in the order of the rows that have an image."""
-        tar, here = self._tars[shard], slice(self._starts[shard], self._starts[shard + 1])
-        indices = np.flatnonzero(self._offsets[here] != NO_IMAGE) + self._starts[shard]
+        tar, rows = self._tars[shard], slice(self._starts[shard], self._starts[shard + 1])
+        indices = np.flatnonzero(self._offsets[rows] != NO_IMAGE) + self._starts[shard]
         try:
             stream = self._copies.open(tar)
         except OSError as error:
@@ -170,8 +170,10 @@ class PairReader:
             samples = zip(
                 self._index.texts[indices].tolist(), self._sizes[indices].tolist(), strict=True
             )
-            found = list(locate_samples(tar, file, samples))
-        self._offsets[indices], self._sizes[indices] = np.array(found, np.int64).reshape(-1, 2).T
+            locations = list(locate_samples(tar, file, samples))
+        self._offsets[indices], self._sizes[indices] = (
+            np.array(locations, np.int64).reshape(-1, 2).T
+        )
 
 
 def index_columns(table: pa.Table) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def verify_committed(ledger: Ledger, stages: Sequence[str], threads: int) -> Non
     they are read. Raises CorpusError for damage in a stage that will not run.
     """
     last = max(STAGES.index(stage) for stage in stages)
-    wanted: dict[str, Mapping[str, Any]] = {}
+    files: dict[str, Mapping[str, Any]] = {}
     others: dict[str, str] = {}
     for name in ledger.stages():
         if STAGES.index(stage_family(name)) > last:
@@ -57,17 +57,17 @@ def verify_committed(ledger: Ledger, stages: Sequence[str], threads: int) -> Non
         for entry in ledger.entries(name):
             for path, info in entry.files.items():
                 if own or path.endswith(TABLE):
-                    wanted[path] = info
+                    files[path] = info
                     if not own:
                         others[path] = stage_family(name)
     with (
         ThreadPoolExecutor(threads) as pool,
-        ByteBar("verify", sum(int(info["bytes"]) for info in wanted.values())) as bar,
+        ByteBar("verify", sum(int(info["bytes"]) for info in files.values())) as bar,
     ):
         for path, intact in zip(
-            wanted, pool.map(lambda p: is_intact(ledger.corpus / p, wanted[p]), wanted), strict=True
+            files, pool.map(lambda p: is_intact(ledger.corpus / p, files[p]), files), strict=True
         ):
-            bar.advance_bytes(int(wanted[path]["bytes"]))
+            bar.advance_bytes(int(files[path]["bytes"]))
             if not intact and path in others:
                 raise CorpusError(
                     f"{ledger.corpus / path}: missing, or not the file that {others[path]} committed",

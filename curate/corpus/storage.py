@@ -47,15 +47,15 @@ class FileInfo:
         try:
             with path.open("rb") as stream:
                 while chunk := stream.read(1 << 20):
-                    for one in hashes:
-                        one.update(chunk)
+                    for digest in hashes:
+                        digest.update(chunk)
                     count += len(chunk)
         except OSError as error:
             raise CorpusError(
                 f"{path}: expected a file, found: {error.strerror or error}"
             ) from error
-        found = [one.hexdigest() for one in hashes]
-        return cls(path.name, found[0], found[1] if md5 else None, count)
+        digests = [digest.hexdigest() for digest in hashes]
+        return cls(path.name, digests[0], digests[1] if md5 else None, count)
 
 
 class AtomicFile:
@@ -217,7 +217,7 @@ def remove_unfinished(root: Path) -> int:
     """
     if in_store(root):
         return 0
-    found = [path for path in root.rglob(f".*{TEMPORARY}") if path.is_file()]
-    for path in found:
+    paths = [path for path in root.rglob(f".*{TEMPORARY}") if path.is_file()]
+    for path in paths:
         path.unlink()
-    return len(found)
+    return len(paths)

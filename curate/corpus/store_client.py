@@ -82,12 +82,12 @@ def flat_store_class() -> Any:
         async def _find(self, path: str, **_: Any) -> list[str]:
             bucket, prefix = self._split_path(path)
             stream = self._construct_store(bucket).list(f"{prefix.rstrip('/')}/")
-            return [f"{bucket}/{found['path']}" async for batch in stream for found in batch]
+            return [f"{bucket}/{entry['path']}" async for batch in stream for entry in batch]
 
         async def _info(self, path: str, **_: Any) -> dict[str, Any]:
             bucket, name = self._split_path(path)
-            found = await self._construct_store(bucket).head_async(name)
-            return {"name": path, "size": found["size"], "type": "file"}
+            entry = await self._construct_store(bucket).head_async(name)
+            return {"name": path, "size": entry["size"], "type": "file"}
 
     return FlatStore
 
@@ -113,8 +113,9 @@ def with_retries(path: object, call: Callable[[], T]) -> T:
                 raise StoreFailed(str(path), NO_BUCKET) from error
             final = any(name in type(error).__name__ for name in FINAL_NAMES)
             if final or pause_s is None:
-                said = (str(error) or type(error).__name__).splitlines()[0]
-                said = re.sub(r"://[^/@\s]*@", "://", said)  # an endpoint may carry a password
-                raise StoreFailed(str(path), said) from error
+                message = (str(error) or type(error).__name__).splitlines()[0]
+                # an endpoint may carry a password
+                message = re.sub(r"://[^/@\s]*@", "://", message)
+                raise StoreFailed(str(path), message) from error
         time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")

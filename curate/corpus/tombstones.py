@@ -86,13 +86,13 @@ class Tombstones:
         import pyarrow.compute as pc
 
         matches = np.zeros(len(table), bool)
-        for column, wanted in (
+        for column, forgotten in (
             ("key", self.keys),
             ("source_sha256", self.bytes),
             ("image_sha256", self.bytes),
         ):
-            if wanted:
-                matches |= is_in(table, column, wanted)
+            if forgotten:
+                matches |= is_in(table, column, forgotten)
         if self.sources or self.domains:
             for row, source in enumerate(table["source"].to_pylist()):
                 matches[row] = matches[row] or self.match_source(source)
@@ -129,7 +129,9 @@ def read_tombstones(corpus: Path) -> Tombstones:
         looks = frozenset(
             (Look(phash, colour), bits) for phash, colour, bits in values.pop("looks")
         )
-        return Tombstones(looks=looks, **{name: frozenset(found) for name, found in values.items()})
+        return Tombstones(
+            looks=looks, **{name: frozenset(column) for name, column in values.items()}
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(
             f"{path}: expected tombstones, found: {error}",

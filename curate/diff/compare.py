@@ -130,10 +130,10 @@ def diff_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
 def diff_counts(a: Path, b: Path) -> list[Row]:
     """Rows, kept and dropped pairs of each stage, where they differ."""
     differences = []
-    both = stage_counts(Ledger(a)), stage_counts(Ledger(b))
-    for stage in sorted({*both[0], *both[1]}):
+    stage_tables = stage_counts(Ledger(a)), stage_counts(Ledger(b))
+    for stage in sorted({*stage_tables[0], *stage_tables[1]}):
         flat = []
-        for counts in both:
+        for counts in stage_tables:
             known = counts.get(stage, {})
             names = {name: known[name] for name in ("rows", "kept") if name in known}
             flat.append(names | known.get("dropped", {}))
@@ -148,8 +148,8 @@ def diff_counts(a: Path, b: Path) -> list[Row]:
 def outcomes_in_other(other: Outcomes, match: Indices, outcomes: Vocabulary) -> NDArray[np.int16]:
     """The outcome of each pair in the other corpus."""
     codes = np.full(len(match), outcomes.encode(ABSENT), np.int16)
-    there = match >= 0
-    codes[there] = other.outcome[match[there]]
+    is_shared = match >= 0
+    codes[is_shared] = other.outcome[match[is_shared]]
     return codes
 
 
@@ -178,20 +178,20 @@ def diff_pairs(
 
 def diff_scores(a: Path, b: Path, match: Indices) -> list[Row]:
     """Mean and quantiles of each score that both have, over the common pairs that both scored."""
-    there = match >= 0
+    is_shared = match >= 0
     return [
         row
         for name in sorted(set(scorer_names(a)) & set(scorer_names(b)))
-        if (row := diff_score(a, b, name, there, match)) is not None
+        if (row := diff_score(a, b, name, is_shared, match)) is not None
     ]
 
 
-def diff_score(a: Path, b: Path, name: str, there: Mask, match: Indices) -> Row | None:
+def diff_score(a: Path, b: Path, name: str, is_shared: Mask, match: Indices) -> Row | None:
     """Mean and quantiles of one score in both corpora; None if it is no number."""
     first, second = read_score(a, name), read_score(b, name)
     if first is None or second is None:
         return None
-    first, second = first[there], second[match[there]]
+    first, second = first[is_shared], second[match[is_shared]]
     scored = np.isfinite(first) & np.isfinite(second)
     before, after = (
         np.round(part[scored].astype(np.float64), DECIMALS) for part in (first, second)

@@ -110,8 +110,8 @@ def encode_outcomes(table: pa.Table, outcomes: Vocabulary) -> Codes:
         )
         reason_words = ": ".join(word or "dropped" for word in dropped_by)
         codes[number] = outcomes.encode(KEPT_SO_FAR if is_kept else reason_words)
-    found: Codes = codes[numbers]
-    return found
+    row_codes: Codes = codes[numbers]
+    return row_codes
 
 
 def encode_styles(table: pa.Table, kind: ShardKind, styles: Vocabulary) -> Codes:
@@ -120,8 +120,8 @@ def encode_styles(table: pa.Table, kind: ShardKind, styles: Vocabulary) -> Codes
         return np.zeros(len(table), np.int16)
     encoded = combine_chunks(table["reference"]).fill_null("?").dictionary_encode()
     codes = [styles.encode(parse_style(name)) for name in encoded.dictionary.to_pylist()]
-    found: Codes = np.array(codes, np.int16)[encoded.indices.to_numpy()]
-    return found
+    row_codes: Codes = np.array(codes, np.int16)[encoded.indices.to_numpy()]
+    return row_codes
 
 
 def read_verdicts(corpus: Path, ids: Ids, outcomes: Vocabulary) -> Codes:
@@ -160,8 +160,8 @@ def apply_mix(corpus: Path, ids: Ids, outcome: Codes, outcomes: Vocabulary) -> N
         ends = combine_chunks(pc.coalesce(table["split"], reasons)).dictionary_encode()
         codes = np.array([outcomes.encode(word) for word in ends.dictionary.to_pylist()], np.int16)
         indices = index.find(encode_keys(table["key"]))
-        there = indices >= 0
-        outcome[indices[there]] = codes[ends.indices.to_numpy()][there]
+        is_present = indices >= 0
+        outcome[indices[is_present]] = codes[ends.indices.to_numpy()][is_present]
 
 
 def read_score(corpus: Path, name: str) -> NDArray[np.float32] | None:
@@ -183,13 +183,13 @@ def read_score(corpus: Path, name: str) -> NDArray[np.float32] | None:
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def read_keys(corpus: Path, wanted: Mask) -> Iterator[str]:
+def read_keys(corpus: Path, mask: Mask) -> Iterator[str]:
     """The keys of some pairs, in the order of the outcomes, one shard in memory at a time."""
     start = 0
     for _, _, table in committed_tables(corpus, ["key"]):
         end = start + len(table)
-        if wanted[start:end].any():
+        if mask[start:end].any():
             yield from (
-                combine_chunks(table["key"]).take(np.flatnonzero(wanted[start:end])).to_pylist()
+                combine_chunks(table["key"]).take(np.flatnonzero(mask[start:end])).to_pylist()
             )
         start = end

@@ -69,8 +69,8 @@ class Engine:
             size = min(workers or cores(), count)
             return local.map_units(build, units, size, on_progress=on_progress)
         visible = gpus.visible_gpus()
-        wanted = workers or len(visible) or 1
-        size = min(wanted, count, len(visible) or wanted)
+        limit = workers or len(visible) or 1
+        size = min(limit, count, len(visible) or limit)
         return local.map_units(build, units, size, visible, on_progress)
 
 

@@ -207,10 +207,10 @@ def select_rows(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted, rows = _strings(values), []
+    value_set, rows = _strings(values), []
     for batch in read_batches(path, columns):
         table = pa.Table.from_batches([batch])
-        rows += table.filter(pc.is_in(table[column], value_set=wanted)).to_pylist()
+        rows += table.filter(pc.is_in(table[column], value_set=value_set)).to_pylist()
     return rows
 
 

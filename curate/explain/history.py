@@ -144,7 +144,7 @@ def stage_outcome(
 
 def describe_outcome(history: Mapping[str, Any]) -> str:
     """The final outcome of the pair in one line."""
-    last = next(one for one in reversed(history["stages"]) if one["stage"] != "pairs")
+    last = next(stage for stage in reversed(history["stages"]) if stage["stage"] != "pairs")
     if last["outcome"] == DROPPED:
         return f"dropped by {last['stage']}: {last['reason']}"
     if last["outcome"] == NOT_RUN:

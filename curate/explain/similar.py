@@ -43,7 +43,11 @@ def find_similar(
     The corpus's own hashes are used; the images of a shard without them are read.
     """
     for kind, unit, looks in read_looks(corpus):
-        near = [row for row, one in enumerate(looks) if one and look.is_near(one, distance)]
+        near = [
+            row
+            for row, row_look in enumerate(looks)
+            if row_look and look.is_near(row_look, distance)
+        ]
         yield kind, unit, np.array(near, np.int64)
 
 
@@ -57,8 +61,8 @@ def read_looks(corpus: Path) -> Iterator[tuple[ShardKind, str, list[Look | None]
                 continue
             if f"{kind}-{unit}" in hashed:
                 table = read_table(score_path(corpus, name, kind, int(unit)), [name, COLOUR])
-                both = zip(table[name].to_pylist(), table[COLOUR].to_pylist(), strict=True)
-                looks = [Look(a, b) if a and b else None for a, b in both]
+                hashes = zip(table[name].to_pylist(), table[COLOUR].to_pylist(), strict=True)
+                looks = [Look(a, b) if a and b else None for a, b in hashes]
             else:
                 pairs = read_shard(corpus / kind / f"{unit}.tar")
                 looks = [Look.of_image(pair.image) if pair.image else None for pair in pairs]

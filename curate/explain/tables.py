@@ -126,12 +126,12 @@ def find_children(tables: HistoryTables, parents: Collection[str]) -> dict[str, 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = pa.array(list(parents), pa.string())
+    value_set = pa.array(list(parents), pa.string())
     by_parent: defaultdict[str, list[Row]] = defaultdict(list)
     by_key: dict[str, Row] = {}
     for kind, unit, table in committed_tables(tables.corpus, CHILD):
         if kind == "stylized":
-            for row in table.filter(pc.is_in(table["parent"], value_set=wanted)).to_pylist():
+            for row in table.filter(pc.is_in(table["parent"], value_set=value_set)).to_pylist():
                 child = row | {"shard": f"{kind}/{unit}", "split": None}
                 by_key[row["key"]] = child
                 by_parent[child.pop("parent")].append(child)
@@ -150,13 +150,13 @@ def find_preferences(tables: HistoryTables, keys: Collection[str]) -> dict[str, 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = pa.array(list(keys), pa.string())
+    value_set = pa.array(list(keys), pa.string())
     by_key: defaultdict[str, list[Row]] = defaultdict(list)
     folder = tables.corpus / "preferences"
     for path in sorted(folder.glob("*.parquet")) if "pairs" in tables.finished else ():
         table = read_table(path, PREFERENCE)
         for role, opposite in (("chosen", "rejected"), ("rejected", "chosen")):
-            for row in table.filter(pc.is_in(table[role], value_set=wanted)).to_pylist():
+            for row in table.filter(pc.is_in(table[role], value_set=value_set)).to_pylist():
                 by_key[row[role]].append(
                     {
                         "key": row["key"],

@@ -31,9 +31,9 @@ def format_history(history: Mapping[str, Any]) -> Iterator[str]:
     yield from format_list(
         "preference",
         [
-            f"{one['role']} over {one['other']}" if one["role"] == "chosen"
-            else f"rejected for {one['other']}"
-            for one in history["preferences"]
+            f"{preference['role']} over {preference['other']}" if preference["role"] == "chosen"
+            else f"rejected for {preference['other']}"
+            for preference in history["preferences"]
         ],
     )  # fmt: skip
 

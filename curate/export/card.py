@@ -136,7 +136,7 @@ def sections(
 def how_made(corpus: ExportedCorpus, facts: Facts) -> str:
     """Generators, filters and the reproducibility of the corpus."""
     recipe = corpus.recipe
-    made = ", ".join(
+    backends = ", ".join(
         f"{inert_text(describe_model(model))} ({count:,} pairs"
         + (f", weights {model[2][:16]}" if model[2] else "")
         + ")"
@@ -151,7 +151,7 @@ def how_made(corpus: ExportedCorpus, facts: Facts) -> str:
         f"- built with StyleAR toolkit {inert_text(corpus.manifest['versions'].get('stylear', ''))},"
         f" recipe sha256 {inert_text(corpus.manifest['recipe_sha256'])}, seed {recipe.seed}",
         f"- manifest of the corpus: sha256 {inert_text(corpus.manifest_sha256)}",
-        f"- synthesised by: {made or 'nothing'}; the {len(facts.references):,} style references are not"
+        f"- synthesised by: {backends or 'nothing'}; the {len(facts.references):,} style references are not"
         " part of the data",
         f"- scored by: {scores or 'nothing'}",
         f"- dropped by filters: {dropped or 'nothing'}",
@@ -187,12 +187,12 @@ def licence_text(facts: Facts, declared: Declared) -> str:
 def opt_out_text(corpus: ExportedCorpus, facts: Facts) -> str:
     """The opt-outs that were obeyed."""
     robots = [source.robots for source in corpus.recipe.raw if source.type == "urls"]
-    asked = "was" if robots and all(robots) else "was not" if not any(robots) else "was partly"
+    verb = "was" if robots and all(robots) else "was not" if not any(robots) else "was partly"
     dropped = ", ".join(
         f"{inert_text(reason)} {count:,}" for reason, count in facts.opted_out.items()
     )
     days = "" if facts.crawled is None else f" between {facts.crawled[0]} and {facts.crawled[1]}"
     return (
-        f"Pictures were downloaded{days}. `X-Robots-Tag` and TDMRep headers were obeyed; robots.txt {asked}"
+        f"Pictures were downloaded{days}. `X-Robots-Tag` and TDMRep headers were obeyed; robots.txt {verb}"
         f" asked for. Left out for that: {dropped or 'nothing'}."
     )

@@ -116,13 +116,13 @@ class ExportedCorpus:
         """The manifest's entry of a file: sha256 and bytes. Raises CorpusError if there is none."""
         name = path.relative_to(self.path).as_posix()
         try:
-            found: Mapping[str, Any] = self.manifest["files"][name]
+            entry: Mapping[str, Any] = self.manifest["files"][name]
         except KeyError:
             raise CorpusError(
                 f"{path}: expected a file of the manifest, found one that it does not list",
                 hint=UNFINISHED,
             ) from None
-        return found
+        return entry
 
     def total_bytes(self, paths: list[Path]) -> int:
         """The total size of some files in bytes, by the manifest."""

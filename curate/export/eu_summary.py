@@ -72,9 +72,9 @@ class EuSummaryExport(Export):
     def answer_datasets(self) -> dict[str, Any]:
         """Sections 2.1 and 2.2: data that existed before, by type of source."""
         facts = self.facts
-        given = {kind: count for kind, count in facts.sources.items() if kind != "urls"}
+        counts = {kind: count for kind, count in facts.sources.items() if kind != "urls"}
         return {
-            "pairs_by_type_of_source": dict(sorted(given.items())),
+            "pairs_by_type_of_source": dict(sorted(counts.items())),
             "names": UNKNOWN,
             "public_or_private": UNKNOWN,
         }

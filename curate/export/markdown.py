@@ -27,7 +27,7 @@ def inert_text(text: object) -> str:
     shown = clean_text(str(text), MAX_TEXT)
     if PLAIN.fullmatch(shown):
         return f"`{shown}`"
-    return PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};", shown) or "(empty)"
+    return PUNCTUATION.sub(lambda match: f"&#{ord(match[0])};", shown) or "(empty)"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -47,7 +47,7 @@ def activities(corpus: ExportedCorpus, facts: Facts) -> list[dict[str, Any]]:
     version = corpus.manifest["versions"].get("stylear", "")
     agent = {"@type": "prov:SoftwareAgent", "prov:label": f"StyleAR toolkit {version}".strip()}
     recipe = f"recipe with sha256 {corpus.manifest['recipe_sha256']}, seed {corpus.recipe.seed}"
-    made = [
+    activities = [
         {
             "@type": "prov:Activity",
             "prov:label": "build of the corpus",
@@ -57,7 +57,7 @@ def activities(corpus: ExportedCorpus, facts: Facts) -> list[dict[str, Any]]:
     ]
     for model, count, _ in shares(facts.models):
         weights = f", weights with sha256 {model[2]}" if model[2] else ""
-        made.append(
+        activities.append(
             {
                 "@type": "prov:Activity",
                 "prov:label": f"synthesis of {count} pictures",
@@ -65,7 +65,7 @@ def activities(corpus: ExportedCorpus, facts: Facts) -> list[dict[str, Any]]:
                 "prov:wasAssociatedWith": agent,
             }
         )
-    return made
+    return activities
 
 
 def describe_collection(facts: Facts) -> str:
@@ -88,8 +88,8 @@ def describe_collection(facts: Facts) -> str:
 
 def collection_types(facts: Facts) -> list[str]:
     """Types of collection in the words of the RAI vocabulary."""
-    found = {COLLECTION_TYPES.get(kind, SECONDARY) for kind in facts.sources}
-    return sorted(found | ({SOFTWARE} if facts.num_stylized else set()))
+    types = {COLLECTION_TYPES.get(kind, SECONDARY) for kind in facts.sources}
+    return sorted(types | ({SOFTWARE} if facts.num_stylized else set()))
 
 
 def describe_processing(corpus: ExportedCorpus) -> list[str]:
@@ -119,5 +119,5 @@ def describe_biases(facts: Facts) -> list[str]:
 def describe_limits(facts: Facts) -> list[str]:
     """The limitations: metadata that the corpus lacks."""
     unknown = facts.licences.get(None, 0)
-    found = [f"For {unknown} of {facts.num_raw} raw pairs the source states no licence."]
-    return found + (["Stylized pictures have the faults of their models."] if facts.styles else [])
+    limits = [f"For {unknown} of {facts.num_raw} raw pairs the source states no licence."]
+    return limits + (["Stylized pictures have the faults of their models."] if facts.styles else [])

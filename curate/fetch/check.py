@@ -106,8 +106,8 @@ def check_shards(source: ShardsSource) -> SourceSize:
                 next(read_tars(source.model_copy(update={"path": str(path)})))
         if num_bytes <= SMALL_BYTES:
             return SourceSize(sum(1 for _ in read_tars(everything)), num_bytes)
-        found = next(read_tars(everything), None)
-    return SourceSize(0 if found is None else None, num_bytes)
+        sample = next(read_tars(everything), None)
+    return SourceSize(0 if sample is None else None, num_bytes)
 
 
 def count_list(

@@ -71,10 +71,10 @@ class Resolver:
         if known and now - since < NAMES_KEPT_S:
             return known
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
             raise RequestRefused("unknown-host", host) from error
-        addresses = [str(info[4][0]) for info in found]
+        addresses = [str(info[4][0]) for info in infos]
         for address in addresses:
             if not is_allowed(address, self._networks):
                 raise RequestRefused("not-public-address", f"{host} is {address}")

@@ -32,8 +32,8 @@ def read_prompt(data: bytes) -> str | None:
     if "prompt" in texts:
         return parse_graph(texts["prompt"])
     if "invokeai_metadata" in texts:
-        found = _parse_json(texts["invokeai_metadata"])
-        prompt = found.get("positive_prompt") if isinstance(found, Mapping) else None
+        metadata = _parse_json(texts["invokeai_metadata"])
+        prompt = metadata.get("positive_prompt") if isinstance(metadata, Mapping) else None
         return prompt if isinstance(prompt, str) else None
     return texts.get("Description") or None  # NovelAI, and tools that use PNG's standard keyword
 
@@ -53,13 +53,13 @@ def parse_graph(text: str) -> str | None:
     for node in graph.values():
         for name in ("positive", "guider"):
             target = _inputs(node).get(name)
-            if isinstance(target, list) and (found := _follow(graph, target)) is not None:
-                return found
+            if isinstance(target, list) and (prompt := _follow(graph, target)) is not None:
+                return prompt
     texts = {
-        found
+        prompt
         for node in graph.values()
         if "TextEncode" in str(node.get("class_type") if isinstance(node, Mapping) else "")
-        if (found := _find_text(graph, node, set())) is not None
+        if (prompt := _find_text(graph, node, set())) is not None
     }
     return texts.pop() if len(texts) == 1 else None
 
@@ -81,8 +81,8 @@ def _find_text(graph: Mapping[str, Any], node: Any, seen: set[str]) -> str | Non
         value = inputs.get(name)
         if name in TEXT_INPUTS and isinstance(value, str) and value.strip():
             return value
-        if isinstance(value, list) and (found := _follow(graph, value, seen)) is not None:
-            return found
+        if isinstance(value, list) and (prompt := _follow(graph, value, seen)) is not None:
+            return prompt
     return None
 
 
@@ -125,9 +125,9 @@ def _decode_comment(comment: bytes) -> str | None:
     encodings = ("utf-16-be", "utf-16-le") if code.startswith(b"UNICODE") else ("utf-8",)
     for encoding in encodings:
         try:
-            found = text.decode(encoding).strip("\0 ")
+            decoded = text.decode(encoding).strip("\0 ")
         except UnicodeDecodeError:
             continue
-        if found.isascii() or encoding == encodings[-1] or "Steps" in found:
-            return found
+        if decoded.isascii() or encoding == encodings[-1] or "Steps" in decoded:
+            return decoded
     return None

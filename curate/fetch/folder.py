@@ -151,11 +151,15 @@ def choose_lists(folder: Path, source: FolderSource) -> list[Path]:
     if source.captions is not None:
         named = folder / source.captions
         if not named.exists() and not has_magic(source.captions):
-            there = sorted(path.name for path in folder.iterdir() if list_kind(path) in KINDS)
+            list_names = sorted(path.name for path in folder.iterdir() if list_kind(path) in KINDS)
             raise SourceError(
                 f"{named}: expected the list of captions that the source names, found nothing",
                 hint=f"captions is looked for inside {folder};"
-                + (f" lists there: {', '.join(there[:5])}" if there else " no list lies there"),
+                + (
+                    f" lists there: {', '.join(list_names[:5])}"
+                    if list_names
+                    else " no list lies there"
+                ),
             )
         return [find_lists(named)[0]]
     lists: dict[Path, Path] = {}

@@ -111,8 +111,8 @@ class CaptionFiles:
         names = self._names(image.parent)
         for stem in (image.stem, image.name):
             for ending in self.endings:
-                found = names.get(unicodedata.normalize("NFC", f"{stem}{ending}"))
-                if found is None or not self._is_inside(path := image.parent / found):
+                file_name = names.get(unicodedata.normalize("NFC", f"{stem}{ending}"))
+                if file_name is None or not self._is_inside(path := image.parent / file_name):
                     continue
                 with path.open("rb") as file:
                     text = decode_bytes(file.read(MAX_TEXT_BYTES), self.encoding)

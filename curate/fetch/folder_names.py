@@ -48,12 +48,12 @@ class ImageIndex:
         tail = PurePosixPath(tail).as_posix()
         parts = tail.split("/")
         for start in range(len(parts)):
-            found = self._tails.get("/".join(parts[start:]), set())
-            below = {image for image in found if image.startswith(base)} if base else found
-            found = below or found
-            if len(found) == 1:
-                return next(iter(found)), None
-            if found:
+            images = self._tails.get("/".join(parts[start:]), set())
+            below = {image for image in images if image.startswith(base)} if base else images
+            images = below or images
+            if len(images) == 1:
+                return next(iter(images)), None
+            if images:
                 return plain, "ambiguous-file"
         # `read_image` refuses an absolute path outside the folder
         return plain, None if plain.startswith("/") else "missing-file"

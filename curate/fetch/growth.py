@@ -67,7 +67,9 @@ def is_growth_of_sources(
     """Whether every old source is among the new ones, unchanged or grown."""
     left = list(new)
     for source in old:
-        match = next((one for one in left if is_growth_of_source(source, one)), None)
+        match = next(
+            (candidate for candidate in left if is_growth_of_source(source, candidate)), None
+        )
         if match is None:
             return False
         left.remove(match)
@@ -83,7 +85,11 @@ def restore_source_order(recipe: Recipe, ledger: Ledger) -> Recipe:
     arranged = []
     for old in recorded_sources(ledger):
         match = next(
-            (one for one in left if is_growth_of_source(old, source_settings(one, recipe.base))),
+            (
+                candidate
+                for candidate in left
+                if is_growth_of_source(old, source_settings(candidate, recipe.base))
+            ),
             None,
         )
         if match is not None:
@@ -96,8 +102,8 @@ def recorded_sources(ledger: Ledger) -> list[dict[str, Any]]:
     """The settings of the sources that a corpus was last fetched from."""
     units = [unit for unit in ledger.units(STAGE) if unit != ALL]
     latest = [ledger.entry(STAGE, unit) for unit in (ALL, *units[-1:])]  # a unit may be of a growth
-    found = [list(entry.settings["raw"]) for entry in latest if entry is not None]
-    return max(found, key=len, default=[])
+    recorded = [list(entry.settings["raw"]) for entry in latest if entry is not None]
+    return max(recorded, key=len, default=[])
 
 
 def finished_shards(entries: Sequence[Entry], finished: Entry | None) -> Sequence[Entry]:
@@ -171,12 +177,12 @@ class CommittedRows:
     ) -> SettingsChanged:
         """The error that names the rows; a row with another key counts as changed."""
         lost = [r["source"] for r in self._read_rows() if bytes.fromhex(r["key"]) in missing]
-        there = {pair.origin.source for pair in read_raw(recipe, None, allow_empty=True)}
-        replaced = dict.fromkeys([*changed, *(name for name in lost if name in there)])
-        gone = dict.fromkeys(name for name in lost if name not in there)
+        in_sources = {pair.origin.source for pair in read_raw(recipe, None, allow_empty=True)}
+        replaced = dict.fromkeys([*changed, *(name for name in lost if name in in_sources)])
+        removed = dict.fromkeys(name for name in lost if name not in in_sources)
         parts = [
             f"{len(names)} {word} ({', '.join(list(names)[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
-            for names, word in ((gone, "gone"), (replaced, "changed"))
+            for names, word in ((removed, "gone"), (replaced, "changed"))
             if names
         ]
         return SettingsChanged(
@@ -199,8 +205,8 @@ class NewKeys(Container[str]):
 
 def hash_row(caption: str, source: str, content: str, details: Mapping[str, Any]) -> bytes:
     """A hash of what a source says about a row, without its image: 16 bytes."""
-    given = {name: value for name, value in details.items() if name not in ADDED}
-    text = canonical_json([caption, source, content, given])
+    source_details = {name: value for name, value in details.items() if name not in ADDED}
+    text = canonical_json([caption, source, content, source_details])
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

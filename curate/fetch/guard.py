@@ -116,12 +116,12 @@ class GuardedOpener:
 
     def open(self, fullurl: Any, data: None = None, timeout: Any = None) -> Response:
         """Open the image behind a URL, within the limits. Raises RequestRefused and HTTPError."""
-        asked = fullurl if isinstance(fullurl, str) else str(fullurl.full_url)
+        url = fullurl if isinstance(fullurl, str) else str(fullurl.full_url)
         evidence = Evidence(fetched_at=time.time())
         with self._lock:
-            self.evidence[asked] = evidence
+            self.evidence[url] = evidence
         try:
-            return self._follow(plain_url(asked), evidence)
+            return self._follow(plain_url(url), evidence)
         except URLError:
             raise
         except OSError as error:

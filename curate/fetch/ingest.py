@@ -47,8 +47,8 @@ SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 class ImageRejected(Exception):
     """An image that cannot be stored: `reason` is the pair's rejection reason, the message says more."""
 
-    def __init__(self, reason: str, found: str = "") -> None:
-        super().__init__(f"{reason}: {found}" if found else reason)
+    def __init__(self, reason: str, details: str = "") -> None:
+        super().__init__(f"{reason}: {details}" if details else reason)
         self.reason = reason
 
 

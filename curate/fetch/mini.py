@@ -28,13 +28,13 @@ def read_mini(source: MiniSource, seed: int) -> Iterator[Pair]:
     lacks its corpus.
     """
     pairs = list(read_drawings())
-    for name, asked in (("category", source.categories), ("vendor", source.vendors)):
-        pairs = _choose(pairs, name, asked)
+    for name, values in (("category", source.categories), ("vendor", source.vendors)):
+        pairs = _choose(pairs, name, values)
     pairs = [p for p in pairs if source.split is None or p.origin.details["split"] == source.split]
     if source.limit is not None:
         order = sorted(pairs, key=lambda p: (digest("mini", seed, p.origin.content), p.key))
-        taken = {pair.key for pair in order[: source.limit]}
-        pairs = [pair for pair in pairs if pair.key in taken]
+        chosen = {pair.key for pair in order[: source.limit]}
+        pairs = [pair for pair in pairs if pair.key in chosen]
     yield from pairs
 
 
@@ -54,24 +54,24 @@ def mini_pair(sample: Sample) -> Pair:
 
 
 def _tars() -> list[Path]:
-    found = sorted(CORPUS.glob("*.tar"))
-    if not found:
+    tars = sorted(CORPUS.glob("*.tar"))
+    if not tars:
         raise SourceError(
             f"{CORPUS}: expected the embedded corpus, found nothing",
             hint="reinstall the package, or build the corpus with `make mini-corpus`",
         )
-    return found
+    return tars
 
 
-def _choose(pairs: list[Pair], name: str, asked: tuple[str, ...] | None) -> list[Pair]:
+def _choose(pairs: list[Pair], name: str, values: tuple[str, ...] | None) -> list[Pair]:
     """The pairs whose detail `name` is one of `asked`."""
-    if asked is None:
+    if values is None:
         return pairs
     present = {str(pair.origin.details.get(name)) for pair in pairs}
-    for value in asked:
+    for value in values:
         if value not in present:
             raise RecipeError(
                 f"raw: the embedded corpus has no {name} {value!r}",
                 hint=f"there are: {', '.join(sorted(present))}",
             )
-    return [pair for pair in pairs if pair.origin.details.get(name) in asked]
+    return [pair for pair in pairs if pair.origin.details.get(name) in values]

@@ -21,11 +21,11 @@ MAX_SEEN = 200  # characters kept as evidence
 
 def read_directives(headers: Message) -> str | None:
     """The directives of a response as evidence, joined by `; `; None without any."""
-    found = [f"x-robots-tag: {value.strip()}" for value in headers.get_all("X-Robots-Tag", [])]
-    found += [
+    directives = [f"x-robots-tag: {value.strip()}" for value in headers.get_all("X-Robots-Tag", [])]
+    directives += [
         f"tdm-reservation: {value.strip()}" for value in headers.get_all("TDM-Reservation", [])
     ]
-    return "; ".join(found)[:MAX_SEEN] or None
+    return "; ".join(directives)[:MAX_SEEN] or None
 
 
 def forbids_use(headers: Message, now: float | None = None) -> bool:
@@ -43,14 +43,14 @@ def opted_out(values: Iterable[str], now: float | None = None) -> bool:
 def _forbids(value: str, now: float) -> bool:
     ours = True
     for item in value.split(","):
-        name, colon, rest = (part.strip() for part in item.partition(":"))
+        name, colon, argument = (part.strip() for part in item.partition(":"))
         if name in VALUED:
             if name == "unavailable_after" and ours and _is_past(_date(value), now):
                 return True
             continue
         if colon and name.isascii() and " " not in name and not name[:1].isdigit():
             ours = name in OWN_NAMES  # a robot's name: what follows is for it
-            name = rest
+            name = argument
             if name.partition(":")[0].strip() in VALUED:
                 if ours and _is_past(_date(value), now):
                     return True

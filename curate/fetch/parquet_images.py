@@ -38,14 +38,14 @@ def read_parquet_images(source: ParquetSource, seed: int = 0) -> Iterator[Pair]:
     for path in find_lists(source.path):
         if list_kind(path) != ".parquet":
             raise SourceError(f"{path}: expected Parquet files, found {path.suffix}")
-        for number, image, caption, rest in read_rows(path, source):
+        for number, image, caption, details in read_rows(path, source):
             for raw in choose_captions(
                 caption, source.captions_per_image, seed, f"{path.name}:{number}"
             ):
                 if source.limit is not None and count >= source.limit:
                     return
                 count += 1
-                pair = make_pair(path, number, image, raw, rest, source.max_bytes)
+                pair = make_pair(path, number, image, raw, details, source.max_bytes)
                 repeats = seen[pair.key]
                 seen[pair.key] += 1
                 if repeats:
@@ -78,19 +78,19 @@ def read_rows(
                     number += 1
                     values = {name: column[row] for name, column in others.items()}
                     text = values.pop(caption)
-                    rest = {k: v for k, v in values.items() if v is not BAD_TEXT}
-                    yield number, images[row], text, rest
+                    details = {k: v for k, v in values.items() if v is not BAD_TEXT}
+                    yield number, images[row], text, details
         except pa.ArrowException as error:
             raise SourceError(f"{path}: cannot be read: {error}") from error
 
 
-def pick_column(path: Path, names: list[str], wanted: tuple[str, ...], what: str) -> str:
+def pick_column(path: Path, names: list[str], candidates: tuple[str, ...], what: str) -> str:
     """The first of `wanted` that the file has. Raises SourceError naming the columns."""
-    for name in wanted:
+    for name in candidates:
         if name in names:
             return name
     raise SourceError(
-        f"{path}: expected a {what} column called {' or '.join(map(repr, wanted))}, found"
+        f"{path}: expected a {what} column called {' or '.join(map(repr, candidates))}, found"
         f" {', '.join(map(repr, names))}",
         hint=f"name the column in the recipe ({what}_column)",
     )
@@ -113,7 +113,7 @@ def image_cells(path: Path, name: str, column: pa.Array) -> list[object]:
 
 
 def make_pair(
-    path: Path, number: int, cell: object, raw: object, rest: dict[str, object], max_bytes: int
+    path: Path, number: int, cell: object, raw: object, details: dict[str, object], max_bytes: int
 ) -> Pair:
     """The pair of one cell and one of its captions."""
     data, name = cell, None
@@ -134,7 +134,7 @@ def make_pair(
         source=f"parquet:{plain_source(f'{path.name}/{shown}')}",
         content=content_id(caption),
         source_sha256=sha256,
-        details={**clean_details(rest), **notes},
+        details={**clean_details(details), **notes},
     )
     identity = sha256 or f"{path.name}:{number}"
     pair = Pair(digest("parquet", identity, text), caption, image, origin)

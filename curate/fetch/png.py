@@ -68,14 +68,14 @@ def read_texts(data: bytes) -> dict[str, str]:
 
 def _read_text(chunk: Chunk) -> tuple[str, str]:
     """Keyword and text of one chunk. Raises ValueError or zlib.error for a damaged or oversized one."""
-    keyword, rest = chunk.body.split(b"\0", 1)
+    keyword, payload = chunk.body.split(b"\0", 1)
     if chunk.kind == b"tEXt":
-        text = _latin1_or_utf8(rest[:MAX_TEXT_BYTES])
+        text = _latin1_or_utf8(payload[:MAX_TEXT_BYTES])
     elif chunk.kind == b"zTXt":
-        text = _latin1_or_utf8(_inflate(rest[1:]))
+        text = _latin1_or_utf8(_inflate(payload[1:]))
     else:
-        packed, rest = rest[:1] == b"\1", rest[2:]
-        _language, _translated, body = rest.split(b"\0", 2)
+        packed, payload = payload[:1] == b"\1", payload[2:]
+        _language, _translated, body = payload.split(b"\0", 2)
         text = (_inflate(body) if packed else body[:MAX_TEXT_BYTES]).decode("utf-8")
     return keyword.decode("latin-1"), text
 
@@ -91,10 +91,10 @@ def _latin1_or_utf8(text: bytes) -> str:
 def _inflate(packed: bytes) -> bytes:
     """Decompressed bytes. Raises ValueError when they exceed the limit of a text."""
     inflater = zlib.decompressobj()
-    found = inflater.decompress(packed, MAX_TEXT_BYTES)
+    text = inflater.decompress(packed, MAX_TEXT_BYTES)
     if inflater.unconsumed_tail:
         raise ValueError("a text of more than the permitted bytes")
-    return found
+    return text
 
 
 def complete_png(data: bytes) -> bytes | None:

@@ -13,8 +13,8 @@ SAFE = "%/:=&?~#+!$,;'@()*[]"  # characters of a URL that are not percent-encode
 class RequestRefused(URLError):
     """A request that was not made or not finished; `name` is the pair's rejection reason."""
 
-    def __init__(self, name: str, found: str = "") -> None:
-        super().__init__(f"refused[{name}] {found}".rstrip())
+    def __init__(self, name: str, details: str = "") -> None:
+        super().__init__(f"refused[{name}] {details}".rstrip())
         self.name = name
 
 

@@ -62,8 +62,8 @@ def repair_from_sources(build: Build, damaged: Collection[Entry]) -> None:
         pairs = [left.pair(key) or new.get(key) for key in keys[entry.unit]]
         whole = [pair for pair in pairs if pair is not None]
         if len(whole) < len(pairs) or not replace_shard(build.corpus, entry, whole):
-            wanted = [key for key in keys[entry.unit] if left.pair(key) is None]
-            failed.append(repair_error(build, entry, describe_difference(left, wanted, new)))
+            missing = [key for key in keys[entry.unit] if left.pair(key) is None]
+            failed.append(repair_error(build, entry, describe_difference(left, missing, new)))
     if failed:
         raise failed[0]
 
@@ -91,19 +91,23 @@ def find_keys(build: Build, recipe: Recipe, damaged: Collection[Entry]) -> dict[
     unknown = [entry for entry in damaged if entry.unit not in tables]
     if unknown:
         known = {key for keys in tables.values() for key in keys}
-        rest = (
+        new_keys = (
             pair.key for pair in read_raw(recipe, None, allow_empty=True) if pair.key not in known
         )
         for entry in unknown:
-            tables[entry.unit] = [key for key, _ in zip(rest, range(entry.rows_in), strict=False)]
+            tables[entry.unit] = [
+                key for key, _ in zip(new_keys, range(entry.rows_in), strict=False)
+            ]
             if digest(*tables[entry.unit]) != entry.note.get("keys"):
                 raise repair_error(build, entry, "its sources give other pairs now")
     return {entry.unit: tables[entry.unit] for entry in damaged}
 
 
-def describe_difference(left: SalvagedShard, wanted: Sequence[str], new: Mapping[str, Pair]) -> str:
+def describe_difference(
+    left: SalvagedShard, missing: Sequence[str], new: Mapping[str, Pair]
+) -> str:
     """The first pair that the sources give differently or not at all, and how."""
-    for key in wanted:
+    for key in missing:
         row, pair = left.rows.get(key), new.get(key)
         source = pair.origin.source if pair is not None else row["source"] if row else "unknown"
         reason = "no such row" if pair is None else pair.verdict.reason or "other bytes"

@@ -65,25 +65,25 @@ def retry_downloads(
     """
     result = resume_retry(build, before_change)
     result.followed = [s for s in STAGES if s in {*result.followed, *followed}]
-    made = hash_inputs(build)
+    inputs = hash_inputs(build)
     entries = {entry.unit: entry for entry in list_committed_shards(build, STAGE)}
     finished = build.ledger.entry(STAGE, ALL)
-    if finished is None or finished.fingerprint != made.fingerprint:
+    if finished is None or finished.fingerprint != inputs.fingerprint:
         raise UsageError(
             f"{build.corpus}: the sources or their settings have changed since they were fetched",
             hint="run `stylear curate run RECIPE --out CORPUS` first; it fetches what is new",
         )
-    wanted, found = find_failed(build, entries, statuses)
-    if result.units and not wanted:
+    failed, all_reasons = find_failed(build, entries, statuses)
+    if result.units and not failed:
         return result
-    if not wanted:
+    if not failed:
         raise UsageError(
             f"--status {','.join(statuses)}: no download failed that way",
-            hint=f"downloads failed with: {', '.join(sorted(found)) or 'nothing'}",
+            hint=f"downloads failed with: {', '.join(sorted(all_reasons)) or 'nothing'}",
         )
     remove_path(work_folder(build.corpus))  # failures there would be reused
     tombstones = read_tombstones(build.corpus)
-    for unit, group in groupby(download_again(build, wanted), key=lambda item: item[0]):
+    for unit, group in groupby(download_again(build, failed), key=lambda item: item[0]):
         times: dict[str, float] = {}
         pairs = strip_times((pair for _, pair in group), times)
         new = {
@@ -91,15 +91,15 @@ def retry_downloads(
             for pair in pairs
         }
         for key, pair in new.items():
-            reason = wanted[key][1]
+            reason = failed[key][1]
             result.retried[reason] += 1
             result.recovered[reason] += pair.kept
-        if any(pair.verdict.reason != wanted[key][1] for key, pair in new.items()):
+        if any(pair.verdict.reason != failed[key][1] for key, pair in new.items()):
             write_times(build.corpus, unit, {**read_times(build, unit), **times})
             entry = write_beside(build, entries[unit], new, result.followed)
             replace_shard(build, entry, before_change)
             result.units += [] if unit in result.units else [unit]
-    finish(build, made, len(result.units))
+    finish(build, inputs, len(result.units))
     remove_path(work_folder(build.corpus))
     return result
 
@@ -133,17 +133,17 @@ def find_failed(
 ) -> tuple[dict[str, tuple[str, str]], set[str]]:
     """{key: (unit, reason)} of rows that failed with one of `statuses`, and all reasons found."""
     pattern = "|".join(status_pattern(status) for status in statuses)
-    wanted: dict[str, tuple[str, str]] = {}
-    found: set[str] = set()
+    failed: dict[str, tuple[str, str]] = {}
+    all_reasons: set[str] = set()
     for unit in entries:
         path = build.corpus / "raw" / f"{unit}.parquet"
         table = parquet.read_table(path, ["key", "source", "stage", "reason"])
         for row in table.to_pylist():
             if row["stage"] == STAGE and row["source"].startswith(("http://", "https://")):
-                found.add(row["reason"])
+                all_reasons.add(row["reason"])
                 if re.fullmatch(pattern, row["reason"]):
-                    wanted[row["key"]] = unit, row["reason"]
-    return wanted, found
+                    failed[row["key"]] = unit, row["reason"]
+    return failed, all_reasons
 
 
 def status_pattern(status: str) -> str:
@@ -153,7 +153,7 @@ def status_pattern(status: str) -> str:
     return re.escape(status)
 
 
-def download_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Pair]]:
+def download_again(build: Build, failed: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Pair]]:
     """Download every wanted row and yield (unit, pair) in the order of the shards."""
     recipe: Recipe = build.recipe
     for source in recipe.raw:
@@ -162,12 +162,12 @@ def download_again(build: Build, wanted: dict[str, tuple[str, str]]) -> Iterator
             rows = (
                 p
                 for p in plan_rows(source, recipe.seed)
-                if p.url is not None and p.pair.key in wanted
+                if p.url is not None and p.pair.key in failed
             )
             for pair in download_rows(
                 rows, again, work_folder(build.corpus), recipe.image.max_pixels
             ):
-                yield wanted[pair.key][0], pair
+                yield failed[pair.key][0], pair
 
 
 def write_beside(
@@ -195,12 +195,12 @@ def replace_shard(build: Build, entry: Entry, before_change: Callable[[str], Non
 
 
 def commit_shard(
-    ledger: Ledger, unit: str, made: StageInputs, info: ShardInfo, note: Mapping[str, Any]
+    ledger: Ledger, unit: str, inputs: StageInputs, info: ShardInfo, note: Mapping[str, Any]
 ) -> Entry:
     return ledger.commit(
         STAGE,
         unit,
-        made,
+        inputs,
         rows_in=info.rows,
         kept=info.kept,
         dropped=info.dropped,

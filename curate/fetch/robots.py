@@ -22,8 +22,8 @@ class Rules:
 
     def is_allowed(self, path: str) -> bool:
         """Whether a path with its query may be requested: the longest pattern decides, allow wins ties."""
-        found = [(len(rule), allowed) for allowed, rule in self.lines if _matches(rule, path)]
-        return max(found, default=(0, True))[1]
+        matches = [(len(rule), allowed) for allowed, rule in self.lines if _matches(rule, path)]
+        return max(matches, default=(0, True))[1]
 
 
 EVERYTHING = Rules()
@@ -54,13 +54,13 @@ def parse(text: str, agent: str = AGENT) -> Rules:
 def _matches(rule: str, path: str) -> bool:
     """Whether a path matches the pattern of a rule; percent-escapes are compared unescaped."""
     whole = rule.endswith("$")
-    first, *rest = (unquote(part) for part in rule.removesuffix("$").split("*"))
+    first, *parts = (unquote(part) for part in rule.removesuffix("$").split("*"))
     path = unquote(path)
     if not path.startswith(first):
         return False
-    last = rest.pop() if whole and rest else None
+    last = parts.pop() if whole and parts else None
     at = len(first)
-    for part in rest:  # each as early as it can be: linear, whatever the rule
+    for part in parts:  # each as early as it can be: linear, whatever the rule
         at = path.find(part, at)
         if at < 0:
             return False

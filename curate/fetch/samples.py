@@ -111,8 +111,8 @@ class Sample:
     def read_record(self) -> tuple[Mapping[str, Any], str | None]:
         """The JSON member, and bad-json if it cannot be parsed."""
         data = self.records.get("json") or next(iter(self.records.values()), b"{}")
-        found = parse_json(data)
-        return (found, None) if isinstance(found, dict) else ({}, "bad-json")
+        record = parse_json(data)
+        return (record, None) if isinstance(record, dict) else ({}, "bad-json")
 
     def find_caption(self, record: Mapping[str, Any]) -> tuple[object, str | None]:
         """The raw caption, a text or a list of texts, or the reason why it cannot be read."""
@@ -198,8 +198,8 @@ def add_member(
     elif target.size > max_bytes:
         part[ending] = None
     else:  # of many that differ by more than the last ending, none is the picture: they are not kept
-        wanted = ending in (*IMAGE_ENDINGS, sample.rules.image) or not part
-        part[ending] = tar.read(target, max_bytes) if wanted else b""
+        is_used = ending in (*IMAGE_ENDINGS, sample.rules.image) or not part
+        part[ending] = tar.read(target, max_bytes) if is_used else b""
 
 
 def is_junk(name: str) -> bool:

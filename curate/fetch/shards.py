@@ -162,7 +162,7 @@ def glob_paths(name: str) -> list[Path]:
     """The matches of a pattern, sorted; a plain name is returned even if no such file exists."""
     if Path(name).is_file() or not glob.has_magic(name):
         return [Path(name)]
-    return sorted(Path(found) for found in glob.glob(name, recursive=True))  # noqa: PTH207 (absolute pattern)
+    return sorted(Path(path) for path in glob.glob(name, recursive=True))  # noqa: PTH207 (absolute pattern)
 
 
 def is_tar_name(name: str) -> bool:

@@ -72,8 +72,10 @@ class FileHashes:
     def _read(self) -> dict[str, list[Any]]:
         """Read the cache of the last run; a damaged one is ignored."""
         try:
-            found = json.loads(self._cache.read_text("utf-8"))
-            return {name: [*map(int, values[:3]), str(values[3])] for name, values in found.items()}
+            cached = json.loads(self._cache.read_text("utf-8"))
+            return {
+                name: [*map(int, values[:3]), str(values[3])] for name, values in cached.items()
+            }
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             return {}
 

@@ -68,12 +68,12 @@ def hash_inputs(build: Build) -> StageInputs:
 
     Raises SourceError for a source that is missing.
     """
-    made = fetch_inputs(build.recipe, build.ledger)
+    inputs = fetch_inputs(build.recipe, build.ledger)
     hashes = FileHashes(build.corpus, build.recipe.base)
     recipe = restore_source_order(build.recipe, build.ledger)
-    found = [hash_source(source, hashes, build.cores) for source in recipe.raw]
+    hashed = [hash_source(source, hashes, build.cores) for source in recipe.raw]
     hashes.save()
-    return replace(made, inputs=found)
+    return replace(inputs, inputs=hashed)
 
 
 def run(build: Build) -> StageResult:
@@ -83,18 +83,18 @@ def run(build: Build) -> StageResult:
     for a source that cannot be read; nothing has been written then.
     """
     repaired = repair_raw(build)
-    made = hash_inputs(build)
+    inputs = hash_inputs(build)
     finished = build.ledger.entry(STAGE, ALL)
-    if finished is not None and finished.fingerprint == made.fingerprint:
-        return finish(build, made, repaired)
-    result = finish(build, made, repaired + append_new_rows(build, made))
+    if finished is not None and finished.fingerprint == inputs.fingerprint:
+        return finish(build, inputs, repaired)
+    result = finish(build, inputs, repaired + append_new_rows(build, inputs))
     work = work_folder(build.corpus)
     with map_storage_errors(work):
         shutil.rmtree(work, ignore_errors=True)
     return result
 
 
-def append_new_rows(build: Build, made: StageInputs) -> int:
+def append_new_rows(build: Build, inputs: StageInputs) -> int:
     """Commit the rows that the corpus lacks as new shards, and return their number.
 
     Rows that existed when fetch last finished are not downloaded again. Later shards are those of a killed
@@ -128,14 +128,14 @@ def append_new_rows(build: Build, made: StageInputs) -> int:
     ):
         bar.skip(len(rows))
         for chunk in split_into_chunks(pairs, recipe.mix.shard_pairs):
-            commit_shard(build, made, len(entries) + count, chunk, threads, bar)
+            commit_shard(build, inputs, len(entries) + count, chunk, threads, bar)
             count += 1
     return count
 
 
 def commit_shard(
     build: Build,
-    made: StageInputs,
+    inputs: StageInputs,
     index: int,
     pairs: Iterable[Pair],
     threads: ThreadPoolExecutor,
@@ -160,7 +160,7 @@ def commit_shard(
     build.ledger.commit(
         STAGE,
         unit,
-        made,
+        inputs,
         rows_in=info.rows,
         kept=info.kept,
         dropped=info.dropped,
@@ -172,19 +172,20 @@ def commit_shard(
 def repair_raw(build: Build) -> int:
     """Repair damaged shards and return their number. Raises CorpusError for one that cannot be repaired."""
     damaged = [entry for entry in raw_shards(build) if not build.ledger.has_intact_files(entry)]
-    rest = [entry for entry in damaged if not repair_shard(build.corpus, entry)]
+    unrepaired = [entry for entry in damaged if not repair_shard(build.corpus, entry)]
     try:
-        if rest:
-            repair_from_sources(build, rest)
+        if unrepaired:
+            repair_from_sources(build, unrepaired)
     finally:
-        if rest and build.ledger.entry(STAGE, ALL) is not None:  # no run will reuse the downloads
+        # no run will reuse the downloads
+        if unrepaired and build.ledger.entry(STAGE, ALL) is not None:
             shutil.rmtree(work_folder(build.corpus), ignore_errors=True)
     for entry in damaged:
         build.ledger.damaged -= set(entry.files)
     return len(damaged)
 
 
-def finish(build: Build, made: StageInputs, new: int) -> StageResult:
+def finish(build: Build, inputs: StageInputs, new: int) -> StageResult:
     """Record the finished stage in the ledger, unless it is there with these inputs and counts.
 
     Raises SourceError when not a single pair was kept: an empty corpus is no success.
@@ -198,8 +199,8 @@ def finish(build: Build, made: StageInputs, new: int) -> StageResult:
         )
     old = build.ledger.entry(STAGE, ALL)
     counts = result.kept, dict(result.dropped)
-    if old is None or old.fingerprint != made.fingerprint or (old.kept, old.dropped) != counts:
-        commit_stage(build.ledger, STAGE, made, result)
+    if old is None or old.fingerprint != inputs.fingerprint or (old.kept, old.dropped) != counts:
+        commit_stage(build.ledger, STAGE, inputs, result)
     return result
 
 

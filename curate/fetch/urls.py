@@ -229,11 +229,11 @@ def list_format(source: ListSettings) -> ListFormat:
     return ListFormat(source.encoding, source.delimiter, source.quoting, source.columns)
 
 
-def column_names(given: str | tuple[str, ...] | None, usual: tuple[str, ...]) -> tuple[str, ...]:
+def column_names(names: str | tuple[str, ...] | None, usual: tuple[str, ...]) -> tuple[str, ...]:
     """The columns to look for: those of the recipe, or else the usual ones."""
-    if given is None:
+    if names is None:
         return usual
-    return (given,) if isinstance(given, str) else given
+    return (names,) if isinstance(names, str) else names
 
 
 def read_rows(source: UrlsSource, paths: list[Path]) -> Iterator[Row]:

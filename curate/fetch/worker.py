@@ -115,10 +115,10 @@ def download_block(
     part = directory.with_name(f"{directory.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    asked = [
+    request_urls = [
         f"{url}#{next(_serial)}" for url in urls
     ]  # so that equal URLs have evidence of their own
-    table = pa.table({"row": list(range(len(urls))), "url": asked})
+    table = pa.table({"row": list(range(len(urls))), "url": request_urls})
     listing = part / "urls.feather"
     with pa.ipc.new_file(str(listing), table.schema) as writer:
         writer.write_table(table)

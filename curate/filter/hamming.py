@@ -87,8 +87,8 @@ class Bands:
         edges = [64 * n // (distance + 2) for n in range(distance + 3)]
         bands = [(1 << b) - (1 << a) for a, b in pairwise(edges)]
         self.tables = []
-        for one, other in combinations(bands, 2):
-            mask = np.uint64(one | other)
+        for first, second in combinations(bands, 2):
+            mask = np.uint64(first | second)
             slots = self.slots(hashes, mask)
             order = np.argsort(slots, kind="stable").astype(np.int32)
             counts = np.bincount(slots, minlength=1 << self.bits)

@@ -89,12 +89,12 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
     if not path.is_file():
         return None
     metadata = read_metadata(path)
-    inputs, wanted = compute_column_inputs(corpus, recipe), select_grouping_settings(recipe)
+    inputs, settings = compute_column_inputs(corpus, recipe), select_grouping_settings(recipe)
     unchanged = all(metadata.get(name) == value for name, value in inputs.items())
     if not inputs["inputs_sha256"] or not unchanged:
         return None
-    changed = [name for name, value in wanted.items() if metadata.get(name) != value]
-    if changed == ["phash_distance"] and wanted["phash_distance"] is None:
+    changed = [name for name, value in settings.items() if metadata.get(name) != value]
+    if changed == ["phash_distance"] and settings["phash_distance"] is None:
         changed = []
     names = list_needed_columns(recipe.filter)
     if changed or diversity:
@@ -103,7 +103,9 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
         names.add(f"score.{nearest}")
     if changed:
         names |= {"reference", "order", "key"}
-        names |= {f"score.{wanted[name]}" for name in ("text", "style") if wanted[name] is not None}
+        names |= {
+            f"score.{settings[name]}" for name in ("text", "style") if settings[name] is not None
+        }
     votes = {} if recipe.filter.human is None else count_votes(read_answers(corpus))
     if votes:
         names.add("key")
@@ -111,7 +113,7 @@ def read_columns(corpus: Path, recipe: Recipe, *, diversity: bool = False) -> Ro
     if votes:
         read_votes(rows, combine_chunks(table["key"]), votes)
     if changed:
-        text, style = wanted["text"], wanted["style"]
+        text, style = settings["text"], settings["style"]
         ranks = rank_pairs(rows.scores, rows.stylized, text, style)
         rows.numbers["order"] = rank_order(ranks, combine_chunks(table["key"]))
         rows.numbers["near"] = find_near_groups(rows, recipe.filter.duplicates.phash_distance)

@@ -90,9 +90,9 @@ def forget_pairs(corpus: Path, request: Request, *, dry_run: bool = False) -> Fo
             )
         before = read_tombstones(corpus)
         selection = select(corpus, request)
-        wanted = before | selection.tombstones
-        if replace(wanted, manifests=before.manifests) != before:
-            prepare(corpus, selection, wanted)
+        after = before | selection.tombstones
+        if replace(after, manifests=before.manifests) != before:
+            prepare(corpus, selection, after)
             finish_forget(corpus)
             require_absence(corpus)
         return ForgetResult(corpus, selection, resumed, len(before.keys))

@@ -50,4 +50,8 @@ def read_corpora(file: Path) -> list[dict[str, Any]]:
         corpora = json.loads(file.read_text("utf-8"))["base"]["corpora"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [one for one in corpora if isinstance(one, dict)] if isinstance(corpora, list) else []
+    return (
+        [corpus for corpus in corpora if isinstance(corpus, dict)]
+        if isinstance(corpora, list)
+        else []
+    )

@@ -149,7 +149,7 @@ class Rewriter:
             entries[tar.name] = shard_entry(tar, samples)
         if entries:
             index = json.loads((self.corpus / folder / WIDS).read_text("utf-8"))
-            index["shardlist"] = [entries.get(one["url"], one) for one in index["shardlist"]]
+            index["shardlist"] = [entries.get(entry["url"], entry) for entry in index["shardlist"]]
             text = json.dumps(index, indent=1) + "\n"
             self._add(f"{folder}/{WIDS}", write_text(self.beside / folder / WIDS, text))
 
@@ -174,11 +174,11 @@ class Rewriter:
         path = self.corpus / folder / f"{unit}.parquet"
         table = read_table(path)
         left = table.filter(~used_rows(table, folder, self.keys))
-        wanted = set(left["key"].to_pylist())
+        keys = set(left["key"].to_pylist())
         members = (
             (f"{key}.{ext}", data)
             for key, files in shards.tar_samples(path.with_suffix(".tar"))
-            if key in wanted
+            if key in keys
             for ext, data in files.items()
         )
         tar = write_tar(self.beside / folder / f"{unit}.tar", members)

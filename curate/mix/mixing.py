@@ -74,19 +74,19 @@ def assign_splits(pairs: Candidates, recipe: Recipe) -> pa.Table:
     import pyarrow as pa
 
     splits = find_splits(pairs, recipe)
-    taken = np.zeros(len(pairs), bool)
+    is_taken = np.zeros(len(pairs), bool)
     for split in (TRAIN, VAL):
         members = np.flatnonzero(pairs.kept & (splits == split))
-        taken[sample_at_ratio(pairs, members, recipe, SPLITS[split])] = True
+        is_taken[sample_at_ratio(pairs, members, recipe, SPLITS[split])] = True
     kept = np.flatnonzero(pairs.kept)
-    splits, taken = splits[kept], taken[kept]
+    splits, is_taken = splits[kept], is_taken[kept]
     columns = {
         "key": pairs.key.take(kept),
         "kind": column_of_names(pairs.stylized[kept].astype(np.int8), ("raw", "stylized")),
-        "split": column_of_names(np.where(taken, splits, NEITHER), SPLITS),
-        "stage": column_of_names(np.where(taken, -1, 0), (STAGE,)),
-        "reason": column_of_names(np.where(taken, -1, splits != NEITHER), ("split", "ratio")),
-        "kept": pa.array(taken),
+        "split": column_of_names(np.where(is_taken, splits, NEITHER), SPLITS),
+        "stage": column_of_names(np.where(is_taken, -1, 0), (STAGE,)),
+        "reason": column_of_names(np.where(is_taken, -1, splits != NEITHER), ("split", "ratio")),
+        "kept": pa.array(is_taken),
     }
     return pa.table(columns)
 
@@ -109,19 +109,19 @@ def sample_at_ratio(pairs: Candidates, indices: Indices, recipe: Recipe, split: 
     stylized, raw = (indices[pairs.stylized[indices] == kind] for kind in (True, False))
     if len(stylized):
         ratio = recipe.mix.raw_per_stylized
-        wanted = math.floor(ratio * len(stylized) + 0.5)
-        if len(raw) < wanted and recipe.mix.on_shortfall == "fail":
+        num_raw = math.floor(ratio * len(stylized) + 0.5)
+        if len(raw) < num_raw and recipe.mix.on_shortfall == "fail":
             raise CorpusError(
-                f"mix: {split} needs {wanted} raw pairs for its {len(stylized)} stylized ones"
+                f"mix: {split} needs {num_raw} raw pairs for its {len(stylized)} stylized ones"
                 f" (mix.raw_per_stylized {ratio:g}), found {len(raw)}",
                 hint="add raw pairs, lower mix.raw_per_stylized, or set mix.on_shortfall: scale",
             )
-        if len(raw) < wanted and recipe.mix.on_shortfall == "scale":
+        if len(raw) < num_raw and recipe.mix.on_shortfall == "scale":
             fewer = math.floor(len(raw) / ratio)
             order = order_by_hash(pairs.key.take(stylized), "shortfall", recipe.seed)
             stylized = stylized[np.sort(order[:fewer])]
-            wanted = math.floor(ratio * fewer + 0.5) if fewer else len(raw)
-        raw = raw[order_by_hash(pairs.key.take(raw), "ratio", recipe.seed)[:wanted]]
+            num_raw = math.floor(ratio * fewer + 0.5) if fewer else len(raw)
+        raw = raw[order_by_hash(pairs.key.take(raw), "ratio", recipe.seed)[:num_raw]]
     return np.concatenate([stylized, raw])
 
 
@@ -153,8 +153,8 @@ def find_splits(pairs: Candidates, recipe: Recipe) -> SplitColumn:
 def hash_splits(names: pa.Array, recipe: Recipe) -> SplitColumn:
     """The split of each name by its hash."""
     seed, fraction = recipe.seed, recipe.mix.val_fraction
-    found = (SPLITS.index(assign_split(name, seed, fraction)) for name in to_objects(names))
-    return np.fromiter(found, np.int8, len(names))
+    splits = (SPLITS.index(assign_split(name, seed, fraction)) for name in to_objects(names))
+    return np.fromiter(splits, np.int8, len(names))
 
 
 def link_same_pictures(pairs: Candidates, content: Indices) -> tuple[Indices, Indices]:

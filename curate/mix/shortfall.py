@@ -30,9 +30,9 @@ def count_split(folder: Path) -> dict[str, int]:
     kinds: Counter[str] = Counter()
     parts = []
     for _, table in parquet.read_tables(folder, ["kind", "content", "reference"]):
-        found = {name: combine_chunks(table[name]) for name in table.column_names}
-        kinds.update(DictionaryColumn(found["kind"]).counts())
-        parts.append({name: hash_identities(found[name]) for name in ("content", "reference")})
+        columns = {name: combine_chunks(table[name]) for name in table.column_names}
+        kinds.update(DictionaryColumn(columns["kind"]).counts())
+        parts.append({name: hash_identities(columns[name]) for name in ("content", "reference")})
     ids = concatenate(parts)
     distinct = {name: np.unique(column[column != NONE]) for name, column in ids.items()}
     return {
@@ -61,12 +61,12 @@ def describe_shortfalls(splits: Mapping[str, Mapping[str, int]], recipe: Recipe)
             return shortfalls
     if not recipe.references:
         return shortfalls
-    asked = recipe.mix.raw_per_stylized
+    ratio = recipe.mix.raw_per_stylized
     for split, counts in splits.items():
         raw, stylized = counts["raw"], counts["stylized"]
-        if stylized and raw < asked * stylized * (1 - TOLERANCE):
+        if stylized and raw < ratio * stylized * (1 - TOLERANCE):
             shortfalls.append(
-                f"{split} has {raw / stylized:.2f} raw pairs for each stylized one, not the {asked:g} asked:"
+                f"{split} has {raw / stylized:.2f} raw pairs for each stylized one, not the {ratio:g} asked:"
                 f" only {raw} raw pairs were kept beside {stylized} stylized ones; add raw pairs, lower"
                 " mix.raw_per_stylized, or set mix.on_shortfall: scale"
             )

@@ -35,8 +35,8 @@ def run(build: Build) -> StageResult:
         from stylear.curate.pairs.preferences import build_preferences
 
         build_preferences(build.corpus, recipe)
-        made = count_rows(build.corpus / "preferences")
-        return made, made, {}
+        num_pairs = count_rows(build.corpus / "preferences")
+        return num_pairs, num_pairs, {}
 
     result = run_whole_corpus(build, "pairs", settings, inputs, ["preferences"], write)
     if not result.kept and recipe.references:

@@ -222,15 +222,15 @@ def describe_model(model: RequiredModel) -> Check:
 
 def required_devices(recipe: Recipe, stages: Collection[str]) -> list[tuple[str, str]]:
     """The keys and names of the devices that the recipe names, except the CPU."""
-    found = [
+    devices = [
         (f"score.{spec.name}.device", spec.device)
         for spec in recipe.score
         if "score" in stages and hasattr(spec, "device")
     ]
     if "synthesize" in stages and recipe.references:
         device = recipe.synthesize.settings.get("device", "cpu")
-        found.append(("synthesize.settings.device", device))
-    return [(key, device) for key, device in found if device not in ("auto", "cpu")]
+        devices.append(("synthesize.settings.device", device))
+    return [(key, device) for key, device in devices if device not in ("auto", "cpu")]
 
 
 def check_device(key: str, device: str) -> Check:

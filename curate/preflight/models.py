@@ -101,9 +101,10 @@ def check_directory(folder: Path) -> None:
     if (folder / "model_index.json").is_file():
         require_components(folder)
     for file in files:
-        if (found := recognise_format(file)).kind in NOT_ARRIVED:
+        if (file_format := recognise_format(file)).kind in NOT_ARRIVED:
             raise WeightsError(
-                f"{file}: expected weights, found {found.description}", hint=found.remedy
+                f"{file}: expected weights, found {file_format.description}",
+                hint=file_format.remedy,
             )
 
 

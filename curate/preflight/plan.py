@@ -158,11 +158,11 @@ def estimate_pairs(
     contents = fetched.kept if fetched is not None else raw
     drawn = build.ledger.entry("synthesize", ALL) if "synthesize" not in again else None
     stylized = drawn.rows_in if drawn is not None else estimate_images(recipe, contents, checks)
-    both = None if raw is None or stylized is None else raw + stylized
+    total = None if raw is None or stylized is None else raw + stylized
     groups = None if stylized is None else stylized // recipe.synthesize.candidates
     if recipe.synthesize.candidates == 1:
         groups = 0
-    counts = {"fetch": raw, "synthesize": stylized, "score": both, "filter": both, "mix": both}
+    counts = {"fetch": raw, "synthesize": stylized, "score": total, "filter": total, "mix": total}
     return {**counts, "pairs": groups}
 
 

@@ -46,7 +46,9 @@ class Preview:
         """For JSON."""
         return {
             "ok": not self.problems,
-            "problems": [{"message": one.message, "hint": one.hint} for one in self.problems],
+            "problems": [
+                {"message": problem.message, "hint": problem.hint} for problem in self.problems
+            ],
             "checks": [check.summary() for check in self.checks],
             "stages": [plan.summary() for plan in self.stages],
         }

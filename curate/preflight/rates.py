@@ -65,8 +65,8 @@ def record_rate(stage: str, build: Build, pairs: int, seconds: float) -> None:
 def read_rates() -> dict[str, float]:
     """The rates by key; empty if the file is missing or damaged."""
     try:
-        found = json.loads(rates_path().read_text("utf-8"))
-        return {str(key): float(rate) for key, rate in found.items() if float(rate) > 0}
+        rates = json.loads(rates_path().read_text("utf-8"))
+        return {str(key): float(rate) for key, rate in rates.items() if float(rate) > 0}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -96,15 +96,15 @@ def _describe_error(error: ValidationError, data: Mapping[str, Any]) -> _KeyProb
         return _KeyProblem(key, "expected a value, found nothing", f"add {key} to the recipe")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = first.get("ctx", {})
-        given = context.get("tag", "nothing")
+        tag = context.get("tag", "nothing")
         part = key.partition(".")[0]
         expected = ", ".join(_type_name(member) for member in _MEMBERS[part])
         hint = None
         if part == "score":
             expected, hint = describe_kinds(PLUGINS, BUILT_IN), plugin_hint(PLUGINS)
-        if given in RENAMED:
-            hint = f"{given} is now called {RENAMED[given]}"
-        return _KeyProblem(f"{key}.type", f"expected one of {expected}, found {given}", hint)
+        if tag in RENAMED:
+            hint = f"{tag} is now called {RENAMED[tag]}"
+        return _KeyProblem(f"{key}.type", f"expected one of {expected}, found {tag}", hint)
     message = _EXPECTATIONS.get(kind, first["msg"].removeprefix("Value error, "))
     if kind == "value_error" and not key:
         return _KeyProblem(message.partition(":")[0], message.partition(": ")[2], None)
@@ -166,8 +166,8 @@ def _find_model(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in get_args(annotation):
-        if (found := _find_model(argument)) is not None:
-            return found
+        if (model := _find_model(argument)) is not None:
+            return model
     return None
 
 
@@ -202,7 +202,7 @@ def _set_key(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _line_numbers(node: yaml.Node, path: Path, prefix: str = "") -> dict[str, int]:
     """The line of every dotted key. Raises RecipeError for a duplicate key."""
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -213,10 +213,10 @@ def _line_numbers(node: yaml.Node, path: Path, prefix: str = "") -> dict[str, in
                     hint="remove one of the two",
                 )
             seen.add(name)
-            found[f"{prefix}{name}"] = line
-            found |= _line_numbers(value, path, f"{prefix}{name}.")
+            numbers[f"{prefix}{name}"] = line
+            numbers |= _line_numbers(value, path, f"{prefix}{name}.")
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            found[f"{prefix}{i}"] = value.start_mark.line + 1
-            found |= _line_numbers(value, path, f"{prefix}{i}.")
-    return found
+            numbers[f"{prefix}{i}"] = value.start_mark.line + 1
+            numbers |= _line_numbers(value, path, f"{prefix}{i}.")
+    return numbers

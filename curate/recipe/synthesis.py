@@ -86,15 +86,15 @@ class SynthesizeSettings(Settings):
 
     @field_validator("words", mode="before")
     @classmethod
-    def _check_words(cls, given: Any) -> Any:
-        for name, words in given.items() if isinstance(given, dict) else ():
+    def _check_words(cls, lists: Any) -> Any:
+        for name, words in lists.items() if isinstance(lists, dict) else ():
             listed = isinstance(words, list | tuple) and all(isinstance(w, str) for w in words)
             if not isinstance(words, str | Path) and not (words and listed):
                 raise RecipeError(
                     f"synthesize.words.{name}: expected a list of words, or a file with one per line,"
                     f" found {words!r}"
                 )
-        return given
+        return lists
 
     @model_validator(mode="after")
     def _resolve(self) -> SynthesizeSettings:

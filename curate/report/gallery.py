@@ -103,8 +103,8 @@ def render_samples(
         if not len(chosen):
             continue
         samples = "".join(render_pair(facts, reader, int(row)) for row in chosen[:shown])
-        many = f"{min(shown, len(chosen)):,} of {len(chosen):,} {name} pairs"
-        parts.append(f'<p class="count">{many}</p><div class="samples">{samples}</div>')
+        count = f"{min(shown, len(chosen)):,} of {len(chosen):,} {name} pairs"
+        parts.append(f'<p class="count">{count}</p><div class="samples">{samples}</div>')
     return "".join(parts)
 
 

@@ -64,7 +64,7 @@ def count_licences(facts: Facts) -> tuple[Counter[str], Counter[str]]:
         names = [find_licence(json.loads(text)) or NOT_STATED for text in texts]
         mixed = facts.mixed[start : start + len(names)].tolist()
         seen.update(names)
-        used.update(name for name, taken in zip(names, mixed, strict=True) if taken)
+        used.update(name for name, is_used in zip(names, mixed, strict=True) if is_used)
         start += len(names)
     return seen, used
 
@@ -88,9 +88,9 @@ def render_opt_outs(facts: Facts, links: PairLinks) -> str:
     if not robots:
         words = "Nothing was downloaded by URL, so no server was asked."
     else:
-        asked = "was" if all(robots) else "was partly" if any(robots) else "was not"
+        verb = "was" if all(robots) else "was partly" if any(robots) else "was not"
         words = (
-            f"Opt-out headers of servers are always obeyed; robots.txt {asked} asked for (robots)."
+            f"Opt-out headers of servers are always obeyed; robots.txt {verb} asked for (robots)."
         )
     table = render_table("Opt-outs", ["left out because", "pairs", "what it means"], rows)
     return render_paragraph(words) + (

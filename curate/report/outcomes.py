@@ -46,16 +46,16 @@ def read_outcomes(corpus: Path, pairs: Candidates) -> Outcomes:
         rows: Indices, first: DictionaryColumn, second: DictionaryColumn, at: Indices
     ) -> None:
         """Give rows the outcome that two columns name at some places."""
-        both = first.codes[at].astype(np.int64) * (len(second.words) + 1) + second.codes[at]
-        for value in np.unique(both).tolist():
-            here = both == value
-            place = at[np.argmax(here)]
+        combined = first.codes[at].astype(np.int64) * (len(second.words) + 1) + second.codes[at]
+        for value in np.unique(combined).tolist():
+            has_value = combined == value
+            place = at[np.argmax(has_value)]
             word, reason = first.text_at(int(place)), second.text_at(int(place))
             stage = word or "mix"
             name = (stage, None if stage in SPLITS else reason or NO_REASON)
             if name not in names:
                 names.append(name)
-            codes[rows[here]] = names.index(name)
+            codes[rows[has_value]] = names.index(name)
 
     lost = np.flatnonzero(~pairs.kept)
     assign(lost, pairs.stage, pairs.reason, lost)

@@ -89,7 +89,7 @@ def funnel_section(facts: Facts, links: PairLinks) -> Section:
     for stage, counts in stages.items():
         came, kept = counts["rows"], counts["kept"]
         most_first = sorted(counts["dropped"].items(), key=lambda d: (-d[1], d[0]))
-        reasons = "".join(render_reason(links, stage, *one) for one in most_first)
+        reasons = "".join(render_reason(links, stage, *row) for row in most_first)
         rows.append(
             [
                 f"{stage}<small>{COUNTED[stage]}</small>",

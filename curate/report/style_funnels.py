@@ -38,7 +38,7 @@ def render_style(facts: Facts, links: PairLinks, style: str, indices: Indices) -
     drawn = total - sum(n for stage, _, n in lost if stage == "synthesize")
     kept = drawn - sum(n for stage, _, n in lost if stage == "filter")
     train, val = counts[:2]
-    lost.sort(key=lambda one: (-one[2], one[:2]))
+    lost.sort(key=lambda row: (-row[2], row[:2]))
     reasons = "".join(
         render_reason(links, stage, reason, n, style=style)
         for stage, reason, n in lost[:REASONS_SHOWN]

@@ -29,11 +29,11 @@ def fit_strengths(wins: Numbers) -> Numbers:
     for _ in range(MAX_ROUNDS):
         sums = strengths[..., :, None] + strengths[..., None, :]
         weights = np.divide(compared, sums, out=np.zeros_like(sums), where=sums > 0).sum(axis=-1)
-        found = np.divide(won, weights, out=np.zeros_like(won), where=weights > 0)
-        total = found.sum(axis=-1, keepdims=True)
-        found = np.divide(found, total, out=np.full_like(found, 1.0 / count), where=total > 0)
-        change = np.abs(found - strengths).max(initial=0)
-        strengths = found
+        updated = np.divide(won, weights, out=np.zeros_like(won), where=weights > 0)
+        total = updated.sum(axis=-1, keepdims=True)
+        updated = np.divide(updated, total, out=np.full_like(updated, 1.0 / count), where=total > 0)
+        change = np.abs(updated - strengths).max(initial=0)
+        strengths = updated
         if change < TOLERANCE:
             break
     return strengths
@@ -50,9 +50,11 @@ def win_rates(wins: Numbers) -> Numbers:
 def resample_clusters(clusters: Numbers, seed: int, draws: int = DRAWS) -> Numbers:
     """Win counts (D, K, K) of as many clusters (C, K, K), drawn with replacement, as there are."""
     count = len(clusters)
-    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
-    found: Numbers = np.tensordot(often.astype(np.float64), clusters, axes=1)
-    return found
+    draw_counts = np.random.default_rng(seed).multinomial(
+        count, np.full(count, 1 / count), size=draws
+    )
+    resampled: Numbers = np.tensordot(draw_counts.astype(np.float64), clusters, axes=1)
+    return resampled
 
 
 def interval(values: Numbers) -> tuple[Numbers, Numbers]:

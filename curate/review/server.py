@@ -115,8 +115,8 @@ class ReviewHandler(BaseHTTPRequestHandler):
             self.session.undo()
             self._send_json(200, self.session.state())
         elif path == "answer":
-            found = self.session.answer(str(body.get("task")), str(body.get("answer")))
-            status = {"saved": 200, "answered": 409, "unknown": 400}[found]
+            outcome = self.session.answer(str(body.get("task")), str(body.get("answer")))
+            status = {"saved": 200, "answered": 409, "unknown": 400}[outcome]
             self._send_json(status, self.session.state())
         else:
             self._refuse(404, "not found")
@@ -148,8 +148,8 @@ class ReviewHandler(BaseHTTPRequestHandler):
         return body if isinstance(body, dict) else None
 
     def _send_picture(self, path: str) -> None:
-        kind, _, rest = path.partition("/")
-        name, _, side = rest.partition("/")
+        kind, _, target = path.partition("/")
+        name, _, side = target.partition("/")
         task = self.session.tasks.get(name)
         image: bytes | None = None
         try:

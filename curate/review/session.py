@@ -82,12 +82,12 @@ def show_task(task: Task) -> dict[str, Any]:
     }
 
 
-def require_tasks(tasks: Sequence[Task], place: Path, asked: str) -> None:
+def require_tasks(tasks: Sequence[Task], place: Path, question: str) -> None:
     """Raise CorpusError if there is nothing to review."""
     if not tasks:
         raise CorpusError(
-            f"{place}: expected pictures to review, found none to {asked}",
+            f"{place}: expected pictures to review, found none to {question}",
             hint="choices need candidates: set synthesize.candidates to 2 or more"
-            if asked == "prefer"
+            if question == "prefer"
             else "fetch pairs first: `stylear curate run RECIPE --out CORPUS`",
         )

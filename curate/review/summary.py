@@ -51,8 +51,8 @@ class Comparisons:
     @property
     def wins(self) -> Numbers:
         """Wins over all groups (K, K)."""
-        found: Numbers = self.clusters.sum(axis=0)
-        return found
+        wins: Numbers = self.clusters.sum(axis=0)
+        return wins
 
 
 def compare_models(answers: Iterable[Answer]) -> Comparisons:
@@ -97,8 +97,8 @@ def reviewer_rows(answers: Iterable[Answer]) -> list[dict[str, Any]]:
         counts.setdefault(answer.reviewer, Counter())[answer.answer] += 1
     names = ("keep", "drop", "left", "right", "tie")
     return [
-        {"reviewer": reviewer, **{name: found[name] for name in names}}
-        for reviewer, found in sorted(counts.items())
+        {"reviewer": reviewer, **{name: counter[name] for name in names}}
+        for reviewer, counter in sorted(counts.items())
     ]
 
 
@@ -114,41 +114,41 @@ def pair_counts(answers: Iterable[Answer]) -> dict[str, int]:
     }
 
 
-def model_rows(found: Comparisons) -> list[dict[str, Any]]:
+def model_rows(comparisons: Comparisons) -> list[dict[str, Any]]:
     """Win rate and Bradley-Terry strength of each model, the strongest first.
 
     The bootstrap draws whole groups of one reference and prompt. Strengths are None if comparisons do not
     join all models.
     """
-    if not found.models:
+    if not comparisons.models:
         return []
-    wins, draws = found.wins, resample_clusters(found.clusters, SEED)
+    wins, draws = comparisons.wins, resample_clusters(comparisons.clusters, SEED)
     rates = estimate(win_rates(wins), win_rates(draws))
-    strengths: list[Estimate | None] = [None] * len(found.models)
+    strengths: list[Estimate | None] = [None] * len(comparisons.models)
     if is_connected(wins):
         strengths = list(estimate(fit_strengths(wins), fit_strengths(draws)))
     rows = [
         {
             "model": model,
             "comparisons": int((wins[k] + wins[:, k]).sum()),
-            "wins": int((wins[k] - found.ties[k] / 2).sum()),
-            "ties": int(found.ties[k].sum()),
+            "wins": int((wins[k] - comparisons.ties[k] / 2).sum()),
+            "ties": int(comparisons.ties[k].sum()),
             "win_rate": rates[k],
             "strength": strengths[k],
         }
-        for k, model in enumerate(found.models)
+        for k, model in enumerate(comparisons.models)
     ]
     return sorted(rows, key=lambda row: (-(row["strength"] or row["win_rate"]).value, row["model"]))
 
 
-def duel_rows(found: Comparisons) -> list[dict[str, Any]]:
+def duel_rows(comparisons: Comparisons) -> list[dict[str, Any]]:
     """How often each model was preferred to each other one, ties half."""
-    if not found.models:
+    if not comparisons.models:
         return []
-    wins, draws = found.wins, resample_clusters(found.clusters, SEED)
+    wins, draws = comparisons.wins, resample_clusters(comparisons.clusters, SEED)
     rows = []
-    for a, model in enumerate(found.models):
-        for b in range(a + 1, len(found.models)):
+    for a, model in enumerate(comparisons.models):
+        for b in range(a + 1, len(comparisons.models)):
             couple = np.ix_([a, b], [a, b])
             count = wins[a, b] + wins[b, a]
             if count:
@@ -158,7 +158,7 @@ def duel_rows(found: Comparisons) -> list[dict[str, Any]]:
                 rows.append(
                     {
                         "model": model,
-                        "against": found.models[b],
+                        "against": comparisons.models[b],
                         "comparisons": int(count),
                         "win_rate": rate,
                     }

@@ -45,7 +45,7 @@ class SharedPass:
     def features(self, resized: Sequence[Tensor]) -> Tensor:
         """(B, 1+N, D) of a batch; the cached result if these are the tensors of the last call."""
         before = self._passed
-        if before is None or [id(one) for one in before[0]] != [id(one) for one in resized]:
+        if before is None or [id(image) for image in before[0]] != [id(image) for image in resized]:
             before = list(resized), self.dino.features(self.dino.preprocessor.normalize(resized))
             self._passed = before
         return before[1]

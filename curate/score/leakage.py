@@ -87,11 +87,11 @@ class LeakageScorer(ClipScorer):
         """The content embeddings (D,) of the style references by id, on the CPU, computed once."""
         if self._contents is not None:
             return self._contents
-        references = [one for _, one in sorted(self.context.references.items())]
+        references = [reference for _, reference in sorted(self.context.references.items())]
         if self.spec.segment is None:
             names, scenes = (
-                [one.id for one in references],
-                [require_scene(one) for one in references],
+                [reference.id for reference in references],
+                [require_scene(reference) for reference in references],
             )
             beyond = zip(names, self.clip.exceeds_context(scenes), strict=True)
             if long := [name for name, too_long in beyond if too_long]:
@@ -104,9 +104,13 @@ class LeakageScorer(ClipScorer):
         else:
             subjects = cut_out_subjects(references, self.spec.segment, self.spec.device)
             with_subject = [
-                replace(one, image=subjects[one.id]) for one in references if one.id in subjects
+                replace(reference, image=subjects[reference.id])
+                for reference in references
+                if reference.id in subjects
             ]
-            if without := [one.id for one in references if one.id not in subjects]:
+            if without := [
+                reference.id for reference in references if reference.id not in subjects
+            ]:
                 say(
                     f"{self.spec.name}: found no subject in {', '.join(without)}; their pairs get no score"
                 )

@@ -154,7 +154,7 @@ def read_pools(
     A pool is all raw pairs, or the stylized pairs of one style. Raw pairs of one source (captions of one
     image) and candidates of one content and reference do not count as neighbours of each other.
     """
-    styles = {one.id: one.style for one in references}
+    styles = {reference.id: reference.style for reference in references}
     number = {style: i for i, style in enumerate(sorted(set(styles.values())))}
 
     def parts() -> Iterator[dict[str, Any]]:

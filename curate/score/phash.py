@@ -43,9 +43,9 @@ class PhashScorer(Scorer):
 
     def columns(self, shard: MeasuredShard) -> tuple[dict[str, pa.Array], dict[str, Any]]:
         hashes = shard.rows(self.hashes)
-        both = [hashes.get(index, (None, None)) for index in range(len(shard.pairs))]
+        hash_pairs = [hashes.get(index, (None, None)) for index in range(len(shard.pairs))]
         columns = {
-            self.spec.name: string_column(one for one, _ in both),
-            COLOUR: string_column(other for _, other in both),
+            self.spec.name: string_column(phash for phash, _ in hash_pairs),
+            COLOUR: string_column(colour for _, colour in hash_pairs),
         }
         return columns, {}

@@ -131,7 +131,7 @@ def plan_work(
     from stylear.curate.score.device import resolve_device
     from stylear.curate.score.open import find_scorer_class
 
-    known = {one.id: one for one in references}
+    known = {reference.id: reference for reference in references}
     ready = [(resolve_device(spec), compute_scorer_fingerprint(spec)) for spec in specs]
     works = []
     for kind, entry in list_pair_shards(build):
@@ -139,7 +139,7 @@ def plan_work(
         used = find_references(build.corpus, entry, known) if kind == "stylized" else []
         for spec, fingerprint in ready:
             scorer = find_scorer_class(spec.type)
-            styles = [scorer.reference_fingerprint(spec, one) for one in used]
+            styles = [scorer.reference_fingerprint(spec, reference) for reference in used]
             digests = [*list_file_digests(entry), *styles]
             inputs = make_score_inputs(spec, fingerprint, digests)
             if not build.ledger.is_current(ledger_stage(spec), f"{kind}-{entry.unit}", inputs):
@@ -168,7 +168,7 @@ def group_shards(works: Sequence[ShardWork], pairs: int) -> Iterator[Unit]:
     unit: list[ShardWork] = []
     for work in works:
         unit.append(work)
-        if sum(one.rows for one in unit) >= pairs:
+        if sum(shard.rows for shard in unit) >= pairs:
             yield tuple(unit)
             unit = []
     if unit:

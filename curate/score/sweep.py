@@ -35,8 +35,8 @@ class ShardToScore:
     @property
     def features(self) -> dict[Hashable, Feature | PairFeature]:
         """The distinct features that the scorers need for this kind of shard."""
-        scorers = (one for one in self.scorers if self.kind in one.kinds)
-        return {feature.name: feature for one in scorers for feature in one.features}
+        scorers = (scorer for scorer in self.scorers if self.kind in scorer.kinds)
+        return {feature.name: feature for scorer in scorers for feature in scorer.features}
 
 
 def score_shards(
@@ -145,9 +145,9 @@ class ShardMeasurements:
             for name, batch in self._open.items()
         }
         sizes = {
-            name: one.batch_size
-            for name, one in self._halvers.items()
-            if one.batch_size is not None
+            name: halver.batch_size
+            for name, halver in self._halvers.items()
+            if halver.batch_size is not None
         }
         measured = MeasuredShard(self._pairs, features, sizes)
         self._open = {}

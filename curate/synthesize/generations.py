@@ -117,9 +117,8 @@ def extend_plan(
     for reason, count in sorted(jobs.skipped.items()):
         say(f"synthesize: {count} prompts skipped: {reason}")
     if generations:
-        say(
-            f"synthesize: {sum(len(one.jobs) for one in generations)} images planned, {len(jobs)} are new"
-        )
+        num_planned = sum(len(generation.jobs) for generation in generations)
+        say(f"synthesize: {num_planned} images planned, {len(jobs)} are new")
     return [*generations, commit_generation(build, len(generations), jobs, references, inputs)]
 
 
@@ -130,7 +129,7 @@ def list_earlier_groups(generations: Sequence[Generation]) -> EarlierGroups:
         for generation in generations
         for row in zip(*(generation.jobs.groups[n].to_pylist() for n in COLUMNS), strict=True)
     ]
-    return EarlierGroups(groups, {name for one in generations for name in one.references})
+    return EarlierGroups(groups, {name for earlier in generations for name in earlier.references})
 
 
 def commit_generation(
@@ -154,7 +153,7 @@ def commit_generation(
         kept=table.num_rows,
         dropped={},
         files=files,
-        note={"references": {one.id: one.sha256 for one in references}},
+        note={"references": {reference.id: reference.sha256 for reference in references}},
     )
     return Generation(entry, PlannedJobs(encode_table(table), build.recipe))
 
@@ -185,7 +184,7 @@ def require_references(
     build: Build, generations: Sequence[Generation], references: Sequence[StyleReference]
 ) -> None:
     """Raise SettingsChanged if a reference that is used is missing or has changed."""
-    known = {one.id: one.sha256 for one in references}
+    known = {reference.id: reference.sha256 for reference in references}
     used: dict[str, str] = {}
     for generation in generations:
         groups = generation.jobs.groups
@@ -210,13 +209,13 @@ def make_plan_inputs(
     """The inputs of a plan, besides the earlier generations."""
     spec = build.recipe.synthesize
     prompts: list[Path] = [] if spec.prompts is None else [spec.prompts]
-    prompts += [given for given in spec.words.values() if isinstance(given, Path)]
+    prompts += [words for words in spec.words.values() if isinstance(words, Path)]
     if spec.prompts is not None or spec.templates:
         contents = [parquet.file_sha256(path) for path in prompts]
     else:
         raw = list_committed_shards(build, "fetch")
         contents = [digest(*(value for entry in raw for value in list_file_digests(entry)))]
-    known = digest(*(f"{one.id} {one.sha256}" for one in references))
+    known = digest(*(f"{reference.id} {reference.sha256}" for reference in references))
     return StageInputs(stage_inputs.settings, stage_inputs.code_version, [*contents, known])
 
 
@@ -224,7 +223,7 @@ def make_groups_table(jobs: Plan) -> pa.Table:
     """The candidate groups of a plan, one per row."""
     import pyarrow as pa
 
-    rows = [(*content, one.id, one.sha256) for content, one in jobs.groups()]
+    rows = [(*content, reference.id, reference.sha256) for content, reference in jobs.groups()]
     columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
     return pa.table(
         {n: pa.array(column, pa.string()) for n, column in zip(COLUMNS, columns, strict=True)}

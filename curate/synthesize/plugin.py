@@ -66,7 +66,10 @@ class CheckedPlugin:
         """One pair for each job, in order. Raises PluginError for anything else."""
         pairs = self.synthesizer(jobs)
         expected = [job.key for job, _ in jobs]
-        if not isinstance(pairs, list) or [getattr(one, "key", None) for one in pairs] != expected:
+        if (
+            not isinstance(pairs, list)
+            or [getattr(result, "key", None) for result in pairs] != expected
+        ):
             count = len(pairs) if isinstance(pairs, list) else type(pairs).__name__
             raise self.plugin.error(
                 f"expected a list of one pair for each of {len(expected)} jobs, in order, found {count}"

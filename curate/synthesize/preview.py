@@ -46,7 +46,7 @@ def preview_plan(build: Build) -> dict[str, Any]:
     return {
         "backend": recipe.synthesize.backend,
         "images": len(jobs),
-        "images_planned_before": sum(len(one.jobs) for one in generations),
+        "images_planned_before": sum(len(generation.jobs) for generation in generations),
         "shards": -(-len(jobs) // pairs_per_shard(recipe)),
         "splits": count_by_split(jobs, references, recipe),
         "contents_per_style": jobs.contents_per_style(),
@@ -63,7 +63,9 @@ def read_kept_generations(build: Build) -> list[Generation]:
     except WeightsError:
         return []
     generations = read_generations(build)
-    if any(describe_differences(one.entry, inputs, inputs=False) for one in generations):
+    if any(
+        describe_differences(generation.entry, inputs, inputs=False) for generation in generations
+    ):
         return []
     return generations
 

@@ -35,9 +35,9 @@ def list_pipeline_classes() -> frozenset[str]:
     if spec is None or spec.origin is None:
         return frozenset()
     text = Path(spec.origin).read_text("utf-8")
-    found = re.findall(r'"([A-Z][A-Za-z0-9]*Pipeline)"', text)
+    names = re.findall(r'"([A-Z][A-Za-z0-9]*Pipeline)"', text)
     others = re.compile(r"Modular|Onnx|Flax|^Auto|^DiffusionPipeline$")
-    return frozenset(name for name in found if not others.search(name))
+    return frozenset(name for name in names if not others.search(name))
 
 
 def check_class(name: str) -> str:
@@ -94,8 +94,8 @@ def _check_text(where: str, text: str, used: set[str]) -> None:
         if name == "reference" and text != "{reference}":
             raise ValueError(f"{where}: {{reference}} is an image, so it must be the whole value")
         used.add(name)
-    rest = PLACEHOLDER.sub("", text)
-    if "{" in rest or "}" in rest:
+    unfilled = PLACEHOLDER.sub("", text)
+    if "{" in unfilled or "}" in unfilled:
         raise ValueError(f"{where}: unbalanced brace in {text!r}")
     if LOCATION.search(text):
         raise ValueError(f"{where}: expected no path and no URL, found {text!r}")
@@ -122,5 +122,5 @@ def fill_placeholders(value: Any, values: Mapping[str, Any]) -> Any:
         alone = PLACEHOLDER.fullmatch(value)
         if alone:
             return values[alone[1]]
-        return PLACEHOLDER.sub(lambda found: str(values[found[1]]), value)
+        return PLACEHOLDER.sub(lambda match: str(values[match[1]]), value)
     return value

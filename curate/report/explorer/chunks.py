@@ -59,9 +59,9 @@ def write_pictures(folder: Path, name: str, pictures: list[str]) -> None:
 def make_json(value: Any) -> Any:
     """A value whose numbers a browser reads exactly: large integers and NaN become text."""
     if isinstance(value, dict):
-        return {name: make_json(one) for name, one in value.items()}
+        return {name: make_json(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [make_json(one) for one in value]
+        return [make_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:

@@ -93,11 +93,11 @@ def shard_drawer(folder: Path) -> Callable[[PictureShard], None]:
 
 def draw_shard(folder: Path, shard: PictureShard) -> None:
     """Draw the missing chunks of a shard. Raises CorpusError for an image that has another hash."""
-    wanted = {row: chunk.name for chunk in shard.chunks for row in chunk.rows}
+    chunk_of = {row: chunk.name for chunk in shard.chunks for row in chunk.rows}
     drawn: dict[str, list[str]] = {}
     for row, pair in enumerate(read_shard(shard.tar)):
-        if row in wanted:
-            drawn.setdefault(wanted[row], []).append(draw_thumbnail(pair.image))
+        if row in chunk_of:
+            drawn.setdefault(chunk_of[row], []).append(draw_thumbnail(pair.image))
     for name, pictures in drawn.items():
         write_pictures(folder, name, pictures)
 
@@ -118,8 +118,8 @@ def write_reference_pictures(
         part = references[start : start + PICTURES]
         name = name_chunk("".join(reference.sha256 for reference in part).encode())
         if name not in existing:
-            write_pictures(folder, name, [draw_thumbnail(one.image) for one in part])
+            write_pictures(folder, name, [draw_thumbnail(style.image) for style in part])
         place = (first + len(names)) * PICTURES
-        numbers |= {one.id: place + number for number, one in enumerate(part)}
+        numbers |= {style.id: place + number for number, style in enumerate(part)}
         names.append(name)
     return names, numbers

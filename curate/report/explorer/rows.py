@@ -72,7 +72,7 @@ def read_rows(facts: Facts, limit: int = MAX_PAIRS) -> ExplorerRows:
         raw = shard.kind == "raw"
         places += [describe_source(t) if raw else None for t in table["source"].to_pylist()]
         details = (json.loads(text) if raw else {} for text in table["details"].to_pylist())
-        licences += [find_licence(one) for one in details]
+        licences += [find_licence(row_details) for row_details in details]
     pairs = facts.pairs
     references = pairs.reference.take(indices).to_pylist()
     styles = [None if name is None else parse_style(name) for name in references]

@@ -43,12 +43,12 @@ def stylize(content: Tensor, reference: Tensor, seed: int, settings: PatchSettin
     ).reshape(content.shape)
     contents, references = build_scales(start, reference, side)
     picture = contents[-1]
-    for wanted, style in zip(reversed(contents), reversed(references), strict=True):
-        picture = resize_like(picture[None], wanted)[0]
+    for scaled, style in zip(reversed(contents), reversed(references), strict=True):
+        picture = resize_like(picture[None], scaled)[0]
         if settings.match == "nearest":
-            picture = place_patches(picture, wanted, style, weight, side, generator, settings)
+            picture = place_patches(picture, scaled, style, weight, side, generator, settings)
         else:
-            picture = optimize_patches(picture, wanted, style, weight, side, generator, settings)
+            picture = optimize_patches(picture, scaled, style, weight, side, generator, settings)
     return picture.clamp(0, 1)
 
 
@@ -74,7 +74,7 @@ def build_scales(
 
 def place_patches(
     picture: Tensor,
-    wanted: Tensor,
+    content: Tensor,
     style: Tensor,
     weight: float,
     side: int,
@@ -96,7 +96,7 @@ def place_patches(
     height, width = picture.shape[1] + 2 * margin, picture.shape[2] + 2 * margin
     slack = settings.completeness * known.shape[0]
     for _ in range(settings.rounds):
-        mixed = (1 - weight) * picture + weight * wanted
+        mixed = (1 - weight) * picture + weight * content
         queries = F.unfold(F.pad(mixed[None], [margin] * 4, mode="reflect"), side, stride=stride)[0]
         squares = (queries * queries).sum(0, keepdim=True)
         distances = torch.cat([-2 * queries, squares, torch.ones_like(squares)]).T @ keys  # (N, M)
@@ -113,7 +113,7 @@ def place_patches(
 
 def optimize_patches(
     picture: Tensor,
-    wanted: Tensor,
+    content: Tensor,
     style: Tensor,
     weight: float,
     side: int,
@@ -126,7 +126,7 @@ def optimize_patches(
     loss compares blurred images, so it constrains shapes and not texture.
     """
     margin, channels = side // 2, picture.shape[0]
-    wanted = blur(wanted, 1.5)
+    content = blur(content, 1.5)
     with torch.enable_grad():
         picture = picture.clone().requires_grad_(True)
         adam = torch.optim.Adam([picture], lr=settings.rate)
@@ -137,10 +137,12 @@ def optimize_patches(
             with torch.no_grad():
                 goal = F.conv2d(style[None], axes)[0].flatten(1).sort(1).values  # (K, M)
             padded = F.pad(picture[None], [margin] * 4, mode="reflect")
-            here = F.conv2d(padded, axes)[0].flatten(1).sort(1).values  # (K, N)
-            ranks = torch.arange(here.shape[1], dtype=torch.float64).add(0.5)
-            goal = goal[:, ranks.mul(goal.shape[1] / here.shape[1]).long()]
-            loss = (here - goal).abs().mean() + weight * (blur(picture, 1.5) - wanted).abs().mean()
+            projected = F.conv2d(padded, axes)[0].flatten(1).sort(1).values  # (K, N)
+            ranks = torch.arange(projected.shape[1], dtype=torch.float64).add(0.5)
+            goal = goal[:, ranks.mul(goal.shape[1] / projected.shape[1]).long()]
+            loss = (projected - goal).abs().mean() + weight * (
+                blur(picture, 1.5) - content
+            ).abs().mean()
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()

@@ -52,8 +52,12 @@ class PipelineSynthesizer(DiffusionSynthesizer):
         prompt = fill_placeholders(
             self.settings.call.get("prompt", "{prompt}"), self._placeholders(job)
         )
-        found = [getattr(self.pipeline, name, None) for name in TOKENIZERS]
-        tokenizers = [(one, self._token_limit(one)) for one in found if one is not None]
+        components = [getattr(self.pipeline, name, None) for name in TOKENIZERS]
+        tokenizers = [
+            (tokenizer, self._token_limit(tokenizer))
+            for tokenizer in components
+            if tokenizer is not None
+        ]
         return measure_prompt_length(prompt, tokenizers if isinstance(prompt, str) else [])
 
     def draw(self, batch: Sequence[Job]) -> list[DrawnImage]:

@@ -65,14 +65,14 @@ def stylize(content: Tensor, reference: Tensor, seed: int, settings: StatisticsS
         (drawing + noise).flatten(1), target, draw_rotations(6, 3, generator)
     )
     image = base = start.reshape(shape)
-    wanted = build_laplacian_pyramid(reference[None], settings.levels)
+    style_levels = build_laplacian_pyramid(reference[None], settings.levels)
     for _ in range(settings.rounds):
         bands = [
             match_distribution(
                 band[0].flatten(1), goal[0].flatten(1), draw_rotations(2, 3, generator)
             ).reshape(band.shape)
             for band, goal in zip(
-                build_laplacian_pyramid(image, settings.levels), wanted, strict=False
+                build_laplacian_pyramid(image, settings.levels), style_levels, strict=False
             )
         ]
         image = bands[-1]

@@ -153,6 +153,6 @@ class StyleAligned(DiffusionSynthesizer):
         return embeddings
 
 
-def concatenate_arguments(first: dict[str, Tensor], rest: dict[str, Tensor]) -> dict[str, Tensor]:
+def concatenate_arguments(first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
     """Join the arguments of two batches into those of one."""
-    return {name: torch.cat([first[name], rest[name]]) for name in first}
+    return {name: torch.cat([first[name], second[name]]) for name in first}

@@ -128,10 +128,10 @@ def check_adapter(adapter: Adapter, unet: Any, encoder: Any, path: Path) -> None
     """Raise WeightsError if the keys or shapes do not fit the UNet and the image encoder."""
     expected = {f"ip_adapter.{k}": shape for k, shape in list_attention_shapes(unet).items()}
     cross, vision = unet.config.cross_attention_dim, encoder.config
-    wanted = list_plain_shapes(cross, vision.projection_dim)
+    image_proj = list_plain_shapes(cross, vision.projection_dim)
     if is_plus(adapter):
-        wanted = list_plus_shapes(adapter["image_proj"], cross, vision.hidden_size)
-    expected |= {f"image_proj.{k}": shape for k, shape in wanted.items()}
+        image_proj = list_plus_shapes(adapter["image_proj"], cross, vision.hidden_size)
+    expected |= {f"image_proj.{k}": shape for k, shape in image_proj.items()}
     found = {f"{part}.{k}": tuple(v.shape) for part in PARTS for k, v in adapter[part].items()}
     wrong = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
     if wrong:

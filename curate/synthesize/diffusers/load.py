@@ -131,8 +131,8 @@ def open_component(kind: Any, folder: Path, variant: str | None, dtype: torch.dt
         )
     problems = [f"{key} expected, found nothing" for key in sorted(info["missing_keys"])]
     problems += [
-        f"{key} expected {format_shape(wanted)}, found {format_shape(found)}"
-        for key, found, wanted in sorted(info["mismatched_keys"])
+        f"{key} expected {format_shape(expected)}, found {format_shape(found)}"
+        for key, found, expected in sorted(info["mismatched_keys"])
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -168,17 +168,17 @@ def silence_libraries() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     loggers = (diffusers_logging, transformers_logging)
-    before = [(one.get_verbosity(), one.is_progress_bar_enabled()) for one in loggers]
-    for one in loggers:
-        one.set_verbosity_error()
-        one.disable_progress_bar()
+    before = [(logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity_error()
+        logger.disable_progress_bar()
     try:
         yield
     finally:
-        for one, (verbosity, bar) in zip(loggers, before, strict=True):
-            one.set_verbosity(verbosity)
+        for logger, (verbosity, bar) in zip(loggers, before, strict=True):
+            logger.set_verbosity(verbosity)
             if bar:
-                one.enable_progress_bar()
+                logger.enable_progress_bar()
 
 
 def format_shape(shape: Sequence[int] | None) -> str:

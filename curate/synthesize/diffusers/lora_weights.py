@@ -66,7 +66,7 @@ def read_lora(path: Path, denoiser: str) -> dict[str, Tensor]:
         plain = {name.removeprefix(PEFT_PREFIX): value for name, value in tensors.items()}
         tensors = {
             name
-            if name.startswith(tuple(f"{one}." for one in COMPONENTS))
+            if name.startswith(tuple(f"{component}." for component in COMPONENTS))
             else f"{denoiser}.{name}": value
             for name, value in plain.items()
         }
@@ -115,7 +115,7 @@ def multiply_alpha(
 
 def lora_side(key: str) -> str | None:
     """ "A" for the down projection of a LoRA, "B" for the up projection, None for other tensors."""
-    found = LORA_KEY.fullmatch(key)
-    if found is None:
+    match = LORA_KEY.fullmatch(key)
+    if match is None:
         return None
-    return "A" if {"A", "down"} & set(found.groups()[1:]) else "B"
+    return "A" if {"A", "down"} & set(match.groups()[1:]) else "B"

@@ -41,7 +41,12 @@ class PromptCache:
         """The number of tokens of a prompt, start and end included, and where it is truncated, if it is."""
         tokenizers = (self._pipeline.tokenizer, self._pipeline.tokenizer_2)
         return measure_prompt_length(
-            prompt, [(one, one.model_max_length) for one in tokenizers if one is not None]
+            prompt,
+            [
+                (tokenizer, tokenizer.model_max_length)
+                for tokenizer in tokenizers
+                if tokenizer is not None
+            ],
         )
 
     def _encode_all(self, prompts: Sequence[str]) -> EncodedPrompt:
@@ -54,8 +59,10 @@ class PromptCache:
             part = new[start : start + size]
             for prompt, embeds, pooled in zip(part, *self._encode(part), strict=True):
                 encoded[prompt] = self._cache[prompt] = (embeds[None], pooled[None])
-        both = [encoded[prompt] for prompt in prompts]
-        return torch.cat([embeds for embeds, _ in both]), torch.cat([pooled for _, pooled in both])
+        encodings = [encoded[prompt] for prompt in prompts]
+        return torch.cat([embeds for embeds, _ in encodings]), torch.cat(
+            [pooled for _, pooled in encodings]
+        )
 
     def _encode(self, prompts: list[str]) -> EncodedPrompt:
         with silence_libraries():

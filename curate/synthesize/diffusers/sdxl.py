@@ -127,7 +127,9 @@ class SdxlSynthesizer(DiffusionSynthesizer):
         With guidance the unconditional ones come first.
         """
         each = [self._embed_reference(job.reference) for job in batch]
-        return torch.cat([one[half : half + 1] for half in range(len(each[0])) for one in each])
+        return torch.cat(
+            [embeds[half : half + 1] for half in range(len(each[0])) for embeds in each]
+        )
 
     def _embed_reference(self, reference: str) -> Tensor:
         """The cached adapter embedding of a reference: (2, N, D), unconditional first.
@@ -136,9 +138,9 @@ class SdxlSynthesizer(DiffusionSynthesizer):
         """
 
         def embed() -> Tensor:
-            found: Tensor = self.pipeline.prepare_ip_adapter_image_embeds(
+            embeds: Tensor = self.pipeline.prepare_ip_adapter_image_embeds(
                 self.reference_image(reference), None, self.device, 1, self.settings.guidance > 1
             )[0]
-            return found
+            return embeds
 
         return self._embeddings.get_or_make(reference, embed)

@@ -85,11 +85,11 @@ class SharedGroupNorm(nn.Module):
             plain: Tensor = self.norm(features)
             return plain
         parts = features.reshape(self.halves, -1, *features.shape[1:])  # (G, N, C, h, w)
-        first, rest = parts[:, :1], parts[:, 1:]
-        joined = torch.cat([rest, first.expand_as(rest)], -2)
+        first, others = parts[:, :1], parts[:, 1:]
+        joined = torch.cat([others, first.expand_as(others)], -2)
         normed = self.norm(joined.flatten(0, 1))[..., : features.shape[-2], :]
-        both = [self.norm(first[:, 0])[:, None], normed.reshape(rest.shape)]
-        return torch.cat(both, 1).flatten(0, 1)
+        normalised = [self.norm(first[:, 0])[:, None], normed.reshape(others.shape)]
+        return torch.cat(normalised, 1).flatten(0, 1)
 
 
 def adain(features: Tensor, reference: Tensor) -> Tensor:

@@ -76,8 +76,8 @@ def fuse_lora(pipeline: Any, tensors: dict[str, Tensor], scale: float, what: str
         raise WeightsError(f"{what}: expected tensors of a LoRA, found none", hint=LORA_HINT)
     with silence_libraries(), wrap_load_errors(what, LORA_HINT):
         options = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {}
-        found = pipeline.lora_state_dict(dict(tensors), **options)
-    renamed: dict[str, Tensor] = found[0] if isinstance(found, tuple) else found
+        state = pipeline.lora_state_dict(dict(tensors), **options)
+    renamed: dict[str, Tensor] = state[0] if isinstance(state, tuple) else state
     for name in DENOISERS:
         if hasattr(pipeline, name):
             check_lora(getattr(pipeline, name), name, renamed, what)
@@ -107,9 +107,9 @@ def check_lora(module: torch.nn.Module, part: str, tensors: dict[str, Tensor], w
         if not key.startswith(f"{part}.") or key.endswith(".alpha") or "dora_scale" in key:
             continue
         weight = None
-        if found := LORA_KEY.fullmatch(key.removeprefix(f"{part}.")):
-            name = found[1].replace(".processor.", ".")
-            name += ".0" if found[4] and name.endswith(".to_out") else ""
+        if match := LORA_KEY.fullmatch(key.removeprefix(f"{part}.")):
+            name = match[1].replace(".processor.", ".")
+            name += ".0" if match[4] and name.endswith(".to_out") else ""
             weight = getattr(layers.get(name), "weight", None)
         axis = 1 if lora_side(key) == "A" else 0
         if weight is None or weight.shape[axis] != tensor.shape[axis]:

@@ -45,7 +45,7 @@ class Contents:
             while True:
                 part = list(islice(waiting, SLICE))
                 columns = zip(*part, strict=True) if part else [()] * len(Content._fields)
-                found = {
+                content = {
                     name: pa.array(column, pa.string())
                     for name, column in zip(Content._fields, columns, strict=True)
                 }
@@ -55,7 +55,7 @@ class Contents:
                     row.original is None or split(name) == split(row.content)
                     for name, row in zip(shown, part, strict=True)
                 ]
-                yield found | {
+                yield content | {
                     "drawn": hash_values(pa.array(draws, pa.string()), bytes.fromhex),
                     "shows": hash_identities(pa.array(shown, pa.string())),
                     "home": np.array(home, bool),

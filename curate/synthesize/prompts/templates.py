@@ -48,7 +48,7 @@ def fill_templates(spec: SynthesizeSettings, seed: int) -> Iterator[str]:
 
 def read_templates(spec: SynthesizeSettings) -> tuple[Words, list[Template]]:
     """The lists of words and the templates of a recipe."""
-    words = {name: read_words(name, given) for name, given in spec.words.items()}
+    words = {name: read_words(name, source) for name, source in spec.words.items()}
     return words, parse_templates(spec.templates, words)
 
 

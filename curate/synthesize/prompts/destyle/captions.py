@@ -56,7 +56,7 @@ class _Part(NamedTuple):
 def _remove_once(text: str, removed: list[str]) -> str:
     """One pass: the text left; `text` itself if there was nothing to remove."""
     before, whole = len(removed), text
-    text = BRACKETS.sub(lambda found: _remove_bracket(found, removed), text)
+    text = BRACKETS.sub(lambda match: _remove_bracket(match, removed), text)
     pieces = BETWEEN.split(text)
     parts = [_Part("", pieces[0])] + [
         _Part(*pair) for pair in zip(pieces[1::2], pieces[2::2], strict=True)
@@ -91,11 +91,11 @@ def _remove_once(text: str, removed: list[str]) -> str:
         stronger = ""
     if len(removed) == before:
         return whole
-    rest = [part for part in kept if part.text]
-    if not rest:
+    remaining = [part for part in kept if part.text]
+    if not remaining:
         return ""
     closing = closing or stronger.strip()
-    return rest[0].text + "".join(p.separator + p.text for p in rest[1:]) + closing
+    return remaining[0].text + "".join(p.separator + p.text for p in remaining[1:]) + closing
 
 
 def _classify(parts: list[_Part], position: int) -> str:

@@ -57,8 +57,8 @@ def find_head(text: Sequence[Token]) -> Cut | None:
     if (
         bare and description.technique and words.framings.match(text, description.end)
     ):  # "a watercolor portrait"
-        thing = _is_thing(text[description.end :], words, drawn=True)
-        return None if thing else Cut(text[first].start, text[description.end].start)
+        is_thing = _is_thing(text[description.end :], words, drawn=True)
+        return None if is_thing else Cut(text[first].start, text[description.end].start)
     if (
         bare
         and bare == words.adjectives.match(text, first)
@@ -75,17 +75,17 @@ def _match_link(text: Sequence[Token], position: int, words: StyleWords) -> int:
     return position + 1 if position < len(text) and text[position].word in LINKS else 0
 
 
-def _is_thing(rest: Sequence[Token], words: StyleWords, *, drawn: bool) -> bool:
+def _is_thing(tokens: Sequence[Token], words: StyleWords, *, drawn: bool) -> bool:
     """Whether the text after "a painting of" says that the painting itself is in the scene."""
-    if words.objects.occurs_in(rest):
+    if words.objects.occurs_in(tokens):
         return True
-    clause = next((i for i, token in enumerate(rest) if token.word in CLAUSES), len(rest))
+    clause = next((i for i, token in enumerate(tokens) if token.word in CLAUSES), len(tokens))
     for position in range(clause):
-        after = rest[position + 1].word if position + 1 < len(rest) else ""
-        if words.verbs.match(rest, position) and (not after.endswith("ing") or after in STATES):
+        after = tokens[position + 1].word if position + 1 < len(tokens) else ""
+        if words.verbs.match(tokens, position) and (not after.endswith("ing") or after in STATES):
             return True
-    on = [i for i, token in enumerate(rest) if token.word in ("on", "across")]
-    return drawn and any(words.surfaces.occurs_in(rest[i + 1 : i + 5]) for i in on)
+    on = [i for i, token in enumerate(tokens) if token.word in ("on", "across")]
+    return drawn and any(words.surfaces.occurs_in(tokens[i + 1 : i + 5]) for i in on)
 
 
 def _format_framing(article: str, framing: str) -> str:

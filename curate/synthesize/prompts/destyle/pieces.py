@@ -45,8 +45,8 @@ def match_description(text: Sequence[Token], position: int, words: StyleWords) -
     while position < len(text):
         length, is_medium = 0, False
         for phrases in (words.media, words.techniques, words.artists):
-            if (found := phrases.match(text, position)) > length:
-                length, is_medium = found, phrases is words.media
+            if (match_length := phrases.match(text, position)) > length:
+                length, is_medium = match_length, phrases is words.media
         if length:
             photograph = is_medium and bool(words.photographs.match(text, position))
         elif length := max(
@@ -54,12 +54,12 @@ def match_description(text: Sequence[Token], position: int, words: StyleWords) -
         ):
             technique = False
         elif length := words.framings.match(text, position):
-            rest = match_description(text, position + length, words)
-            if not rest.medium:  # the framing is a noun of its own here
+            following = match_description(text, position + length, words)
+            if not following.medium:  # the framing is a noun of its own here
                 break
             key = tuple(token.word for token in text[position : position + length])
-            framing = rest.framing or words.framed.get(key, "")
-            return Description(rest.end, True, rest.photograph, False, framing)
+            framing = following.framing or words.framed.get(key, "")
+            return Description(following.end, True, following.photograph, False, framing)
         elif text[position].word in ("style", "styled") and position > start:
             length = 1
         else:
