@@ -120,13 +120,13 @@ def compare(corpus: Path, rounds: int) -> dict[str, Any]:
             json.loads(timed([sys.executable, __file__, "--child", str(corpus)])[1])
         )
         took["sample"].append(timed([*command, "--sample", "0.1"])[0])
-    fastest = {name: min(ones, key=lambda one: one["wall_s"]) for name, ones in took.items()}
+    fastest = {name: min(ones, key=lambda row: row["wall_s"]) for name, ones in took.items()}
     wall = fastest["sha256sum"]["wall_s"]
     return {
         "files": len(manifest["files"]),
         "bytes": sum(info["bytes"] for info in manifest["files"].values()),
         "fastest": fastest,
-        "of_sha256sum": {name: round(wall / one["wall_s"], 2) for name, one in fastest.items()},
+        "of_sha256sum": {name: round(wall / row["wall_s"], 2) for name, row in fastest.items()},
         "rounds": took,
     }
 
@@ -145,10 +145,10 @@ def markdown(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for name, what in WHAT.items():
-        one = result["fastest"][name]
+        row = result["fastest"][name]
         lines.append(
-            f"| {what} | {one['wall_s']:.2f} | {one['cpu_s']:.2f} |"
-            f" {size / one['wall_s'] / 1e6:,.0f} | {result['of_sha256sum'][name]} |"
+            f"| {what} | {row['wall_s']:.2f} | {row['cpu_s']:.2f} |"
+            f" {size / row['wall_s'] / 1e6:,.0f} | {result['of_sha256sum'][name]} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -162,28 +162,28 @@ def main() -> None:
         "--keep", type=Path, help="a folder for the corpus, so that it is built once"
     )
     parser.add_argument("--child", type=Path)
-    asked = parser.parse_args()
-    if asked.child:
-        print(json.dumps(audit_alone(asked.child)))
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(audit_alone(args.child)))
         return
     version = subprocess.run(["sha256sum", "--version"], check=True, capture_output=True, text=True)
     result: dict[str, Any] = {
-        "command": f"python benchmarks/audit.py --images {asked.images} --rounds {asked.rounds}",
+        "command": f"python benchmarks/audit.py --images {args.images} --rounds {args.rounds}",
         "machine": f"{len(os.sched_getaffinity(0))} shared CPU cores ({platform.machine()}), Python"
         f" {platform.python_version()}, {version.stdout.splitlines()[0]}",
         "load": round(os.getloadavg()[0], 1),
-        "images": asked.images,
-        "num_rounds": asked.rounds,
+        "images": args.images,
+        "num_rounds": args.rounds,
     }
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as temporary:
-        folder = asked.keep or Path(temporary)
+        folder = args.keep or Path(temporary)
         corpus = folder / "corpus"
         result |= compare(
-            corpus if corpus.exists() else make_corpus(folder, asked.images), asked.rounds
+            corpus if corpus.exists() else make_corpus(folder, args.images), args.rounds
         )
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "audit.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    (asked.out / "audit.md").write_text(markdown(result), "utf-8")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "audit.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    (args.out / "audit.md").write_text(markdown(result), "utf-8")
     print(markdown(result))
 
 

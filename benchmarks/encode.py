@@ -200,18 +200,18 @@ def compare_readers(samples: int, rounds: int) -> dict[str, float]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as a page."""
-    one, verdict = result["encoding"], "reached" if result["reached"] else "missed"
+    row, verdict = result["encoding"], "reached" if result["reached"] else "missed"
     lines = [
         "# Encoding a corpus",
         "",
-        f"{one['images']} images of {one['side']} px, VQGAN and {one['encoder']}, batches of {BATCH}, on"
-        f" {one['device']}, {result['machine']['system']}, Python {result['machine']['python']}, torch"
+        f"{row['images']} images of {row['side']} px, VQGAN and {row['encoder']}, batches of {BATCH}, on"
+        f" {row['device']}, {result['machine']['system']}, Python {result['machine']['python']}, torch"
         f" {result['machine']['torch']}. Goal {GOAL}: {verdict}.",
         "",
         "| `train encode` | bare forward passes | ratio | bytes an image |",
         "|---|---|---|---|",
-        f"| {one['images_per_s']} images/s | {one['bare_images_per_s']} images/s | {one['ratio']} |"
-        f" {one['bytes_per_image']:,} |",
+        f"| {row['images_per_s']} images/s | {row['bare_images_per_s']} images/s | {row['ratio']} |"
+        f" {row['bytes_per_image']:,} |",
         "",
         "| reading shards, not decoding | samples/s |",
         "|---|---|",
@@ -226,11 +226,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--read-samples", type=int, default=4000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    asked = parser.parse_args()
-    encoding = compare_encoding(asked.images, asked.rounds)
+    args = parser.parse_args()
+    encoding = compare_encoding(args.images, args.rounds)
     result = {
         "encoding": encoding,
-        "readers": compare_readers(asked.read_samples, asked.rounds),
+        "readers": compare_readers(args.read_samples, args.rounds),
         "goal": GOAL,
         "reached": encoding["ratio"] >= GOAL,
         "machine": {
@@ -239,9 +239,9 @@ def main() -> None:
             "torch": torch.__version__,
         },
     }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "encode.json").write_text(json.dumps(result, indent=1) + "\n")
-    (asked.out / "encode.md").write_text(markdown(result))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "encode.json").write_text(json.dumps(result, indent=1) + "\n")
+    (args.out / "encode.md").write_text(markdown(result))
     print(markdown(result))
 
 

@@ -140,7 +140,7 @@ def compare(sizes: list[int], batches: int) -> dict[str, Any]:
                 results.append({"way": way, **json.loads(done.stdout)})
                 print(results[-1], file=sys.stderr, flush=True)
     machine = {"system": platform.platform(), "python": platform.python_version()}
-    peak = max(one["peak_bytes"] for one in results if one["way"] == "read")
+    peak = max(row["peak_bytes"] for row in results if row["way"] == "read")
     return {
         "batches": batches,
         "results": results,
@@ -164,13 +164,13 @@ def markdown(result: dict[str, Any]) -> str:
         "| rows | arrays | opening, s | a batch, ms | imports and model | after opening | peak |",
         "|---|---|---|---|---|---|---|",
     ]
-    for one in result["results"]:
+    for row in result["results"]:
         sizes = [
-            f"{one[name] / 1e6:,.0f} MB"
+            f"{row[name] / 1e6:,.0f} MB"
             for name in ("imports_and_model_bytes", "opened_bytes", "peak_bytes")
         ]
         lines.append(
-            f"| {one['rows']:,} | {one['way']} | {one['open_s']} | {one['batch_ms']} | {' | '.join(sizes)} |"
+            f"| {row['rows']:,} | {row['way']} | {row['open_s']} | {row['batch_ms']} | {' | '.join(sizes)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -181,15 +181,15 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--child", nargs=2)
-    asked = parser.parse_args()
-    if asked.child:
-        way, folder = asked.child
-        print(json.dumps(draw_batches(Path(folder), asked.batches, mapped=way == "mapped")))
+    args = parser.parse_args()
+    if args.child:
+        way, folder = args.child
+        print(json.dumps(draw_batches(Path(folder), args.batches, mapped=way == "mapped")))
         return
-    result = compare(asked.rows, asked.batches)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "encoded.json").write_text(json.dumps(result, indent=1) + "\n")
-    (asked.out / "encoded.md").write_text(markdown(result))
+    result = compare(args.rows, args.batches)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "encoded.json").write_text(json.dumps(result, indent=1) + "\n")
+    (args.out / "encoded.md").write_text(markdown(result))
     print(markdown(result))
 
 

@@ -100,10 +100,12 @@ def timed(command: list[str], out: Path, port: int, expected: int) -> Cost:
         _, status, usage = os.wait4(process.pid, 0)  # of the process and all that it waited for
         process.returncode = os.waitstatus_to_exitcode(status)
         end = time.monotonic()
-        found = sum(count_images(path) for path in sorted(out.rglob("*.parquet")))
-        if process.returncode or found != expected:
+        num_images = sum(count_images(path) for path in sorted(out.rglob("*.parquet")))
+        if process.returncode or num_images != expected:
             words.seek(0)
-            raise RuntimeError(f"{command}: {found} of {expected}\n{words.read()[-2000:].decode()}")
+            raise RuntimeError(
+                f"{command}: {num_images} of {expected}\n{words.read()[-2000:].decode()}"
+            )
     cpu_s = usage.ru_utime + usage.ru_stime
     return Cost(end - start, end - float(first_asked(port)), cpu_s)
 
@@ -144,22 +146,22 @@ def compare(
         print(f"{mode} round {turn + 1}: {rates}", file=sys.stderr, flush=True)
     rounds_of = list(zip(costs["theirs"], costs["ours"], strict=True))
     cpu_ms = {
-        side: [1000 * (cost.cpu_s - idle[side]) / (images - 1) for cost in found]
-        for side, found in costs.items()
+        side: [1000 * (cost.cpu_s - idle[side]) / (images - 1) for cost in values]
+        for side, values in costs.items()
     }
     return {
         "mode": mode,
         "images": images,
         "goal": GOALS[mode],
-        "costs": {side: [asdict(cost) for cost in found] for side, found in costs.items()},
+        "costs": {side: [asdict(cost) for cost in values] for side, values in costs.items()},
         "start_up_cpu_s": idle,
         "images_per_s": {
-            side: images / statistics.median(cost.going_s for cost in found)
-            for side, found in costs.items()
+            side: images / statistics.median(cost.going_s for cost in values)
+            for side, values in costs.items()
         },
         "ratios": [a.going_s / b.going_s for a, b in rounds_of],
         "whole_ratios": [a.whole_s / b.whole_s for a, b in rounds_of],
-        "cpu_ms": {side: statistics.median(found) for side, found in cpu_ms.items()},
+        "cpu_ms": {side: statistics.median(values) for side, values in cpu_ms.items()},
         "cpu_ratios": [a / b for a, b in zip(cpu_ms["theirs"], cpu_ms["ours"], strict=True)],
     }
 

@@ -98,11 +98,11 @@ def enter(corpus: Path) -> None:
     from stylear.curate.corpus.storage import FileInfo
 
     ledger = Ledger(corpus)
-    made = StageInputs({}, "1", [f"style-{n} {n:064x}" for n in range(80)])
+    inputs = StageInputs({}, "1", [f"style-{n} {n:064x}" for n in range(80)])
 
     def commit(stage: str, unit: str, rows: int, *paths: Path) -> None:
         files = {path.relative_to(corpus).as_posix(): FileInfo.of(path) for path in paths}
-        ledger.commit(stage, unit, made, rows_in=rows, kept=rows, dropped={}, files=files)
+        ledger.commit(stage, unit, inputs, rows_in=rows, kept=rows, dropped={}, files=files)
 
     for kind, stage in (("raw", "fetch"), ("stylized", "synthesize")):
         total = 0
@@ -126,12 +126,12 @@ def run_filter(corpus: Path) -> None:
 
 def with_numpy(corpus: Path) -> dict[str, Any]:
     """The funnel of the recipe's rules, as the command counts it, and the seconds from its imports on."""
-    asked = recipe()
+    settings = recipe()
     start, cpu = time.perf_counter(), time.process_time()
     from stylear.curate.filter import apply_rules, count_funnel, load_rows
 
-    found = count_funnel(apply_rules(load_rows(corpus, asked), asked.filter))
-    return seconds(start, cpu) | {"funnel": found}
+    funnel = count_funnel(apply_rules(load_rows(corpus, settings), settings.filter))
+    return seconds(start, cpu) | {"funnel": funnel}
 
 
 def with_duckdb(corpus: Path) -> dict[str, Any]:
@@ -140,12 +140,12 @@ def with_duckdb(corpus: Path) -> dict[str, Any]:
     import duckdb
 
     rows = duckdb.sql(SQL.format(path=corpus / "columns.parquet")).fetchall()
-    found = [
-        {"verdict": word, "raw": raw, "stylized": made, "pairs": raw + made}
-        for word, raw, made in rows
+    funnel = [
+        {"verdict": word, "raw": raw, "stylized": stylized, "pairs": raw + stylized}
+        for word, raw, stylized in rows
     ]
-    found.sort(key=lambda row: (row["verdict"] != "kept", row["verdict"]))
-    return seconds(start, cpu) | {"funnel": found}
+    funnel.sort(key=lambda row: (row["verdict"] != "kept", row["verdict"]))
+    return seconds(start, cpu) | {"funnel": funnel}
 
 
 def seconds(start: float, cpu: float) -> dict[str, float]:
@@ -174,7 +174,7 @@ def timed(words: Sequence[str]) -> tuple[dict[str, float], str]:
 
 def fastest(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
     """The least of each measure."""
-    return {name: min(one[name] for one in rounds) for name in rounds[0]}
+    return {name: min(timings[name] for timings in rounds) for name in rounds[0]}
 
 
 def dry_run(corpus: Path, changes: Sequence[str]) -> list[str]:
@@ -195,9 +195,9 @@ def compare(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
     times: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):
         for name, changes in TRIED.items():
-            took, found = timed(dry_run(corpus, changes))
+            took, funnel = timed(dry_run(corpus, changes))
             times.setdefault(name, []).append(took)
-            assert changes or found == expected, "with and without columns.parquet"
+            assert changes or funnel == expected, "with and without columns.parquet"
         funnels = {}
         for engine in ("numpy", "duckdb"):
             took = json.loads(timed([*script, engine, str(corpus)])[1])
@@ -205,7 +205,7 @@ def compare(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
             times.setdefault(engine, []).append(took)
         assert funnels["numpy"] == funnels["duckdb"] == json.loads(expected)["funnel"], funnels
         times.setdefault("help", []).append(timed(["-c", COMMAND, "curate", "filter", "--help"])[0])
-    best = {name: fastest(found) for name, found in times.items()}
+    best = {name: fastest(runs) for name, runs in times.items()}
     from importlib.metadata import version
 
     return {
@@ -272,17 +272,17 @@ def main() -> None:
         "--keep", type=Path, help="a folder for the corpus, so that it is made once"
     )
     parser.add_argument("--child", nargs="+")
-    asked = parser.parse_args()
-    if asked.child:
-        stage, corpus, *more = asked.child
-        found = RUN[stage](Path(corpus), *map(int, more))  # type: ignore[operator]
-        print(json.dumps(found))
+    args = parser.parse_args()
+    if args.child:
+        stage, corpus, *more = args.child
+        printed = RUN[stage](Path(corpus), *map(int, more))  # type: ignore[operator]
+        print(json.dumps(printed))
         return
     with tempfile.TemporaryDirectory() as folder:
-        result = compare(asked.rows, asked.rounds, asked.keep or Path(folder))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "filter.json").write_text(json.dumps(result, indent=1) + "\n")
-    (asked.out / "filter.md").write_text(markdown(result))
+        result = compare(args.rows, args.rounds, args.keep or Path(folder))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "filter.json").write_text(json.dumps(result, indent=1) + "\n")
+    (args.out / "filter.md").write_text(markdown(result))
     print(markdown(result))
 
 

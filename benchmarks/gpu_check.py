@@ -139,18 +139,18 @@ def run_part(part: Part, *, tiny: bool, device: str) -> dict[str, Any]:
 
 def read_results(out: Path) -> dict[str, Any]:
     """What a part has written: its JSON files by name, and the counts of a junit.xml."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for file in sorted(out.rglob("*.json")):
         try:
-            found[file.stem] = json.loads(file.read_text("utf-8"))
+            results[file.stem] = json.loads(file.read_text("utf-8"))
         except ValueError:
-            found[file.stem] = "cut off"
+            results[file.stem] = "cut off"
     for file in sorted(out.rglob("*.xml")):
         try:
-            found[file.stem] = count_tests(file)
+            results[file.stem] = count_tests(file)
         except ElementTree.ParseError:
-            found[file.stem] = "cut off"
-    return found
+            results[file.stem] = "cut off"
+    return results
 
 
 def count_tests(file: Path) -> dict[str, Any]:
@@ -216,11 +216,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     parser = make_parser()
-    asked = parser.parse_args()
-    if not asked.tiny and describe_machine()["card"] == "CPU":
+    args = parser.parse_args()
+    if not args.tiny and describe_machine()["card"] == "CPU":
         parser.error("expected a GPU, found none; --tiny runs the smallest sizes on the CPU")
-    parts = [part for part in PARTS if part.name in asked.parts]
-    sys.exit(0 if check(parts, asked.out, tiny=asked.tiny) else 1)
+    parts = [part for part in PARTS if part.name in args.parts]
+    sys.exit(0 if check(parts, args.out, tiny=args.tiny) else 1)
 
 
 if __name__ == "__main__":

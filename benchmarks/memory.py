@@ -50,14 +50,14 @@ def run_plan(corpus: Path) -> int:
     from stylear.curate.synthesize.plan import plan_jobs
     from stylear.curate.synthesize.prompts.sources import Content
 
-    asked = synthetic_recipe()
+    settings = synthetic_recipe()
     kept = (
         Content(row["key"], row["caption"], row["content"])
         for _, table in read_tables(corpus / "raw", ["key", "caption", "content", "kept"])
         for row in table.to_pylist()
         if row["kept"]
     )
-    return len(plan_jobs(kept, load_references(asked)[:8], asked))
+    return len(plan_jobs(kept, load_references(settings)[:8], settings))
 
 
 def run_filter(corpus: Path) -> int:
@@ -109,12 +109,12 @@ def run_audit(corpus: Path) -> int:
     from stylear.curate.audit.splits import check_ratio, check_splits
     from stylear.curate.audit.tables import PairIndex
 
-    pairs, asked = PairIndex(corpus), synthetic_recipe()
+    pairs, settings = PairIndex(corpus), synthetic_recipe()
     placement = Placement(pairs)
     differences = [
         *check_pairs(corpus, pairs, placement),
-        *check_splits(corpus, asked, pairs, placement),
-        *check_ratio(corpus, asked, placement, {}),
+        *check_splits(corpus, settings, pairs, placement),
+        *check_ratio(corpus, settings, placement, {}),
         *check_preferences(corpus, pairs, placement),
     ]
     assert not differences, differences[:3]
@@ -136,12 +136,12 @@ RUN: dict[str, Callable[[Path], Any]] = {
 def child(stage: str, corpus: Path) -> None:
     """Run a stage and print what it took; the memory is that of this process alone."""
     start = time.perf_counter()
-    found = RUN[stage](corpus)
+    count = RUN[stage](corpus)
     seconds = time.perf_counter() - start
     status = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()
     assert status[1] == "kB"
-    told = {"seconds": round(seconds, 2), "peak_bytes": int(status[0]) * 1024, "found": found}
-    print(json.dumps(told))
+    result = {"seconds": round(seconds, 2), "peak_bytes": int(status[0]) * 1024, "found": count}
+    print(json.dumps(result))
 
 
 # --- the comparison ---------------------------------------------------------------------------
@@ -151,14 +151,14 @@ def measure(rows: int, corpus: Path) -> dict[str, Any]:
     """Seconds and peak memory of each stage over a corpus of so many rows."""
     script = [sys.executable, __file__]
     subprocess.run([*script, "--make", str(rows), str(corpus)], check=True)
-    found = {}
+    results = {}
     for stage in ("urls", "plan", "filter", "mix", "splits", "pairs", "report", "audit"):
         done = subprocess.run(
             [*script, "--child", stage, str(corpus)], check=True, stdout=subprocess.PIPE, text=True
         )
-        found[stage] = json.loads(done.stdout)
-        print(f"{rows} rows, {stage}: {found[stage]}", file=sys.stderr, flush=True)
-    return {stage: found[stage] for stage in STAGES}
+        results[stage] = json.loads(done.stdout)
+        print(f"{rows} rows, {stage}: {results[stage]}", file=sys.stderr, flush=True)
+    return {stage: results[stage] for stage in STAGES}
 
 
 def compare(few: int, many: int) -> dict[str, Any]:
@@ -210,17 +210,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--child", nargs=2)
     parser.add_argument("--make", nargs=2)
-    asked = parser.parse_args()
-    if asked.child:
-        child(asked.child[0], Path(asked.child[1]))
+    args = parser.parse_args()
+    if args.child:
+        child(args.child[0], Path(args.child[1]))
         return
-    if asked.make:
-        make(Path(asked.make[1]), int(asked.make[0]))
+    if args.make:
+        make(Path(args.make[1]), int(args.make[0]))
         return
-    result = compare(*asked.rows)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
-    (asked.out / "memory.md").write_text(markdown(result))
+    result = compare(*args.rows)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
+    (args.out / "memory.md").write_text(markdown(result))
     print(markdown(result))
 
 

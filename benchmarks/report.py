@@ -49,8 +49,8 @@ def make_corpus(corpus: Path, pairs: int) -> None:
     run_filter(corpus)
     run_mix(corpus)
     make_splits(corpus)
-    asked = recipe()
-    settings = {"mix": asked.mix.model_dump(mode="json"), "seed": asked.seed}
+    loaded = recipe()
+    settings = {"mix": loaded.mix.model_dump(mode="json"), "seed": loaded.seed}
     for stage in ("mix", "pairs"):
         inputs = StageInputs(settings, "1")
         Ledger(corpus).commit(stage, "all", inputs, rows_in=0, kept=0, dropped={}, files={})
@@ -136,11 +136,11 @@ def time_page(page: Browser, url: str) -> dict[str, float]:
 def time_browser(program: str, profile: Path, url: str, rounds: int) -> dict[str, Any]:
     """The fastest of several visits to the page."""
     with Browser(program, profile) as page:
-        found = [time_page(page, url) for _ in range(rounds)]
+        timings = [time_page(page, url) for _ in range(rounds)]
         heap = page.evaluate("performance.memory.usedJSHeapSize")
         return {
             "product": page.send("Browser.getVersion")["product"],
-            "ms": {name: round(min(one[name] for one in found)) for name in found[0]},
+            "ms": {name: round(min(timing[name] for timing in timings)) for name in timings[0]},
             "heap_mb": round(heap / 1e6),
         }
 
@@ -198,12 +198,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(asked.pairs, asked.rounds, Path(folder))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "report.json").write_text(json.dumps(result, indent=1) + "\n")
-    (asked.out / "report.md").write_text(markdown(result))
+        result = measure(args.pairs, args.rounds, Path(folder))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "report.json").write_text(json.dumps(result, indent=1) + "\n")
+    (args.out / "report.md").write_text(markdown(result))
     print(markdown(result))
 
 

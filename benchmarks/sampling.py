@@ -157,7 +157,7 @@ class PublishedWay:
 class Timed:
     """What a call returned, and its seconds by the clock and of CPU time."""
 
-    found: Any
+    result: Any
     seconds: float
     cpu_seconds: float
 
@@ -166,9 +166,9 @@ def time_call(run: Callable[[], Any]) -> Timed:
     """Run something, waiting for the GPU if there is one."""
     wait()
     start, cpu = time.perf_counter(), time.process_time()
-    found = run()
+    result = run()
     wait()
-    return Timed(found, time.perf_counter() - start, time.process_time() - cpu)
+    return Timed(result, time.perf_counter() - start, time.process_time() - cpu)
 
 
 def wait() -> None:
@@ -177,20 +177,20 @@ def wait() -> None:
 
 
 def measure(
-    asked: argparse.Namespace, deadline: float, keep: Callable[[dict[str, Any]], None]
+    args: argparse.Namespace, deadline: float, keep: Callable[[dict[str, Any]], None]
 ) -> None:
     """Codes per second of both sides, in turns, then of batches; what would end too late is left out.
 
     `keep` is called with what is known after each of them, in case this process is stopped.
     """
-    config, side = CONFIGS[asked.config], asked.size // FACTOR
-    decoder = build_decoder(config, asked.device, DTYPES[asked.dtype])
-    vq = VQModel(VQ_CONFIGS[asked.config]).to(asked.device).eval()
+    config, side = CONFIGS[args.config], args.size // FACTOR
+    decoder = build_decoder(config, args.device, DTYPES[args.dtype])
+    vq = VQModel(VQ_CONFIGS[args.config]).to(args.device).eval()
     generator = torch.Generator().manual_seed(1)
-    most = max(asked.batch_sizes)
+    most = max(args.batch_sizes)
     prompts = torch.randint(9000, 60000, (most, PROMPT_TOKENS), generator=generator).tolist()
     draws = torch.rand(most, side, side, generator=generator, dtype=torch.float64)
-    limit = min(asked.peer_codes, side * side)
+    limit = min(args.peer_codes, side * side)
     result: dict[str, Any] = {
         "parameters": decoder.num_parameters,
         "codes_per_picture": side * side,
@@ -200,7 +200,7 @@ def measure(
     }
     peer = PublishedWay(decoder)
     fuse_decoder(decoder)  # its fused matrices are copies: the peer keeps its own
-    if asked.compile:
+    if args.compile:
         compile_blocks(decoder)
     sampler = CodeSampler(
         decoder, Layout(), guidance=GUIDANCE, top_k=TOP_K, temperature=TEMPERATURE
@@ -213,31 +213,31 @@ def measure(
         peer.draw(prompts[0], draws[0], 2)
     first = draw(1)  # with what is allocated and captured once
     result["first_picture_s"] = round(first.seconds, 3)
-    for _ in range(asked.rounds):
+    for _ in range(args.rounds):
         theirs = time_call(lambda: peer.draw(prompts[0], draws[0], limit)) if limit else None
         ours = draw(1)
         result["seconds"]["ours"].append([round(ours.seconds, 3), round(ours.cpu_seconds, 3)])
         if theirs is not None:
             times = [round(theirs.seconds, 3), round(theirs.cpu_seconds, 3)]
             result["seconds"]["published"].append(times)
-            same = theirs.found == ours.found.flatten()[:limit]
+            same = theirs.result == ours.result.flatten()[:limit]
             result["leading_codes_equal"] = int(same.long().cumprod(0).sum())
             result |= compare(result)
         keep(result)
         if time.perf_counter() + ours.seconds > deadline:
             break
     del peer.model, peer.head  # weights that are no longer ours
-    for count in asked.batch_sizes:
+    for count in args.batch_sizes:
         ran = draw(count)
         if time.perf_counter() + ran.seconds < deadline:
             ran = draw(count)
         with torch.inference_mode():
-            decoded = time_call(lambda: [vq.decode(part) for part in ran.found.split(1)])  # noqa: B023
+            decoded = time_call(lambda: [vq.decode(part) for part in ran.result.split(1)])  # noqa: B023
         seconds = ran.seconds + decoded.seconds
         result["batches"][str(count)] = {
             "codes_s": round(ran.seconds, 3),
             "pixels_s": round(decoded.seconds, 3),
-            "codes_per_s": round(ran.found.numel() / ran.seconds, 2),
+            "codes_per_s": round(ran.result.numel() / ran.seconds, 2),
             "pictures_per_s": round(count / seconds, 4),
             "s_per_picture": round(seconds / count, 3),
         }
@@ -319,9 +319,9 @@ def make_parser(gpu: bool) -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    asked = make_parser(torch.cuda.is_available()).parse_args()
-    deadline = time.perf_counter() + asked.max_s
-    on_gpu = asked.device.startswith("cuda")
+    args = make_parser(torch.cuda.is_available()).parse_args()
+    deadline = time.perf_counter() + args.max_s
+    on_gpu = args.device.startswith("cuda")
     place = torch.cuda.get_device_name() if on_gpu else "no GPU"
     about = {
         "command": f"python benchmarks/sampling.py {' '.join(sys.argv[1:])}".strip(),
@@ -329,20 +329,20 @@ def main() -> None:
         f" {torch.get_num_threads()} torch threads, torch {torch.__version__},"
         f" transformers {transformers.__version__}",
         "load": round(os.getloadavg()[0], 1),
-        "config": asked.config,
-        "size": asked.size,
-        "dtype": asked.dtype,
+        "config": args.config,
+        "size": args.size,
+        "dtype": args.dtype,
     }
-    name = f"{'gpu-' if on_gpu else ''}sampling-{asked.config}"
-    asked.out.mkdir(parents=True, exist_ok=True)
+    name = f"{'gpu-' if on_gpu else ''}sampling-{args.config}"
+    args.out.mkdir(parents=True, exist_ok=True)
 
     def keep(measured: dict[str, Any]) -> None:
         result = {**about, **measured}
-        (asked.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-        (asked.out / f"{name}.md").write_text(table(result), "utf-8")
+        (args.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        (args.out / f"{name}.md").write_text(table(result), "utf-8")
 
-    measure(asked, deadline, keep)
-    print((asked.out / f"{name}.md").read_text("utf-8"))
+    measure(args, deadline, keep)
+    print((args.out / f"{name}.md").read_text("utf-8"))
 
 
 if __name__ == "__main__":

@@ -80,18 +80,18 @@ def measure(rows: int, corpus: Path) -> dict[str, Any]:
         "diff": ["diff", str(corpus), str(other), "--json"],
         "explain": ["explain", str(corpus), key, "--json"],
     }
-    found: dict[str, Any] = {"rows": rows, "bytes": size, "load": round(os.getloadavg()[0], 1)}
+    figures: dict[str, Any] = {"rows": rows, "bytes": size, "load": round(os.getloadavg()[0], 1)}
     for name, words in commands.items():
-        found[name] = run_command(words)
-        print(f"{rows} rows, {name}: {found[name]}", file=sys.stderr, flush=True)
-    return found
+        figures[name] = run_command(words)
+        print(f"{rows} rows, {name}: {figures[name]}", file=sys.stderr, flush=True)
+    return figures
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as a page."""
-    sizes = sorted(result["sizes"].values(), key=lambda one: one["rows"])
+    sizes = sorted(result["sizes"].values(), key=lambda row: row["rows"])
     last, before = sizes[-1], sizes[-2] if len(sizes) > 1 else None
-    heads = [f"{one['rows']:,}" for one in sizes]
+    heads = [f"{row['rows']:,}" for row in sizes]
     lines = [
         "# Metadata at scale",
         "",
@@ -104,7 +104,7 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for name, what in WHAT.items():
         seconds = " | ".join(
-            f"{one[name]['seconds']:.1f} ({one[name]['cpu_s']:.1f})" for one in sizes
+            f"{row[name]['seconds']:.1f} ({row[name]['cpu_s']:.1f})" for row in sizes
         )
         lines.append(f"| {what} | {seconds} |")
     lines += [
@@ -113,7 +113,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"|---|{'---|' * len(sizes)}---|",
     ]
     for name, what in WHAT.items():
-        peaks = [one[name]["peak_bytes"] for one in sizes]
+        peaks = [row[name]["peak_bytes"] for row in sizes]
         growth = (
             ""
             if before is None
@@ -125,9 +125,9 @@ def markdown(result: dict[str, Any]) -> str:
     lines += [
         "",
         "On the disk: "
-        + ", ".join(f"{one['bytes'] / 1e6:,.0f} MB at {one['rows']:,}" for one in sizes)
+        + ", ".join(f"{row['bytes'] / 1e6:,.0f} MB at {row['rows']:,}" for row in sizes)
         + "; load average "
-        + ", ".join(f"{one['load']}" for one in sizes)
+        + ", ".join(f"{row['load']}" for row in sizes)
         + ".",
     ]
     return "\n".join(lines) + "\n"
@@ -138,20 +138,20 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--keep", type=Path, help="a folder for the corpora, made once")
-    asked = parser.parse_args()
-    path = asked.out / "scale.json"
+    args = parser.parse_args()
+    path = args.out / "scale.json"
     result = json.loads(path.read_text("utf-8")) if path.is_file() else {"sizes": {}}
     result["machine"] = (
         f"{len(os.sched_getaffinity(0))} shared CPU cores ({platform.machine()}), Python"
         f" {platform.python_version()}"
     )
-    asked.out.mkdir(parents=True, exist_ok=True)
-    for rows in asked.rows:
+    args.out.mkdir(parents=True, exist_ok=True)
+    for rows in args.rows:
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as temporary:
-            folder = (asked.keep or Path(temporary)) / str(rows)
+            folder = (args.keep or Path(temporary)) / str(rows)
             result["sizes"][str(rows)] = measure(rows, folder / "corpus")
         path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-        (asked.out / "scale.md").write_text(markdown(result), "utf-8")
+        (args.out / "scale.md").write_text(markdown(result), "utf-8")
     print(markdown(result))
 
 

@@ -122,7 +122,8 @@ def ours(setup: Setup, out: Path) -> Callable[[], None]:
             tar,
             0,
             tuple(
-                (one, out / one.name / f"{tar.stem}.parquet", StageInputs({}, "")) for one in specs
+                (scorer, out / scorer.name / f"{tar.stem}.parquet", StageInputs({}, ""))
+                for scorer in specs
             ),
         )
         for tar in setup.tars
@@ -291,29 +292,29 @@ def make_parser(gpu: bool) -> argparse.ArgumentParser:
 
 def main() -> None:
     gpu = torch.cuda.is_available()
-    asked = make_parser(gpu).parse_args()
-    arch, dtype = asked.arch, "bfloat16" if gpu else "float32"
-    by_hand_images = min(asked.images, asked.by_hand_images or asked.images)
+    args = make_parser(gpu).parse_args()
+    arch, dtype = args.arch, "bfloat16" if gpu else "float32"
+    by_hand_images = min(args.images, args.by_hand_images or args.images)
     on = torch.cuda.get_device_name() if gpu else "CPU"
     result: dict[str, Any] = {
-        "command": f"python benchmarks/score.py --images {asked.images} --side {asked.side}"
-        f" --rounds {asked.rounds} --batch-size {asked.batch_size}"
+        "command": f"python benchmarks/score.py --images {args.images} --side {args.side}"
+        f" --rounds {args.rounds} --batch-size {args.batch_size}"
         f" --by-hand-images {by_hand_images} --arch {arch}",
         "machine": f"{on}, {cores()} CPU cores ({platform.machine()}), torch {version('torch')},"
         f" open_clip {version('open_clip_torch')}",
         "load": round(os.getloadavg()[0], 1),
         "model": f"{arch} in {dtype}, random weights",
-        "images": asked.images,
+        "images": args.images,
         "by_hand_images": by_hand_images,
-        "side": asked.side,
-        "batch_size": asked.batch_size,
-        "rounds": asked.rounds,
+        "side": args.side,
+        "batch_size": args.batch_size,
+        "rounds": args.rounds,
     }
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_model(arch, root / "random.safetensors")
-        size = 1000 if gpu else asked.images // 2
-        pairs = list(make_pairs(asked.images, asked.side))
+        size = 1000 if gpu else args.images // 2
+        pairs = list(make_pairs(args.images, args.side))
         for start in range(0, len(pairs), size):
             shards.write_shard(root / "raw", start // size, pairs[start : start + size])
         tars = shards.shard_paths(root / "raw")
@@ -325,7 +326,7 @@ def main() -> None:
             checkpoint=root / "random.safetensors",
             tars=tars,
             images=len(pairs),
-            batch_size=asked.batch_size,
+            batch_size=args.batch_size,
             by_hand_images=by_hand_images,
         )
         ways = {
@@ -334,10 +335,10 @@ def main() -> None:
             "by hand": by_hand(setup),
         }
         counts = {"ours": len(pairs), "bare": len(pairs), "by hand": by_hand_images}
-        result |= summary(measure(ways, asked.rounds), counts)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "score.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    (asked.out / "score.md").write_text(table(result), "utf-8")
+        result |= summary(measure(ways, args.rounds), counts)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "score.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    (args.out / "score.md").write_text(table(result), "utf-8")
     print(table(result))
 
 

@@ -187,8 +187,8 @@ def hashing(image: bytes, mixing: bool, rounds: int) -> float:
         start = time.process_time()
         for _ in range(200):
             hashlib.sha256(image).hexdigest()
-            for one in hashes:
-                one.update(sample)
+            for hasher in hashes:
+                hasher.update(sample)
         best = min(best, (time.process_time() - start) / 200)
     return best
 
@@ -225,12 +225,12 @@ def table(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for what in ("writing", "mixing"):
-        one = result[what]
-        rate, cpu = one["samples_per_s"], one["cpu_us_per_sample"]
+        row = result[what]
+        rate, cpu = row["samples_per_s"], row["cpu_us_per_sample"]
         lines.append(
             f"| {what} | {rate['ours']:,} | {rate['shardwriter']:,} | {rate['cp']:,} |"
-            f" {one['times_shardwriter']} | {one['of_cp']} | {cpu['ours']} | {cpu['shardwriter']} |"
-            f" {one['hashing_us_per_sample']} | {one['of_cp_at_most']} |"
+            f" {row['times_shardwriter']} | {row['of_cp']} | {cpu['ours']} | {cpu['shardwriter']} |"
+            f" {row['hashing_us_per_sample']} | {row['of_cp_at_most']} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -242,25 +242,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--workers", type=int, default=0, help="of mixing; 0: what is worth it")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     result: dict[str, Any] = {
-        "command": f"python benchmarks/shards.py --samples {asked.samples} --bytes {asked.bytes}"
-        f" --rounds {asked.rounds} --workers {asked.workers}",
+        "command": f"python benchmarks/shards.py --samples {args.samples} --bytes {args.bytes}"
+        f" --rounds {args.rounds} --workers {args.workers}",
         "machine": f"{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()}), Python"
         f" {platform.python_version()}, webdataset {version('webdataset')}",
         "load": round(os.getloadavg()[0], 1),
-        "rounds": asked.rounds,
+        "rounds": args.rounds,
     }
-    pairs = make_pairs(asked.samples, asked.bytes)
-    total = asked.samples * asked.bytes
-    for what, ways in (("writing", writing), ("mixing", partial(mixing, workers=asked.workers))):
+    pairs = make_pairs(args.samples, args.bytes)
+    total = args.samples * args.bytes
+    for what, ways in (("writing", writing), ("mixing", partial(mixing, workers=args.workers))):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-            seconds = measure(ways(pairs, Path(folder)), Path(folder), asked.rounds)
-        floor = hashing(pairs[0].image, what == "mixing", 10 * asked.rounds)
-        result[what] = summary(seconds, asked.samples, total, floor)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "shards.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    (asked.out / "shards.md").write_text(table(result), "utf-8")
+            seconds = measure(ways(pairs, Path(folder)), Path(folder), args.rounds)
+        floor = hashing(pairs[0].image, what == "mixing", 10 * args.rounds)
+        result[what] = summary(seconds, args.samples, total, floor)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "shards.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    (args.out / "shards.md").write_text(table(result), "utf-8")
     print(table(result))
 
 

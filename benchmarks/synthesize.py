@@ -49,15 +49,15 @@ GUIDANCE, SCALE = 5.0, 0.6
 
 def make_references(count: int, first: int) -> list[StyleReference]:
     """Noise in coarse squares, as PNG."""
-    found = []
+    references = []
     for number in range(first, first + count):
         squares = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         out = io.BytesIO()
         Image.fromarray(squares).resize((512, 512)).save(out, "PNG")
         data = out.getvalue()
         sha256 = hashlib.sha256(data).hexdigest()
-        found.append(StyleReference(f"style--{number:02d}", data, sha256, Path(), False))
-    return found
+        references.append(StyleReference(f"style--{number:02d}", data, sha256, Path(), False))
+    return references
 
 
 def rows_of(prompts: int, number: int) -> list[Content]:
@@ -66,32 +66,32 @@ def rows_of(prompts: int, number: int) -> list[Content]:
     return [Content(None, text, content_id(text)) for text in texts[:prompts]]
 
 
-def make_recipe(asked: argparse.Namespace, folder: Path) -> Any:
+def make_recipe(args: argparse.Namespace, folder: Path) -> Any:
     """What ours is told; every prompt meets every reference once, with some candidates."""
     settings = {
         "model": str(folder / "sdxl"),
         "ip_adapter": str(folder / "adapter" / "adapter.safetensors"),
-        "steps": asked.steps,
+        "steps": args.steps,
         "guidance": GUIDANCE,
         "scale": SCALE,
         "negative_prompt": "blurry",
-        "size": asked.size,
-        "device": asked.device,
-        "batch_size": asked.batch_size,
-        "compile": asked.compile,
-        "vae_slicing": asked.vae_slicing,
+        "size": args.size,
+        "device": args.device,
+        "batch_size": args.batch_size,
+        "compile": args.compile,
+        "vae_slicing": args.vae_slicing,
         "threads": torch.get_num_threads(),
         "retries": 0,
     }
     values = {
         "name": "benchmark",
-        "image": {"size": asked.size, "format": "png"},
+        "image": {"size": args.size, "format": "png"},
         "raw": [{"type": "mini"}],
         "references": [{"type": "mini"}],
         "synthesize": {
             "backend": "ip-adapter",
-            "references_per_content": asked.references,
-            "candidates": asked.candidates,
+            "references_per_content": args.references,
+            "candidates": args.candidates,
             "settings": settings,
         },
         "mix": {"val_fraction": 0.0},
@@ -116,7 +116,7 @@ def open_plain(folder: Path, device: str, dtype: torch.dtype) -> Any:
 
 
 def draw_plainly(
-    pipeline: Any, jobs: list[Job], images: dict[str, Any], asked: Any, out: Path
+    pipeline: Any, jobs: list[Job], images: dict[str, Any], args: Any, out: Path
 ) -> None:
     """The loop of a user: one call an image, saved in line."""
     for job in jobs:
@@ -124,10 +124,10 @@ def draw_plainly(
             prompt=job.prompt,
             negative_prompt="blurry",
             ip_adapter_image=images[job.reference],
-            num_inference_steps=asked.steps,
+            num_inference_steps=args.steps,
             guidance_scale=GUIDANCE,
-            height=asked.size,
-            width=asked.size,
+            height=args.size,
+            width=args.size,
             generator=torch.Generator("cpu").manual_seed(job.seed),
         ).images[0]
         image.save(out / f"{job.key}.png")
@@ -149,22 +149,22 @@ def furthest(pairs: list[Pair], folder: Path) -> int:
     return worst
 
 
-def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Wall and CPU seconds of both sides in every round."""
-    dtype = torch.float32 if asked.device == "cpu" else torch.bfloat16
-    write_sdxl(folder, SIZES[asked.model], asked.device, dtype)
-    recipe = make_recipe(asked, folder)
-    turns = range(asked.rounds + 1)  # the last to warm up with
-    styles = [make_references(asked.references, turn * asked.references) for turn in turns]
+    dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
+    write_sdxl(folder, SIZES[args.model], args.device, dtype)
+    recipe = make_recipe(args, folder)
+    turns = range(args.rounds + 1)  # the last to warm up with
+    styles = [make_references(args.references, turn * args.references) for turn in turns]
     everything = [reference for some in styles for reference in some]
     images = {r.id: Image.open(io.BytesIO(r.image)).convert("RGB") for r in everything}
-    *rounds, warm = [list(plan_jobs(rows_of(asked.prompts, n), styles[n], recipe)) for n in turns]
-    plain = open_plain(folder, asked.device, dtype)
+    *rounds, warm = [list(plan_jobs(rows_of(args.prompts, n), styles[n], recipe)) for n in turns]
+    plain = open_plain(folder, args.device, dtype)
     synthesizer = open_synthesizer(recipe, everything)
     (folder / "warm").mkdir()
-    draw_plainly(plain, warm[:2], images, asked, folder / "warm")
+    draw_plainly(plain, warm[:2], images, args, folder / "warm")
     warmed_at = time.perf_counter()
-    draw_ours(synthesizer, warm[: max(2, asked.batch_size)], folder / "warm", 0)
+    draw_ours(synthesizer, warm[: max(2, args.batch_size)], folder / "warm", 0)
     result: dict[str, Any] = {
         "images": len(rounds[0]),
         "warm_up_s": round(time.perf_counter() - warmed_at, 1),
@@ -176,7 +176,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for name in ("plain", "ours") if number % 2 else ("ours", "plain"):
             wall, cpu = time.perf_counter(), time.process_time()
             if name == "plain":
-                draw_plainly(plain, jobs, images, asked, folder)
+                draw_plainly(plain, jobs, images, args, folder)
             else:
                 pairs += draw_ours(synthesizer, jobs, folder / "shards", number)
             result["seconds"][name].append(round(time.perf_counter() - wall, 3))
@@ -239,30 +239,30 @@ def make_parser(gpu: bool) -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    asked = make_parser(torch.cuda.is_available()).parse_args()
+    args = make_parser(torch.cuda.is_available()).parse_args()
     warnings.filterwarnings("ignore", message="__array__ implementation")  # diffusers' Euler
-    given = [
-        *(f"--{n} {getattr(asked, n)}" for n in ("device", "model", "size", "steps", "prompts")),
-        *(f"--{n} {getattr(asked, n)}" for n in ("references", "candidates", "rounds")),
-        f"--batch-size {asked.batch_size}",
-        *(["--compile"] if asked.compile else []),
-        *([] if asked.vae_slicing else ["--no-vae-slicing"]),
+    options = [
+        *(f"--{n} {getattr(args, n)}" for n in ("device", "model", "size", "steps", "prompts")),
+        *(f"--{n} {getattr(args, n)}" for n in ("references", "candidates", "rounds")),
+        f"--batch-size {args.batch_size}",
+        *(["--compile"] if args.compile else []),
+        *([] if args.vae_slicing else ["--no-vae-slicing"]),
     ]
-    place = torch.cuda.get_device_name() if asked.device.startswith("cuda") else "no GPU"
+    place = torch.cuda.get_device_name() if args.device.startswith("cuda") else "no GPU"
     with tempfile.TemporaryDirectory() as folder:
         result: dict[str, Any] = {
-            "command": f"python benchmarks/synthesize.py {' '.join(given)}",
+            "command": f"python benchmarks/synthesize.py {' '.join(options)}",
             "machine": f"{place}, {len(os.sched_getaffinity(0))} CPU cores ({platform.machine()}),"
             f" {torch.get_num_threads()} torch threads, Python {platform.python_version()},"
             f" torch {torch.__version__}, diffusers {diffusers.__version__}",
             "load": round(os.getloadavg()[0], 1),
-            "model": asked.model,
-            "rounds": asked.rounds,
-            **measure(asked, Path(folder)),
+            "model": args.model,
+            "rounds": args.rounds,
+            **measure(args, Path(folder)),
         }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "synthesize.json").write_text(json.dumps(summed(result), indent=1) + "\n", "utf-8")
-    (asked.out / "synthesize.md").write_text(table(result), "utf-8")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "synthesize.json").write_text(json.dumps(summed(result), indent=1) + "\n", "utf-8")
+    (args.out / "synthesize.md").write_text(table(result), "utf-8")
     print(table(result))
 
 

@@ -111,7 +111,7 @@ class Timing:
 def write_model(directory: Path) -> StyleModel:
     """A model of random weights and 65,536 ids without style tokens."""
     vq = VQModel(VQ)
-    words = [f"a {word} {thing}" for word in ("red", "blue") for thing in ("boat", "house")]
+    words = [f"a {word} {noun}" for word in ("red", "blue") for noun in ("boat", "house")]
     tokenizer = build_tokenizer(words, CODES, size_units=[SIDE // 16], text_vocabulary=512)
     layout = ChameleonLayout(tokenizer)
     decoder = Decoder(DECODER, layout.image_token_ids)
@@ -351,23 +351,23 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     on = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     result: dict[str, Any] = {
-        "command": f"python benchmarks/train_dpo.py --pairs {asked.pairs} --batch-size {asked.batch_size}"
-        f" --rounds {asked.rounds}",
+        "command": f"python benchmarks/train_dpo.py --pairs {args.pairs} --batch-size {args.batch_size}"
+        f" --rounds {args.rounds}",
         "machine": f"{on}, {cores()} CPU cores, {torch.get_num_threads()} threads ({platform.machine()}),"
         f" torch {version('torch')}",
         "load": round(os.getloadavg()[0], 1),
         "model": "92 M parameters, 65,536 ids, 144 codes of 8,192 an image, random weights",
-        "pairs": asked.pairs,
-        "batch_size": asked.batch_size,
-        "rounds": asked.rounds,
+        "pairs": args.pairs,
+        "batch_size": args.batch_size,
+        "rounds": args.rounds,
     }
-    with write_inputs(asked.pairs, asked.batch_size) as setup:
+    with write_inputs(args.pairs, args.batch_size) as setup:
         ways = list_ways(setup)
         timings: dict[str, list[Timing]] = {name: [] for name in ways}
-        for _ in range(asked.rounds):
+        for _ in range(args.rounds):
             for name, way in ways.items():
                 timings[name].append(way())
         result["ways"] = summarise(timings, setup)
@@ -377,9 +377,9 @@ def main() -> None:
         return
     for name in ("trl", "peft", "transformers"):
         result["machine"] += f", {name} {version(name)}"
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "train_dpo.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    (asked.out / "train_dpo.md").write_text(format_table(result), "utf-8")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "train_dpo.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    (args.out / "train_dpo.md").write_text(format_table(result), "utf-8")
     print(format_table(result))
 
 

@@ -174,46 +174,46 @@ def make_parser(gpu: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def measure(asked: argparse.Namespace, device: str) -> dict[str, Any]:
+def measure(args: argparse.Namespace, device: str) -> dict[str, Any]:
     """The result of all ways."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         setup = Setup(
             root=Path(folder),
-            size=SIZES[asked.model],
-            batch_size=asked.batch_size,
-            steps=asked.steps,
+            size=SIZES[args.model],
+            batch_size=args.batch_size,
+            steps=args.steps,
             device=device,
-            checkpointing=asked.model == "7b",
-            compile=asked.compile,
+            checkpointing=args.model == "7b",
+            compile=args.compile,
         )
-        write_corpus(setup.root / "corpus", setup.size, max(16, 2 * asked.batch_size))
+        write_corpus(setup.root / "corpus", setup.size, max(16, 2 * args.batch_size))
         check_peer(setup)
-        ways = {n: w for n, w in list_ways(setup).items() if not asked.ways or n in asked.ways}
+        ways = {n: w for n, w in list_ways(setup).items() if not args.ways or n in args.ways}
         lengths = [len(example["input_ids"]) for example in list_examples(setup)]
         seconds: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in ways}
-        for number in range(asked.rounds):
+        for number in range(args.rounds):
             for name in list(ways) if number % 2 == 0 else reversed(list(ways)):
                 seconds[name].append(ways[name]())
                 print(name, [round(step[0], 3) for step in seconds[name][-1]], flush=True)
         decoder = build_model(setup, torch.bfloat16).decoder.requires_grad_(False)
-    tokens = asked.batch_size * statistics.mean(lengths)
+    tokens = args.batch_size * statistics.mean(lengths)
     rows = summarise(seconds, tokens)
     times = {row["way"]: row["ours_is_times_faster"] for row in rows}
     peers = {n: t for n, t in times.items() if n.startswith("peer") and n != "peer, its defaults"}
     return {
-        "command": f"python benchmarks/train_sft.py --model {asked.model} --batch-size"
-        f" {asked.batch_size} --steps {asked.steps} --rounds {asked.rounds}",
+        "command": f"python benchmarks/train_sft.py --model {args.model} --batch-size"
+        f" {args.batch_size} --steps {args.steps} --rounds {args.rounds}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
         if device == "cpu"
         else torch.cuda.get_device_name(),
         "load": round(load, 1),
         "model": f"Chameleon of {decoder.num_parameters / 1e6:.0f} M parameters",
         "flops_per_token": count_flops_per_token(decoder),
-        "batch_size": asked.batch_size,
+        "batch_size": args.batch_size,
         "tokens_per_step": tokens,
-        "steps": asked.steps,
-        "rounds": asked.rounds,
+        "steps": args.steps,
+        "rounds": args.rounds,
         "rows": rows,
         "best_peer": min(peers, key=lambda name: peers[name], default=None),
         "times_best": min(peers.values(), default=None),
@@ -224,17 +224,17 @@ def measure(asked: argparse.Namespace, device: str) -> dict[str, Any]:
 
 def main() -> None:
     gpu = torch.cuda.is_available()
-    asked = make_parser(gpu).parse_args()
-    if asked.tiny:
-        asked.model, asked.batch_size, asked.steps, asked.rounds = "tiny", 2, 1, 1
+    args = make_parser(gpu).parse_args()
+    if args.tiny:
+        args.model, args.batch_size, args.steps, args.rounds = "tiny", 2, 1, 1
     if not gpu:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    result = measure(asked, "cuda" if gpu else "cpu")
+    result = measure(args, "cuda" if gpu else "cpu")
     table = format_table(result)
     print(table)
-    if not asked.ways:
-        (asked.out / "train_sft.json").write_text(json.dumps(result, indent=2) + "\n")
-        (asked.out / "train_sft.md").write_text(table)
+    if not args.ways:
+        (args.out / "train_sft.json").write_text(json.dumps(result, indent=2) + "\n")
+        (args.out / "train_sft.md").write_text(table)
 
 
 if __name__ == "__main__":

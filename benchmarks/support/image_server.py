@@ -19,7 +19,7 @@ WIDTH, HEIGHT, QUALITY = 640, 480, 85
 
 def pictures(count: int) -> list[bytes]:
     """`count` JPEGs of 640x480, some 100 kB each: smooth shapes with grain, as a photo has."""
-    found = []
+    images = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
         small = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
@@ -29,8 +29,8 @@ def pictures(count: int) -> list[bytes]:
         pixels = np.clip(np.asarray(smooth, dtype=np.int16) + grain, 0, 255).astype(np.uint8)
         out = io.BytesIO()
         Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY)
-        found.append(out.getvalue())
-    return found
+        images.append(out.getvalue())
+    return images
 
 
 class Server(asyncio.Protocol):

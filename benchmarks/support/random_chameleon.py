@@ -114,15 +114,15 @@ def build_model(setup: Setup, dtype: torch.dtype = torch.float32) -> StyleModel:
 
 def write_corpus(corpus: Path, size: Size, pairs: int) -> None:
     """Raw pairs of smooth random pictures, all with one caption, so that every step has as many tokens."""
-    made = []
+    written = []
     for number in range(pairs):
         rng = np.random.default_rng(number)
         small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
         buffer = io.BytesIO()
         small.resize((size.side, size.side), Image.Resampling.BICUBIC).save(buffer, "PNG")
         origin = Origin("raw", f"folder:{number}.png", content_id(str(number)))
-        made.append(Pair(digest(number), CAPTION, buffer.getvalue(), origin))
-    write_shard(corpus / "train", 0, made)
+        written.append(Pair(digest(number), CAPTION, buffer.getvalue(), origin))
+    write_shard(corpus / "train", 0, written)
 
 
 class StepClock:

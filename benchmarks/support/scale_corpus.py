@@ -89,7 +89,7 @@ def stylized_tables(count: int, draw: Any, parents: list[Any], recipe: Any) -> I
     by_split: dict[str, list[int]] = {"train": [], "val": []}
     for style in range(STYLES):
         by_split[assign_split(f"style-{style}", seed, share)].append(style)
-    parents = [one for one in parents if by_split[assign_split(one[2], seed, share)]]
+    parents = [parent for parent in parents if by_split[assign_split(parent[2], seed, share)]]
     for start in range(0, count, SHARD):
         jobs = []
         for number in range(start, min(count, start + SHARD)):
@@ -178,8 +178,8 @@ def write_kind(corpus: Path, kind: Any, tables: Iterator[pa.Table], draw: Any) -
         path, size = corpus / kind / f"{index:05d}.parquet", len(table)
         files = {path.relative_to(corpus).as_posix(): write_table(path, table)}
         rows, kept, why = count_verdicts(table)
-        made = StageInputs(settings, "1")
-        ledger.commit(stage, path.stem, made, rows_in=rows, kept=kept, dropped=why, files=files)
+        inputs = StageInputs(settings, "1")
+        ledger.commit(stage, path.stem, inputs, rows_in=rows, kept=kept, dropped=why, files=files)
         total += (rows, kept)
         dropped = {name: dropped.get(name, 0) + count for name, count in why.items()}
         for spec in list_scorers(recipe):
@@ -202,13 +202,13 @@ def write_kind(corpus: Path, kind: Any, tables: Iterator[pa.Table], draw: Any) -
                 dropped={},
                 files={scored.relative_to(corpus).as_posix(): info},
             )
-    made = StageInputs(settings, "1")
+    inputs = StageInputs(settings, "1")
     rows, kept = total.tolist()
-    ledger.commit(stage, ALL, made, rows_in=rows, kept=kept, dropped=dropped, files={})
+    ledger.commit(stage, ALL, inputs, rows_in=rows, kept=kept, dropped=dropped, files={})
     if kind == "stylized":
         note = {"references": {f"style-{n}": f"{n:064x}" for n in range(STYLES)}}
         ledger.commit(
-            "synthesize.plan", "00000", made, rows_in=0, kept=0, dropped={}, files={}, note=note
+            "synthesize.plan", "00000", inputs, rows_in=0, kept=0, dropped={}, files={}, note=note
         )
 
 

@@ -143,11 +143,11 @@ def make_splits(corpus: Path) -> None:
 
     mixed = read_table(corpus / MIX, ["key", "split"])
     for split in ("train", "val"):
-        wanted = mixed.filter(pc.equal(mixed["split"], split))["key"].combine_chunks()
+        keys = mixed.filter(pc.equal(mixed["split"], split))["key"].combine_chunks()
         number = 0
         for kind in KINDS:
             for _, table in read_tables(corpus / kind):
-                part = table.filter(pc.is_in(table["key"], wanted))
+                part = table.filter(pc.is_in(table["key"], keys))
                 write_table(corpus / split / f"{number:05d}.parquet", part)
                 number += 1
     write_preferences(corpus)
