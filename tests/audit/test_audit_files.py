@@ -68,8 +68,8 @@ def test_a_report_and_unfinished_files_are_not_the_corpus(corpus: Path) -> None:
 @pytest.mark.parametrize("name", ["raw/00001", "stylized/00000", "train/00000", "val/00000"])
 def test_a_flipped_bit_in_a_tar_is_found(corpus: Path, name: str, place: int) -> None:
     flip_bit(corpus / f"{name}.tar", place)
-    found = {(one.kind, one.file) for one in audit(corpus).differences}
-    assert found >= {("changed", f"{name}.tar"), ("shard", f"{name}.tar")}
+    differences = {(difference.kind, difference.file) for difference in audit(corpus).differences}
+    assert differences >= {("changed", f"{name}.tar"), ("shard", f"{name}.tar")}
 
 
 def test_a_flipped_bit_in_a_preference_tar_is_found(corpus: Path) -> None:
@@ -114,8 +114,8 @@ def test_edited_verdicts_are_found(corpus: Path) -> None:
             row.update(kept=True, stage=None, reason=None)
 
     edit_table(corpus / "verdicts.parquet", keep_all)
-    found = {(one.kind, one.file) for one in audit(corpus).differences}
-    assert found >= {("changed", "verdicts.parquet"), ("keys", "mix.parquet")}
+    differences = {(difference.kind, difference.file) for difference in audit(corpus).differences}
+    assert differences >= {("changed", "verdicts.parquet"), ("keys", "mix.parquet")}
 
 
 @pytest.mark.parametrize("name", ["ledger/mix/all.json", "recipe.yaml"])
@@ -123,7 +123,7 @@ def test_a_damaged_record_is_listed_with_the_rest(corpus: Path, name: str) -> No
     """It does not end the audit: the shard that is damaged too is named as well."""
     (corpus / name).write_text("{")
     flip_bit(corpus / "train" / "00000.tar", 700)
-    kinds = {(one.kind, one.file) for one in audit(corpus).differences}
+    kinds = {(difference.kind, difference.file) for difference in audit(corpus).differences}
     assert kinds >= {
         ("changed", name),
         ("changed", "train/00000.tar"),

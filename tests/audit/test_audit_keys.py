@@ -51,9 +51,9 @@ def test_an_index_finds_the_first_row_of_a_key_also_where_half_of_it_is_shared()
     half = "ab" * 8
     keys = [half + digest(n)[:16] for n in (1, 2, 1, 3)] + [digest(4), digest(5), digest(4)]
     index = KeyIndex(encode_keys(pa.array(keys)))
-    wanted = [keys[3], half + "0" * 16, keys[4], digest(6), keys[2], "f" * 32]
-    assert index.find(encode_keys(pa.array(wanted))).tolist() == [3, -1, 4, -1, 0, -1]
+    keys_to_find = [keys[3], half + "0" * 16, keys[4], digest(6), keys[2], "f" * 32]
+    assert index.find(encode_keys(pa.array(keys_to_find))).tolist() == [3, -1, 4, -1, 0, -1]
     assert index.find_repeated().tolist() == [2, 6]
     none = KeyIndex(encode_keys(pa.array([], pa.string())))
-    assert none.find(encode_keys(pa.array(wanted[:2]))).tolist() == [-1, -1]
+    assert none.find(encode_keys(pa.array(keys_to_find[:2]))).tolist() == [-1, -1]
     assert none.find_repeated().tolist() == []

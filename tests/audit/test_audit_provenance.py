@@ -25,9 +25,13 @@ def edit_details(rows: Rows, number: int, **changes: Any) -> None:
 
 def lineage(corpus: Path) -> list[tuple[str, str]]:
     """(file, field) of every difference; the key of the pair is the same in each."""
-    found = list(check_lineage(corpus, load_recipe(corpus / RECIPE)))
-    assert len({one.key.partition(" ")[0] for one in found if one.key}) <= 1
-    return [(one.file, (one.key or "").partition(" ")[2]) for one in found]
+    differences = list(check_lineage(corpus, load_recipe(corpus / RECIPE)))
+    assert (
+        len({difference.key.partition(" ")[0] for difference in differences if difference.key}) <= 1
+    )
+    return [
+        (difference.file, (difference.key or "").partition(" ")[2]) for difference in differences
+    ]
 
 
 CHANGES: list[tuple[str, Callable[[Rows], None], list[str]]] = [
@@ -52,7 +56,9 @@ def test_a_stylized_pair_with_another_history_is_found(
 ) -> None:
     assert lineage(corpus) == []
     edit_table(corpus / "stylized" / "00000.parquet", change)
-    assert sorted(lineage(corpus)) == [("stylized/00000.parquet", one) for one in sorted(fields)]
+    assert sorted(lineage(corpus)) == [
+        ("stylized/00000.parquet", field) for field in sorted(fields)
+    ]
 
 
 def test_images_drawn_with_two_weights_are_found(corpus: Path) -> None:
@@ -68,9 +74,13 @@ def test_other_synthesis_settings_than_the_images_were_drawn_with_are_found(corp
     recipe = load_recipe(corpus / RECIPE)
     settings = {**recipe.synthesize.settings, "rounds": 9}
     changed = recipe.synthesize.model_copy(update={"settings": settings})
-    found = list(check_lineage(corpus, recipe.model_copy(update={"synthesize": changed})))
-    assert {(one.key or "").partition(" ")[2] for one in found} == {"group", "key", "seed"}
-    assert len(found) == 3 * 24
+    differences = list(check_lineage(corpus, recipe.model_copy(update={"synthesize": changed})))
+    assert {(difference.key or "").partition(" ")[2] for difference in differences} == {
+        "group",
+        "key",
+        "seed",
+    }
+    assert len(differences) == 3 * 24
 
 
 def test_a_reference_that_no_plan_knew_is_found(corpus: Path) -> None:
@@ -80,8 +90,8 @@ def test_a_reference_that_no_plan_knew_is_found(corpus: Path) -> None:
         "00000",
         lambda entry: entry["note"]["references"].pop("plain", 0),
     )
-    found = list(check_lineage(corpus, load_recipe(corpus / RECIPE)))
-    assert {one.expected for one in found} <= {"a reference of the plan"}
+    differences = list(check_lineage(corpus, load_recipe(corpus / RECIPE)))
+    assert {difference.expected for difference in differences} <= {"a reference of the plan"}
 
 
 def test_details_that_are_no_json_are_named(corpus: Path) -> None:
@@ -113,8 +123,8 @@ def test_a_kept_pair_whose_server_forbade_its_use_is_found(
     corpus: Path, headers: str, forbids: bool
 ) -> None:
     edit_table(corpus / "raw" / "00000.parquet", keep_with_headers(headers))
-    found = [(one.file, one.found) for one in check_opt_outs(corpus)]
-    assert found == ([("raw/00000.parquet", headers)] if forbids else [])
+    opt_outs = [(difference.file, difference.found) for difference in check_opt_outs(corpus)]
+    assert opt_outs == ([("raw/00000.parquet", headers)] if forbids else [])
 
 
 def test_the_image_of_a_pair_that_opted_out_is_found(corpus: Path) -> None:

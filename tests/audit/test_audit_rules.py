@@ -18,13 +18,16 @@ from stylear.curate.corpus.parquet import read_table
 from stylear.curate.recipe import load_recipe
 
 
-def found(corpus: Path, **changes: Any) -> list[tuple[str, str, str | None]]:
+def differences_of(corpus: Path, **changes: Any) -> list[tuple[str, str, str | None]]:
     recipe = load_recipe(corpus / RECIPE, changes)
-    return [(one.expected, one.found, one.key) for one in check_rules(corpus, recipe)]
+    return [
+        (difference.expected, difference.found, difference.key)
+        for difference in check_rules(corpus, recipe)
+    ]
 
 
 def test_the_rules_give_the_verdicts_of_an_untouched_corpus(finished: Path) -> None:
-    assert found(finished) == []
+    assert differences_of(finished) == []
 
 
 def test_a_pair_kept_against_the_rules_is_found(corpus: Path) -> None:
@@ -35,7 +38,7 @@ def test_a_pair_kept_against_the_rules_is_found(corpus: Path) -> None:
     keys = read_table(corpus / "verdicts.parquet", ["key", "reason"]).to_pylist()
     edit_table(corpus / "verdicts.parquet", keep)
     key = next(row["key"] for row in keys if row["reason"] == "not-best")
-    assert found(corpus) == [("dropped as not-best", "kept", key)]
+    assert differences_of(corpus) == [("dropped as not-best", "kept", key)]
 
 
 @pytest.mark.parametrize(
@@ -49,13 +52,13 @@ def test_a_pair_dropped_against_the_rules_is_found(
     corpus: Path, change: Callable[[dict[str, Any]], None], found_as: str
 ) -> None:
     edit_table(corpus / "verdicts.parquet", lambda rows: change(rows[0]))
-    [(expected, now, _)] = found(corpus)
+    [(expected, now, _)] = differences_of(corpus)
     assert (expected, now) == ("kept", f"dropped as {found_as}")
 
 
 def test_a_quota_that_was_not_kept_is_found(corpus: Path) -> None:
     """The verdicts are those of a recipe without the quota."""
-    over = found(corpus, **{"filter.per_style": 2})
+    over = differences_of(corpus, **{"filter.per_style": 2})
     assert over
     assert {(expected, now) for expected, now, _ in over} == {("dropped as style-quota", "kept")}
 

@@ -33,9 +33,13 @@ def test_a_setting_that_is_not_the_one_that_ran_is_found(
 ) -> None:
     assert list(check_recipe(finished, load_recipe(finished / RECIPE))) == []
     differences = list(check_recipe(finished, load_recipe(finished / RECIPE, {key: value})))
-    assert [one.file for one in differences] == [f"ledger/{stage}/all.json" for stage in files]
-    assert {one.expected for one in differences} == {json.dumps(value)}
-    assert all(key.endswith((one.key or "").rpartition(".")[2]) for one in differences)
+    assert [difference.file for difference in differences] == [
+        f"ledger/{stage}/all.json" for stage in files
+    ]
+    assert {difference.expected for difference in differences} == {json.dumps(value)}
+    assert all(
+        key.endswith((difference.key or "").rpartition(".")[2]) for difference in differences
+    )
 
 
 def test_a_scorer_with_other_settings_is_found_in_each_shard(corpus: Path) -> None:
@@ -72,7 +76,7 @@ def test_an_output_that_no_stage_committed_is_found_though_the_manifest_lists_it
 
 def scores(corpus: Path) -> list[tuple[str, str]]:
     recipe = load_recipe(corpus / RECIPE)
-    return [(one.where, one.expected) for one in check_scores(corpus, recipe)]
+    return [(difference.where, difference.expected) for difference in check_scores(corpus, recipe)]
 
 
 def test_a_missing_score_table_is_found(corpus: Path) -> None:

@@ -47,7 +47,9 @@ def test_one_picture_in_both_splits_is_found(corpus: Path) -> None:
     crossing = [d for d in audit(corpus).differences if d.kind == "split"]
     assert [(d.expected, d.found) for d in crossing] == [("one split", "train and val")]
     assert crossing[0].where.startswith("train, val picture ")
-    assert ("lineage", val[at].key) in {(one.kind, one.key) for one in audit(corpus).differences}
+    assert ("lineage", val[at].key) in {
+        (difference.kind, difference.key) for difference in audit(corpus).differences
+    }
 
 
 def test_a_pair_left_out_for_a_ratio_that_is_not_reached_is_found(corpus: Path) -> None:
@@ -72,8 +74,13 @@ def test_more_raw_pairs_than_asked_are_found(corpus: Path) -> None:
     assert recipe != text
     (corpus / "recipe.yaml").write_text(recipe)
     forge(corpus)
-    found = [one for one in audit(corpus).differences if one.kind != "recipe"]
-    assert [(one.kind, one.where) for one in found] == [("ratio", "train"), ("ratio", "val")]
+    differences = [
+        difference for difference in audit(corpus).differences if difference.kind != "recipe"
+    ]
+    assert [(difference.kind, difference.where) for difference in differences] == [
+        ("ratio", "train"),
+        ("ratio", "val"),
+    ]
 
 
 def test_a_child_in_another_split_than_its_parent_is_found(corpus: Path) -> None:
@@ -83,7 +90,7 @@ def test_a_child_in_another_split_than_its_parent_is_found(corpus: Path) -> None
         next(row for row in rows if row["kind"] == "stylized").update(parent=val.key)
 
     edit_table(corpus / "train" / "00000.parquet", adopt)
-    [difference] = [one for one in audit(corpus).differences if one.kind == "split"]
+    [difference] = [d for d in audit(corpus).differences if d.kind == "split"]
     assert (difference.file, difference.expected, difference.found) == (
         "train/00000.parquet", f"its parent {val.key} in train", "val",
     )  # fmt: skip

@@ -79,7 +79,7 @@ def test_a_changed_caption_or_record_is_named(shard: Path, text: bytes, member: 
 def test_every_changed_member_is_named_not_only_the_first(shard: Path) -> None:
     flip(shard, b"thing 1\0")
     flip(shard, b"thing 3\0")
-    assert [one.key for one in check(shard).differences] == ["k1", "k3"]
+    assert [difference.key for difference in check(shard).differences] == ["k1", "k3"]
 
 
 def test_a_changed_header_or_padding_is_found(shard: Path) -> None:
@@ -130,13 +130,17 @@ def test_a_sample_reads_some_images_and_every_caption(shard: Path) -> None:
     for number in range(4):
         place = shard.read_bytes().index(encoded(number, 24)) + 60
         flip_bit(shard, place)
-        found = [one.key for one in check(shard, sampling).differences]
-        assert found == ([f"k{number}"] if number in chosen else [])
+        keys = [difference.key for difference in check(shard, sampling).differences]
+        assert keys == ([f"k{number}"] if number in chosen else [])
         flip_bit(shard, place)
     flip(shard, b"thing 0\0")
     flip(shard, b"thing 1\0")
     flip(shard, b"thing 2\0")
-    assert [one.key for one in check(shard, sampling).differences] == ["k0", "k1", "k2"]
+    assert [difference.key for difference in check(shard, sampling).differences] == [
+        "k0",
+        "k1",
+        "k2",
+    ]
 
 
 def test_each_seed_draws_another_sample_and_a_small_share_at_least_one() -> None:
@@ -165,9 +169,11 @@ def test_a_preference_image_of_another_pair_is_found(corpus: Path) -> None:
     [image] = [pair.image for pair in iter_pairs(corpus / "stylized") if pair.key == chosen]
     flip_bit(path, path.read_bytes().index(image) + len(image) // 2)
     forge(corpus)
-    found = [one for one in audit(corpus).differences if one.kind == "shard"]
-    assert [one.file for one in found] == ["preferences/00000.tar"]
-    assert found[0].expected == f"an image of sha256 {hashlib.sha256(image).hexdigest()}"
+    differences = [
+        difference for difference in audit(corpus).differences if difference.kind == "shard"
+    ]
+    assert [difference.file for difference in differences] == ["preferences/00000.tar"]
+    assert differences[0].expected == f"an image of sha256 {hashlib.sha256(image).hexdigest()}"
 
 
 def test_a_worker_process_finds_what_this_process_finds(corpus: Path) -> None:
@@ -175,9 +181,9 @@ def test_a_worker_process_finds_what_this_process_finds(corpus: Path) -> None:
     name, sampling = "train/00000.tar", Sampling(decode=True)
     flip_bit(corpus / name, 700)
     work = pickle.loads(pickle.dumps(partial(open_worker, corpus, sampling)))()
-    found = pickle.loads(
+    results = pickle.loads(
         pickle.dumps(work(pickle.loads(pickle.dumps(Unit((name, "recipe.yaml"))))))
     )
-    sizes = {one: (corpus / one).stat().st_size for one in (name, "recipe.yaml")}
-    assert [result for _, result in examine_files(corpus, sizes, sampling, 1)] == found
-    assert [len(result.differences) for result in found] == [1, 0]
+    sizes = {path: (corpus / path).stat().st_size for path in (name, "recipe.yaml")}
+    assert [result for _, result in examine_files(corpus, sizes, sampling, 1)] == results
+    assert [len(result.differences) for result in results] == [1, 0]

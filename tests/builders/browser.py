@@ -124,8 +124,8 @@ class Browser:
     def wait_for(self, expression: str) -> Any:
         """Wait until an expression is true; its value."""
         end = time.monotonic() + TIMEOUT_S
-        asked = f"((value) => value instanceof Node ? true : value)({expression})"
-        while not (value := self.evaluate(asked)):
+        script = f"((value) => value instanceof Node ? true : value)({expression})"
+        while not (value := self.evaluate(script)):
             assert time.monotonic() < end, f"never came true: {expression}"
             time.sleep(0.02)
         return value

@@ -66,18 +66,18 @@ def columns(pairs: Iterable[Candidate]) -> Candidates:
     }
     part["stylized"] = np.array([pair.kind == "stylized" for pair in pairs], bool)
     part["kept"] = np.array([pair.kept for pair in pairs], bool)
-    found = concatenate_candidates([part])
-    found.rank = np.array([np.nan if p.rank is None else p.rank for p in pairs], np.float64)
+    candidates = concatenate_candidates([part])
+    candidates.rank = np.array([np.nan if p.rank is None else p.rank for p in pairs], np.float64)
     keys = [pair.key for pair in pairs]
-    found.duplicate_of = np.array(
+    candidates.duplicate_of = np.array(
         [-1 if p.duplicate_of is None else keys.index(p.duplicate_of) for p in pairs], np.int64
     )
-    return found
+    return candidates
 
 
 def rows(pairs: list[Candidate], distance: int | None) -> tuple[Candidates, Rows]:
     """The pairs as the filter takes them, near duplicates grouped at that distance."""
-    found = columns(pairs)
+    candidates = columns(pairs)
     names = pairs[0].scores if pairs else ()
     scores = {n: pa.array([pair.scores[n] for pair in pairs], pa.float32()) for n in names}
     hashes = {
@@ -87,19 +87,19 @@ def rows(pairs: list[Candidate], distance: int | None) -> tuple[Candidates, Rows
         ).reshape(-1, 12),
         "hashed": np.array([None not in (p.phash, p.colour) for p in pairs], bool),
     }
-    return found, build_rows(found, scores, hashes, distance)
+    return candidates, build_rows(candidates, scores, hashes, distance)
 
 
 def decide(pairs: list[Candidate], recipe: Recipe) -> list[Candidate]:
     """The same pairs with the verdicts of the filter."""
-    found = rules.apply_rules(
+    decided = rules.apply_rules(
         *(rows(pairs, recipe.filter.duplicates.phash_distance)[1:]), recipe.filter
     )
-    reasons = found.reason.array().to_pylist()
+    reasons = decided.reason.array().to_pylist()
     for number, pair in enumerate(pairs):
-        if pair.kept and not found.kept[number]:
+        if pair.kept and not decided.kept[number]:
             pair.drop(reasons[number])
-        duplicate_of = int(found.duplicate_of[number])
+        duplicate_of = int(decided.duplicate_of[number])
         pair.duplicate_of = None if duplicate_of < 0 else pairs[duplicate_of].key
     return pairs
 

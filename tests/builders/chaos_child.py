@@ -96,10 +96,10 @@ def child(recipe: Recipe, corpus: Path, at: int, how: str, answer: int) -> NoRet
         sys.addaudithook(clock.watch)
         try:
             runner.run(recipe, corpus, workers=1)
-            told = {"events": clock.count}
+            report = {"events": clock.count}
         except StorageError as error:
-            told = {"error": error.message, "hint": error.hint}
-        os.write(answer, json.dumps(told).encode())
+            report = {"error": error.message, "hint": error.hint}
+        os.write(answer, json.dumps(report).encode())
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -110,16 +110,16 @@ def main() -> None:
     """Answer each line of stdin."""
     recipe = load_recipe(sys.argv[1])
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            child(recipe, Path(asked["corpus"]), asked["at"], asked["how"], write)
+            child(recipe, Path(request["corpus"]), request["at"], request["how"], write)
         os.close(write)
         _, status = os.waitpid(pid, 0)
         with open(read, "rb") as answer:  # noqa: PTH123
-            told = json.loads(answer.read() or b"{}")
-        print(json.dumps({"status": os.waitstatus_to_exitcode(status), **told}), flush=True)
+            report = json.loads(answer.read() or b"{}")
+        print(json.dumps({"status": os.waitstatus_to_exitcode(status), **report}), flush=True)
 
 
 if __name__ == "__main__":

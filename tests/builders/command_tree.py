@@ -53,17 +53,17 @@ def problem(line: str) -> str | None:
             break
         words.append(word)
     command, path = root(), "stylear"
-    rest = words[1:]
-    while rest and (children := getattr(command, "commands", None)) is not None:
-        if rest[0].startswith("-") or rest[0] == "...":
+    remaining = words[1:]
+    while remaining and (children := getattr(command, "commands", None)) is not None:
+        if remaining[0].startswith("-") or remaining[0] == "...":
             break
-        if rest[0] not in children:
-            return f"{path} has no command {rest[0]!r}"
-        command, path = children[rest[0]], f"{path} {rest[0]}"
-        rest = rest[1:]
+        if remaining[0] not in children:
+            return f"{path} has no command {remaining[0]!r}"
+        command, path = children[remaining[0]], f"{path} {remaining[0]}"
+        remaining = remaining[1:]
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     known |= {option for parameter in command.params for option in parameter.secondary_opts}
-    for word in rest:
+    for word in remaining:
         option = word.strip("[]").split("=")[0]
         if re.fullmatch(r"--?[a-zA-Z][\w-]*", option) and option not in known:
             return f"{path} has no option {option}"
@@ -72,7 +72,7 @@ def problem(line: str) -> str | None:
 
 def lines_of(markdown: str) -> list[str]:
     """The `stylear ...` command lines of a page: in fenced blocks and in backticks."""
-    found, fenced = [], False
+    lines, fenced = [], False
     text = markdown.replace("\\\n", " ")
     for line in text.splitlines():
         if FENCE.match(line):
@@ -82,7 +82,7 @@ def lines_of(markdown: str) -> list[str]:
             while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
                 words = words[1:]
             if words and words[0].rsplit("/", 1)[-1] == "stylear":
-                found.append(" ".join(["stylear", *words[1:]]))
+                lines.append(" ".join(["stylear", *words[1:]]))
         else:
-            found += [re.sub(r"^\S*stylear ", "stylear ", match) for match in INLINE.findall(line)]
-    return found
+            lines += [re.sub(r"^\S*stylear ", "stylear ", match) for match in INLINE.findall(line)]
+    return lines

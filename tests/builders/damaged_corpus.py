@@ -26,15 +26,15 @@ from stylear.pair import Pair
 
 def find_differences(corpus: Path) -> set[tuple[str, str]]:
     """(kind, where) of every difference."""
-    return {(one.kind, one.where) for one in audit(corpus).differences}
+    return {(difference.kind, difference.where) for difference in audit(corpus).differences}
 
 
 def forge(corpus: Path) -> None:
     """Make ledger and manifest fit the files that lie there."""
     for path in sorted((corpus / "ledger").rglob("*.json")):
         entry = json.loads(path.read_text())
-        there = [name for name in entry["files"] if (corpus / name).is_file()]
-        infos = {name: FileInfo.of(corpus / name) for name in there}
+        present = [name for name in entry["files"] if (corpus / name).is_file()]
+        infos = {name: FileInfo.of(corpus / name) for name in present}
         entry["files"] = {n: {"sha256": i.sha256, "bytes": i.bytes} for n, i in infos.items()}
         del entry["sha256"]
         path.write_text(json.dumps({**entry, "sha256": entry_hash(entry)}))

@@ -21,10 +21,10 @@ MADE_BY = {"fetch": 0, "synthesize": 1}
 def read_chunk(report: Path, name: str) -> bytes:
     """The data of a chunk; its file must be one call and nothing else."""
     text = (report / "data" / f"{name}.js").read_text("ascii")
-    found = re.fullmatch(r'addChunk\("([a-z0-9-]+)","([A-Za-z0-9+/=]*)"\);\n', text)
-    assert found is not None
-    assert found[1] == name
-    return gzip.decompress(base64.b64decode(found[2]))
+    match = re.fullmatch(r'addChunk\("([a-z0-9-]+)","([A-Za-z0-9+/=]*)"\);\n', text)
+    assert match is not None
+    assert match[1] == name
+    return gzip.decompress(base64.b64decode(match[2]))
 
 
 def read_json(report: Path, name: str) -> Any:
@@ -34,10 +34,10 @@ def read_json(report: Path, name: str) -> Any:
 def read_pictures(report: Path, name: str) -> list[bytes]:
     """The pictures of a chunk."""
     text = (report / "data" / f"{name}.js").read_text("ascii")
-    found = re.fullmatch(r'addChunk\("([a-z0-9-]+)",\[((?:"[A-Za-z0-9+/=]*",?)*)\]\);\n', text)
-    assert found is not None
-    assert found[1] == name
-    return [base64.b64decode(data) for data in re.findall(r'"([^"]*)"', found[2])]
+    match = re.fullmatch(r'addChunk\("([a-z0-9-]+)",\[((?:"[A-Za-z0-9+/=]*",?)*)\]\);\n', text)
+    assert match is not None
+    assert match[1] == name
+    return [base64.b64decode(data) for data in re.findall(r'"([^"]*)"', match[2])]
 
 
 class Explorer:
@@ -59,7 +59,9 @@ class Explorer:
 
     def histories(self) -> list[dict[str, Any]]:
         many = -(-self.corpus["shown"] // self.corpus["rows_of"]["histories"])
-        return [one for n in range(many) for one in read_json(self.report, f"histories-{n}")]
+        return [
+            history for n in range(many) for history in read_json(self.report, f"histories-{n}")
+        ]
 
     def words(self, name: str, words: Sequence[Any]) -> list[Any]:
         """A column with its numbers replaced by what they mean; None for -1."""
@@ -77,7 +79,7 @@ class Explorer:
         words = link.partition("#")[2]
         query = dict(parse_qsl(words, strict_parsing=True)) if words else {}
         outcomes = self.words("outcome", self.corpus["outcomes"])
-        wanted = {
+        values = {
             "style": self.words("style", self.corpus["styles"]),
             "source": self.words("source", self.corpus["sources"]),
             "licence": self.words("licence", self.corpus["licences"]),
@@ -88,7 +90,7 @@ class Explorer:
             kind = int(self.columns["kind"][row])
             matches = "outcome" not in query or is_outcome(query["outcome"], outcome, kind)
             for name in query.keys() - {"outcome"}:
-                value = wanted[name][row]
+                value = values[name][row]
                 if name == "licence" and value is None and kind == 0:
                     value = "(not stated)"
                 matches = matches and value == query[name]
@@ -97,13 +99,13 @@ class Explorer:
         return rows
 
 
-def is_outcome(wanted: str, outcome: dict[str, Any], kind: int) -> bool:
+def is_outcome(choice: str, outcome: dict[str, Any], kind: int) -> bool:
     """Whether a pair came into a stage, passed it or was dropped by it, or is used."""
     stage = outcome["stage"]
     used = stage in ("train", "val")
-    if wanted in ("used", "train", "val"):
-        return used if wanted == "used" else stage == wanted
-    what, _, name = wanted.partition(":")
+    if choice in ("used", "train", "val"):
+        return used if choice == "used" else stage == choice
+    what, _, name = choice.partition(":")
     if MADE_BY.get(name, kind) != kind:
         return False
     end, at = len(STAGES) if used else STAGES.index(stage), STAGES.index(name)

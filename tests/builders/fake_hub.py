@@ -46,7 +46,7 @@ class FakeHub(ThreadingHTTPServer):
         return [ranged for name, ranged, _ in self.seen if name == path]
 
     def siblings(self, repo: str) -> list[dict[str, object]]:
-        found = []
+        entries = []
         for path, data in sorted(self.files.items()):
             if not path.startswith(f"{repo}/"):
                 continue
@@ -55,8 +55,8 @@ class FakeHub(ThreadingHTTPServer):
             if path not in self.small:
                 sha256 = hashlib.sha256(data).hexdigest()
                 entry["lfs"] = {"size": len(data), "sha256": sha256, "pointerSize": 135}
-            found.append(entry | self.stated.get(path, {}))
-        return found
+            entries.append(entry | self.stated.get(path, {}))
+        return entries
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -69,9 +69,9 @@ class Handler(BaseHTTPRequestHandler):
         if path.startswith("api/models/"):
             repo, _, revision = path.removeprefix("api/models/").partition("/revision/")
             name = path
-            said = {"sha": hub.commit, "siblings": hub.siblings(repo)}
-            data: bytes | None = json.dumps(said).encode()
-            if revision not in ("main", hub.commit) or not said["siblings"]:
+            answer = {"sha": hub.commit, "siblings": hub.siblings(repo)}
+            data: bytes | None = json.dumps(answer).encode()
+            if revision not in ("main", hub.commit) or not answer["siblings"]:
                 data = None
         else:
             name = path.replace(f"/resolve/{hub.commit}/", "/")

@@ -56,6 +56,6 @@ def raw(key: str, text: float | None = None, **changes: Any) -> Candidate:
 def reasons(pairs: list[Candidate], **rules: Any) -> dict[str, str | None]:
     """The reason of every pair after `rules`; None: kept."""
     keys = [pair.key for pair in pairs]
-    found = decide(pairs, recipe(**rules))
-    assert [pair.key for pair in found] == keys
-    return {pair.key: pair.reason for pair in found}
+    decided = decide(pairs, recipe(**rules))
+    assert [pair.key for pair in decided] == keys
+    return {pair.key: pair.reason for pair in decided}

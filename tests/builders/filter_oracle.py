@@ -31,12 +31,12 @@ def judged(
 
     def copies(groups: list[list[Candidate]], why: str) -> None:
         for group in groups:
-            found = sorted(alive(group), key=lambda p: place[p.key])
-            if len(found) < 2:
+            ranked = sorted(alive(group), key=lambda p: place[p.key])
+            if len(ranked) < 2:
                 continue
-            stays: dict[str, Candidate] = {found[0].content: found[0]}
-            for pair in found[1:]:
-                best = found[0]
+            stays: dict[str, Candidate] = {ranked[0].content: ranked[0]}
+            for pair in ranked[1:]:
+                best = ranked[0]
                 if pair.kind == "raw" and pair.source == best.source:
                     best = stays.setdefault(pair.content, pair)
                 if best is not pair:
@@ -77,8 +77,8 @@ def judged(
     if rules.per_content is not None:
         top(alive(), lambda p: (p.kind, p.content), rules.per_content, "content-quota")
     if rules.per_style is not None:
-        made = [pair for pair in alive() if pair.kind == "stylized"]
-        top(made, lambda p: str(p.reference).split("--")[0], rules.per_style, "style-quota")
+        stylized = [pair for pair in alive() if pair.kind == "stylized"]
+        top(stylized, lambda p: str(p.reference).split("--")[0], rules.per_style, "style-quota")
     return {pair.key: (reason[pair.key], twin.get(pair.key)) for pair in pairs}
 
 
@@ -98,11 +98,11 @@ def outside(pair: Candidate, threshold: Threshold, among: list[Candidate]) -> se
         return set()
     if math.isnan(score):
         return {"not-a-number"}
-    found = set()
+    reasons = set()
     if threshold.min is not None and score < threshold.min:
-        found.add("below-min")
+        reasons.add("below-min")
     if threshold.max is not None and score > threshold.max:
-        found.add("above-max")
+        reasons.add("above-max")
     if threshold.percentile is not None and pair.kind == "stylized":
         scores = sorted(
             number
@@ -112,8 +112,8 @@ def outside(pair: Candidate, threshold: Threshold, among: list[Candidate]) -> se
             if (number := other.scores[name]) is not None and not math.isnan(number)
         )
         if score < scores[int(len(scores) * threshold.percentile / 100)]:
-            found.add("below-percentile")
-    return found
+            reasons.add("below-percentile")
+    return reasons
 
 
 def style(pair: Candidate) -> Any:

@@ -54,8 +54,12 @@ def child(corpus: Path, source: str, at: int, answer: int) -> NoReturn:
     try:
         count = watch(str(corpus), at)
         result = forget_pairs(corpus, Request(sources=(source,)))
-        told = {"changes": count[0], "pairs": len(result.selection.keys), "resumed": result.resumed}
-        os.write(answer, json.dumps(told).encode())
+        report = {
+            "changes": count[0],
+            "pairs": len(result.selection.keys),
+            "resumed": result.resumed,
+        }
+        os.write(answer, json.dumps(report).encode())
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -64,16 +68,16 @@ def child(corpus: Path, source: str, at: int, answer: int) -> NoReturn:
 
 def main() -> None:
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            child(Path(asked["corpus"]), asked["source"], asked["at"], write)
+            child(Path(request["corpus"]), request["source"], request["at"], write)
         os.close(write)
         _, status = os.waitpid(pid, 0)
         with open(read, "rb") as answer:  # noqa: PTH123
-            told = json.loads(answer.read() or b"{}")
-        print(json.dumps({"status": os.waitstatus_to_exitcode(status), **told}), flush=True)
+            report = json.loads(answer.read() or b"{}")
+        print(json.dumps({"status": os.waitstatus_to_exitcode(status), **report}), flush=True)
 
 
 if __name__ == "__main__":

@@ -54,4 +54,4 @@ def rows(corpus: Path, place: str) -> list[dict[str, Any]]:
     """The rows of a table, or of all tables of a folder."""
     path = corpus / place
     paths = [path] if path.suffix == ".parquet" else sorted(path.glob("*.parquet"))
-    return [row for one in paths for row in read_table(one).to_pylist()]
+    return [row for table_path in paths for row in read_table(table_path).to_pylist()]

@@ -53,9 +53,9 @@ class Hostile(BaseHTTPRequestHandler):
         self.seen.append(self.path)
         self.agents.append(self.headers["User-Agent"])
         self.times[self.path] = self.times.get(self.path, 0) + 1
-        what, _, rest = self.path[1:].partition("/")
+        what, _, argument = self.path[1:].partition("/")
         with suppress(OSError):  # the client may leave
-            getattr(self, f"send_{what}", self.send_ok)(rest)
+            getattr(self, f"send_{what}", self.send_ok)(argument)
 
     def answer(
         self, body: bytes, status: int = 200, length: int | None = None, **headers: str
@@ -83,17 +83,17 @@ class Hostile(BaseHTTPRequestHandler):
             self.wfile.write(then)
             time.sleep(pause_s)
 
-    def send_ok(self, rest: str) -> None:
+    def send_ok(self, argument: str) -> None:
         self.answer(PICTURE, Content_Type="image/gif")
 
-    def send_to(self, rest: str) -> None:
-        self.answer(b"moved", 302, Location=rest)
+    def send_to(self, argument: str) -> None:
+        self.answer(b"moved", 302, Location=argument)
 
-    def send_hops(self, rest: str) -> None:
-        left = int(rest)
-        self.answer(b"", 302, Location=f"/hops/{left - 1}") if left else self.send_ok(rest)
+    def send_hops(self, argument: str) -> None:
+        left = int(argument)
+        self.answer(b"", 302, Location=f"/hops/{left - 1}") if left else self.send_ok(argument)
 
-    def send_endlessmove(self, rest: str) -> None:
+    def send_endlessmove(self, argument: str) -> None:
         """A redirect whose own body never ends."""
         self.send_response(302)
         self.send_header("Location", "/ok")
@@ -103,13 +103,13 @@ class Hostile(BaseHTTPRequestHandler):
         while time.monotonic() < until:
             self.wfile.write(bytes(100_000))
 
-    def send_endless(self, rest: str) -> None:
+    def send_endless(self, argument: str) -> None:
         self.forever(PICTURE, bytes(1000), 0)
 
-    def send_drip(self, rest: str) -> None:
+    def send_drip(self, argument: str) -> None:
         self.forever(PICTURE, b"x", 0.05)
 
-    def send_driphead(self, rest: str) -> None:
+    def send_driphead(self, argument: str) -> None:
         """A status line, then headers without an end, slowly."""
         self.close_connection = True
         self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
@@ -118,53 +118,53 @@ class Hostile(BaseHTTPRequestHandler):
             self.wfile.write(b"x")
             time.sleep(0.05)
 
-    def send_short(self, rest: str) -> None:
+    def send_short(self, argument: str) -> None:
         self.answer(PICTURE, length=100)
 
-    def send_long(self, rest: str) -> None:
+    def send_long(self, argument: str) -> None:
         """More bytes than declared; what is declared ends inside the picture."""
         pixels = zlib.compress(random.Random(0).randbytes(40 * 41))
         self.answer(png(40, 40, pixels), length=900)
 
-    def send_large(self, rest: str) -> None:
+    def send_large(self, argument: str) -> None:
         self.answer(PICTURE, length=999_999_999)
 
-    def send_html(self, rest: str) -> None:
+    def send_html(self, argument: str) -> None:
         self.answer(b"<!doctype html><title>not found</title>" * 9, Content_Type="image/jpeg")
 
-    def send_gzip(self, rest: str) -> None:
+    def send_gzip(self, argument: str) -> None:
         """20 MB of zeros in 20 kB."""
         body = gzip.compress(PICTURE + bytes(20_000_000), 9)
         self.answer(body, Content_Encoding="gzip", Content_Type="image/gif")
 
-    def send_bomb(self, rest: str) -> None:
+    def send_bomb(self, argument: str) -> None:
         self.answer(bomb(), Content_Type="image/png")
 
-    def send_empty(self, rest: str) -> None:
+    def send_empty(self, argument: str) -> None:
         self.answer(b"")
 
-    def send_garbage(self, rest: str) -> None:
+    def send_garbage(self, argument: str) -> None:
         self.close_connection = True
         self.wfile.write(b"220 welcome to smtp\r\n\r\n")
 
-    def send_status(self, rest: str) -> None:
-        self.answer(b"no", int(rest))
+    def send_status(self, argument: str) -> None:
+        self.answer(b"no", int(argument))
 
-    def send_tag(self, rest: str) -> None:
+    def send_tag(self, argument: str) -> None:
         """`/tag/<value>`: an X-Robots-Tag; `|` separates headers."""
         from urllib.parse import unquote
 
-        self.answer(PICTURE, X_Robots_Tag=unquote(rest).replace("|", "\n"))
+        self.answer(PICTURE, X_Robots_Tag=unquote(argument).replace("|", "\n"))
 
-    def send_tdm(self, rest: str) -> None:
-        self.answer(PICTURE, TDM_Reservation=rest)
+    def send_tdm(self, argument: str) -> None:
+        self.answer(PICTURE, TDM_Reservation=argument)
 
-    def send_later(self, rest: str) -> None:
+    def send_later(self, argument: str) -> None:
         """`/later/<seconds>`: 429 at first, then the picture."""
         if self.times[self.path] == 1:
-            self.answer(b"", 429, Retry_After=rest)
+            self.answer(b"", 429, Retry_After=argument)
         else:
-            self.send_ok(rest)
+            self.send_ok(argument)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""

@@ -38,21 +38,21 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        name = found.get("class") or ""
-        self.tags.append((tag, found))
+        attributes = dict(attrs)
+        name = attributes.get("class") or ""
+        self.tags.append((tag, attributes))
         if tag == "tr":
             self.rows.append([])
         elif tag in ("td", "th"):
             self.rows[-1].append("")
         elif tag in ("h1", "h2", "h3"):
-            self.headings.append((tag, found.get("id") or "", ""))
+            self.headings.append((tag, attributes.get("id") or "", ""))
         elif tag == "figure" and name.startswith("sample "):
             self.samples.append(Sample(name.split()[1]))
         elif tag == "img" and self._inside("figure", "sample"):
             sample = self.samples[-1]
-            sample.src, sample.alt = found.get("src"), found.get("alt") or ""
-            sample.width = int(found.get("width") or 0)
+            sample.src, sample.alt = attributes.get("src"), attributes.get("alt") or ""
+            sample.width = int(attributes.get("width") or 0)
         elif tag == "p" and name == "warning":
             self.warnings.append("")
         elif tag == "p" and name == "count":
@@ -92,7 +92,11 @@ class Page(HTMLParser):
 
     def attributes(self, tag: str, name: str) -> list[str]:
         """The values of an attribute of all tags of a kind."""
-        return [str(found[name]) for kind, found in self.tags if kind == tag and name in found]
+        return [
+            str(attributes[name])
+            for kind, attributes in self.tags
+            if kind == tag and name in attributes
+        ]
 
     def table(self, first_head: str) -> list[list[str]]:
         """The rows of the table whose first column has this head, without the heads."""

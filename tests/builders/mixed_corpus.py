@@ -61,12 +61,18 @@ def stylized_candidate(key: str, content: str, reference: str, **changes: Any) -
     )
 
 
-def assigned(pairs: list[Candidate], asked: Recipe) -> dict[str, str]:
+def assigned(pairs: list[Candidate], recipe: Recipe) -> dict[str, str]:
     """Split or reason of every pair that the filter kept."""
-    found = assign_splits(pairs, asked)
-    assert [one.key for one in found] == [pair.key for pair in pairs if pair.kept]
-    assert all((one.split is None) != (one.reason is None) for one in found)
-    return {one.key: one.split or str(one.reason) for one in found}
+    assignments = assign_splits(pairs, recipe)
+    assert [assignment.key for assignment in assignments] == [
+        pair.key for pair in pairs if pair.kept
+    ]
+    assert all(
+        (assignment.split is None) != (assignment.reason is None) for assignment in assignments
+    )
+    return {
+        assignment.key: assignment.split or str(assignment.reason) for assignment in assignments
+    }
 
 
 def stored_pair(number: int, content: str, reference: str | None = None, image: int = -1) -> Pair:
@@ -96,15 +102,15 @@ def write_stage(corpus: Path, kind: ShardKind, pairs: list[Pair]) -> None:
 
 def mixed_files(corpus: Path) -> dict[str, bytes]:
     """What mixing wrote."""
-    found = {f"{part}/{n}": d for part in ("train", "val") for n, d in tree(corpus / part).items()}
-    return found | {"mix.parquet": (corpus / "mix.parquet").read_bytes()}
+    files = {f"{part}/{n}": d for part in ("train", "val") for n, d in tree(corpus / part).items()}
+    return files | {"mix.parquet": (corpus / "mix.parquet").read_bytes()}
 
 
-def mix_again(corpus: Path, to: Path, asked: Recipe, workers: int = 1) -> dict[str, bytes]:
+def mix_again(corpus: Path, to: Path, recipe: Recipe, workers: int = 1) -> dict[str, bytes]:
     """Mix the pairs of a corpus in another place; the files."""
     to.mkdir(exist_ok=True)
     for name in ("raw", "stylized", "scores", "verdicts.parquet"):
         if not (to / name).exists():
             (to / name).symlink_to(corpus / name)
-    mix_corpus(to, asked, workers=workers)
+    mix_corpus(to, recipe, workers=workers)
     return mixed_files(to)

@@ -39,12 +39,12 @@ class Site:
 @contextmanager
 def running(root: Path) -> Iterator[Site]:
     """The site, served while the block runs."""
-    found = Site(root / "site")
-    thread = Thread(target=found.server.serve_forever, args=(0.02,))
+    site = Site(root / "site")
+    thread = Thread(target=site.server.serve_forever, args=(0.02,))
     thread.start()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+    yield site
+    site.server.shutdown()
+    site.server.server_close()
     thread.join()
 
 

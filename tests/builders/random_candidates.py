@@ -14,23 +14,23 @@ def random_pairs(draw: random.Random, count: int = 250) -> list[Candidate]:
     pairs = []
     for number in range(count):
         key = f"{draw.randrange(10**6):06d}-{number:03d}"
-        made = draw.random() < 0.6
+        is_stylized = draw.random() < 0.6
 
         def score() -> float | None:
             return draw.choice([None, NAN, *(draw.randrange(20) / 20 for _ in range(8))])
 
         group = f"g{number // 4}"
-        pair = (stylized if made else raw)(
+        pair = (stylized if is_stylized else raw)(
             key,
-            scores={"text": score(), "style": score() if made else None},
+            scores={"text": score(), "style": score() if is_stylized else None},
             rank=draw.choice([None, draw.randrange(10) / 10]),
             content=f"content {draw.randrange(30)}",
-            group=group if made else None,
+            group=group if is_stylized else None,
             image_sha256=draw.choice([None, *(f"s{draw.randrange(60)}" for _ in range(9))]),
             phash=draw.choice([None, f"{draw.getrandbits(9) << 20:016x}"]),
             colour=draw.choice(["808080" * 4, "8a8080" * 4, "a08080" * 4]),
         )
-        if made:
+        if is_stylized:
             pair.reference = f"style{draw.randrange(3)}--{draw.randrange(2)}"
         else:
             pair.source = f"http://host/{draw.randrange(60)}"
@@ -44,14 +44,14 @@ def random_rules(draw: random.Random) -> dict[str, Any]:
     """Settings of the filter, each rule there or not."""
 
     def limit(votes: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = {"score": draw.choice(["text", "style"])}
+        threshold: dict[str, Any] = {"score": draw.choice(["text", "style"])}
         kind = draw.choice(["min", "max", "percentile", "within"])
         if kind in ("min", "max"):
-            found[kind] = draw.randrange(20) / 20
+            threshold[kind] = draw.randrange(20) / 20
         else:
-            found["percentile"] = draw.choice([5, 33.3, 60])
-            found["within"] = "style" if kind == "within" else None
-        return found
+            threshold["percentile"] = draw.choice([5, 33.3, 60])
+            threshold["within"] = "style" if kind == "within" else None
+        return threshold
 
     votes = [limit() for _ in range(draw.choice([0, 0, 2, 3]))]
     return {

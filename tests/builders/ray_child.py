@@ -91,7 +91,7 @@ def node_dies_between_units(cluster: Any, root: Path) -> dict[str, Any]:
 
 def units_fail(cluster: Any, root: Path) -> dict[str, Any]:
     """A unit that raises, and one that takes its worker with it each time."""
-    told: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     for name, number in (("raises", RAISES), ("dies", DIES)):
         try:
             list(
@@ -100,30 +100,30 @@ def units_fail(cluster: Any, root: Path) -> dict[str, Any]:
                 )
             )
         except StylearError as error:
-            told[name] = [type(error).__name__, error.message, error.hint]
-    told["tries"] = tries(root, DIES)
-    return told
+            report[name] = [type(error).__name__, error.message, error.hint]
+    report["tries"] = tries(root, DIES)
+    return report
 
 
 def node_dies_in_a_run(cluster: Any, root: Path) -> dict[str, Any]:
     """A whole corpus on two nodes, one of which is killed once the first stylized shard is committed."""
     victim = cluster.add_node(**NODE)
     cluster.wait_for_nodes()
-    corpus, told = root / "on-ray", {"killed": False}
+    corpus, report = root / "on-ray", {"killed": False}
 
     def kill() -> None:
         entry = corpus / "ledger" / "synthesize" / "00000.json"
         while not entry.exists():
             time.sleep(0.005)
         cluster.remove_node(victim, allow_graceful=False)
-        told["killed"] = not (corpus / "manifest.json").exists()
+        report["killed"] = not (corpus / "manifest.json").exists()
 
     killer = Thread(target=kill)
     killer.start()
     engine = Engine("ray", cluster.address)
     done = runner.run(load_recipe(root / "recipe.yaml"), corpus, workers=2, engine=engine)
     killer.join()
-    return {**told, "made": {result.stage: result.new for result in done.results}}
+    return {**report, "made": {result.stage: result.new for result in done.results}}
 
 
 def no_cluster_answers() -> list[str]:
@@ -140,7 +140,7 @@ def main() -> None:
     nobody = no_cluster_answers()
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
     try:
-        told = {
+        report = {
             "nobody": nobody,
             "units": node_dies_between_units(cluster, root),
             "fails": units_fail(cluster, root),
@@ -148,7 +148,7 @@ def main() -> None:
         }
     finally:
         cluster.shutdown()
-    print("\n" + json.dumps(told), flush=True)
+    print("\n" + json.dumps(report), flush=True)
 
 
 if __name__ == "__main__":

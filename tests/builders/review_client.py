@@ -39,5 +39,5 @@ def post(url: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
 
 def state(url: str) -> dict[str, Any]:
     """The state that the page shows."""
-    found: dict[str, Any] = json.loads(request(url + "state")[2])
-    return found
+    shown: dict[str, Any] = json.loads(request(url + "state")[2])
+    return shown

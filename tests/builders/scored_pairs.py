@@ -93,10 +93,10 @@ class ByHand:
     @torch.no_grad()
     def image(self, data: bytes) -> torch.Tensor:
         pixels = self.preprocess(Image.open(io.BytesIO(data)).convert("RGB"))[None]
-        found: torch.Tensor = self.model.encode_image(pixels, normalize=True)
-        return found
+        embeds: torch.Tensor = self.model.encode_image(pixels, normalize=True)
+        return embeds
 
     @torch.no_grad()
     def text(self, caption: str) -> torch.Tensor:
-        found: torch.Tensor = self.model.encode_text(self.tokenizer([caption]), normalize=True)
-        return found
+        embeds: torch.Tensor = self.model.encode_text(self.tokenizer([caption]), normalize=True)
+        return embeds

@@ -13,8 +13,8 @@ NOTES = (".recipe-folder.json", ".source-hashes.json")  # no part of a corpus
 def objects_of(corpus: Path) -> dict[str, bytes]:
     """Every object of a corpus by its path in it, but the notes about recipe and sources."""
     files = cast(ObjectPath, corpus).files()
-    found = {path.relative_to(cast(Any, corpus)).as_posix(): path.read_bytes() for path in files}
-    return {name: data for name, data in found.items() if name not in NOTES}
+    objects = {path.relative_to(cast(Any, corpus)).as_posix(): path.read_bytes() for path in files}
+    return {name: data for name, data in objects.items() if name not in NOTES}
 
 
 def check(found: dict[str, bytes], expected: dict[str, bytes]) -> None:

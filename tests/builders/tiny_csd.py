@@ -28,8 +28,8 @@ def csd_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
     """Weights by the keys of the published model, without the prefix of training on several GPUs."""
     tower = tiny_tower(seed).visual.state_dict()
     style = tower.pop("proj")
-    found = {f"backbone.{key}": value for key, value in tower.items()}
-    return {**found, "last_layer_style": style, "last_layer_content": style.flip(0).contiguous()}
+    backbone = {f"backbone.{key}": value for key, value in tower.items()}
+    return {**backbone, "last_layer_style": style, "last_layer_content": style.flip(0).contiguous()}
 
 
 def write_tiny_csd(path: Path, seed: int = 0, **more: Any) -> Path:

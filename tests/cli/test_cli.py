@@ -61,9 +61,9 @@ def test_generate_writes_pictures_their_record_and_a_grid(place: Path, tmp_path:
             "--json",
         ),
     )
-    said = json.loads(result.stdout)
+    printed = json.loads(result.stdout)
     lines = [json.loads(line) for line in (out / "generations.jsonl").read_text().splitlines()]
-    assert said["pictures"] == lines
+    assert printed["pictures"] == lines
     assert len(lines) == 3 * 3 * 2
     assert [line["seed"] for line in lines[:4]] == [5, 6, 5, 6]
     assert {line["model"] for line in lines} == {"run"}
@@ -126,13 +126,13 @@ def test_evaluate_measures_every_model(place: Path, tmp_path: Path) -> None:
         *("--styles", place / "styles", "--prompts", place / "prompts.txt", "--seeds", 2),
         *("--clip", place / "run" / "final-clip", "--json"),
     )
-    said = json.loads(result.stdout)
-    assert said == json.loads((out / "evaluation.json").read_text())
-    assert [(row["model"], row["pictures"]) for row in said["models"]] == [
+    printed = json.loads(result.stdout)
+    assert printed == json.loads((out / "evaluation.json").read_text())
+    assert [(row["model"], row["pictures"]) for row in printed["models"]] == [
         ("run", 12),
         ("base", 12),
     ]
-    run = said["models"][0]
+    run = printed["models"][0]
     assert set(run) == {
         *(
             "model",
@@ -180,10 +180,10 @@ def test_evaluate_reports_csd_and_dino_when_their_models_are_given(
     arguments = ("--model", place / "base", "--styles", place / "styles" / "dots--1.png")
     arguments += ("--prompt", "a cat", "--seeds", 1, "--clip", place / "run" / "final-clip")
     result = stylear("evaluate", *arguments, "--csd", csd, "--dino", dino, "--json")
-    said = json.loads(result.stdout)
-    assert (said["settings"]["csd"], said["settings"]["dino"]) == ("csd.pth", "dino")
-    assert said["settings"]["csd_sha256"] == hash_path(csd)
-    assert all(0 < abs(said["models"][0][name]["mean"]) <= 1 for name in ("csd", "dino"))
+    printed = json.loads(result.stdout)
+    assert (printed["settings"]["csd"], printed["settings"]["dino"]) == ("csd.pth", "dino")
+    assert printed["settings"]["csd_sha256"] == hash_path(csd)
+    assert all(0 < abs(printed["models"][0][name]["mean"]) <= 1 for name in ("csd", "dino"))
     head = stylear("evaluate", *arguments, "--csd", csd).stdout.splitlines()[0]
     assert head.split() == [
         "model",
@@ -222,9 +222,9 @@ def test_evaluate_reports_csd_and_dino_when_their_models_are_given(
 def test_mistakes_are_named_in_one_line(
     place: Path, tmp_path: Path, arguments: list[str], kind: type[StylearError], text: str
 ) -> None:
-    given = [argument.format(run=place / "run") for argument in arguments]
+    options = [argument.format(run=place / "run") for argument in arguments]
     with pytest.raises(kind) as caught:
-        stylear("generate", *given, "--out", tmp_path / "out")
+        stylear("generate", *options, "--out", tmp_path / "out")
     assert text in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -279,9 +279,9 @@ def test_the_shipped_family_is_as_recorded_and_small(
     monkeypatch.setenv("STYLEAR_MODELS", str(tmp_path))
     names = {model.name for model in models.list_shipped()}
     assert {"mini-clip", "mini-vq", "mini-ar"} <= names
-    said = json.loads(stylear("models", "verify", "--json").stdout)
+    printed = json.loads(stylear("models", "verify", "--json").stdout)
     count = len(models.hash_files())
-    assert said == {"files": count, "shipped": count, "fetched": 0, "ok": True}
+    assert printed == {"files": count, "shipped": count, "fetched": 0, "ok": True}
     assert sum(model.bytes for model in models.list_shipped()) <= 24 * 2**20
     listed = json.loads(stylear("models", "list", "--json").stdout)
     assert {row["name"] for row in listed if row["state"] == "shipped"} == names

@@ -54,15 +54,15 @@ def test_a_part_that_fails_or_hangs_is_recorded_and_the_next_one_runs(
     assert gpu_check.check(parts, tmp_path, tiny=False) is False
     (file,) = tmp_path.iterdir()
     assert file.name == gpu_check.name_result(gpu_check.describe_machine()["card"])
-    found = json.loads(file.read_text())
-    assert {name: part["status"] for name, part in found["parts"].items()} == {
+    report = json.loads(file.read_text())
+    assert {name: part["status"] for name, part in report["parts"].items()} == {
         "fails": "failed",
         "hangs": "stopped at its limit",
         "missing": "missing",
         "works": "passed",
     }
-    assert found["parts"]["fails"]["output"] == "no such model\n"
-    assert found["parts"]["works"]["result"] == {"x": {"a": 1}}
+    assert report["parts"]["fails"]["output"] == "no such model\n"
+    assert report["parts"]["works"]["result"] == {"x": {"a": 1}}
     assert "no such model" in capsys.readouterr().out
 
 
@@ -93,5 +93,5 @@ def test_every_benchmark_takes_the_options_that_the_check_gives_it(
     module = load_script(script.stem)
     for words in (part.command, part.tiny):
         assert words[0] == f"benchmarks/{script.name}"
-        asked = module.make_parser(False).parse_args(words[1:])
-        assert str(asked.out) == "{out}"
+        args = module.make_parser(False).parse_args(words[1:])
+        assert str(args.out) == "{out}"

@@ -52,15 +52,15 @@ def texts(file: Path) -> Iterator[tuple[int, str]]:
 
 def named_commands() -> list[tuple[str, str]]:
     """(file and line, command line) of every command that a string of the code names."""
-    found = []
+    commands = []
     for folder in FOLDERS:
         for file in sorted((ROOT / folder).rglob("*.py")):
             if file.parent.name == "cli" and file.name != "recipes.py":
                 continue  # help texts, which have tests of their own
             for line, text in texts(file):
                 for command in QUOTED.findall(text) or BARE.findall(text):
-                    found.append((f"{file.relative_to(ROOT)}:{line}", command.strip()))
-    return found
+                    commands.append((f"{file.relative_to(ROOT)}:{line}", command.strip()))
+    return commands
 
 
 def expand(command: str) -> list[str]:
@@ -121,8 +121,8 @@ def parse_problem(command: Any, words: list[str]) -> str | None:
     ],
 )
 def test_wrong_words_are_found(line: str, what: str | None) -> None:
-    found = parse_problem(*find_command(line))
-    assert (found is None) if what is None else (found is not None and what in found)
+    problem = parse_problem(*find_command(line))
+    assert (problem is None) if what is None else (problem is not None and what in problem)
 
 
 def test_strings_are_read_with_placeholders(tmp_path: Path) -> None:

@@ -30,8 +30,11 @@ def test_the_recipe_has_the_given_folders_relative_to_itself(tmp_path: Path) -> 
         *(recipe, "--photos", tmp_path / "photos", "--styles", tmp_path / "styles"),
         *("--name", "my-style", "--size", 64, "--json"),
     )
-    said = json.loads(result.stdout)
-    assert said == {"recipe": str(recipe), "next": f"stylear curate run {recipe} --out my-corpus"}
+    printed = json.loads(result.stdout)
+    assert printed == {
+        "recipe": str(recipe),
+        "next": f"stylear curate run {recipe} --out my-corpus",
+    }
     text = recipe.read_text("utf-8")
     assert '    path: "../photos"' in text
     assert str(tmp_path) not in text
@@ -88,14 +91,14 @@ def test_doctor_reports_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("STYLEAR_MODELS", str(tmp_path))
     result = CliRunner().invoke(app, ["doctor", "--json"])
     assert result.exit_code == 0
-    said = json.loads(result.stdout)
-    found = {check["check"]: check for check in said["checks"]}
-    assert said["ok"] is True
-    assert found["stylear"]["found"].startswith(f"{__version__} in ")
-    assert found["torch"]["status"] == "ok"
-    assert "files as recorded" in found["shipped models"]["found"]
-    assert found["fetched models"]["status"] == "optional"
-    assert all(check["remedy"] for check in said["checks"] if check["status"] != "ok")
+    printed = json.loads(result.stdout)
+    checks = {check["check"]: check for check in printed["checks"]}
+    assert printed["ok"] is True
+    assert checks["stylear"]["found"].startswith(f"{__version__} in ")
+    assert checks["torch"]["status"] == "ok"
+    assert "files as recorded" in checks["shipped models"]["found"]
+    assert checks["fetched models"]["status"] == "optional"
+    assert all(check["remedy"] for check in printed["checks"] if check["status"] != "ok")
 
 
 def test_doctor_fails_when_a_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,12 +33,12 @@ FOLDERS = {"curate": "stylear.curate", "train": "stylear.train", "stylear": "sty
 
 def modules() -> dict[str, Path]:
     """Every module of the project, by dotted name. The links inside stylear/ are not followed."""
-    found = {}
+    files = {}
     for folder, package in FOLDERS.items():
         for file in sorted((ROOT / folder).rglob("*.py")):
             parts = file.relative_to(ROOT / folder).with_suffix("").parts
-            found[".".join([package, *(part for part in parts if part != "__init__")])] = file
-    return found
+            files[".".join([package, *(part for part in parts if part != "__init__")])] = file
+    return files
 
 
 MODULES = modules()
@@ -56,13 +56,13 @@ def layer_of(module: str) -> str:
 
 def imports(text: str) -> list[tuple[str, str]]:
     """(module, name) of every import of a source, wherever it stands; name is "" for `import module`."""
-    found = []
+    names = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, "") for alias in node.names]
+            names += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found += [(node.module, alias.name) for alias in node.names]
-    return found
+            names += [(node.module, alias.name) for alias in node.names]
+    return names
 
 
 def target(module: str, name: str) -> str:
@@ -73,22 +73,22 @@ def target(module: str, name: str) -> str:
 def arrows() -> list[tuple[str, str, str]]:
     """(importing module, imported module, name) for every import inside the project."""
     return [
-        (module, target(found, name), name)
+        (module, target(imported, name), name)
         for module, file in MODULES.items()
-        for found, name in imports(file.read_text("utf-8"))
-        if found.split(".")[0] == "stylear"
+        for imported, name in imports(file.read_text("utf-8"))
+        if imported.split(".")[0] == "stylear"
     ]
 
 
 def test_rooms_import_only_from_rooms_before_them() -> None:
-    found = arrows()
-    assert len(found) > 500
+    all_arrows = arrows()
+    assert len(all_arrows) > 500
     order = {layer: place for place, layer in enumerate(LAYERS)}
     unknown = {layer_of(module) for module in MODULES} - order.keys()
     assert unknown == set()
     assert [
         f"{module} imports {other}"
-        for module, other, _ in found
+        for module, other, _ in all_arrows
         if order[layer_of(other)] > order[layer_of(module)] and not is_lazy_api(module)
     ] == []
 
@@ -117,23 +117,23 @@ def test_no_module_imports_another_in_a_circle() -> None:
 
 
 def test_no_module_imports_a_private_name_of_another() -> None:
-    found = [
+    private_imports = [
         f"{module} imports {other}.{name}"
         for module, other, name in arrows()
         if name.startswith("_") and not name.startswith("__") and module != other
     ]
-    assert found == []
+    assert private_imports == []
 
 
 def test_the_trainer_reads_a_corpus_and_nothing_else_of_curate() -> None:
-    found = [
+    other_imports = [
         f"{module} imports {other}"
         for module, other, _ in arrows()
         if module.startswith("stylear.train")
         and other.startswith("stylear.curate")
         and not other.startswith(READ_SIDE)
     ]
-    assert found == []
+    assert other_imports == []
 
 
 def test_nothing_is_imported_by_the_name_of_a_folder() -> None:
@@ -179,10 +179,10 @@ def test_every_help_imports_nothing_heavy_and_is_quick() -> None:
     result = subprocess.run(
         [sys.executable, "-c", WALK], cwd=ROOT / "tests", capture_output=True, text=True, check=True
     )
-    found = json.loads(result.stdout)
-    assert [module for module in HEAVY if module in found["modules"]] == []
-    assert len(found["seconds"]) > 10
-    assert max(found["seconds"].values()) < 0.5
+    report = json.loads(result.stdout)
+    assert [module for module in HEAVY if module in report["modules"]] == []
+    assert len(report["seconds"]) > 10
+    assert max(report["seconds"].values()) < 0.5
 
 
 @pytest.mark.parametrize("words", [[], ["curate", "run"], ["train", "sft"], ["generate"]])
@@ -199,9 +199,9 @@ def test_help_answers_in_under_a_second_of_cpu(words: list[str]) -> None:
 
 
 def test_every_command_has_a_summary_and_an_example_that_parses() -> None:
-    found = dict(commands())
-    assert {"generate", "evaluate", "models list", "models verify"} <= set(found)
-    for words, command in found.items():
+    all_commands = dict(commands())
+    assert {"generate", "evaluate", "models list", "models verify"} <= set(all_commands)
+    for words, command in all_commands.items():
         text = (command.help or "").strip()
         summary = text.split("\n")[0].removesuffix(".")
         assert summary, f"stylear {words}: no summary"

@@ -48,9 +48,14 @@ def test_the_commands_for_ones_own_pictures_work_as_printed(home: Path, lines: l
     assert manifest["counts"]["pairs"] > 0
     assert (home / "my-corpus" / "report" / "index.html").is_file()
     assert (home / "my-corpus-hf" / "README.md").read_text("utf-8").startswith("---\n")
-    rest = [line for line in lines if not line.startswith("stylear curate")]
-    assert [shlex.split(line)[1] for line in rest] == ["train", "train", "generate", "evaluate"]
-    for line in rest:
+    remaining = [line for line in lines if not line.startswith("stylear curate")]
+    assert [shlex.split(line)[1] for line in remaining] == [
+        "train",
+        "train",
+        "generate",
+        "evaluate",
+    ]
+    for line in remaining:
         small = SMALL if " train " in line else "--seeds 1" if " evaluate " in line else ""
         run_anywhere(f"{line} {small}")
     assert (home / "pictures" / "grid.png").is_file()

@@ -60,12 +60,12 @@ def test_an_installation_adds_one_package_of_our_name(site: Path) -> None:
 
 def test_every_file_of_manifests_is_in_the_wheel(site: Path) -> None:
     expected = {p.relative_to(ROOT / "manifests") for p in (ROOT / "manifests").rglob("*.*")}
-    found = {
+    names = {
         p.relative_to(site / "stylear" / "manifests")
         for p in (site / "stylear" / "manifests").rglob("*.*")
     }
     assert len(expected) >= 10
-    assert found == expected
+    assert names == expected
 
 
 def test_the_pages_are_in_the_wheel(site: Path) -> None:
@@ -90,7 +90,7 @@ def test_recipes_and_models_are_found_from_an_empty_directory(site: Path, tmp_pa
 def test_the_code_runs_from_the_wheel_and_not_from_the_checkout(site: Path, tmp_path: Path) -> None:
     script = "import stylear, stylear.curate.run, stylear.train; print(stylear.curate.run.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
     )  # fmt: skip
-    assert found.stdout.strip() == str(site / "stylear" / "curate" / "run.py")
+    assert process.stdout.strip() == str(site / "stylear" / "curate" / "run.py")

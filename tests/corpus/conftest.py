@@ -38,12 +38,12 @@ def expected(home: Path, recipe: Recipe) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
-    with faulty_store() as found, pytest.MonkeyPatch.context() as patch:
+    with faulty_store() as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "BACKOFF_S", (0.01, 0.2))
         patch.setattr(client, "RETRIES", 3)
         patch.setattr(client, "PAUSES_S", (0.01, 0.05, 0.1))
         client.open_filesystem.cache_clear()
-        yield found
+        yield store
         client.open_filesystem.cache_clear()
 
 

@@ -27,17 +27,17 @@ from stylear.curate.corpus.columns import (
 
 def test_identities_are_equal_when_the_texts_are() -> None:
     column = pa.array(["a", None, "b", "a", "", "物"], pa.string())
-    found = hash_identities(column)
-    assert found.dtype == "S16"
-    assert (found == NONE).tolist() == [False, True, False, False, False, False]
-    assert rank_values(found)[0] == rank_values(found)[3]
-    assert len(np.unique(found)) == 5
+    identities = hash_identities(column)
+    assert identities.dtype == "S16"
+    assert (identities == NONE).tolist() == [False, True, False, False, False, False]
+    assert rank_values(identities)[0] == rank_values(identities)[3]
+    assert len(np.unique(identities)) == 5
 
 
 def test_texts_sort_as_they_are_and_none_is_empty() -> None:
     words = ["b", None, "aa", "物", "a"]
-    found = to_bytes(pa.array(words, pa.string()))
-    assert [text.decode() for text in np.sort(found)] == ["", "a", "aa", "b", "物"]
+    texts = to_bytes(pa.array(words, pa.string()))
+    assert [text.decode() for text in np.sort(texts)] == ["", "a", "aa", "b", "物"]
     many = [f"{number:x}" for number in range(2 * SLICE + 3)]
     assert [text.decode() for text in to_bytes(pa.array(many))] == many
     assert len(to_bytes(pa.array([], pa.string()))) == 0
@@ -79,12 +79,12 @@ def test_components_are_those_of_a_plain_search() -> None:
         for start in range(size):
             todo = [] if start in lowest else [start]
             while todo:
-                here = todo.pop()
-                if here not in lowest:
-                    lowest[here] = start
-                    todo += near[here]
-        found = connected_components(size, edges[:, 0], edges[:, 1])
-        assert found.tolist() == [lowest[n] for n in range(size)]
+                node = todo.pop()
+                if node not in lowest:
+                    lowest[node] = start
+                    todo += near[node]
+        components = connected_components(size, edges[:, 0], edges[:, 1])
+        assert components.tolist() == [lowest[n] for n in range(size)]
     assert connected_components(3, np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == [
         0,
         1,
@@ -102,9 +102,9 @@ def test_small_columns_are_joined() -> None:
         {"a": np.array([1]), "b": pa.array(["x"])},
         {"a": np.array([2, 3]), "b": pa.array([None, "z"], pa.string())},
     ]
-    found = concatenate(parts)
-    assert found["a"].tolist() == [1, 2, 3]
-    assert found["b"].to_pylist() == ["x", None, "z"]
+    joined = concatenate(parts)
+    assert joined["a"].tolist() == [1, 2, 3]
+    assert joined["b"].to_pylist() == ["x", None, "z"]
 
 
 def test_bits_of_arrow_columns_are_read_as_arrow_reads_them() -> None:
@@ -120,11 +120,11 @@ def test_bits_of_arrow_columns_are_read_as_arrow_reads_them() -> None:
         assert valid_mask(some).tolist() == some.is_valid().to_pylist()
         assert dictionary_codes(some).tolist() == some.fill_null(-1).to_pylist()
         named = words.slice(start, count).dictionary_encode()
-        told = [
+        bits = [
             None if code < 0 else named.dictionary[code].as_py()
             for code in dictionary_codes(named).tolist()
         ]
-        assert told == words.slice(start, count).to_pylist()
+        assert bits == words.slice(start, count).to_pylist()
     assert valid_mask(pa.array([1, 2])).tolist() == [True, True]
     assert dictionary_codes(pa.nulls(2, pa.string()).dictionary_encode()).tolist() == [-1, -1]
 

@@ -45,10 +45,10 @@ def test_of_writers_that_begin_together_never_two_hold_the_corpus(store: ObjectP
 
     def write() -> None:
         nonlocal inside, most, refused, held
-        one = lease.Lease(store)
+        own_lease = lease.Lease(store)
         gate.wait()
         try:
-            one.acquire()
+            own_lease.acquire()
         except CorpusLocked:
             with guard:
                 refused += 1
@@ -59,7 +59,7 @@ def test_of_writers_that_begin_together_never_two_hold_the_corpus(store: ObjectP
         time.sleep(0.3)
         with guard:
             inside -= 1
-        one.release()
+        own_lease.release()
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
@@ -93,10 +93,10 @@ def test_a_lease_that_is_not_renewed_ends_and_is_taken_over(
 
 def test_a_lease_of_a_dead_process_of_this_machine_ends_at_once(store: ObjectPath) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    told = {"host": "here", "pid": child.pid, "machine_id": lease.machine_id(), "renewals": 1}
-    told["process_start"] = lease.process_start(child.pid)
+    holder = {"host": "here", "pid": child.pid, "machine_id": lease.machine_id(), "renewals": 1}
+    holder["process_start"] = lease.process_start(child.pid)
     path = store / ".lock" / "child.json"
-    path.write_bytes(json.dumps(told).encode())
+    path.write_bytes(json.dumps(holder).encode())
     with pytest.raises(CorpusLocked, match=r"here \(process"), lock_corpus(cast(Path, store)):
         pass
     child.kill()
@@ -114,14 +114,14 @@ def test_a_damaged_lease_holds_until_it_ends(store: ObjectPath) -> None:
 def test_who_could_not_renew_commits_nothing_more(
     store: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, made = Ledger(cast(Path, store)), StageInputs({"a": 1}, "1")
+    ledger, inputs = Ledger(cast(Path, store)), StageInputs({"a": 1}, "1")
     counts: dict[str, Any] = {"rows_in": 1, "kept": 1, "dropped": {}, "files": {}}
     with lock_corpus(cast(Path, store)):
-        ledger.commit("fetch", "00000", made, **counts)
+        ledger.commit("fetch", "00000", inputs, **counts)
         clock = time.time()
         monkeypatch.setattr(lease.time, "time", lambda: clock + lease.LEASE_S + 1)
         with pytest.raises(CorpusLocked, match="could not be renewed"):
-            ledger.commit("fetch", "00001", made, **counts)
+            ledger.commit("fetch", "00001", inputs, **counts)
     assert [entry.unit for entry in ledger.entries("fetch")] == ["00000"]
 
 
@@ -129,33 +129,33 @@ def test_a_holder_renews_and_notices_that_another_took_over(
     store: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "RENEW_S", 0.05)
-    one = lease.Lease(store)
-    one.acquire()
+    own_lease = lease.Lease(store)
+    own_lease.acquire()
     deadline = time.monotonic() + 20
-    while lease.read_lease(one.path)["renewals"] < 2 and time.monotonic() < deadline:
+    while lease.read_lease(own_lease.path)["renewals"] < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert lease.read_lease(one.path)["renewals"] >= 2
-    one.assert_held()
+    assert lease.read_lease(own_lease.path)["renewals"] >= 2
+    own_lease.assert_held()
     (store / ".lock" / "other.json").write_bytes(b'{"host": "far", "machine_id": "m"}')
-    one._renewed -= lease.LEASE_S  # it slept
-    while one.path.is_file() and time.monotonic() < deadline:
+    own_lease._renewed -= lease.LEASE_S  # it slept
+    while own_lease.path.is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     with pytest.raises(CorpusLocked, match="could not be renewed"):
-        one.assert_held()
-    one.release()
+        own_lease.assert_held()
+    own_lease.release()
 
 
 def test_the_ledger_of_a_held_store_is_read_once(store: ObjectPath, proxy: Proxy) -> None:
-    ledger, made = Ledger(cast(Path, store)), StageInputs({"a": 1}, "1")
+    ledger, inputs = Ledger(cast(Path, store)), StageInputs({"a": 1}, "1")
     counts: dict[str, Any] = {"rows_in": 1, "kept": 1, "dropped": {}, "files": {}}
     for number in range(3):
-        ledger.commit("fetch", f"{number:05d}", made, **counts)
+        ledger.commit("fetch", f"{number:05d}", inputs, **counts)
     with lock_corpus(cast(Path, store)):
-        ledger.commit("mix", "all", made, **counts)
+        ledger.commit("mix", "all", inputs, **counts)
         proxy.reset()
         assert [entry.unit for entry in ledger.entries("fetch")] == ["00000", "00001", "00002"]
         assert ledger.stages() == ["fetch", "mix"]
-        assert ledger.is_current("fetch", "00001", made)
+        assert ledger.is_current("fetch", "00001", inputs)
         assert ledger.entry("fetch", "00009") is None
         assert proxy.seen["GET"] == 0
         ledger.remove("fetch")

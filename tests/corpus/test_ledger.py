@@ -27,7 +27,7 @@ from stylear.curate.engine.local import map_units
 from stylear.errors import CorpusError, CorpusLocked, SettingsChanged, StylearError
 
 
-def made(**changes: Any) -> StageInputs:
+def make_inputs(**changes: Any) -> StageInputs:
     return StageInputs({"image": {"size": 64}, "seed": 0, **changes}, "1", ["aa"], ["ww"])
 
 
@@ -38,7 +38,7 @@ def commit(
     info = write_bytes(corpus / "raw" / f"{unit}.tar", b"bytes")
     files = {f"raw/{unit}.tar": info}
     ledger.commit(
-        stage, unit, how or made(), rows_in=3, kept=2, dropped={"timeout": 1}, files=files
+        stage, unit, how or make_inputs(), rows_in=3, kept=2, dropped={"timeout": 1}, files=files
     )
     return ledger
 
@@ -48,7 +48,7 @@ def test_what_is_committed_is_read_back(tmp_path: Path) -> None:
     entry = ledger.entry("fetch", "00000")
     assert entry is not None
     assert (entry.rows_in, entry.kept, entry.dropped) == (3, 2, {"timeout": 1})
-    assert entry.fingerprint == made().fingerprint
+    assert entry.fingerprint == make_inputs().fingerprint
     assert entry.files["raw/00000.tar"]["bytes"] == 5
     assert ledger.stages() == ["fetch"]
     assert ledger.entries("fetch") == [entry]
@@ -72,36 +72,38 @@ def test_every_part_of_how_decides_the_fingerprint() -> None:
 
 def test_a_unit_is_done_when_made_the_same_way_and_its_files_are_there(tmp_path: Path) -> None:
     ledger = commit(tmp_path)
-    assert ledger.is_current("fetch", "00000", made())
-    assert not ledger.is_current("fetch", "00001", made())
+    assert ledger.is_current("fetch", "00000", make_inputs())
+    assert not ledger.is_current("fetch", "00001", make_inputs())
     (tmp_path / "raw" / "00000.tar").write_bytes(b"byte")
-    assert not ledger.is_current("fetch", "00000", made())
+    assert not ledger.is_current("fetch", "00000", make_inputs())
     (tmp_path / "raw" / "00000.tar").unlink()
-    assert not ledger.is_current("fetch", "00000", made())
+    assert not ledger.is_current("fetch", "00000", make_inputs())
 
 
 def test_expensive_output_of_other_settings_stops_with_the_difference(tmp_path: Path) -> None:
     ledger = commit(tmp_path)
     with pytest.raises(SettingsChanged, match=r"image\.size: 64 -> 128") as caught:
-        ledger.is_current("fetch", "00000", made(image={"size": 128}))
+        ledger.is_current("fetch", "00000", make_inputs(image={"size": 128}))
     assert "--redo fetch" in (caught.value.hint or "")
     assert "another --out" in (caught.value.hint or "")
     with pytest.raises(SettingsChanged, match=r"fetch 00000"):
-        ledger.check_settings("fetch", made(seed=1))
+        ledger.check_settings("fetch", make_inputs(seed=1))
     scored = commit(tmp_path, "score.text", "raw-00000")
     with pytest.raises(SettingsChanged, match="weights") as caught:
-        scored.check_settings("score.text", StageInputs(made().settings, "1", ["aa"], ["other"]))
+        scored.check_settings(
+            "score.text", StageInputs(make_inputs().settings, "1", ["aa"], ["other"])
+        )
     assert "--redo score" in (caught.value.hint or "")
 
 
 def test_cheap_output_of_other_settings_is_redone(tmp_path: Path) -> None:
     ledger = commit(tmp_path, "filter", "all")
-    assert ledger.is_current("filter", "all", made())
-    assert not ledger.is_current("filter", "all", made(seed=1))
-    ledger.check_settings("filter", made(seed=1))
+    assert ledger.is_current("filter", "all", make_inputs())
+    assert not ledger.is_current("filter", "all", make_inputs(seed=1))
+    ledger.check_settings("filter", make_inputs(seed=1))
 
 
-def test_differences_are_told_in_words(tmp_path: Path) -> None:
+def test_differences_are_described_in_words(tmp_path: Path) -> None:
     entry = commit(tmp_path).entries("fetch")[0]
     other = StageInputs({"image": {"size": 64}, "new": [1, {"a": "x"}]}, "2", ["bb"], ["ww"])
     assert describe_differences(entry, other) == [
@@ -111,7 +113,7 @@ def test_differences_are_told_in_words(tmp_path: Path) -> None:
         "code of the stage: version 1 -> 2",
         "what it is made of has changed since",
     ]
-    assert describe_differences(entry, made()) == []
+    assert describe_differences(entry, make_inputs()) == []
     assert flatten_settings({"a": {}, "b": []}) == {"a": "{}", "b": "[]"}
 
 
@@ -128,7 +130,7 @@ def test_a_removed_stage_is_made_again(tmp_path: Path) -> None:
     ledger = commit(tmp_path)
     ledger.remove("fetch")
     assert ledger.stages() == []
-    assert not ledger.is_current("fetch", "00000", made())
+    assert not ledger.is_current("fetch", "00000", make_inputs())
 
 
 # --- the lock ---------------------------------------------------------------------------------
@@ -189,7 +191,7 @@ def test_one_worker_is_this_process(tmp_path: Path) -> None:
     assert list(map_units(partial(square, log), [], workers=1)) == []
 
 
-def test_errors_of_workers_arrive_whole_and_dead_workers_are_told(tmp_path: Path) -> None:
+def test_errors_of_workers_arrive_whole_and_dead_workers_are_reported(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(CorpusError, match="number 99") as caught:
         list(map_units(partial(square, log), [1, 99, 2], workers=2))
@@ -213,10 +215,10 @@ for _ in map_units(partial(square, log), iter([1, 2, 3]), workers=2):
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    log, here = tmp_path / "log", str(Path(__file__).parent)
+    log, folder = tmp_path / "log", str(Path(__file__).parent)
     script = tmp_path / "parent.py"
     script.write_text(f"if __name__ == '__main__':\n    exec({PARENT!r})\n")
-    command = [sys.executable, str(script), str(log), here]
+    command = [sys.executable, str(script), str(log), folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "working\n"

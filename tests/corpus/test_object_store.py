@@ -81,7 +81,7 @@ def test_the_audit_finds_a_flipped_and_a_missing_object(
     with pytest.raises(AuditFailed, match=r"train/00000\.tar: expected sha256"):
         audit(corpus).require()
     path.unlink()
-    kinds = {(one.kind, one.where) for one in audit(corpus).differences}
+    kinds = {(difference.kind, difference.where) for difference in audit(corpus).differences}
     assert kinds == {("missing", "train/00000.tar")}
     path.write_bytes(good)
     assert audit(corpus).passed
@@ -91,9 +91,9 @@ def test_the_trainer_reads_the_same_samples(
     stored: tuple[Path, dict[str, int]], home: Path, expected: dict[str, bytes]
 ) -> None:
     for split in ("train", "val"):
-        here = list(read_samples(home / "local" / split))
-        assert list(read_samples(stored[0] / split)) == here
-        assert here
+        local = list(read_samples(home / "local" / split))
+        assert list(read_samples(stored[0] / split)) == local
+        assert local
         shards = shard_paths(stored[0] / split)
         assert [file_sha256(path) for path in shards] == [
             file_sha256(path) for path in shard_paths(home / "local" / split)
@@ -106,7 +106,7 @@ def test_train_encode_takes_a_corpus_url(
     from builders.tiny_model import write_tiny_model
 
     write_tiny_model(tmp_path / "model")
-    made = []
+    encoded = []
     for number, corpus in enumerate((str(stored[0]), str(home / "local"))):
         out = tmp_path / str(number)
         words = ["encode", corpus, "--model", str(tmp_path / "model")]
@@ -114,20 +114,20 @@ def test_train_encode_takes_a_corpus_url(
             stylear.train.cli.app, [*words, "--out", str(out), "--device", "cpu", "--json"]
         )
         assert result.exit_code == 0, result.output
-        made.append(tree(out))
-    assert made[0] == made[1]
-    assert made[0]
+        encoded.append(tree(out))
+    assert encoded[0] == encoded[1]
+    assert encoded[0]
 
 
 def test_audit_and_report_are_commands_on_a_url(
     stored: tuple[Path, dict[str, int]], expected: dict[str, bytes]
 ) -> None:
     corpus = str(stored[0])
-    told = CliRunner().invoke(stylear.curate.cli.app, ["audit", corpus, "--json"])
-    assert told.exit_code == 0, told.output
-    assert json.loads(told.stdout)["corpus"] == corpus
-    told = CliRunner().invoke(stylear.curate.cli.app, ["report", corpus, "--json"])
-    assert json.loads(told.stdout) == {"report": f"{corpus}/report/index.html"}
+    result = CliRunner().invoke(stylear.curate.cli.app, ["audit", corpus, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["corpus"] == corpus
+    result = CliRunner().invoke(stylear.curate.cli.app, ["report", corpus, "--json"])
+    assert json.loads(result.stdout) == {"report": f"{corpus}/report/index.html"}
     assert (stored[0] / "report" / "index.html").read_bytes() == expected["report/index.html"]
 
 

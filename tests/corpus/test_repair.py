@@ -199,7 +199,7 @@ def test_an_image_whose_source_is_gone_is_named_and_nothing_is_lost(web: Any, ch
     assert tree(corpus) == expected
 
 
-def test_the_command_line_repairs_and_can_be_told_not_to_look(home: Path, built: Path) -> None:
+def test_the_command_repairs_and_can_skip_the_check(home: Path, built: Path) -> None:
     words = ["run", str(home / "recipe.yaml"), "--out", str(built), "--workers", "1", "--json"]
     flip(built / "stylized" / "00000.tar", 0.3)
     result = CliRunner().invoke(stylear.curate.cli.app, [*words, "--no-verify"])

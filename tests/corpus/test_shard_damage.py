@@ -114,7 +114,7 @@ def test_hostile_members_are_refused_by_name(tmp_path: Path, bad: tarfile.TarInf
         list(tar_samples(path))
 
 
-def test_members_that_repeat_lie_apart_or_are_too_large_are_refused(tmp_path: Path) -> None:
+def test_members_repeated_separated_or_too_large_are_refused(tmp_path: Path) -> None:
     twice = hostile(tmp_path / "a.tar", member("a.png"), member("a.png"))
     with pytest.raises(CorpusError, match="comes twice"):
         list(tar_samples(twice))

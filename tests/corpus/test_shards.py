@@ -112,7 +112,7 @@ def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
     assert encode_header(name.encode(), size) == member.tobuf(tarfile.USTAR_FORMAT)
 
 
-def test_samples_lie_where_tarfile_finds_them_and_other_files_are_refused(tmp_path: Path) -> None:
+def test_samples_are_where_tarfile_finds_them_and_other_files_are_refused(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, some_pairs())
     path = tmp_path / "00000.tar"
     data = path.read_bytes()
@@ -125,8 +125,8 @@ def test_samples_lie_where_tarfile_finds_them_and_other_files_are_refused(tmp_pa
         (name.partition(".")[0].encode(), end - place - size - -size % BLOCK)
         for (name, _, place, size), end in zip(images, ends, strict=True)
     ]
-    found = list(locate_samples(path, io.BytesIO(data), known))
-    assert found == [(start, end - start) for start, end in zip(starts, ends, strict=True)]
+    locations = list(locate_samples(path, io.BytesIO(data), known))
+    assert locations == [(start, end - start) for start, end in zip(starts, ends, strict=True)]
     parts = [parse_sample(data[start:end]) for start, end in zip(starts, ends, strict=True)]
     assert parts == [
         (data[a : a + m], data[b : b + n])

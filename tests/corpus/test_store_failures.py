@@ -53,8 +53,8 @@ def test_killed_and_started_again_the_corpus_is_the_same(
     while process.poll() is None and time.monotonic() < deadline and not entry.is_file():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
-    told = process.communicate()[0].decode()
-    assert process.returncode == -signal.SIGKILL, told
+    output = process.communicate()[0].decode()
+    assert process.returncode == -signal.SIGKILL, output
     assert entry.is_file()
     left = objects_of(cast(Path, store))
     assert "manifest.json" not in left
@@ -62,11 +62,11 @@ def test_killed_and_started_again_the_corpus_is_the_same(
     for name, data in left.items():  # what is there is whole
         assert name.startswith(".lock/") or data == expected[name]
         assert SECRET.encode() not in data
-    assert SECRET not in told
+    assert SECRET not in output
     done = runner.run(recipe, cast(Path, store), workers=1)  # at once: the dead hold nothing
-    made = {result.stage: result.new for result in done.results}
-    assert made["fetch"] == 0
-    assert made["synthesize"] <= 2
+    new = {result.stage: result.new for result in done.results}
+    assert new["fetch"] == 0
+    assert new["synthesize"] <= 2
     check(objects_of(cast(Path, store)), expected)
 
 
@@ -91,7 +91,7 @@ def test_an_object_appears_whole_or_not_at_all(store: ObjectPath, tmp_path: Path
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_that_stays_broken_is_told_and_not_waited_for_without_end(
+def test_a_store_that_stays_broken_is_reported_after_a_bounded_wait(
     store: ObjectPath, proxy: Proxy
 ) -> None:
     path = cast(Path, store / "recipe.yaml")
@@ -112,18 +112,18 @@ def test_a_run_on_a_store_that_does_not_answer_or_has_no_bucket_ends_with_one_li
     store: ObjectPath, proxy: Proxy, home: Path
 ) -> None:
     words = ["run", str(home / "recipe.yaml"), "--out"]
-    told = (
+    error = (
         CliRunner().invoke(stylear.curate.cli.app, [*words, "s3://nowhere-at-all/corpus"]).exception
     )
-    assert isinstance(told, StorageError)
-    assert told.message == (
+    assert isinstance(error, StorageError)
+    assert error.message == (
         "s3://nowhere-at-all/corpus: the object store failed: the store has no such bucket"
     )
     proxy.reset(share=1.0, only="500")
     for command in (words, ["audit"], ["report"]):
-        told = CliRunner().invoke(stylear.curate.cli.app, [*command, str(store)]).exception
-        assert isinstance(told, StylearError), command
-        assert "500" in told.message
+        error = CliRunner().invoke(stylear.curate.cli.app, [*command, str(store)]).exception
+        assert isinstance(error, StylearError), command
+        assert "500" in error.message
     proxy.reset()
 
 
@@ -132,7 +132,7 @@ def test_a_failure_of_a_store_comes_back_from_a_worker() -> None:
     assert (error.message, error.strerror) == ("s3://b/x: the object store failed: 503", "503")
 
 
-def test_a_bucket_that_is_not_there_is_told(proxy: Proxy) -> None:
+def test_a_missing_bucket_is_named(proxy: Proxy) -> None:
     proxy.reset()
     with pytest.raises(
         StorageError, match="s3://nowhere-at-all/x: cannot write: the store has no such bucket"

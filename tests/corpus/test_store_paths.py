@@ -98,27 +98,27 @@ def test_a_path_is_a_path_and_a_url_is_a_place_in_a_store(proxy: Proxy) -> None:
 def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UsageError, match="expected no password in the URL") as caught:
         corpus_path(url)
-    told = f"{caught.value.message} {caught.value.hint}"
-    assert "wJalr" not in told
-    assert "XUt" not in told
-    assert "pass@" not in told
-    assert "environment" in told
+    message = f"{caught.value.message} {caught.value.hint}"
+    assert "wJalr" not in message
+    assert "XUt" not in message
+    assert "pass@" not in message
+    assert "environment" in message
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("s4://bucket/corpus", "expected a protocol such as s3"),
         ("s3://", "found no folder"),
         ("sftp://host/corpus", "no client for it is installed"),
     ],
 )
-def test_a_url_that_cannot_be_a_corpus_is_told(url: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_a_url_that_cannot_be_a_corpus_is_refused(url: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         corpus_path(url)
 
 
-def test_downloads_of_a_store_lie_in_the_cache_of_the_user(
+def test_downloads_of_a_store_are_in_the_cache_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -37,21 +37,21 @@ def stricter(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outcomes(corpus: Path) -> dict[str, str]:
     """Where each pair ended, told by hand."""
-    found = {}
+    outcomes_by_key = {}
     for row in read_table(corpus / "verdicts.parquet").to_pylist():
-        found[row["key"]] = "kept" if row["kept"] else f"{row['stage']}: {row['reason']}"
+        outcomes_by_key[row["key"]] = "kept" if row["kept"] else f"{row['stage']}: {row['reason']}"
     for row in read_table(corpus / "mix.parquet").to_pylist():
-        found[row["key"]] = row["split"] or f"mix: {row['reason']}"
-    return found
+        outcomes_by_key[row["key"]] = row["split"] or f"mix: {row['reason']}"
+    return outcomes_by_key
 
 
 def test_a_corpus_does_not_differ_from_its_copy(finished: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "copy"))
-    found = diff_corpora(finished, copy)
-    assert found.is_empty
-    assert found.common == 41
-    assert list(found.changed_pairs()) == []
-    assert [(row["score"], row["pairs"], row["mean_shift"]) for row in found.scores] == [
+    diff = diff_corpora(finished, copy)
+    assert diff.is_empty
+    assert diff.common == 41
+    assert list(diff.changed_pairs()) == []
+    assert [(row["score"], row["pairs"], row["mean_shift"]) for row in diff.scores] == [
         ("texture", 24, 0.0)
     ]
 
@@ -69,11 +69,11 @@ def test_every_pair_that_ended_differently_is_counted_and_listed(
     before, after = outcomes(finished), outcomes(stricter)
     expected = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
     assert len(expected) > 2
-    found = diff_corpora(finished, stricter)
-    listed = list(found.changed_pairs())
+    diff = diff_corpora(finished, stricter)
+    listed = list(diff.changed_pairs())
     assert {row["key"]: (row["a"], row["b"]) for row in listed} == expected
-    assert sum(row["pairs"] for row in found.pairs) == len(expected)
-    for row in found.pairs:
+    assert sum(row["pairs"] for row in diff.pairs) == len(expected)
+    for row in diff.pairs:
         alike = [
             one
             for one in listed
@@ -83,7 +83,7 @@ def test_every_pair_that_ended_differently_is_counted_and_listed(
     assert ("train", "filter: texture-below-min") in {(row["a"], row["b"]) for row in listed}
 
 
-def test_the_counts_of_each_stage_are_told_where_they_differ(
+def test_the_counts_of_each_stage_are_listed_where_they_differ(
     finished: Path, stricter: Path
 ) -> None:
     counts = {(row["stage"], row["count"]): row for row in diff_corpora(finished, stricter).counts}
@@ -128,7 +128,9 @@ def test_scores_are_compared_over_the_pairs_that_both_scored(
     write_table(path, type(table).from_pydict(rows, schema=table.schema))
     [row] = diff_corpora(finished, corpus).scores
     pairs = read_table(finished / "verdicts.parquet", ["key", "score.texture"]).to_pylist()
-    scored = {one["key"]: one["score.texture"] for one in pairs if one["score.texture"] is not None}
+    scored = {
+        pair["key"]: pair["score.texture"] for pair in pairs if pair["score.texture"] is not None
+    }
     del scored[table["key"][0].as_py()]
     shift = dict.fromkeys(table["key"].to_pylist()[1:], 0.25)
     before = np.round(np.array(list(scored.values()), float), 5)
@@ -146,14 +148,14 @@ def test_pairs_that_one_side_lacks_are_absent_there(tmp_path: Path) -> None:
     lost = pairs[3].drop("fetch", "http-404")
     a = write_corpus(tmp_path / "a", [pairs[:3], pairs[3:4]])
     b = write_corpus(tmp_path / "b", [[*pairs[1:3], lost, pairs[4]]])
-    found = diff_corpora(a, b)
-    assert found.common == 3
-    assert [tuple(row.values()) for row in found.changed_pairs()] == [
+    diff = diff_corpora(a, b)
+    assert diff.common == 3
+    assert [tuple(row.values()) for row in diff.changed_pairs()] == [
         (pairs[0].key, "raw", "kept so far", "absent"),
         (pairs[3].key, "raw", "kept so far", "fetch: http-404"),
         (pairs[4].key, "raw", "absent", "kept so far"),
     ]
-    assert found.unfinished == [str(a), str(b)]
+    assert diff.unfinished == [str(a), str(b)]
 
 
 def test_verdicts_of_other_pairs_are_an_error(finished: Path, tmp_path: Path) -> None:
@@ -169,13 +171,13 @@ def test_verdicts_of_other_pairs_are_an_error(finished: Path, tmp_path: Path) ->
 def test_the_command_prints_tables_or_json(finished: Path, stricter: Path) -> None:
     arguments = ["diff", str(finished), str(stricter), "--list"]
     result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
-    told = json.loads(result.stdout)
-    assert {row["key"] for row in told["changed_pairs"]} == {
+    printed = json.loads(result.stdout)
+    assert {row["key"] for row in printed["changed_pairs"]} == {
         row["key"] for row in diff_corpora(finished, stricter).changed_pairs()
     }
-    assert told["common"] == 41
+    assert printed["common"] == 41
     words = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
     assert "filter: not-best" in words
-    assert f"{told['changed_pairs'][0]['key']}  " in words
+    assert f"{printed['changed_pairs'][0]['key']}  " in words
     same = CliRunner().invoke(app, ["diff", str(finished), str(finished)], catch_exceptions=False)
     assert same.stdout == "no difference in 41 pairs\n"

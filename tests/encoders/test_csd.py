@@ -39,10 +39,10 @@ def by_hand(images: list[Image.Image]) -> torch.Tensor:
 def test_style_embeddings_equal_openais_tower_used_by_hand(checkpoint: Path) -> None:
     encoder = CsdEncoder.open(checkpoint)
     images = [picture(0), picture(1, (33, 90))]
-    found = encoder.embed_images(encoder.preprocess(images))
-    assert found.shape == (2, DIM)
-    torch.testing.assert_close(found, by_hand(images))
-    assert abs(float(found[0] @ found[1])) < 0.999  # the pictures differ
+    embeds = encoder.embed_images(encoder.preprocess(images))
+    assert embeds.shape == (2, DIM)
+    torch.testing.assert_close(embeds, by_hand(images))
+    assert abs(float(embeds[0] @ embeds[1])) < 0.999  # the pictures differ
 
 
 def test_the_tower_has_openais_activation(checkpoint: Path) -> None:
@@ -77,9 +77,9 @@ def test_half_precision_moves_cosines_little(
     images = [picture(seed) for seed in range(6)]
     cosines = []
     for encoder in (CsdEncoder.open(checkpoint), CsdEncoder.open(checkpoint, dtype=dtype)):
-        found = encoder.embed_images(encoder.preprocess(images))
-        assert found.dtype == torch.float32
-        cosines.append(found @ found.T)
+        embeds = encoder.embed_images(encoder.preprocess(images))
+        assert embeds.dtype == torch.float32
+        cosines.append(embeds @ embeds.T)
     assert 0 < float((cosines[0] - cosines[1]).abs().max()) < most
 
 
@@ -128,7 +128,7 @@ def test_a_pickle_that_names_the_shell_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"last_layer_style": None}, "last_layer_style expected 2 dimensions, found nothing"),
         ({"backbone.conv1.weight": None}, "backbone.conv1.weight expected 4 dimensions"),
@@ -148,11 +148,11 @@ def test_a_pickle_that_names_the_shell_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_keys_and_shapes_are_named(
-    tmp_path: Path, change: dict[str, torch.Tensor | None], told: str
+    tmp_path: Path, change: dict[str, torch.Tensor | None], message: str
 ) -> None:
     tensors = {k: v for k, v in {**csd_tensors(), **change}.items() if v is not None}
     torch.save({"model_state_dict": tensors}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match=told):
+    with pytest.raises(WeightsError, match=message):
         CsdEncoder.open(tmp_path / "other.pth")
 
 

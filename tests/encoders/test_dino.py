@@ -43,9 +43,9 @@ def test_embeddings_equal_transformers_used_by_hand(directory: Path) -> None:
     pixels = encoder.preprocess(images)
     assert hidden.shape == (2, 1 + PATCHES, 32)
     torch.testing.assert_close(encoder.patch_features(pixels), hidden[:, 1:])
-    found = encoder.embed_images(pixels)
-    torch.testing.assert_close(found, torch.nn.functional.normalize(hidden[:, 0], dim=-1))
-    assert float(found[0] @ found[1]) < 0.9999  # the pictures differ
+    embeds = encoder.embed_images(pixels)
+    torch.testing.assert_close(embeds, torch.nn.functional.normalize(hidden[:, 0], dim=-1))
+    assert float(embeds[0] @ embeds[1]) < 0.9999  # the pictures differ
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.05), (torch.float16, 0.005)])
@@ -55,9 +55,9 @@ def test_half_precision_moves_cosines_little(
     images = [picture(seed) for seed in range(6)]
     cosines = []
     for encoder in (DinoEncoder.open(directory), DinoEncoder.open(directory, dtype=dtype)):
-        found = encoder.embed_images(encoder.preprocess(images))
-        assert found.dtype == torch.float32
-        cosines.append(found @ found.T)
+        embeds = encoder.embed_images(encoder.preprocess(images))
+        assert embeds.dtype == torch.float32
+        cosines.append(embeds @ embeds.T)
     assert 0 < float((cosines[0] - cosines[1]).abs().max()) < most
 
 
@@ -70,8 +70,8 @@ def test_register_tokens_are_no_patches(tmp_path: Path) -> None:
     with torch.no_grad():
         hidden = model(**processor([picture()], return_tensors="pt")).last_hidden_state
     assert hidden.shape[1] == 1 + 4 + PATCHES
-    found = encoder.patch_features(encoder.preprocess([picture()]))
-    torch.testing.assert_close(found, hidden[:, 5:])
+    features = encoder.patch_features(encoder.preprocess([picture()]))
+    torch.testing.assert_close(features, hidden[:, 5:])
 
 
 def test_open_says_what_it_opened(directory: Path) -> None:
@@ -136,14 +136,14 @@ def replaced(key: str, value: torch.Tensor) -> Callable[[Path], None]:
 
 def settings(file: str, **changes: object) -> Callable[[Path], None]:
     def change(place: Path) -> None:
-        told = json.loads((place / file).read_text())
-        (place / file).write_text(json.dumps({**told, **changes}))
+        config = json.loads((place / file).read_text())
+        (place / file).write_text(json.dumps({**config, **changes}))
 
     return change
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (dropped("layernorm.weight"), "layernorm.weight expected, found nothing"),
         (replaced("head.bias", torch.zeros(3)), "head.bias expected nothing of that name"),
@@ -169,12 +169,12 @@ def settings(file: str, **changes: object) -> Callable[[Path], None]:
     ],
 )
 def test_directories_that_do_not_fit_are_named(
-    directory: Path, tmp_path: Path, change: Callable[[Path], None], told: str
+    directory: Path, tmp_path: Path, change: Callable[[Path], None], message: str
 ) -> None:
     place = tmp_path / "other"
     shutil.copytree(directory, place)
     change(place)
-    with pytest.raises(WeightsError, match=told):
+    with pytest.raises(WeightsError, match=message):
         DinoEncoder.open(place)
 
 

@@ -69,10 +69,10 @@ def test_clip(tmp_path: Path, write: Write, file: str) -> None:
     shutil.copytree(plain, other)
     (other / "open_clip_model.safetensors").unlink()
     write(tensors, other / file)
-    found = ClipEncoder.open(str(other))
-    assert equal(found.model, expected.model)
-    assert found.name == "other"
-    assert found.weights_sha256 != expected.weights_sha256
+    encoder = ClipEncoder.open(str(other))
+    assert equal(encoder.model, expected.model)
+    assert encoder.name == "other"
+    assert encoder.weights_sha256 != expected.weights_sha256
 
 
 @WAYS
@@ -83,8 +83,8 @@ def test_a_clip_checkpoint_after_its_architecture(tmp_path: Path, write: Write) 
         torch.manual_seed(0)
         model = open_clip.create_model("ViT-S-32-alt", precision="fp16")
     write(contiguous(model.state_dict()), tmp_path / "clip.pt")
-    found = ClipEncoder.open(f"ViT-S-32-alt/{tmp_path / 'clip.pt'}", dtype=torch.float16)
-    assert equal(found.model, model)
+    encoder = ClipEncoder.open(f"ViT-S-32-alt/{tmp_path / 'clip.pt'}", dtype=torch.float16)
+    assert equal(encoder.model, model)
 
 
 @WAYS
@@ -104,8 +104,8 @@ def test_csd(tmp_path: Path, write: Write, ending: str) -> None:
     tensors = contiguous(csd_tensors())
     path = tmp_path / f"csd.{ending}"
     write(tensors, path)
-    found = CsdEncoder.open(path).model.state_dict()
-    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    loaded = CsdEncoder.open(path).model.state_dict()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
 
 
 @WAYS

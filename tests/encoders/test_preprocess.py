@@ -36,8 +36,8 @@ GREY = (128, 128, 128)
 def test_a_picture_of_any_mode_becomes_rgb(
     mode: str, colour: int | float | tuple[int, ...], expected: tuple[int, int, int]
 ) -> None:
-    found = to_rgb(Image.new(mode, (3, 2), colour))
-    assert (found.mode, found.size, found.getpixel((0, 0))) == ("RGB", (3, 2), expected)
+    picture = to_rgb(Image.new(mode, (3, 2), colour))
+    assert (picture.mode, picture.size, picture.getpixel((0, 0))) == ("RGB", (3, 2), expected)
 
 
 def test_palettes_may_be_transparent() -> None:
@@ -51,8 +51,8 @@ def test_palettes_may_be_transparent() -> None:
 def test_a_png_of_16_bits_keeps_its_levels() -> None:
     stream = io.BytesIO()
     Image.fromarray(np.array([[0, 0x1234, 0xFFFF]], dtype=np.uint16)).save(stream, "PNG")
-    found = to_rgb(stream.getvalue())
-    assert np.asarray(found)[0, :, 0].tolist() == [0, 0x12, 255]
+    picture = to_rgb(stream.getvalue())
+    assert np.asarray(picture)[0, :, 0].tolist() == [0, 0x12, 255]
 
 
 def test_what_is_no_picture_is_said() -> None:

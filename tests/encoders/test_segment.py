@@ -82,9 +82,9 @@ def test_a_sam_checkpoint_loads_by_its_keys_and_masks_alike(tmp_path: Path, suff
     expected, _, _ = by_hand.predict(box=box, multimask_output=False)
     loaded = SamPredictor(load_sam(file))
     loaded.set_image(np.asarray(picture))
-    found, _, _ = loaded.predict(box=box, multimask_output=False, return_logits=True)
+    mask, _, _ = loaded.predict(box=box, multimask_output=False, return_logits=True)
     logits, _, _ = by_hand.predict(box=box, multimask_output=False, return_logits=True)
-    np.testing.assert_allclose(found, logits, atol=1e-5)
+    np.testing.assert_allclose(mask, logits, atol=1e-5)
     if expected.any():
         assert np.array_equal(subject_mask(picture, f"sam:{file}@10,12,50,52"), expected[0])
 
@@ -167,8 +167,8 @@ def test_a_registered_sam_is_named_and_what_it_takes_is_said_when_it_is_not_ther
     by_name = subject_mask(disc(), "sam:sam-vit-b@32,32")
     assert np.array_equal(by_name, subject_mask(disc(), f"sam:{file}@32,32"))
     box = "sam:sam-vit-b@8,8,56,56"
-    found = Segmenter(box)
-    masks = found([disc(), disc()])
+    segmenter = Segmenter(box)
+    masks = segmenter([disc(), disc()])
     assert np.array_equal(masks[0], masks[1])
 
 
@@ -179,9 +179,9 @@ def test_a_sam_is_loaded_once_for_all_pictures(
     loads: list[str | Path] = []
     load = segment.load_sam
     monkeypatch.setattr(segment, "load_sam", lambda path: loads.append(path) or load(path))
-    found = Segmenter(f"sam:{tmp_path / 'sam.pth'}@32,32")
+    segmenter = Segmenter(f"sam:{tmp_path / 'sam.pth'}@32,32")
     assert loads == []
-    first, second = found([disc()]), found([disc(), disc()])
+    first, second = segmenter([disc()]), segmenter([disc(), disc()])
     assert loads == [str(tmp_path / "sam.pth")]
     assert np.array_equal(first[0], second[1])
 

@@ -40,7 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(root: Path) -> dict[str, Any]:
+def report(root: Path) -> dict[str, Any]:
     """What a Ray cluster of two nodes, one of them killed, came to."""
     done = subprocess.run(
         [sys.executable, str(HERE / "ray_child.py"), str(root)],
@@ -55,10 +55,10 @@ def told(root: Path) -> dict[str, Any]:
 
 
 def test_units_of_a_node_that_died_run_again_and_results_stay_in_order(
-    told: dict[str, Any],
+    report: dict[str, Any],
 ) -> None:
-    assert told["units"].pop("tries") <= 2  # the node may have died between two units
-    assert told["units"] == {
+    assert report["units"].pop("tries") <= 2  # the node may have died between two units
+    assert report["units"] == {
         "right": True,
         "enough": True,
         "nodes": 2,
@@ -69,11 +69,11 @@ def test_units_of_a_node_that_died_run_again_and_results_stay_in_order(
 
 
 def test_a_corpus_made_on_ray_while_a_node_died_is_the_local_one(
-    told: dict[str, Any], root: Path
+    report: dict[str, Any], root: Path
 ) -> None:
-    assert told["run"]["killed"]
-    assert told["run"]["made"]["synthesize"] == 4
-    assert told["run"]["made"]["score"] == 14
+    assert report["run"]["killed"]
+    assert report["run"]["made"]["synthesize"] == 4
+    assert report["run"]["made"]["score"] == 14
     found, expected = tree(root / "on-ray"), tree(root / "local")
     assert sorted(found) == sorted(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
@@ -82,20 +82,20 @@ def test_a_corpus_made_on_ray_while_a_node_died_is_the_local_one(
         assert len(keys) == len(set(keys)) == 24
 
 
-def test_errors_of_units_arrive_whole_and_retries_are_bounded(told: dict[str, Any]) -> None:
-    assert told["fails"]["raises"] == ["CorpusError", "a bad number", "take another"]
-    kind, message, hint = told["fails"]["dies"]
+def test_errors_of_units_arrive_whole_and_retries_are_bounded(report: dict[str, Any]) -> None:
+    assert report["fails"]["raises"] == ["CorpusError", "a bad number", "take another"]
+    kind, message, hint = report["fails"]["dies"]
     assert kind == "StylearError"
     assert message.startswith("the Ray worker of a unit of work died 3 times")
     assert "run the same command again" in hint
-    assert told["fails"]["tries"] == 3
+    assert report["fails"]["tries"] == 3
 
 
-def test_a_cluster_that_does_not_answer_is_named(told: dict[str, Any]) -> None:
-    assert told["nobody"] == ["StylearError", "127.0.0.1:9"]
+def test_a_cluster_that_does_not_answer_is_named(report: dict[str, Any]) -> None:
+    assert report["nobody"] == ["StylearError", "127.0.0.1:9"]
 
 
-def test_ray_that_is_not_installed_is_told_with_the_command(
+def test_missing_ray_is_named_with_the_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -143,7 +143,7 @@ def test_no_more_than_two_units_a_worker_are_taken_before_their_results() -> Non
     assert max(ahead) == 4
 
 
-def test_a_killed_worker_is_told_and_the_next_run_goes_on(root: Path) -> None:
+def test_a_killed_worker_is_reported_and_the_next_run_resumes(root: Path) -> None:
     with pytest.raises(StylearError, match="a worker process died") as caught:
         list(Engine().map_units(build_die, iter([1, -1, 2]), 3, workers=2))
     assert "run the same command again" in (caught.value.hint or "")
@@ -198,23 +198,25 @@ def fake_gpus(monkeypatch: pytest.MonkeyPatch, count: int, visible: str | None =
 def test_each_worker_sees_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpus(monkeypatch, 2, "5, 7")
     build = partial(build_seen_gpu, tmp_path)
-    found = list(Engine().map_units(build, iter(range(6)), 6, gpu=True))
-    assert [number for number, _ in found] == list(range(6))
-    assert {gpu for _, gpu in found} == {"5", "7"}
+    results = list(Engine().map_units(build, iter(range(6)), 6, gpu=True))
+    assert [number for number, _ in results] == list(range(6))
+    assert {gpu for _, gpu in results} == {"5", "7"}
 
 
 def test_gpus_are_as_many_as_there_are_and_as_many_as_are_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[tuple[int, list[str]]] = []
+    calls: list[tuple[int, list[str]]] = []
 
-    def told(build: Any, units: Any, workers: int, gpus: list[str], on_progress: Any) -> list[None]:
-        asked.append((workers, gpus))
+    def record(
+        build: Any, units: Any, workers: int, gpus: list[str], on_progress: Any
+    ) -> list[None]:
+        calls.append((workers, gpus))
         return []
 
-    monkeypatch.setattr("stylear.curate.engine.local.map_units", told)
+    monkeypatch.setattr("stylear.curate.engine.local.map_units", record)
     for gpus, workers, units in [(3, 0, 9), (3, 2, 9), (2, 8, 9), (3, 0, 2), (0, 0, 9), (0, 2, 9)]:
         fake_gpus(monkeypatch, gpus)
         Engine().map_units(build_die, iter([]), units, workers, gpu=True)
     names = [str(number) for number in range(3)]
-    assert asked == [(3, names), (2, names), (2, names[:2]), (2, names), (1, []), (2, [])]
+    assert calls == [(3, names), (2, names), (2, names[:2]), (2, names), (1, []), (2, [])]

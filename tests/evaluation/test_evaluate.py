@@ -47,7 +47,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[StyleModel]:
 
 
 @pytest.fixture(scope="module")
-def found(models: list[StyleModel]) -> Evaluation:
+def evaluation(models: list[StyleModel]) -> Evaluation:
     clip = models[0].clip
     assert clip is not None
     return evaluate(models, references(), ["a red apple", "the cat"], [0, 1], clip=clip)
@@ -63,8 +63,8 @@ def test_leakage_is_own_content_minus_the_mean_of_the_others() -> None:
     contents = torch.eye(3)
     pictures = torch.tensor([[0.9, 0.1, 0.3], [0.9, 0.1, 0.3]])
     others = ~torch.eye(3, dtype=torch.bool)
-    found = content_leakage(pictures, torch.tensor([0, 1]), contents, others)
-    torch.testing.assert_close(found, torch.tensor([0.9 - 0.2, 0.1 - 0.6]))
+    leakage = content_leakage(pictures, torch.tensor([0, 1]), contents, others)
+    torch.testing.assert_close(leakage, torch.tensor([0.9 - 0.2, 0.1 - 0.6]))
     alone = content_leakage(pictures, torch.tensor([0, 1]), contents, torch.zeros(3, 3).bool())
     assert torch.isnan(alone).all()
 
@@ -74,10 +74,10 @@ def test_pictures_that_ignore_their_reference_leak_exactly_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     contents = torch.nn.functional.normalize(torch.randn(5, 8, generator=generator), dim=-1)
     same = torch.nn.functional.normalize(torch.randn(1, 8, generator=generator), dim=-1)
-    found = content_leakage(
+    leakage = content_leakage(
         same.expand(5, 8), torch.arange(5), contents, ~torch.eye(5, dtype=torch.bool)
     )
-    assert found.mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert leakage.mean().item() == pytest.approx(0.0, abs=1e-6)
     copies = content_leakage(contents, torch.arange(5), contents, ~torch.eye(5, dtype=torch.bool))
     assert copies.mean().item() > 0.5
 
@@ -91,27 +91,29 @@ def test_recall_counts_pictures_that_are_nearest_to_their_own_prompt() -> None:
 
 
 def test_a_win_counts_one_and_a_tie_half() -> None:
-    found = win_rate([0.5, 0.2, 0.3, 0.9], [0.4, 0.2, 0.6, 0.1], ["a", "b", "c", "d"])
-    assert found is not None
-    assert found.mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    estimate = win_rate([0.5, 0.2, 0.3, 0.9], [0.4, 0.2, 0.6, 0.1], ["a", "b", "c", "d"])
+    assert estimate is not None
+    assert estimate.mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
     assert win_rate([], [], []) is None
 
 
-def test_a_model_beats_another_on_the_same_reference_prompt_and_seed(found: Evaluation) -> None:
-    first, second = found.models
+def test_a_model_beats_another_on_the_same_reference_prompt_and_seed(
+    evaluation: Evaluation,
+) -> None:
+    first, second = evaluation.models
     wins, losses = (
-        found.win_rate(*names, "texture") for names in ((first, second), (second, first))
+        evaluation.win_rate(*names, "texture") for names in ((first, second), (second, first))
     )
     assert wins is not None
     assert losses is not None
     assert wins.mean + losses.mean == pytest.approx(1)
 
 
-def test_a_subset_has_the_samples_of_its_references_alone(found: Evaluation) -> None:
-    part = found.subset(["dots--2", "lines--1"])
+def test_a_subset_has_the_samples_of_its_references_alone(evaluation: Evaluation) -> None:
+    part = evaluation.subset(["dots--2", "lines--1"])
     assert [reference.id for reference in part.references] == ["dots--2", "lines--1"]
     assert {sample.reference for sample in part.samples} == {"dots--2", "lines--1"}
-    assert len(part.samples) == len(found.samples) // 2
+    assert len(part.samples) == len(evaluation.samples) // 2
 
 
 def test_bootstrap_draws_whole_clusters() -> None:
@@ -142,17 +144,19 @@ def test_bootstrap_leaves_undefined_values_out() -> None:
     assert estimate.mean == 3.0
 
 
-def test_every_model_draws_every_reference_prompt_and_seed(found: Evaluation) -> None:
-    keys = [(s.model, s.reference, s.prompt, s.seed) for s in found.samples]
+def test_every_model_draws_every_reference_prompt_and_seed(evaluation: Evaluation) -> None:
+    keys = [(s.model, s.reference, s.prompt, s.seed) for s in evaluation.samples]
     assert len(keys) == len(set(keys)) == 2 * 4 * 2 * 2
-    assert found.models == ["styled", "plain"]
+    assert evaluation.models == ["styled", "plain"]
     assert keys[0] == ("styled", "dots--1", "a red apple", 0)
 
 
-def test_scores_are_the_cosines_of_the_judge(found: Evaluation, models: list[StyleModel]) -> None:
+def test_scores_are_the_cosines_of_the_judge(
+    evaluation: Evaluation, models: list[StyleModel]
+) -> None:
     clip = models[0].clip
     assert clip is not None
-    sample = found.samples[5]
+    sample = evaluation.samples[5]
     reference = next(r for r in references() if r.id == sample.reference)
     image = clip.embed_images(clip.preprocess([sample.picture]))[0]
     text = clip.embed_texts([sample.prompt])[0]
@@ -169,68 +173,70 @@ def test_csd_and_dino_are_cosines_with_the_reference(
     clip, csd = models[0].clip, CsdEncoder.open(write_tiny_csd(tmp_path / "csd.pth"))
     dino = DinoEncoder.open(write_tiny_dino(tmp_path / "dino"))
     assert clip is not None
-    found = evaluate(models[:1], references(), ["a cat"], [0], clip=clip, csd=csd, dino=dino)
-    for sample, reference in zip(found.samples, references(), strict=True):
+    evaluation = evaluate(models[:1], references(), ["a cat"], [0], clip=clip, csd=csd, dino=dino)
+    for sample, reference in zip(evaluation.samples, references(), strict=True):
         for name, judge in (("csd", csd), ("dino", dino)):
             pixels = judge.preprocess([sample.picture, reference.picture])
             one, other = judge.embed_images(pixels)
             assert sample.scores[name] == pytest.approx(float(one @ other), abs=1e-5)
-    assert list(found.table()[0]) == ["model", *METRICS]
-    assert len({round(sample.scores["csd"], 4) for sample in found.samples}) == 4
+    assert list(evaluation.table()[0]) == ["model", *METRICS]
+    assert len({round(sample.scores["csd"], 4) for sample in evaluation.samples}) == 4
 
 
-def test_scores_without_their_model_are_none(found: Evaluation) -> None:
-    assert found.rows()[0]["csd"] is None
-    assert found.rows()[0]["dino"] is None
-    assert not {"csd", "dino"} & set(found.table()[0])
+def test_scores_without_their_model_are_none(evaluation: Evaluation) -> None:
+    assert evaluation.rows()[0]["csd"] is None
+    assert evaluation.rows()[0]["dino"] is None
+    assert not {"csd", "dino"} & set(evaluation.table()[0])
 
 
-def test_a_model_without_style_tokens_leaks_exactly_nothing(found: Evaluation) -> None:
+def test_a_model_without_style_tokens_leaks_exactly_nothing(evaluation: Evaluation) -> None:
     """It draws the same picture for every reference."""
-    estimate = found.estimates("plain")["leakage"]
+    estimate = evaluation.estimates("plain")["leakage"]
     assert estimate is not None
     assert estimate.mean == pytest.approx(0.0, abs=1e-6)
 
 
-def test_what_a_copy_would_leak_is_told(found: Evaluation, models: list[StyleModel]) -> None:
+def test_the_leakage_of_a_copy_is_recorded(
+    evaluation: Evaluation, models: list[StyleModel]
+) -> None:
     clip = models[0].clip
     assert clip is not None
     shown = clip.embed_images(clip.preprocess([r.picture for r in references()]))
     expected = 1 - (float(shown[0] @ shown[1]) + float(shown[2] @ shown[3])) / 2
-    assert found.settings["leakage_basis"] == "siblings"
-    assert found.settings["leakage_if_copied"] == pytest.approx(expected, abs=1e-5)
+    assert evaluation.settings["leakage_basis"] == "siblings"
+    assert evaluation.settings["leakage_if_copied"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_rows_hold_means_and_intervals(found: Evaluation) -> None:
-    row = found.rows()[0]
-    values = [s.scores["texture"] for s in found.samples if s.model == "styled"]
+def test_rows_hold_means_and_intervals(evaluation: Evaluation) -> None:
+    row = evaluation.rows()[0]
+    values = [s.scores["texture"] for s in evaluation.samples if s.model == "styled"]
     assert row["model"] == "styled"
     assert row["pictures"] == 16
     assert row["texture"]["mean"] == pytest.approx(sum(values) / 16)
     assert row["texture"]["low"] <= row["texture"]["mean"] <= row["texture"]["high"]
-    json.dumps(found.summary(), allow_nan=False)
+    json.dumps(evaluation.summary(), allow_nan=False)
 
 
-def test_the_grid_has_a_block_for_each_model(found: Evaluation) -> None:
-    below, beside = found.draw(cell_px=32), found.draw(cell_px=32, blocks_across=2)
+def test_the_grid_has_a_block_for_each_model(evaluation: Evaluation) -> None:
+    below, beside = evaluation.draw(cell_px=32), evaluation.draw(cell_px=32, blocks_across=2)
     assert below.height > 1.8 * beside.height
     assert beside.width > 1.5 * below.width
 
 
-def test_leakage_compares_scenes_when_all_are_told(models: list[StyleModel]) -> None:
+def test_leakage_compares_scenes_when_all_are_known(models: list[StyleModel]) -> None:
     clip = models[0].clip
     assert clip is not None
     shown = torch.nn.functional.normalize(torch.randn(3, 24), dim=-1)
-    told = [
+    styles = [
         Reference("a", picture(0), "a", scene="a red apple"),
         Reference("b", picture(1), "b", scene="the cat"),
         Reference("c", picture(2), "c", scene="a red apple"),
     ]
-    name, contents, others = choose_leakage_basis(told, shown, clip)
+    name, contents, others = choose_leakage_basis(styles, shown, clip)
     assert name == "scenes"
     torch.testing.assert_close(contents[1], clip.embed_texts(["the cat"])[0])
     assert others.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
-    name, contents, others = choose_leakage_basis([*told[:2], references()[0]], shown, clip)
+    name, contents, others = choose_leakage_basis([*styles[:2], references()[0]], shown, clip)
     assert name == "siblings"
     assert torch.equal(contents, shown)
     assert not others.any()

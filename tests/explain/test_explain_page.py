@@ -23,9 +23,9 @@ def test_the_commands_of_the_page_work_as_printed(
     monkeypatch.chdir(tmp_path)
     commands = page_commands("explain.md")
     assert [line.split()[2] for line in commands] == ["explain", "explain", "diff", "diff", "diff"]
-    told = [run_command(line).stdout for line in commands]
-    assert "folder:photos/p002.png" in told[0]
-    assert '"matched_by": "picture"' in told[1]
-    assert "filter.per_style" in told[2]
-    assert "-> filter: style-quota" in told[3]
-    assert '"mean_shift": 0.0' in told[4]
+    outputs = [run_command(line).stdout for line in commands]
+    assert "folder:photos/p002.png" in outputs[0]
+    assert '"matched_by": "picture"' in outputs[1]
+    assert "filter.per_style" in outputs[2]
+    assert "-> filter: style-quota" in outputs[3]
+    assert '"mean_shift": 0.0' in outputs[4]

@@ -39,8 +39,8 @@ def test_a_pair_is_found_by_key_by_url_and_by_hash(corpus: Path) -> None:
         (f"{3:064x}", "sha256"),
         (stored.upper(), "sha256"),
     ]:
-        found = find_pairs(corpus, text)
-        assert (found.by, found.locations) == (by, location), text
+        match = find_pairs(corpus, text)
+        assert (match.by, match.locations) == (by, location), text
 
 
 def test_a_pair_is_found_where_a_redirect_led(corpus: Path) -> None:
@@ -54,10 +54,10 @@ def test_a_picture_is_found_by_its_bytes_or_by_what_it_looks_like(
     same.write_bytes(encoded(2))
     with Image.open(same) as image:
         image.convert("RGB").save(like, quality=95)
-    found = find_pairs(corpus, str(same))
-    assert (found.by, found.locations) == ("picture", (RowLocation("raw", "00000", 2),))
-    found = find_pairs(corpus, str(like))
-    assert (found.by, found.locations) == ("similar picture", (RowLocation("raw", "00000", 2),))
+    match = find_pairs(corpus, str(same))
+    assert (match.by, match.locations) == ("picture", (RowLocation("raw", "00000", 2),))
+    match = find_pairs(corpus, str(like))
+    assert (match.by, match.locations) == ("similar picture", (RowLocation("raw", "00000", 2),))
 
 
 def test_a_picture_that_nobody_has_is_an_error(corpus: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_beginning_that_several_keys_have_is_no_key(corpus: Path) -> None:
         find_pairs(corpus, web_pair(f"{HOST}3.png", 3).key[:2])
 
 
-def test_an_unfinished_fetch_is_told_with_an_unknown_key(tmp_path: Path) -> None:
+def test_an_unknown_key_mentions_an_unfinished_fetch(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", [[web_pair(f"{HOST}0.png", 0)]], finished=False)
     with pytest.raises(UsageError, match="or sha256 so far: fetch is not finished"):
         find_pairs(corpus, "0123456789")
@@ -111,12 +111,12 @@ def test_the_sides_of_a_preference_pair_are_found_by_its_key(finished: Path) -> 
     result = CliRunner().invoke(
         app, ["explain", str(finished), row["key"], "--json"], catch_exceptions=False
     )
-    told = json.loads(result.stdout)
-    assert told["matched_by"] == "preference pair"
-    assert [history["key"] for history in told["pairs"]] == [row["chosen"], row["rejected"]]
+    printed = json.loads(result.stdout)
+    assert printed["matched_by"] == "preference pair"
+    assert [history["key"] for history in printed["pairs"]] == [row["chosen"], row["rejected"]]
 
 
-def test_the_command_tells_every_pair_of_one_source(finished: Path) -> None:
+def test_the_command_explains_every_pair_of_one_source(finished: Path) -> None:
     pair = next(pair for pair in iter_pairs(finished / "raw"))
     result = CliRunner().invoke(
         app, ["explain", str(finished), pair.origin.source], catch_exceptions=False

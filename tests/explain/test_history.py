@@ -47,7 +47,7 @@ def judged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return corpus
 
 
-def test_a_raw_pair_tells_its_source_and_what_was_made_of_it(finished: Path) -> None:
+def test_a_raw_pair_names_its_source_and_what_was_made_of_it(finished: Path) -> None:
     raw = {pair.key: pair for pair in iter_pairs(finished / "raw")}
     parents = {pair.origin.parent for pair in iter_pairs(finished / "stylized")}
     train = {pair.key for pair in iter_pairs(finished / "train")}
@@ -63,15 +63,15 @@ def test_a_raw_pair_tells_its_source_and_what_was_made_of_it(finished: Path) -> 
     assert history["split"] == "train"
     assert key in {p.key for p in iter_pairs(finished / "train") if p.key == key}
     assert history["outcome"] == f"in {history['training_shard']}"
-    made = {p.key: p for p in iter_pairs(finished / "stylized") if p.origin.parent == key}
-    assert {child["key"] for child in history["children"]} == set(made)
-    assert len(made) == 2
+    children = {p.key: p for p in iter_pairs(finished / "stylized") if p.origin.parent == key}
+    assert {child["key"] for child in history["children"]} == set(children)
+    assert len(children) == 2
     for child in history["children"]:
-        assert child["reference"] == made[child["key"]].origin.reference
+        assert child["reference"] == children[child["key"]].origin.reference
         assert child["kept"] == (child["reason"] is None)
 
 
-def test_a_stylized_pair_tells_reference_prompt_seed_and_preference_pairs(finished: Path) -> None:
+def test_a_stylized_pair_names_reference_prompt_seed_and_preference_pairs(finished: Path) -> None:
     rows = read_table(finished / "preferences" / "00000.parquet").to_pylist()
     best, worst = (history_of(finished, rows[0][side]) for side in ("chosen", "rejected"))
     pair = next(p for p in iter_pairs(finished / "stylized") if p.key == best["key"])
@@ -97,13 +97,13 @@ def test_a_candidate_that_lost_shows_its_position(finished: Path) -> None:
     assert "position 2 of 2 candidates by rank 0." in step["because"]
 
 
-def test_a_threshold_tells_its_rule_its_limit_and_the_score(judged: Path) -> None:
+def test_a_threshold_shows_its_rule_its_limit_and_the_score(judged: Path) -> None:
     step = last_step(judged, "texture-below-min")
     assert (step["rule"], step["threshold"]) == ("filter.thresholds.0.min", 0.545)
     assert 0 < step["value"] < 0.545
 
 
-def test_a_percentile_tells_the_lowest_score_that_was_kept(judged: Path) -> None:
+def test_a_percentile_shows_the_lowest_score_that_was_kept(judged: Path) -> None:
     step = last_step(judged, "texture-below-percentile")
     rows = read_table(judged / "verdicts.parquet").to_pylist()
     lowest = min(row["score.texture"] for row in rows if row["kept"] and row["score.texture"])
@@ -112,7 +112,7 @@ def test_a_percentile_tells_the_lowest_score_that_was_kept(judged: Path) -> None
     assert step["value"] < lowest
 
 
-def test_a_dropped_download_tells_the_limit_that_it_exceeded(tmp_path: Path) -> None:
+def test_a_dropped_download_names_the_limit_that_it_exceeded(tmp_path: Path) -> None:
     make_sources(tmp_path, ["one", "two"])
     recipe = make_recipe(tmp_path, finished_settings(image={"size": 24, "min_side": 41}))
     with pytest.raises(Exception, match="none of 3 pairs can be used"):
@@ -122,7 +122,7 @@ def test_a_dropped_download_tells_the_limit_that_it_exceeded(tmp_path: Path) -> 
     assert history["image"] is None
 
 
-def test_an_unfinished_corpus_tells_what_is_known_so_far(finished: Path, tmp_path: Path) -> None:
+def test_an_unfinished_corpus_explains_what_is_known_so_far(finished: Path, tmp_path: Path) -> None:
     corpus = Path(shutil.copytree(finished, tmp_path / "corpus"))
     key = next(pair.key for pair in iter_pairs(corpus / "stylized"))
     for stage, outcome in (("mix", "mix has not run yet"), ("filter", "filter has not run yet")):
@@ -135,7 +135,7 @@ def test_an_unfinished_corpus_tells_what_is_known_so_far(finished: Path, tmp_pat
     assert "texture" not in history_of(corpus, key)["scores"]
 
 
-def test_what_the_mix_left_out_tells_the_ratio(finished: Path) -> None:
+def test_what_the_mix_left_out_names_the_ratio(finished: Path) -> None:
     rows = read_table(finished / "mix.parquet").to_pylist()
     key = next(row["key"] for row in rows if row["reason"] == "ratio")
     history = history_of(finished, key)
@@ -151,7 +151,7 @@ def test_the_text_has_a_line_for_each_thing(judged: Path) -> None:
     lines = list(format_history(history_of(judged, key)))
     assert lines[0] == f"pair              {key} (stylized), dropped by filter: texture-below-min"
     assert "synthesize        kept" in lines
-    found = next(line for line in lines if line.startswith("filter"))
-    assert found.startswith(
+    filter_line = next(line for line in lines if line.startswith("filter"))
+    assert filter_line.startswith(
         "filter            dropped: texture-below-min (filter.thresholds.0.min 0.545, found 0."
     )

@@ -55,14 +55,16 @@ def judged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_history_is_that_of_one_pair_at_a_time(judged: Path) -> None:
     pairs = locations(judged)
     assert len(pairs) == 41
-    one, many = (PairHistoryReader(t) for t in (HistoryTables(judged), LoadedTables(judged, pairs)))
+    reader, many = (
+        PairHistoryReader(t) for t in (HistoryTables(judged), LoadedTables(judged, pairs))
+    )
     histories = {key: many.read_history(pair) for key, pair in pairs.items()}
-    assert histories == {key: one.read_history(pair) for key, pair in pairs.items()}
-    reasons = {step["reason"] for one in histories.values() for step in one["stages"]}
+    assert histories == {key: reader.read_history(pair) for key, pair in pairs.items()}
+    reasons = {step["reason"] for reader in histories.values() for step in reader["stages"]}
     assert reasons >= {"not-an-image", "human-dropped", "texture-below-min", "not-best", "ratio",
                        "texture-below-percentile"}  # fmt: skip
-    assert sum("fetched_at" in one["origin"] for one in histories.values()) == 1
-    assert any(one["preferences"] for one in histories.values())
+    assert sum("fetched_at" in reader["origin"] for reader in histories.values()) == 1
+    assert any(reader["preferences"] for reader in histories.values())
 
 
 def test_tables_of_some_pairs_know_the_candidates_and_children_of_those(judged: Path) -> None:
@@ -71,6 +73,6 @@ def test_tables_of_some_pairs_know_the_candidates_and_children_of_those(judged: 
     lost = next(row["key"] for row in verdicts if row["reason"] == "not-best")
     parent = next(key for key in pairs if HistoryTables(judged).children(key))
     some = PairHistoryReader(LoadedTables(judged, [lost, parent]))
-    one = PairHistoryReader(HistoryTables(judged))
+    reader = PairHistoryReader(HistoryTables(judged))
     for key in (lost, parent):
-        assert some.read_history(pairs[key]) == one.read_history(pairs[key])
+        assert some.read_history(pairs[key]) == reader.read_history(pairs[key])

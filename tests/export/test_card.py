@@ -89,7 +89,7 @@ def test_the_licence_of_the_head_follows_from_the_sources(
     assert {name: value for name, value in head.items() if name.startswith("license")} == expected
 
 
-def test_downloads_are_told_with_days_and_opt_outs(tmp_path: Path) -> None:
+def test_downloads_are_described_with_days_and_opt_outs(tmp_path: Path) -> None:
     pairs = [raw_pair(0, "https://Pictures.Example/a.png")]
     corpus = write_corpus(
         tmp_path, {"train": [pairs]}, [URLS], {"fetch": {"opted-out": 7}}, [day("2026-05-01")]

@@ -48,8 +48,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def described(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "croissant.json").read_text("utf-8"))
-    return found
+    metadata: dict[str, Any] = json.loads((folder / "croissant.json").read_text("utf-8"))
+    return metadata
 
 
 def test_mlcroissant_finds_no_error_in_the_description(exported: Path, reader: Any) -> None:
@@ -71,14 +71,14 @@ def test_mlcroissant_reads_every_record_with_its_provenance(exported: Path, read
     assert len(records) == 7
     assert [list(record) for record in records] == [[f"pairs/{name}" for name in FIELDS]] * 7
     by_key = {record["pairs/key"].decode(): record for record in records}
-    found = by_key[digest("stylized", 3, "ink--2")]
-    assert {name: found[f"pairs/{name}"] for name in FIELDS if name != "details"} == {
+    pair_record = by_key[digest("stylized", 3, "ink--2")]
+    assert {name: pair_record[f"pairs/{name}"] for name in FIELDS if name != "details"} == {
         "key": digest("stylized", 3, "ink--2").encode(),
         "split": b"validation",
         "caption": b"thing 3",
         "kind": b"stylized",
         "source": b"synthesizer:instantstyle",
-        "content": found["pairs/content"],
+        "content": pair_record["pairs/content"],
         "parent": digest("raw", 3).encode(),
         "style": b"ink",
         "reference": b"ink--2",
@@ -100,18 +100,18 @@ def test_columns_of_a_strangers_list_are_not_taken_for_a_synthesis(
     exported: Path, reader: Any
 ) -> None:
     records = reader.Dataset(str(exported / "croissant.json")).records("pairs")
-    found = next(r for r in records if r["pairs/key"].decode() == digest("raw", 0))
-    assert [found[f"pairs/{name}"] for name in ("prompt", "seed", "model")] == [None, None, None]
-    assert found["pairs/licence"] == b"CC-BY-4.0"
-    assert json.loads(found["pairs/details"])["prompt"] == "of a stranger"
+    record = next(r for r in records if r["pairs/key"].decode() == digest("raw", 0))
+    assert [record[f"pairs/{name}"] for name in ("prompt", "seed", "model")] == [None, None, None]
+    assert record["pairs/licence"] == b"CC-BY-4.0"
+    assert json.loads(record["pairs/details"])["prompt"] == "of a stranger"
 
 
 def test_mlcroissant_reads_every_picture_by_its_key(exported: Path, reader: Any) -> None:
     records = list(reader.Dataset(str(exported / "croissant.json")).records("images"))
-    found = {record["images/key"].decode(): record["images/image"] for record in records}
-    assert len(found) == 7
+    pictures = {record["images/key"].decode(): record["images/image"] for record in records}
+    assert len(pictures) == 7
     expected = Image.open(io.BytesIO(picture(2))).convert("RGB")
-    assert found[digest("raw", 2)].tobytes() == expected.tobytes()
+    assert pictures[digest("raw", 2)].tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("encoding", ["JPEG", "WEBP"])
@@ -129,8 +129,8 @@ def test_pictures_of_other_encodings_are_read_too(
 
 def test_every_file_is_described_with_its_hash(exported: Path, corpus: Path) -> None:
     files = {n["@id"]: n for n in described(exported)["distribution"] if "contentUrl" in n}
-    there = {p.relative_to(exported).as_posix() for p in exported.rglob("*") if p.is_file()}
-    assert set(files) == there - {"croissant.json"}
+    names = {p.relative_to(exported).as_posix() for p in exported.rglob("*") if p.is_file()}
+    assert set(files) == names - {"croissant.json"}
     for name, node in files.items():
         data = (exported / name).read_bytes()
         assert node["sha256"] == hashlib.sha256(data).hexdigest()
@@ -161,7 +161,9 @@ def test_the_provenance_names_synthesisers_and_their_weights(exported: Path) -> 
     assert synthesis["prov:used"] == weights
 
 
-def test_downloads_are_told_with_their_days_hosts_and_opt_outs(tmp_path: Path, reader: Any) -> None:
+def test_downloads_are_described_with_their_days_hosts_and_opt_outs(
+    tmp_path: Path, reader: Any
+) -> None:
     pairs = [raw_pair(n, f"https://{host}.example/p") for n, host in enumerate("aab")]
     corpus = write_corpus(
         tmp_path,
@@ -171,13 +173,11 @@ def test_downloads_are_told_with_their_days_hosts_and_opt_outs(tmp_path: Path, r
         [day("2026-03-09"), day("2026-03-02")],
     )
     export(corpus, "croissant", tmp_path / "out")
-    found = described(tmp_path / "out")
-    assert found["rai:dataCollectionTimeFrame"] == ["2026-03-02", "2026-03-09"]
-    assert found["rai:dataCollectionType"] == ["Software Collection", "Web Scraping"]
-    assert "are left out: opted-out 4." in found["rai:dataCollection"]
-    assert (
-        "2 hosts; the most frequent: a.example 66.7%, b.example 33.3%." in found["rai:dataBiases"]
-    )
+    card = described(tmp_path / "out")
+    assert card["rai:dataCollectionTimeFrame"] == ["2026-03-02", "2026-03-09"]
+    assert card["rai:dataCollectionType"] == ["Software Collection", "Web Scraping"]
+    assert "are left out: opted-out 4." in card["rai:dataCollection"]
+    assert "2 hosts; the most frequent: a.example 66.7%, b.example 33.3%." in card["rai:dataBiases"]
     metadata = reader.Dataset(str(tmp_path / "out" / "croissant.json")).metadata
     assert metadata.ctx.issues.errors == set()
     first = metadata.data_collection_timeframe[0]

@@ -34,8 +34,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
-    return found
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
+    return summary
 
 
 def test_domains_are_given_by_share_of_pictures(exported: Path) -> None:
@@ -71,8 +71,8 @@ def test_the_synthetic_share_is_given_with_models(exported: Path) -> None:
 
 
 def test_opt_outs_licences_and_filters_are_given(exported: Path) -> None:
-    found = answers(exported)
-    assert found["processing"] == {
+    summary = answers(exported)
+    assert summary["processing"] == {
         "opt_outs_obeyed": [
             "X-Robots-Tag (noai, noimageai, noindex, ...)",
             "TDM-Reservation",
@@ -86,25 +86,25 @@ def test_opt_outs_licences_and_filters_are_given(exported: Path) -> None:
             "filter": {"not-best": 5},
         },
     }
-    assert found["licences"] == {
+    assert summary["licences"] == {
         "licence_of_the_corpus": UNKNOWN,
         "pairs_by_licence": {"CC0-1.0": 16},
         "pairs_without_a_stated_licence": 1,
     }
 
 
-def test_what_the_corpus_does_not_know_is_said_so(exported: Path) -> None:
-    found = answers(exported)
-    assert found["general"]["provider"] == "A Lab"
-    unknown = {name for name, value in found["general"].items() if value == UNKNOWN}
+def test_what_the_corpus_does_not_know_is_marked_unknown(exported: Path) -> None:
+    summary = answers(exported)
+    assert summary["general"]["provider"] == "A Lab"
+    unknown = {name for name, value in summary["general"].items() if value == UNKNOWN}
     assert unknown == {"model", "placed_on_the_market", "languages", "published"}
-    assert found["sources"]["user_data"] == found["sources"]["other"] == UNKNOWN
-    assert found["sources"]["datasets"] == {
+    assert summary["sources"]["user_data"] == summary["sources"]["other"] == UNKNOWN
+    assert summary["sources"]["datasets"] == {
         "pairs_by_type_of_source": {"folder": 1},
         "names": UNKNOWN,
         "public_or_private": UNKNOWN,
     }
-    assert found["general"]["latest_acquisition"] == "2026-04-02"
+    assert summary["general"]["latest_acquisition"] == "2026-04-02"
 
 
 def test_the_page_for_people_says_the_same(exported: Path) -> None:
@@ -126,9 +126,9 @@ def test_the_page_for_people_says_the_same(exported: Path) -> None:
 def test_a_corpus_without_downloads_and_synthesis_says_so(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path, {"train": [[raw_pair(0)]]})
     export(corpus, "eu-summary", tmp_path / "out")
-    found = answers(tmp_path / "out")
-    assert found["sources"]["crawled"] == {"pairs": 0}
-    assert found["sources"]["synthetic"]["models"] == []
+    summary = answers(tmp_path / "out")
+    assert summary["sources"]["crawled"] == {"pairs": 0}
+    assert summary["sources"]["synthetic"]["models"] == []
     text = (tmp_path / "out" / "summary.md").read_text("utf-8")
     assert "Nothing was downloaded from lists of URLs." in text
     assert "No picture is synthetic." in text

@@ -71,7 +71,7 @@ def test_a_killed_export_leaves_no_folder_and_the_next_one_starts_anew(tmp_path:
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "link"])
-def test_what_lies_at_the_place_is_refused_and_left_alone(tmp_path: Path, what: str) -> None:
+def test_existing_files_are_refused_and_left_alone(tmp_path: Path, what: str) -> None:
     out = tmp_path / "out"
     if what == "folder":
         out.mkdir()

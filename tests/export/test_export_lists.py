@@ -22,9 +22,9 @@ def test_uids_are_sorted_pairs_of_halves_without_repeats(tmp_path: Path) -> None
     others = [raw_pair(3, uid="no uid"), stylized_pair(0)]
     corpus = write_corpus(tmp_path, {"train": [pairs, others], "val": [[raw_pair(4, uid=LOW)]]})
     done = export(corpus, "datacomp", tmp_path / "out")
-    found = np.load(tmp_path / "out" / "train.npy", allow_pickle=False)
-    assert found.dtype == np.dtype("u8,u8")
-    assert found.tolist() == [(0, 2**64 - 1), (2**64 - 1, 1)]
+    uids = np.load(tmp_path / "out" / "train.npy", allow_pickle=False)
+    assert uids.dtype == np.dtype("u8,u8")
+    assert uids.tolist() == [(0, 2**64 - 1), (2**64 - 1, 1)]
     assert np.load(tmp_path / "out" / "validation.npy").tolist() == [(0, 2**64 - 1)]
     assert done.warnings == ("2 pairs have no DataComp uid and are not in the list",)
 

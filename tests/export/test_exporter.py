@@ -67,8 +67,8 @@ def test_a_dry_run_gives_a_size_and_writes_nothing(tmp_path: Path, corpus: Path,
     out = tmp_path / "out"
     done = run(str(corpus), "--to", name, "--out", str(out), "--dry-run", "--json")
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert (found["dry_run"], found["files"], found["bytes"] > 0) == (True, None, True)
+    printed = json.loads(done.stdout)
+    assert (printed["dry_run"], printed["files"], printed["bytes"] > 0) == (True, None, True)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -54,10 +54,10 @@ TRAIN = [
 def test_the_folder_is_loaded_with_both_splits(
     exported: Path, datasets: Any, streaming: bool
 ) -> None:
-    found = datasets.load_dataset(str(exported), streaming=streaming)
-    assert list(found) == ["train", "validation"]
-    assert keys(found["train"]) == TRAIN
-    assert keys(found["validation"]) == [digest("raw", 3), digest("stylized", 3, "ink--2")]
+    dataset = datasets.load_dataset(str(exported), streaming=streaming)
+    assert list(dataset) == ["train", "validation"]
+    assert keys(dataset["train"]) == TRAIN
+    assert keys(dataset["validation"]) == [digest("raw", 3), digest("stylized", 3, "ink--2")]
 
 
 def test_shards_are_streamed_without_the_card(exported: Path, datasets: Any) -> None:
@@ -122,8 +122,8 @@ def test_a_real_corpus_is_loaded_with_its_preference_pairs(
     shutil.copytree(finished, corpus)
     manifest = json.loads(write_manifest(corpus).read_text("utf-8"))
     export(corpus, "huggingface", tmp_path / "out")
-    found = datasets.load_dataset(str(tmp_path / "out"), streaming=True)
-    sizes = {split: len(list(rows)) for split, rows in found.items()}
+    dataset = datasets.load_dataset(str(tmp_path / "out"), streaming=True)
+    sizes = {split: len(list(rows)) for split, rows in dataset.items()}
     assert sizes == {
         "train": manifest["splits"]["train"]["pairs"],
         "validation": manifest["splits"]["val"]["pairs"],

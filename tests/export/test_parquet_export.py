@@ -37,8 +37,8 @@ def exported(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pyarrow_reads_records_and_the_very_bytes_of_pictures(exported: Path) -> None:
-    found = sorted(p.relative_to(exported).as_posix() for p in exported.rglob("*.parquet"))
-    assert found == FILES
+    files = sorted(p.relative_to(exported).as_posix() for p in exported.rglob("*.parquet"))
+    assert files == FILES
     rows = pq.read_table(exported / FILES[0]).to_pylist()
     assert [row["key"] for row in rows] == [
         digest("raw", 0),
@@ -58,8 +58,8 @@ def test_datasets_decodes_the_pictures(
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    found = datasets.load_dataset(str(exported), streaming=True)
-    rows = {split: list(part) for split, part in found.items()}
+    dataset = datasets.load_dataset(str(exported), streaming=True)
+    rows = {split: list(part) for split, part in dataset.items()}
     assert {split: len(part) for split, part in rows.items()} == {"train": 5, "validation": 2}
     expected = Image.open(io.BytesIO(picture(3)))
     assert rows["validation"][0]["image"].tobytes() == expected.tobytes()

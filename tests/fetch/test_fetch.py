@@ -134,7 +134,7 @@ def test_all_captions_of_an_image_may_be_pairs_of_one_content(tmp_path: Path) ->
     assert len({pair.origin.content for pair in pairs}) == 1
 
 
-def test_captions_may_lie_beside_the_images(tmp_path: Path) -> None:
+def test_captions_may_be_beside_the_images(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         (tmp_path / f"{name}.png").write_bytes(picture(ord(name)))
     (tmp_path / "a.txt").write_text("an apple", "utf-8")
@@ -146,30 +146,30 @@ def test_captions_may_lie_beside_the_images(tmp_path: Path) -> None:
 
 
 def test_a_folder_gives_the_same_pairs_wherever_it_lies(tmp_path: Path) -> None:
-    found = []
+    fetched = []
     for place in ("here", "there"):
         folder = tmp_path / place / "photos"
         folder.mkdir(parents=True)
         (folder / "a.png").write_bytes(picture())
         (folder / "a.txt").write_text("an apple", "utf-8")
-        found.append(fetch(tmp_path / place, {"type": "folder", "path": "photos"}))
-    assert found[0] == found[1]
+        fetched.append(fetch(tmp_path / place, {"type": "folder", "path": "photos"}))
+    assert fetched[0] == fetched[1]
 
 
 def test_the_folder_of_the_recipe_itself_gives_the_same_pairs_wherever_it_lies(
     tmp_path: Path,
 ) -> None:
-    found, settings = [], []
+    fetched, settings = [], []
     for place in ("here", "there"):
         (tmp_path / place / "below").mkdir(parents=True)
         (tmp_path / place / "below" / "a.png").write_bytes(picture())
         (tmp_path / place / "below" / "a.txt").write_text("an apple", "utf-8")
         source = {"type": "folder", "path": "."}
-        found.append(fetch(tmp_path / place, source))
+        fetched.append(fetch(tmp_path / place, source))
         recipe = check_recipe({"name": "test", "raw": [source]}, tmp_path / place)
         settings.append(source_settings(recipe.raw[0], recipe.base))
-    assert found[0] == found[1]
-    assert found[0][0].origin.source == "folder:below/a.png"
+    assert fetched[0] == fetched[1]
+    assert fetched[0][0].origin.source == "folder:below/a.png"
     assert settings[0] == settings[1]
 
 

@@ -30,12 +30,12 @@ def fetch(root: Path, **changes: Any) -> Found:
     raw = {"type": "folder", "path": "photos", **changes}
     recipe = check_recipe({"name": "t", "raw": [raw]}, root)
     pairs = list(read_raw(recipe, root / "work"))
-    found = {
+    captions = {
         pair.origin.source.removeprefix("folder:photos/"): (pair.caption, pair.verdict.reason)
         for pair in pairs
     }
-    assert len(found) == len(pairs)
-    return found
+    assert len(captions) == len(pairs)
+    return captions
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_caption_files_of_training_scripts_are_read(photos: Path, capsys: Any) -
         "10_sks style/b.jpg": ("a text", None),  # .txt wins
     }
     assert "'10_sks style' are read once" in capsys.readouterr().err
-    found = fetch(photos.parent, caption_files=[".caption", ".txt"])
-    assert found["10_sks style/b.jpg"] == ("a caption", None)
+    captions = fetch(photos.parent, caption_files=[".caption", ".txt"])
+    assert captions["10_sks style/b.jpg"] == ("a caption", None)
 
 
 def test_caption_files_are_decoded_by_their_mark_or_dropped_aloud(photos: Path) -> None:
@@ -96,9 +96,9 @@ def test_pictures_are_known_by_their_first_bytes(photos: Path) -> None:
     (photos / "notes").write_text("no picture")
     for name in "abcdefg":
         (photos / f"{name}.txt").write_text(name)
-    found = fetch(photos.parent)
-    assert set(found) == {"a.jfif", "b.jpe", "c.jpg_large", "d", "e.heic", "f.jp2", "g"}
-    assert {caption for caption, _ in found.values()} == set("abcdefg")
+    captions = fetch(photos.parent)
+    assert set(captions) == {"a.jfif", "b.jpe", "c.jpg_large", "d", "e.heic", "f.jp2", "g"}
+    assert {caption for caption, _ in captions.values()} == set("abcdefg")
     for name in ("f.jp2", "g"):
         with pytest.raises(ImageRejected, match="unsupported-format"):
             convert_image((photos / name).read_bytes(), ImageSettings())
@@ -142,7 +142,7 @@ def test_two_lists_beside_each_other_are_an_error_that_names_both(photos: Path) 
     assert fetch(photos.parent, captions="metadata.jsonl") == {"a.png": ("from jsonl", None)}
 
 
-def test_lists_lie_at_any_depth_and_name_files_beside_them(photos: Path) -> None:
+def test_lists_at_any_depth_name_files_beside_them(photos: Path) -> None:
     put(photos, "train/a.png", "test/a.png")
     for split in ("train", "test"):
         table = pa.table({"file_name": ["a.png"], "text": [f"of {split}"]})
@@ -177,7 +177,7 @@ def test_captions_of_coco_and_caption_lists_are_read(photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("name", "expected"),
     [
         ("train\\a.jpg", ("train/a.jpg", None)),  # slashes of Windows
         ("photos/train/a.jpg", ("train/a.jpg", None)),  # a leading folder
@@ -194,9 +194,9 @@ def test_captions_of_coco_and_caption_lists_are_read(photos: Path) -> None:
     ],
 )
 def test_a_listed_name_means_the_one_picture_that_it_can_mean(
-    given: str, expected: tuple[str, str | None]
+    name: str, expected: tuple[str, str | None]
 ) -> None:
-    assert ImageIndex(["train/a.jpg", "train/b.png", "test/b.png"]).find(given) == expected
+    assert ImageIndex(["train/a.jpg", "train/b.png", "test/b.png"]).find(name) == expected
 
 
 def test_names_that_mean_nothing_name_the_nearest_and_no_absolute_path_is_kept(

@@ -143,7 +143,7 @@ def remove_photo(photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (replace_photo, r"1 changed \(folder:photos/p002\.png\)"),
         (change_caption, r"1 changed \(folder:photos/p002\.png\)"),
@@ -151,12 +151,14 @@ def remove_photo(photos: Path) -> None:
     ],
 )
 def test_a_row_that_changed_is_named_and_nothing_is_written(
-    home: Path, change: Any, told: str
+    home: Path, change: Any, message: str
 ) -> None:
     change(home / "photos")
     add_photos(home / "photos", range(20, 22))
     before = tree(home / "corpus")
-    with pytest.raises(SettingsChanged, match=f"of the 6 rows that were fetched, {told}") as error:
+    with pytest.raises(
+        SettingsChanged, match=f"of the 6 rows that were fetched, {message}"
+    ) as error:
         stages_new(home)
     assert "--redo fetch" in str(error.value.hint)
     assert tree(home / "corpus") == before
@@ -249,8 +251,8 @@ def test_a_growth_that_is_killed_ends_with_the_same_bytes(home: Path, point: str
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with running(tmp_path) as found:
-        yield found
+    with running(tmp_path) as running_site:
+        yield running_site
 
 
 LISTED = {"type": "urls", "path": "list.csv", "allow_networks": [NETWORK], "threads": 2}

@@ -33,13 +33,13 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.seen.append((self.path, self.headers["User-Agent"]))
-        what, _, rest = self.path[1:].partition("/")
+        what, _, argument = self.path[1:].partition("/")
         if what == "to":  # /to/<target>
             self.send_response(302)
-            self.send_header("Location", rest)
+            self.send_header("Location", argument)
             self.end_headers()
         elif what == "hops":  # /hops/<n>
-            left = int(rest)
+            left = int(argument)
             self.send_response(302 if left else 200)
             if left:
                 self.send_header("Location", f"/hops/{left - 1}")
@@ -194,23 +194,23 @@ def test_the_connection_goes_to_the_checked_address(
     """A name server that answers differently the second time is asked only once."""
     base, seen = server
     port = int(base.rpartition(":")[2])
-    asked = []
+    hosts = []
 
     def resolve(host: str, at: int, **_: object) -> list[Any]:
-        asked.append(host)
-        address = "127.0.0.1" if len(asked) == 1 else "10.0.0.1"
+        hosts.append(host)
+        address = "127.0.0.1" if len(hosts) == 1 else "10.0.0.1"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, at))]
 
     genuine = socket.getaddrinfo
 
-    def getaddrinfo(host: str, at: int, *rest: Any, **named: Any) -> Any:
+    def getaddrinfo(host: str, at: int, *args: Any, **named: Any) -> Any:
         if host == "rebind.example":
             return resolve(host, at)
-        return genuine(host, at, *rest, **named)
+        return genuine(host, at, *args, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert refusal(opener(), f"http://rebind.example:{port}/") == "opened"
-    assert asked == ["rebind.example"]
+    assert hosts == ["rebind.example"]
     assert refusal(opener(), f"http://rebind.example:{port}/") == "not-public-address"
     assert len(seen) == 1
 
@@ -245,8 +245,8 @@ def test_the_certificate_must_be_that_of_the_host(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SSL_CERT_FILE", str(tls / "authority.pem"))
     genuine = socket.getaddrinfo
 
-    def getaddrinfo(host: str, at: int, *rest: Any, **named: Any) -> Any:
-        return genuine("127.0.0.1" if host.endswith(".example") else host, at, *rest, **named)
+    def getaddrinfo(host: str, at: int, *args: Any, **named: Any) -> Any:
+        return genuine("127.0.0.1" if host.endswith(".example") else host, at, *args, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     handler = type("Handler", (Answers,), {"seen": []})
@@ -257,13 +257,13 @@ def test_the_certificate_must_be_that_of_the_host(monkeypatch: pytest.MonkeyPatc
     thread = threading.Thread(target=http.serve_forever, args=(0.02,))
     thread.start()
     port = http.server_address[1]
-    found = [refusal(opener(), f"https://{host}.example:{port}/") for host in ("good", "other")]
+    outcomes = [refusal(opener(), f"https://{host}.example:{port}/") for host in ("good", "other")]
     monkeypatch.delenv("SSL_CERT_FILE")
-    found.append(refusal(opener(), f"https://good.example:{port}/"))
+    outcomes.append(refusal(opener(), f"https://good.example:{port}/"))
     http.shutdown()
     http.server_close()
     thread.join()
-    assert found == ["opened", "tls-failed", "tls-failed"]
+    assert outcomes == ["opened", "tls-failed", "tls-failed"]
 
 
 def test_connections_are_used_again_and_replaced_when_the_server_closed_them() -> None:
@@ -302,12 +302,12 @@ def test_what_the_server_said_is_kept_as_evidence() -> None:
     with hostile_server() as (base, _):
         guard = opener()
         assert refusal(guard, f"{base}/to//tag/otherbot:%20noai") == "opened something else"
-        said = guard.evidence[f"{base}/to//tag/otherbot:%20noai"]
+        evidence = guard.evidence[f"{base}/to//tag/otherbot:%20noai"]
         refusal(guard, f"{base}/status/410")
         assert refusal(guard, f"{base}/tdm/1") == "opted-out"
-    assert said.final_url == f"{base}/tag/otherbot:%20noai"
-    assert (said.status, said.directives) == (200, "x-robots-tag: otherbot: noai")
-    assert time.time() - 3600 < said.fetched_at <= time.time()
+    assert evidence.final_url == f"{base}/tag/otherbot:%20noai"
+    assert (evidence.status, evidence.directives) == (200, "x-robots-tag: otherbot: noai")
+    assert time.time() - 3600 < evidence.fetched_at <= time.time()
     assert guard.evidence[f"{base}/status/410"].status == 410
     assert guard.evidence[f"{base}/tdm/1"].directives == "tdm-reservation: 1"
     guard.close()

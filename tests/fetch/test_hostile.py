@@ -81,25 +81,25 @@ def test_every_probe_of_a_list_ends_as_it_must(tmp_path: Path) -> None:
     assert not [path for path in server.seen if path.startswith(("/secret", "/etc", "/latest"))]
 
 
-def addresses(monkeypatch: pytest.MonkeyPatch, host: str, found: list[str]) -> None:
+def addresses(monkeypatch: pytest.MonkeyPatch, host: str, ips: list[str]) -> None:
     """Let `host` resolve to addresses."""
     genuine = socket.getaddrinfo
 
-    def getaddrinfo(name: str, port: int, *rest: Any, **named: Any) -> Any:
+    def getaddrinfo(name: str, port: int, *args: Any, **named: Any) -> Any:
         if name != host:
-            return genuine(name, port, *rest, **named)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+            return genuine(name, port, *args, **named)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ips]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @pytest.mark.parametrize(
-    "found", [["93.184.215.14", "10.0.0.1"], ["10.0.0.1", "93.184.215.14"], ["127.0.0.1"]]
+    "ips", [["93.184.215.14", "10.0.0.1"], ["10.0.0.1", "93.184.215.14"], ["127.0.0.1"]]
 )
 def test_a_name_with_one_private_address_is_refused_without_a_connection(
-    found: list[str], monkeypatch: pytest.MonkeyPatch
+    ips: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    addresses(monkeypatch, "both.example", found)
+    addresses(monkeypatch, "both.example", ips)
     monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("connected"))
     with pytest.raises(RequestRefused, match="not-public-address"):
         GuardedOpener(Limits()).open("http://both.example/a.gif")
@@ -117,10 +117,10 @@ def test_a_bomb_is_refused_by_its_header_wherever_it_lies(tmp_path: Path) -> Non
     members = [("b.png", data), ("b.txt", b"a bomb")]
     write_tar(tmp_path / "x.tar", [plain(name, body) for name, body in members])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = fetch(
+    fetched = fetch(
         tmp_path, {"type": "folder", "path": "photos"}, {"type": "shards", "path": "x.tar"}
     )
-    assert [pair.verdict.reason for pair in found] == ["too-many-pixels"] * 2
+    assert [pair.verdict.reason for pair in fetched] == ["too-many-pixels"] * 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
@@ -147,11 +147,11 @@ def test_members_that_are_no_plain_files_are_refused(tmp_path: Path) -> None:
     ]
     write_tar(tmp_path / "x.tar", members)
     before = sorted(path.name for path in tmp_path.rglob("*"))
-    found = {
+    outcomes = {
         pair.origin.source.partition("#")[2]: pair.verdict.reason
         for pair in fetch(tmp_path, {"type": "shards", "path": "x.tar"})
     }
-    assert found == {
+    assert outcomes == {
         "good": None,
         "../up": "hostile-member",
         "/etc/absolute": "hostile-member",
@@ -166,7 +166,7 @@ def test_members_that_are_no_plain_files_are_refused(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
-def test_keys_that_come_twice_and_members_that_lie_apart(tmp_path: Path) -> None:
+def test_keys_that_come_twice_and_separated_members(tmp_path: Path) -> None:
     one, two = picture(1), picture(2)
     members = [
         plain("twice.png", one),

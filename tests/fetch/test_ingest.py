@@ -146,8 +146,8 @@ def test_a_colour_profile_is_applied() -> None:
 def test_a_linear_profile_brightens_the_middle_greys() -> None:
     linear = linear_profile()
     data = as_bytes(Image.new("RGB", (40, 40), (64, 64, 64)), icc_profile=linear)
-    found = pixels(convert_image(data, settings()).data).getpixel((5, 5))
-    assert close(found, (137, 137, 137), 3)  # 0.251 linear light is 0.537 in sRGB
+    grey = pixels(convert_image(data, settings()).data).getpixel((5, 5))
+    assert close(grey, (137, 137, 137), 3)  # 0.251 linear light is 0.537 in sRGB
 
 
 def linear_profile() -> bytes:
@@ -241,8 +241,8 @@ def test_threads_agree_and_leave_the_warning_filters_alone() -> None:
     pairs = [raw_pair(data) for data in images]
     filters = list(warnings.filters)
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda pair: ingest(pair, settings()), pairs))
-    assert found == [ingest(pair, settings()) for pair in pairs]
+        ingested = list(threads.map(lambda pair: ingest(pair, settings()), pairs))
+    assert ingested == [ingest(pair, settings()) for pair in pairs]
     assert warnings.filters == filters
 
 
@@ -285,9 +285,9 @@ def test_reducing_averages_over_what_a_pixel_covers() -> None:
     """A fine chequerboard becomes grey, not a pattern; a plain colour stays what it is."""
     board = (np.indices((320, 320)).sum(axis=0) % 2 * 255).astype(np.uint8)
     data = as_bytes(Image.fromarray(board).convert("RGB"))
-    found = np.asarray(pixels(convert_image(data, settings()).data))
-    assert found.min() >= 126
-    assert found.max() <= 129
+    array = np.asarray(pixels(convert_image(data, settings()).data))
+    assert array.min() >= 126
+    assert array.max() <= 129
     plain = convert_image(as_bytes(Image.new("RGB", (333, 77), (9, 200, 77))), settings())
     assert {tuple(p) for p in np.asarray(pixels(plain.data)).reshape(-1, 3)} == {(9, 200, 77)}
 

@@ -79,8 +79,8 @@ def test_a_caption_of_several_lines_is_one_row(tmp_path: Path) -> None:
 def test_a_row_of_another_width_is_dropped_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("url,caption\nu1,red, ripe\nu2\nu3,three\nu4,four,,\n\nu5,five\n")
-    found = rows(path)
-    assert [(row.line, row.caption, row.reason) for row in found] == [
+    listed = rows(path)
+    assert [(row.line, row.caption, row.reason) for row in listed] == [
         (2, None, "malformed-row"),
         (3, None, "malformed-row"),
         (4, "three", None),
@@ -176,12 +176,12 @@ def test_no_row_of_a_csv_vanishes_in_silence(
     ]
     path.write_bytes(("url,caption\n" + "\n".join(lines) + "\n").encode())
     try:
-        found = rows(path)
+        listed = rows(path)
     except SourceError as error:
         named = "line " in error.message
-        found = []
+        listed = []
     else:
-        named = len(found) == len(lines)
+        named = len(listed) == len(lines)
     assert named
 
 
@@ -218,9 +218,9 @@ def test_a_cut_off_line_is_dropped_and_the_rest_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_json_is_read_in_the_forms_that_tools_write(tmp_path: Path, value: object) -> None:
-    found = read(tmp_path / "a.json", json.dumps(value))
-    captions = [choose_captions(caption, "first", 0, "")[0] for _, caption, _ in found]
-    assert ([place for place, _, _ in found], captions) == (["u1", "u2"], ["one", "two"])
+    listed = read(tmp_path / "a.json", json.dumps(value))
+    captions = [choose_captions(caption, "first", 0, "")[0] for _, caption, _ in listed]
+    assert ([place for place, _, _ in listed], captions) == (["u1", "u2"], ["one", "two"])
 
 
 def test_captions_that_are_numbers_are_an_error_before_any_download(tmp_path: Path) -> None:
@@ -252,8 +252,8 @@ def test_of_several_captions_the_rule_decides(rule: Any, expected: list[str]) ->
 
 
 def test_a_caption_drawn_by_seed_is_any_of_them() -> None:
-    found = {str(choose_captions(["a", "b"], "random", seed, "u")[0]) for seed in range(20)}
-    assert found == {"a", "b"}
+    captions = {str(choose_captions(["a", "b"], "random", seed, "u")[0]) for seed in range(20)}
+    assert captions == {"a", "b"}
 
 
 def test_a_list_without_a_text_is_no_caption() -> None:
@@ -270,8 +270,8 @@ def test_text_stored_as_bytes_is_text(tmp_path: Path) -> None:
         {"url": pa.array([b"u1", b"u2"]), "caption": pa.array(["é".encode(), b"\xe9"])}
     )
     pq.write_table(table, tmp_path / "a.parquet")
-    found = [(row.target, row.caption, row.reason) for row in rows(tmp_path / "a.parquet")]
-    assert found == [("u1", "é", None), ("u2", None, "not-utf8")]
+    listed = [(row.target, row.caption, row.reason) for row in rows(tmp_path / "a.parquet")]
+    assert listed == [("u1", "é", None), ("u2", None, "not-utf8")]
 
 
 def test_a_damaged_text_drops_its_row_alone(tmp_path: Path) -> None:
@@ -280,8 +280,8 @@ def test_a_damaged_text_drops_its_row_alone(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"url": ["u1", "u2", "u3"], "caption": caption}), tmp_path / "a.parquet"
     )
-    found = [(row.caption, row.reason) for row in rows(tmp_path / "a.parquet")]
-    assert found == [("one", None), (None, "not-utf8"), ("three", None)]
+    captions = [(row.caption, row.reason) for row in rows(tmp_path / "a.parquet")]
+    assert captions == [("one", None), (None, "not-utf8"), ("three", None)]
 
 
 def test_columns_that_nobody_asked_for_cannot_stop_a_list(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_columns_that_nobody_asked_for_cannot_stop_a_list(tmp_path: Path) -> Non
     assert [row.caption for row in rows(tmp_path / "a.parquet")] == ["one", "two"]
 
 
-def test_a_folder_of_parts_is_read_without_what_lies_beside_them(tmp_path: Path) -> None:
+def test_a_folder_of_parts_is_read_without_other_files(tmp_path: Path) -> None:
     for name in ("part-1", "part-0"):
         pq.write_table(pa.table({"url": [name], "caption": ["x"]}), tmp_path / f"{name}.parquet")
     for name in (
@@ -314,7 +314,7 @@ def test_a_folder_of_parts_is_read_without_what_lies_beside_them(tmp_path: Path)
         find_lists(tmp_path)
 
 
-def test_parts_without_rows_and_columns_of_other_names_are_told(tmp_path: Path) -> None:
+def test_parts_without_rows_and_columns_of_other_names_are_reported(tmp_path: Path) -> None:
     empty = pa.table({"url": pa.array([], pa.string()), "caption": pa.array([], pa.string())})
     pq.write_table(empty, tmp_path / "a.parquet")
     assert rows(tmp_path / "a.parquet", can_be_empty=True) == []

@@ -16,24 +16,24 @@ from stylear.errors import SourceError
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
     """`data` with up to eight bytes changed, a piece cut out, doubled, or overwritten."""
-    found = bytearray(data)
+    mutant = bytearray(data)
     match rng.randrange(5):
         case 0:
-            del found[rng.randrange(len(found)) :]
+            del mutant[rng.randrange(len(mutant)) :]
         case 1:
-            start = rng.randrange(len(found))
-            del found[start : start + rng.randrange(1, 40)]
+            start = rng.randrange(len(mutant))
+            del mutant[start : start + rng.randrange(1, 40)]
         case 2:
-            start = rng.randrange(len(found))
-            found[start:start] = found[start : start + rng.randrange(1, 40)]
+            start = rng.randrange(len(mutant))
+            mutant[start:start] = mutant[start : start + rng.randrange(1, 40)]
         case 3:
-            start = rng.randrange(len(found))
-            piece = found[start : start + rng.randrange(1, 24)]
-            found[start : start + len(piece)] = rng.choice((b"\0", b"\xff")) * len(piece)
+            start = rng.randrange(len(mutant))
+            piece = mutant[start : start + rng.randrange(1, 24)]
+            mutant[start : start + len(piece)] = rng.choice((b"\0", b"\xff")) * len(piece)
         case _:
             for _ in range(rng.randrange(1, 9)):
-                found[rng.randrange(len(found))] = rng.randrange(256)
-    return bytes(found)
+                mutant[rng.randrange(len(mutant))] = rng.randrange(256)
+    return bytes(mutant)
 
 
 REASONS = {

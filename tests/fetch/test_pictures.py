@@ -37,9 +37,9 @@ def halves(format: str = "PNG", **options: Any) -> bytes:
 
 def pixel(data: bytes, x: int, y: int) -> tuple[int, ...]:
     with Image.open(io.BytesIO(data)) as image:
-        found = image.convert("RGB").getpixel((x, y))
-    assert isinstance(found, tuple)
-    return found
+        value = image.convert("RGB").getpixel((x, y))
+    assert isinstance(value, tuple)
+    return value
 
 
 def png_with(*chunks: bytes) -> bytes:
@@ -146,11 +146,11 @@ def test_interlaced_pngs_are_completed_too() -> None:
 def passes(width: int, height: int) -> list[tuple[int, int]]:
     """(columns, rows) of Adam7's passes, counted one by one."""
     starts = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
-    found = [
+    passes = [
         (len(range(x, width, dx)), len(range(y, height, dy)))
         for x, y, dx, dy in (*starts, (0, 1, 1, 2))
     ]
-    return [(columns, rows) for columns, rows in found if columns]
+    return [(columns, rows) for columns, rows in passes if columns]
 
 
 def heif(major: bytes, *brands: bytes) -> bytes:
@@ -158,7 +158,7 @@ def heif(major: bytes, *brands: bytes) -> bytes:
     return (len(body) + 4).to_bytes(4, "big") + body + bytes(40)
 
 
-def test_heic_and_avif_are_told_apart_by_their_brands() -> None:
+def test_heic_and_avif_are_distinguished_by_their_brands() -> None:
     assert sniff_format(heif(b"heic", b"mif1")[:32]) == "heic"
     assert sniff_format(heif(b"mif1", b"heic")[:32]) == "heic"
     assert sniff_format(heif(b"avif", b"mif1")[:32]) == "avif"

@@ -79,12 +79,12 @@ def outcome(guard: GuardedOpener, url: str) -> str:
 def test_opt_outs_come_in_headers() -> None:
     with hostile_server() as (base, _):
         guard = opener()
-        found = {
+        outcomes = {
             path: outcome(guard, f"{base}/{path}")
             for path in ("tag/nofollow|otherbot:%20noai", "tag/nofollow|noai", "tdm/0", "tdm/1")
         }
         guard.close()
-    assert found == {
+    assert outcomes == {
         "tag/nofollow|otherbot:%20noai": "opened",
         "tag/nofollow|noai": "opted-out",
         "tdm/0": "opened",
@@ -145,10 +145,10 @@ def test_a_hostile_rule_takes_no_time() -> None:
 
 
 def test_robots_txt_is_asked_for_once_a_site_and_only_on_request() -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     def read(url: str) -> str | None:
-        asked.append(url)
+        requests.append(url)
         if "broken" in url:
             raise OSError("unreachable")
         if "home" in url:
@@ -159,9 +159,9 @@ def test_robots_txt_is_asked_for_once_a_site_and_only_on_request() -> None:
     urls = ("http://a/no/1", "http://a/yes", "https://a/no", "http://none/no", "http://broken/yes")
     urls = (*urls, "http://home/yes")
     no = "robots-disallowed"
-    found = [no, None, no, None, "robots-unreadable", "not-public-address"]
-    assert [cache.find_refusal(url) for url in urls * 2] == found * 2
-    assert sorted(asked) == [
+    refusals = [no, None, no, None, "robots-unreadable", "not-public-address"]
+    assert [cache.find_refusal(url) for url in urls * 2] == refusals * 2
+    assert sorted(requests) == [
         "http://a/robots.txt",
         "http://broken/robots.txt",
         "http://home/robots.txt",
@@ -183,25 +183,25 @@ def test_loopback_is_refused_by_its_address_with_robots_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "outcomes"),
     [
         ("User-agent: *\nDisallow: /tag", ["robots-disallowed", "opened", "robots-disallowed"]),
         (404, ["opened", "opened", "opened"]),
         (503, ["robots-unreadable"] * 3),
     ],
 )
-def test_the_guard_obeys_robots_txt(text: str | int, found: list[str]) -> None:
+def test_the_guard_obeys_robots_txt(text: str | int, outcomes: list[str]) -> None:
     """A redirect to what is disallowed is not followed either."""
     with hostile_server() as (base, server):
 
-        def send(self, rest: str) -> None:  # type: ignore[no-untyped-def]
+        def send(self, argument: str) -> None:  # type: ignore[no-untyped-def]
             body = text.encode() if isinstance(text, str) else b""
             self.answer(body, 200 if isinstance(text, str) else text)
 
         setattr(server, "send_robots.txt", send)
         guard = opener(robots=True)
         paths = ("tag/nofollow", "ok", "to//tag/nofollow")
-        assert [outcome(guard, f"{base}/{path}") for path in paths] == found
+        assert [outcome(guard, f"{base}/{path}") for path in paths] == outcomes
         assert server.seen.count("/robots.txt") == 1
         blind = opener()
         assert outcome(blind, f"{base}/tag/nofollow") == "opened"

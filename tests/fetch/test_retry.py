@@ -30,8 +30,8 @@ from stylear.errors import SourceError, StylearError, UsageError
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with running(tmp_path) as found:
-        yield found
+    with running(tmp_path) as running_site:
+        yield running_site
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_row_that_fails_again_has_its_latest_reason(
     assert error.value.hint == "downloads failed with: http-404, http-503"
 
 
-def test_the_times_of_downloads_lie_beside_the_corpus(
+def test_the_times_of_downloads_are_beside_the_corpus(
     tmp_path: Path, site: Site, recipe: Recipe
 ) -> None:
     """They differ in every run, so they are no part of what the manifest answers for."""

@@ -37,7 +37,7 @@ def picture(format: str, mode: str = "RGB", **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("format", NAMES)
-def test_every_format_is_known_by_its_first_bytes_and_tells_its_size(format: str) -> None:
+def test_every_format_is_known_by_its_first_bytes_and_has_its_size_read(format: str) -> None:
     data = picture(format)
     assert sniff_readable_format(data[:32]) == NAMES[format]
     assert read_dimensions(data, NAMES[format]) == (None if format == "TIFF" else (70, 50))
@@ -55,7 +55,7 @@ def test_every_format_is_known_by_its_first_bytes_and_tells_its_size(format: str
         ("GIF", "L", {}),
     ],
 )
-def test_variants_of_a_format_tell_their_size_too(
+def test_variants_of_a_format_have_their_size_read_too(
     format: str, mode: str, options: dict[str, object]
 ) -> None:
     assert read_dimensions(picture(format, mode, **options), NAMES[format]) == (70, 50)

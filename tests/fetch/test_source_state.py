@@ -16,15 +16,15 @@ from stylear.curate.recipe import check_recipe
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files whose bytes are hashed."""
-    found: list[str] = []
+    names: list[str] = []
     genuine = source_state.hash_file
 
     def hash_file(path: Path) -> str:
-        found.append(path.name)
+        names.append(path.name)
         return genuine(path)
 
     monkeypatch.setattr(source_state, "hash_file", hash_file)
-    return found
+    return names
 
 
 def digest(root: Path, source: dict[str, Any] | None = None) -> str:
@@ -32,9 +32,9 @@ def digest(root: Path, source: dict[str, Any] | None = None) -> str:
         {"name": "t", "raw": [source or {"type": "folder", "path": "photos"}]}, root
     )
     hashes = FileHashes(root, root)
-    found = hash_source(recipe.raw[0], hashes)
+    sha256 = hash_source(recipe.raw[0], hashes)
     hashes.save()
-    return found
+    return sha256
 
 
 @pytest.fixture

@@ -41,16 +41,16 @@ ODD = st.builds(
 
 def members_of(number: int, odd: Odd) -> list[Member | tarfile.TarInfo]:
     key = f"{odd.folder}{number:03d}"
-    found: list[Member | tarfile.TarInfo] = []
+    members: list[Member | tarfile.TarInfo] = []
     if odd.image is not None:
         linked = hard_link(f"{key}.{odd.image}", "first.png")
-        found.append(linked if odd.linked else (f"{key}.{odd.image}", PICTURE))
+        members.append(linked if odd.linked else (f"{key}.{odd.image}", PICTURE))
     if odd.text is not None:
-        found.append((f"{key}.{odd.text}", odd.caption))
-    found += [(f"{key}.{ending}", b"\x93 neither") for ending in odd.extras]
+        members.append((f"{key}.{odd.text}", odd.caption))
+    members += [(f"{key}.{ending}", b"\x93 neither") for ending in odd.extras]
     if odd.junk is not None:
-        found.insert(len(found) // 2, (odd.junk, b"junk"))
-    return found
+        members.insert(len(members) // 2, (odd.junk, b"junk"))
+    return members
 
 
 def is_sample(odd: Odd) -> bool:
@@ -92,10 +92,10 @@ def test_every_sample_of_an_odd_tar_is_a_pair(
             import gzip
 
             path.write_bytes(gzip.compress(data, 1))
-        found = outcomes(read_tars(Path(folder), "x.tar"))
-    wanted = [(n, odd) for n, odd in enumerate(odds) if is_sample(odd)]
-    assert [(key, why) for key, _, why in found] == [
+        pairs = outcomes(read_tars(Path(folder), "x.tar"))
+    samples = [(n, odd) for n, odd in enumerate(odds) if is_sample(odd)]
+    assert [(key, why) for key, _, why in pairs] == [
         ("first", None),
-        *((f"{odd.folder}{n:03d}", expected_reason(odd)) for n, odd in wanted),
+        *((f"{odd.folder}{n:03d}", expected_reason(odd)) for n, odd in samples),
     ]
-    assert {caption for _, caption, why in found[1:] if why is None} <= {"a boat"}
+    assert {caption for _, caption, why in pairs[1:] if why is None} <= {"a boat"}

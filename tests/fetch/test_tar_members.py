@@ -23,9 +23,9 @@ def read_one(
 ) -> list[tuple[str, str, str | None]]:
     """The outcomes of a tar with these members behind a sample that is well."""
     write_tar(tmp_path / "x.tar", [("well.png", picture()), ("well.txt", b"well"), *members])
-    found = outcomes(read_tars(tmp_path, "x.tar", **settings))
-    assert found[0] == ("well", "well", None)
-    return found[1:]
+    pairs = outcomes(read_tars(tmp_path, "x.tar", **settings))
+    assert pairs[0] == ("well", "well", None)
+    return pairs[1:]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def read_one(
 def test_captions_are_found_under_their_usual_endings(
     tmp_path: Path, ending: str, data: bytes
 ) -> None:
-    found = read_one(tmp_path, ("a.jpg", picture(format="JPEG")), (f"a.{ending}", data))
-    assert found == [("a", "a boat", None)]
+    pairs = read_one(tmp_path, ("a.jpg", picture(format="JPEG")), (f"a.{ending}", data))
+    assert pairs == [("a", "a boat", None)]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_names_are_cut_at_the_first_dot_or_on_request_at_the_last(tmp_path: Path
         for day in ("22.05", "22.06", "photo v1.2")
         for member in ((f"{day}.jpg", picture(format="JPEG")), (f"{day}.txt", day.encode()))
     ]
-    found = read_one(tmp_path, *days, keys="last-dot")
-    assert found == [(day, day, None) for day in ("22.05", "22.06", "photo v1.2")]
+    pairs = read_one(tmp_path, *days, keys="last-dot")
+    assert pairs == [(day, day, None) for day in ("22.05", "22.06", "photo v1.2")]
     write_tar(tmp_path / "x.tar", days[:4])
     with pytest.raises(SourceError, match=r"ambiguous-image 1; .*\.05\.jpg") as refused:
         read_tars(tmp_path, "x.tar")
@@ -148,7 +148,7 @@ def test_what_a_mac_or_windows_leaves_is_no_sample(tmp_path: Path) -> None:
     assert read_one(tmp_path, *((name, b"junk") for name in junk)) == []
 
 
-def test_members_that_lie_apart_are_told(tmp_path: Path) -> None:
+def test_separated_members_are_reported(tmp_path: Path) -> None:
     apart = [(f"{n}.png", picture(n)) for n in range(3)] + [(f"{n}.txt", b"x") for n in range(3)]
     assert {why for _, _, why in read_one(tmp_path, *apart)} == {"separated-members"}
     write_tar(tmp_path / "x.tar", apart)
@@ -188,5 +188,5 @@ def test_embedded_prompts_are_the_captions_on_request(tmp_path: Path) -> None:
     write_tar(
         tmp_path / "x.tar", [("a.png", out.getvalue()), ("b.png", picture()), ("b.txt", b"b")]
     )
-    found = outcomes(read_tars(tmp_path, "x.tar", captions="embedded"))
-    assert found == [("a", "a red fox", None), ("b", "", "no-caption")]
+    pairs = outcomes(read_tars(tmp_path, "x.tar", captions="embedded"))
+    assert pairs == [("a", "a red fox", None), ("b", "", "no-caption")]

@@ -183,9 +183,9 @@ def test_hard_links_are_the_member_that_they_name(tmp_path: Path) -> None:
     ]
     for name in ("x.tar", "x.tar.gz"):
         write_tar(tmp_path / name, members)
-        found = read_tars(tmp_path, name)
-        assert outcomes(found) == [*BOTH, ("2", "two", "hostile-member")]
-        assert found[0].origin.source_sha256 == found[1].origin.source_sha256
+        pairs = read_tars(tmp_path, name)
+        assert outcomes(pairs) == [*BOTH, ("2", "two", "hostile-member")]
+        assert pairs[0].origin.source_sha256 == pairs[1].origin.source_sha256
 
 
 def test_a_bad_shard_stops_the_run_or_is_a_dropped_row(
@@ -198,16 +198,16 @@ def test_a_bad_shard_stops_the_run_or_is_a_dropped_row(
     with pytest.raises(SourceError, match=r"b\.tar: .* found a file of 0 bytes") as stopped:
         read_tars(tmp_path, "*.tar")
     assert stopped.value.hint == "replace the file, or set on_bad_shard: skip"
-    found = read_tars(tmp_path, "{a..e}.tar", on_bad_shard="skip")
+    pairs = read_tars(tmp_path, "{a..e}.tar", on_bad_shard="skip")
     bad = ("", "", "bad-shard")
-    assert outcomes(found) == [("0", "zero", None), bad, bad, ("1", "one", None), bad]
-    assert [pair.origin.source for pair in found if not pair.kept] == [
+    assert outcomes(pairs) == [("0", "zero", None), bad, bad, ("1", "one", None), bad]
+    assert [pair.origin.source for pair in pairs if not pair.kept] == [
         "shard:b.tar",
         "shard:c.tar",
         "shard:e.tar",
     ]
     assert capsys.readouterr().err.count("skipped") == 3
-    assert len({pair.key for pair in found}) == 5
+    assert len({pair.key for pair in pairs}) == 5
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_what_is_no_tar_is_called_what_it_is(tmp_path: Path, data: bytes, what: 
         read_tars(tmp_path, "x.tar")
 
 
-def test_a_tar_without_members_is_told_and_nothing_at_all_is_an_error(
+def test_a_tar_without_members_is_reported_and_nothing_at_all_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tar(tmp_path / "0.tar", ONE)

@@ -70,8 +70,8 @@ def test_bytes_that_are_no_utf8_stop_a_list_until_its_encoding_is_named(tmp_path
     ) as caught:
         rows_of(tmp_path, "a.csv")
     assert "encoding: cp1252" in (caught.value.hint or "")
-    found = rows_of(tmp_path, "a.csv", encoding="cp1252")
-    assert [caption for caption, _ in found] == ["café", "second"]
+    listed = rows_of(tmp_path, "a.csv", encoding="cp1252")
+    assert [caption for caption, _ in listed] == ["café", "second"]
 
 
 def test_a_wrong_network_is_a_mistake_of_the_recipe(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_a_subset_of_uids_chooses_rows(tmp_path: Path) -> None:
     subset(tmp_path / "sorted.npy", sorted([*chosen, "0" * 32, "f" * 32]))
     subset(tmp_path / "unsorted.npy", [*chosen, "0" * 32])
     for name in ("sorted.npy", "unsorted.npy"):
-        found = rows_of(tmp_path, "pool.csv", uids=name)
-        assert [caption for caption, _ in found] == ["thing 3", "thing 20", "thing 21", "thing 49"]
+        listed = rows_of(tmp_path, "pool.csv", uids=name)
+        assert [caption for caption, _ in listed] == ["thing 3", "thing 20", "thing 21", "thing 49"]
     assert len(rows_of(tmp_path, "pool.csv", uids="sorted.npy", limit=2)) == 2
 
     subset(tmp_path / "other.npy", ["1" * 32])

@@ -33,11 +33,11 @@ def site(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     for n in range(12):
         Image.new("RGB", (24, 24), (n * 20, 0, 99)).save(folder / f"{n}.png")
     (folder / "page.html").write_bytes(b"<html>")
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Slow(FileHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             time.sleep(0.02 + 0.05 * ("11" in self.path))
             if self.path == "/moved":
                 self.send_response(301)
@@ -54,7 +54,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    yield f"http://127.0.0.1:{server.server_address[1]}", requests
     server.shutdown()
     server.server_close()
     thread.join()
@@ -63,7 +63,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 def test_every_row_becomes_a_pair_in_list_order(
     tmp_path: Path, site: tuple[str, list[str]]
 ) -> None:
-    base, asked = site
+    base, requests = site
     rows = [
         (f"{base}/11.png", "the slowest comes first", 0.1),
         (f"{base}/0.png", "thing \x00 zero\n", 0.2),
@@ -106,21 +106,21 @@ def test_every_row_becomes_a_pair_in_list_order(
     assert pairs[1].origin.details["aesthetic_score"] == "0.2"
     assert pairs[6].origin.details["final_url"] == f"{base}/3.png"
     assert pairs[12].origin.details["caption_characters"] == 200_000
-    assert Counter(asked)["/1.png"] == 0
+    assert Counter(requests)["/1.png"] == 0
 
     sent = (tmp_path / "site" / "0.png").read_bytes()
     assert pairs[1].origin.source_sha256 == hashlib.sha256(sent).hexdigest()
     (images,) = (tmp_path / "work" / "urls").glob("*/images.bin")
     assert sent in images.read_bytes()  # img2dataset stored what the server sent
 
-    asked.clear()
+    requests.clear()
     assert list(stream(tmp_path, source())) == pairs
-    assert asked == []
+    assert requests == []
 
     refused = list(stream(tmp_path, source(allow_networks=[], min_success=0), "other"))
     assert {pair.verdict.reason for pair in refused if not pair.kept} >= {"not-public-address"}
     assert not any(pair.kept for pair in refused)
-    assert asked == []
+    assert requests == []
     assert [pair.key for pair in refused] == [pair.key for pair in pairs]
 
 
@@ -169,7 +169,7 @@ def test_progress_is_sent_as_urls_are_tried(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_stopped_download_goes_on_where_it_was(
     tmp_path: Path, site: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base, asked = site
+    base, requests = site
     monkeypatch.setattr(urls, "BLOCK_ROWS", 3)
     monkeypatch.setattr(urls, "BLOCKS_AHEAD", 1)
     write_list(
@@ -191,20 +191,20 @@ def test_a_stopped_download_goes_on_where_it_was(
     images = damaged / "images.bin"
     images.write_bytes(images.read_bytes()[:-1])
 
-    asked.clear()
+    requests.clear()
     resumed = list(stream(tmp_path, source()))
     assert list(strip_times(resumed[:4], {})) == list(strip_times(first, {}))
     assert all(pair.kept for pair in resumed)
     assert not leftover.exists()
     assert len(resumed) == 12
-    assert len(asked) == 12 - 3 * len(finished) + 3  # what was missing, and the damaged block
+    assert len(requests) == 12 - 3 * len(finished) + 3  # what was missing, and the damaged block
 
 
 def test_the_downloading_process_dies_with_its_parent(
     tmp_path: Path, site: tuple[str, list[str]]
 ) -> None:
     """Its stdin ends when the parent is killed; nothing half done gets the final name."""
-    base, asked = site
+    base, requests = site
     process = subprocess.Popen(
         [sys.executable, "-m", "stylear.curate.fetch.worker"],
         stdin=subprocess.PIPE,
@@ -221,11 +221,11 @@ def test_the_downloading_process_dies_with_its_parent(
     process.stdin.write(f"{json.dumps(settings)}\n{json.dumps(block)}\n".encode())
     process.stdin.flush()
     deadline = time.monotonic() + 60
-    while not asked and time.monotonic() < deadline:
+    while not requests and time.monotonic() < deadline:
         time.sleep(0.02)
     process.stdin.close()
     assert process.wait(5) == 0
-    assert 0 < len(asked) < 108
+    assert 0 < len(requests) < 108
     assert not (tmp_path / "block").exists()
     assert list(tmp_path.glob("block.part-*"))
 

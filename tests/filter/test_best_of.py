@@ -37,8 +37,8 @@ def test_ties_go_to_the_lower_key_and_unranked_ones_last() -> None:
 
 def test_each_group_has_its_best_and_pairs_without_one_stay() -> None:
     pairs = [*group(0.1, 0.2), stylized("x", group="other", rank=0.01), stylized("y"), raw("z")]
-    found = reasons(pairs, best_of=1)
-    assert [key for key, reason in found.items() if reason] == ["a"]
+    reason_of = reasons(pairs, best_of=1)
+    assert [key for key, reason in reason_of.items() if reason] == ["a"]
 
 
 def test_a_dropped_candidate_takes_no_place_in_its_group() -> None:
@@ -63,8 +63,8 @@ def test_a_dropped_candidate_takes_no_place_in_its_group() -> None:
 )
 def test_the_harmonic_mean(text: float | None, style: float | None, mean: float | None) -> None:
     columns = (np.array([NAN if value is None else value]) for value in (text, style))
-    [found] = harmonic_mean(*columns).tolist()
-    assert math.isnan(found) if mean is None else found == mean
+    [result] = harmonic_mean(*columns).tolist()
+    assert math.isnan(result) if mean is None else result == mean
 
 
 def test_candidates_are_ranked_by_both_scores_or_by_the_one_there_is() -> None:
@@ -73,13 +73,13 @@ def test_candidates_are_ranked_by_both_scores_or_by_the_one_there_is() -> None:
     columns = {name: pa.array([value] * 2, pa.float32()) for name, value in scores.items()}
 
     def ranked(text: str | None, style: str | None) -> list[float]:
-        found: list[float] = rank_pairs(columns, np.array([True, False]), text, style).tolist()
-        return found
+        ranks: list[float] = rank_pairs(columns, np.array([True, False]), text, style).tolist()
+        return ranks
 
     assert ranked("text", "style") == [pytest.approx(0.4), pytest.approx(0.3)]
     assert ranked("text", None) == [pytest.approx(0.3), pytest.approx(0.3)]
-    made, came = ranked(None, "style")
-    assert (made, math.isnan(came)) == (pytest.approx(0.6), True)
+    rank, came = ranked(None, "style")
+    assert (rank, math.isnan(came)) == (pytest.approx(0.6), True)
     for name in ("bad", "none", None):
         assert np.isnan(ranked(name, None)).all()
 
@@ -101,6 +101,6 @@ def test_the_ranking_scores_are_those_asked_for_or_the_first_of_their_kind() -> 
         None,
         "look",
     )
-    asked = {"text_score": "more", "style_score": "look"}
-    asked_for = Recipe.model_validate(values | {"score": scores, "filter": asked})
+    rules = {"text_score": "more", "style_score": "look"}
+    asked_for = Recipe.model_validate(values | {"score": scores, "filter": rules})
     assert choose_ranking_scores(asked_for) == ("more", "look")

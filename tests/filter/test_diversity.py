@@ -21,10 +21,10 @@ from stylear.curate.filter.diversity import (
 from stylear.curate.recipe import Recipe
 
 
-def measured(pairs: list[Candidate], asked: Recipe | None = None) -> dict[str, dict[str, Any]]:
+def measured(pairs: list[Candidate], settings: Recipe | None = None) -> dict[str, dict[str, Any]]:
     """The row of each style, or of each kind."""
-    found = measure_all_diversity(rows(pairs, None)[1], asked or recipe())
-    return {row["style"] or row["kind"]: row for row in found}
+    measures = measure_all_diversity(rows(pairs, None)[1], settings or recipe())
+    return {row["style"] or row["kind"]: row for row in measures}
 
 
 def test_the_vendi_score_counts_what_differs() -> None:
@@ -62,13 +62,13 @@ def test_each_style_and_kind_has_a_row() -> None:
         raw("e", content="x"),
         raw("f", content="w", phash="f" * 16, colour=GREY),
     ]
-    found = measured(pairs)
+    measures = measured(pairs)
     counts = ("pairs", "contents", "styles", "sample")
-    assert {name: [row[count] for count in counts] for name, row in found.items()} == {
+    assert {name: [row[count] for count in counts] for name, row in measures.items()} == {
         "all": [5, 3, 1, 4], "raw": [2, 2, 0, 1], "stylized": [3, 2, 1, 3], "m": [3, 2, 1, 3],
     }  # fmt: skip
-    assert found["m"]["distance"] == round((2 + 2 + 4) / 3, 2)
-    assert (found["raw"]["distance"], found["raw"]["vendi"]) == (None, 1.0)
+    assert measures["m"]["distance"] == round((2 + 2 + 4) / 3, 2)
+    assert (measures["raw"]["distance"], measures["raw"]["vendi"]) == (None, 1.0)
     assert count_kept(rows(pairs, None)[1]) == {"pairs": 5, "contents": 3, "styles": 1}
 
 
@@ -85,19 +85,19 @@ def test_the_vendi_score_of_a_style_is_of_its_hashes_and_colours() -> None:
 def test_the_nearest_score_is_reported_where_the_recipe_has_one() -> None:
     assert measured([picture("a", 0)])["mosaic"]["nearest"] is None
     scores = [spec.model_copy(update={"type": "nearest"}) for spec in recipe().score[:1]]
-    asked = recipe().model_copy(update={"score": tuple(scores)})
+    settings = recipe().model_copy(update={"score": tuple(scores)})
     values = [0.5, 0.7, None, float("nan")]
     pairs = [picture("abcd"[n], n, scores={"text": value}) for n, value in enumerate(values)]
-    assert measured(pairs, asked)["mosaic"]["nearest"] == 0.6
+    assert measured(pairs, settings)["mosaic"]["nearest"] == 0.6
 
 
 def test_samples_are_bounded_and_the_same_every_time() -> None:
     places = np.arange(10, 5010)
-    found = draw_sample(places, SAMPLE, "0a" * 16)
-    assert found.tolist() == draw_sample(places, SAMPLE, "0a" * 16).tolist()
-    assert found.tolist() == sorted(set(found.tolist()))
-    assert (len(found), found.min() >= 10) == (SAMPLE, True)
-    assert found.tolist() != draw_sample(places, SAMPLE, "0b" * 16).tolist()
+    sample = draw_sample(places, SAMPLE, "0a" * 16)
+    assert sample.tolist() == draw_sample(places, SAMPLE, "0a" * 16).tolist()
+    assert sample.tolist() == sorted(set(sample.tolist()))
+    assert (len(sample), sample.min() >= 10) == (SAMPLE, True)
+    assert sample.tolist() != draw_sample(places, SAMPLE, "0b" * 16).tolist()
     assert draw_sample(places[:3], SAMPLE, "0a" * 16).tolist() == [10, 11, 12]
     many = [picture(f"{n:04d}", n * 77) for n in range(STYLE_SAMPLE + 50)]
     sizes = {name: row["sample"] for name, row in measured(many).items()}
@@ -105,6 +105,6 @@ def test_samples_are_bounded_and_the_same_every_time() -> None:
 
 
 def test_a_corpus_without_pairs_has_nothing_to_measure() -> None:
-    found = measured([])
-    assert [row["pairs"] for row in found.values()] == [0, 0, 0]
-    assert {row["vendi"] for row in found.values()} == {None}
+    measures = measured([])
+    assert [row["pairs"] for row in measures.values()] == [0, 0, 0]
+    assert {row["vendi"] for row in measures.values()} == {None}

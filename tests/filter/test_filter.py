@@ -55,16 +55,16 @@ def test_every_rule_together_loses_no_pair_and_names_every_drop() -> None:
             pair.kept, pair.stage, pair.reason = False, "fetch", "timeout"
         pairs.append(pair)
     gone = {pair.key for pair in pairs if not pair.kept}
-    found = reasons(
+    reason_of = reasons(
         pairs,
         thresholds=[{"score": "text", "min": 0.1, "percentile": 20}],
         best_of=2,
         duplicates={"exact": True, "phash_distance": 0},
     )
-    assert len(found) == 400
+    assert len(reason_of) == 400
     assert all((pair.reason is None) == pair.kept for pair in pairs)
     assert {pair.key for pair in pairs if pair.stage == "fetch"} == gone
-    assert set(found.values()) == {
+    assert set(reason_of.values()) == {
         None, "timeout", "duplicate", "near-duplicate", "not-best", "text-not-a-number",
         "text-below-min", "text-below-percentile",
     }  # fmt: skip
@@ -158,13 +158,13 @@ def test_a_score_that_equals_the_threshold_as_written_is_kept(corpus: Path) -> N
 def test_scores_come_back_with_their_decimals_and_gaps(corpus: Path) -> None:
     pairs = [raw_pair(0), raw_pair(1), raw_pair(2, image=False)]
     write_scores(corpus, "raw", pairs, text=[0.12345, NAN, None], style=[None] * 3)
-    found = gather_rows(corpus, recipe())[1].scores["text"].slice(0, 3)
-    assert to_float64(found)[0] == 0.12345
-    assert np.isnan(to_float64(found)).tolist() == [False, True, True]
-    assert found.is_valid().to_pylist() == [True, True, False]
+    scores = gather_rows(corpus, recipe())[1].scores["text"].slice(0, 3)
+    assert to_float64(scores)[0] == 0.12345
+    assert np.isnan(to_float64(scores)).tolist() == [False, True, True]
+    assert scores.is_valid().to_pylist() == [True, True, False]
 
 
-def test_a_dry_run_tells_the_funnel_and_writes_nothing(corpus: Path) -> None:
+def test_a_dry_run_prints_the_funnel_and_writes_nothing(corpus: Path) -> None:
     (corpus / "recipe.yaml").write_text(dump_recipe(recipe(best_of=1)))
     before = tree(corpus)
     words = ["filter", "--out", str(corpus), "--dry-run", "--json"]

@@ -21,9 +21,9 @@ def test_a_percentile_within_styles_drops_that_share_of_each() -> None:
     pairs = [stylized(f"m{n}", n / 10, reference=f"mosaic--{n % 2}") for n in range(4)]
     pairs += [stylized(f"n{n}", 0.5 + n / 10, reference="neon--0") for n in range(4)]
     apart = [{"score": "text", "percentile": 25, "within": "style"}]
-    found = reasons(pairs, thresholds=apart)
-    assert [key for key, reason in found.items() if reason] == ["m0", "n0"]
-    assert found["n0"] == "text-below-percentile"
+    reason_of = reasons(pairs, thresholds=apart)
+    assert [key for key, reason in reason_of.items() if reason] == ["m0", "n0"]
+    assert reason_of["n0"] == "text-below-percentile"
     for pair in pairs:
         pair.kept, pair.stage, pair.reason = True, None, None
     together = [{"score": "text", "percentile": 25}]
@@ -36,8 +36,8 @@ def test_a_percentile_within_styles_drops_that_share_of_each() -> None:
 def test_a_percentile_within_a_style_rounds_down_there() -> None:
     pairs = [stylized(f"m{n}", n / 10) for n in range(3)]
     pairs += [stylized(f"n{n}", n / 10, reference="neon") for n in range(4)]
-    found = reasons(pairs, thresholds=[{"score": "text", "percentile": 30, "within": "style"}])
-    assert [key for key, reason in found.items() if reason] == ["n0"]
+    reason_of = reasons(pairs, thresholds=[{"score": "text", "percentile": 30, "within": "style"}])
+    assert [key for key, reason in reason_of.items() if reason] == ["n0"]
 
 
 # --- votes ------------------------------------------------------------------------------------
@@ -55,27 +55,27 @@ def voters(*scores: tuple[float | None, float | None]) -> list[Candidate]:
 def test_so_many_votes_as_asked_keep_a_pair() -> None:
     pairs = [(0.9, 0.9), (0.9, 0.1), (0.1, 0.9), (0.1, 0.1)]
     for at_least, kept in ((1, ["a", "b", "c"]), (2, ["a"]), (None, ["a"])):
-        found = reasons(voters(*pairs), votes=VOTES, at_least=at_least)
-        assert [key for key, reason in found.items() if reason is None] == kept
-        assert set(found.values()) - {None} == {"outvoted"}
+        reason_of = reasons(voters(*pairs), votes=VOTES, at_least=at_least)
+        assert [key for key, reason in reason_of.items() if reason is None] == kept
+        assert set(reason_of.values()) - {None} == {"outvoted"}
 
 
 def test_more_than_half_of_the_votes_keep_a_pair_unless_asked() -> None:
     third = [*VOTES, {"score": "text", "max": 0.95}]
-    found = reasons(voters((0.9, 0.1), (0.96, 0.1), (0.1, 0.1)), votes=third)
-    assert found == {"a": None, "b": "outvoted", "c": "outvoted"}
+    reason_of = reasons(voters((0.9, 0.1), (0.96, 0.1), (0.1, 0.1)), votes=third)
+    assert reason_of == {"a": None, "b": "outvoted", "c": "outvoted"}
 
 
 def test_a_missing_score_is_no_vote_against_a_pair_and_not_a_number_is() -> None:
-    found = reasons(voters((0.9, None), (None, None), (0.9, NAN), (0.1, None)), votes=VOTES)
-    assert found == {"a": None, "b": None, "c": "outvoted", "d": "outvoted"}
+    reason_of = reasons(voters((0.9, None), (None, None), (0.9, NAN), (0.1, None)), votes=VOTES)
+    assert reason_of == {"a": None, "b": None, "c": "outvoted", "d": "outvoted"}
 
 
 def test_all_votes_see_the_same_pairs() -> None:
     """The lowest of each score is voted against once, and the second lowest of neither."""
     votes = [{"score": name, "percentile": 34} for name in ("text", "style")]
-    found = reasons(voters((0.1, 0.7), (0.2, 0.1), (0.3, 0.8)), votes=votes, at_least=2)
-    assert found == {"a": "outvoted", "b": "outvoted", "c": None}
+    reason_of = reasons(voters((0.1, 0.7), (0.2, 0.1), (0.3, 0.8)), votes=votes, at_least=2)
+    assert reason_of == {"a": "outvoted", "b": "outvoted", "c": None}
 
 
 @pytest.mark.parametrize(
@@ -119,16 +119,16 @@ def test_the_best_of_near_duplicates_stays() -> None:
 
 def test_ties_of_near_duplicates_go_to_the_lower_key() -> None:
     pairs = [near("b", 0.5), near("a", 0.5), near("c", None)]
-    found = reasons(pairs, duplicates=NEAR)
-    assert found == {"b": "near-duplicate", "a": None, "c": "near-duplicate"}
+    reason_of = reasons(pairs, duplicates=NEAR)
+    assert reason_of == {"b": "near-duplicate", "a": None, "c": "near-duplicate"}
 
 
 def test_the_next_best_stays_where_a_rule_dropped_the_best() -> None:
     pairs = [near("a", 0.9), near("b", 0.5), near("c", 0.2)]
     for pair, style in zip(pairs, (0.1, 0.6, 0.7), strict=True):
         pair.scores["style"] = style
-    found = reasons(pairs, duplicates=NEAR, thresholds=[{"score": "style", "min": 0.5}])
-    assert found == {"a": "style-below-min", "b": None, "c": "near-duplicate"}
+    reason_of = reasons(pairs, duplicates=NEAR, thresholds=[{"score": "style", "min": 0.5}])
+    assert reason_of == {"a": "style-below-min", "b": None, "c": "near-duplicate"}
     assert [pair.duplicate_of for pair in pairs] == [None, None, "b"]
 
 
@@ -164,8 +164,8 @@ def test_a_style_keeps_its_best_pairs_ties_by_key() -> None:
     ranks = {"a": 0.5, "b": 0.9, "c": 0.5, "d": None, "e": 0.1}
     pairs = [stylized(key, rank=rank, reference="m--1") for key, rank in ranks.items()]
     pairs += [stylized("x", rank=0.0, reference="neon"), raw("r")]
-    found = reasons(pairs, per_style=2)
-    assert found == {
+    reason_of = reasons(pairs, per_style=2)
+    assert reason_of == {
         "a": None, "b": None, "c": "style-quota", "d": "style-quota", "e": "style-quota",
         "x": None, "r": None,
     }  # fmt: skip
@@ -193,14 +193,14 @@ def test_contents_are_counted_before_styles() -> None:
         stylized("b", content="cat", rank=0.8),
         stylized("c", content="dog", rank=0.1),
     ]
-    found = reasons(pairs, per_content=1, per_style=2)
-    assert found == {"a": None, "b": "content-quota", "c": None}
+    reason_of = reasons(pairs, per_content=1, per_style=2)
+    assert reason_of == {"a": None, "b": "content-quota", "c": None}
 
 
 def test_quotas_count_what_other_rules_kept() -> None:
     pairs = [near("a", 0.9), near("b", 0.8), near("c", 0.7, 1 << 40 | 0xFFFF)]
-    found = reasons(pairs, per_style=2, duplicates=NEAR)
-    assert found == {"a": None, "b": "near-duplicate", "c": None}
+    reason_of = reasons(pairs, per_style=2, duplicates=NEAR)
+    assert reason_of == {"a": None, "b": "near-duplicate", "c": None}
 
 
 # --- everything at random ---------------------------------------------------------------------
@@ -209,25 +209,25 @@ def test_quotas_count_what_other_rules_kept() -> None:
 @pytest.mark.parametrize("seed", range(25))
 def test_the_rules_decide_what_their_description_says(seed: int) -> None:
     draw = random.Random(seed)
-    pairs, asked = random_pairs(draw), recipe(**random_rules(draw))
-    expected = judged(pairs, asked.filter)
-    found = {pair.key: (pair.reason, pair.duplicate_of) for pair in decide(pairs, asked)}
-    assert found == expected
-    assert len(found) == 250
+    pairs, settings = random_pairs(draw), recipe(**random_rules(draw))
+    expected = judged(pairs, settings.filter)
+    reason_of = {pair.key: (pair.reason, pair.duplicate_of) for pair in decide(pairs, settings)}
+    assert reason_of == expected
+    assert len(reason_of) == 250
 
 
 def test_the_random_rules_drop_for_every_reason() -> None:
-    found: set[str | None] = set()
+    seen_reasons: set[str | None] = set()
     for seed in range(25):
         draw = random.Random(seed)
-        pairs, asked = random_pairs(draw), recipe(**random_rules(draw))
-        found |= {reason for reason, _ in judged(pairs, asked.filter).values()}
+        pairs, settings = random_pairs(draw), recipe(**random_rules(draw))
+        seen_reasons |= {reason for reason, _ in judged(pairs, settings.filter).values()}
     names = {f"{s}-{why}" for s in ("text", "style") for why in ("below-min", "above-max")}
     names |= {
         f"{s}-{why}" for s in ("text", "style") for why in ("not-a-number", "below-percentile")
     }
     others = {None, "timeout", "outvoted", "not-best", "duplicate", "near-duplicate"}
-    assert found == names | others | {"style-quota", "content-quota"}
+    assert seen_reasons == names | others | {"style-quota", "content-quota"}
 
 
 def test_a_recipe_without_rules_drops_nothing() -> None:

@@ -12,12 +12,12 @@ from stylear.curate.filter.hamming import expand_ranges, find_neighbours
 def hashes(count: int, seed: int = 0) -> np.ndarray:
     """Some hashes at random, most of them a few bits away from an earlier one."""
     draw = np.random.default_rng(seed)
-    found = draw.integers(0, 2**64, count, dtype=np.uint64)
+    values = draw.integers(0, 2**64, count, dtype=np.uint64)
     for place in range(count // 10, count):
         flipped = draw.choice(64, draw.integers(0, 9), replace=False)
         mask = sum(1 << int(bit) for bit in flipped)
-        found[place] = found[draw.integers(0, place)] ^ np.uint64(mask)
-    return found
+        values[place] = values[draw.integers(0, place)] ^ np.uint64(mask)
+    return values
 
 
 def brute(values: np.ndarray, distance: int) -> set[tuple[int, int]]:
@@ -38,8 +38,8 @@ def test_all_near_places_and_no_others_are_found(
     monkeypatch.setattr(near, "BLOCK", 50)
     monkeypatch.setattr(near, "MAX_COMPARISONS", 300)
     values = hashes(400)
-    found = find_neighbours(values, distance, np.ones(400, bool))
-    pairs = [(i, int(j)) for i, later in found for j in later]
+    neighbours = find_neighbours(values, distance, np.ones(400, bool))
+    pairs = [(i, int(j)) for i, later in neighbours for j in later]
     expected = brute(values, distance)
     assert set(pairs) == expected
     assert len(expected) > 30
@@ -49,11 +49,11 @@ def test_all_near_places_and_no_others_are_found(
 def test_dropped_rows_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near, "FEW", 0)
     values, kept = np.zeros(1000, np.uint64), np.ones(1000, bool)
-    asked = []
+    compared = []
     for i, later in find_neighbours(values, 4, kept):
-        asked.append(i)
+        compared.append(i)
         kept[later] = False
-    assert asked == [0]
+    assert compared == [0]
     assert np.flatnonzero(kept).tolist() == [0]
 
 

@@ -22,14 +22,14 @@ def test_a_maximum_keeps_what_equals_it() -> None:
 
 def test_an_absolute_threshold_judges_raw_pairs_too() -> None:
     pairs = [raw("a", 0.1), raw("b", 0.2)]
-    found = reasons(pairs, thresholds=[{"score": "text", "min": 0.15}])
-    assert found == {"a": "text-below-min", "b": None}
+    reason_of = reasons(pairs, thresholds=[{"score": "text", "min": 0.15}])
+    assert reason_of == {"a": "text-below-min", "b": None}
 
 
 def test_a_pair_without_the_score_passes() -> None:
     pairs = [raw("a", None), stylized("b", None), stylized("c", 0.1)]
-    found = reasons(pairs, thresholds=[{"score": "text", "min": 0.5, "percentile": 50}])
-    assert found == {"a": None, "b": None, "c": "text-below-min"}
+    reason_of = reasons(pairs, thresholds=[{"score": "text", "min": 0.5, "percentile": 50}])
+    assert reason_of == {"a": None, "b": None, "c": "text-below-min"}
 
 
 def test_not_a_number_lies_outside_every_threshold() -> None:
@@ -42,15 +42,15 @@ def test_not_a_number_lies_outside_every_threshold() -> None:
 
 def test_a_percentile_drops_that_share_of_the_stylized_pairs() -> None:
     pairs = [stylized(str(n), n / 10) for n in range(10)]
-    found = reasons(pairs, thresholds=[{"score": "text", "percentile": 30}])
-    assert [key for key, reason in found.items() if reason] == ["0", "1", "2"]
-    assert found["0"] == "text-below-percentile"
+    reason_of = reasons(pairs, thresholds=[{"score": "text", "percentile": 30}])
+    assert [key for key, reason in reason_of.items() if reason] == ["0", "1", "2"]
+    assert reason_of["0"] == "text-below-percentile"
 
 
 def test_a_percentile_rounds_down() -> None:
     pairs = [stylized(str(n), n / 10) for n in range(10)]
-    found = reasons(pairs, thresholds=[{"score": "text", "percentile": 39.9}])
-    assert [key for key, reason in found.items() if reason] == ["0", "1", "2"]
+    reason_of = reasons(pairs, thresholds=[{"score": "text", "percentile": 39.9}])
+    assert [key for key, reason in reason_of.items() if reason] == ["0", "1", "2"]
     pairs = [stylized("only", 0.5)]
     assert reasons(pairs, thresholds=[{"score": "text", "percentile": 99}]) == {"only": None}
 
@@ -58,8 +58,8 @@ def test_a_percentile_rounds_down() -> None:
 def test_a_percentile_drops_nothing_that_ties_with_what_it_keeps() -> None:
     values = {"a": 0.1, "b": 0.2, "c": 0.2, "d": 0.2, "e": 0.9}
     pairs = [stylized(key, value) for key, value in values.items()]
-    found = reasons(pairs, thresholds=[{"score": "text", "percentile": 60}])
-    assert found == {"a": "text-below-percentile", "b": None, "c": None, "d": None, "e": None}
+    reason_of = reasons(pairs, thresholds=[{"score": "text", "percentile": 60}])
+    assert reason_of == {"a": "text-below-percentile", "b": None, "c": None, "d": None, "e": None}
 
 
 def test_a_percentile_neither_counts_nor_drops_raw_pairs_and_nan() -> None:

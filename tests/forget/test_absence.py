@@ -33,7 +33,7 @@ def test_nothing_is_left_after_a_forget(done: Forgotten) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "found"),
+    ("place", "message"),
     [
         ("raw", "its row with what it says"),
         ("stylized", "its row with what it says"),
@@ -45,10 +45,10 @@ def test_nothing_is_left_after_a_forget(done: Forgotten) -> None:
         ("verdicts.parquet", "another verdict"),
     ],
 )
-def test_what_is_left_is_found_in_each_place(done: Forgotten, place: str, found: str) -> None:
+def test_what_is_left_is_found_in_each_place(done: Forgotten, place: str, message: str) -> None:
     put_back(done, place)
     left = remains(done.corpus)
-    assert {what for _, _, what in left} == {found}
+    assert {what for _, _, what in left} == {message}
     assert all(file.startswith(place) for file, _, _ in left)
     keys = {key for _, key, _ in left}
     if place != "preferences":
@@ -60,9 +60,9 @@ def test_a_pair_that_matches_a_tombstone_is_found_though_it_was_never_taken_out(
     done: Forgotten,
 ) -> None:
     other = next(p for p in iter_pairs(done.corpus / "raw") if p.kept)
-    [(_, key, found)] = [
+    [(_, key, remains)] = [
         one
         for one in find_remains(done.corpus, Tombstones(sources=hash_all([other.origin.source])))
         if one[0].startswith("raw")
     ]
-    assert (key, found) == (other.key, "its row with what it says")
+    assert (key, remains) == (other.key, "its row with what it says")

@@ -22,8 +22,8 @@ from stylear.errors import UsageError
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with running(tmp_path) as found:
-        yield found
+    with running(tmp_path) as running_site:
+        yield running_site
 
 
 @pytest.fixture

@@ -94,9 +94,11 @@ def test_only_the_files_that_held_it_are_rewritten(done: Forgotten) -> None:
 
 
 def test_tombstones_hold_hashes_only(done: Forgotten) -> None:
-    told = json.loads((done.corpus / "tombstones.json").read_text("utf-8"))
-    assert set(told["keys"]) == done.keys
-    words = [word for value in told.values() for word in (value if isinstance(value, list) else [])]
+    tombstones = json.loads((done.corpus / "tombstones.json").read_text("utf-8"))
+    assert set(tombstones["keys"]) == done.keys
+    words = [
+        word for value in tombstones.values() for word in (value if isinstance(value, list) else [])
+    ]
     assert all(set(word) <= set("0123456789abcdef") for word in words)
     names = [done.raw.caption, done.raw.origin.source]
     for place in ("raw", "stylized", "train", "val", "preferences"):
@@ -187,15 +189,19 @@ def test_nothing_asked_for_is_an_error(finished: Path) -> None:
         forget_pairs(finished, Request())
 
 
-def test_the_command_forgets_and_tells_in_json(finished: Path, tmp_path: Path) -> None:
+def test_the_command_forgets_and_prints_json(finished: Path, tmp_path: Path) -> None:
     corpus = Path(shutil.copytree(finished, tmp_path / "corpus"))
     raw, children = pair_to_forget(corpus)
     arguments = ["forget", str(corpus), "--url", raw.origin.source, "--json"]
-    told = json.loads(
+    printed = json.loads(
         CliRunner().invoke(app, [*arguments, "--dry-run"], catch_exceptions=False).stdout
     )
-    assert (told["dry_run"], told["pairs"]) == (True, 1 + len(children))
+    assert (printed["dry_run"], printed["pairs"]) == (True, 1 + len(children))
     assert not (corpus / "tombstones.json").exists()
-    told = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
-    assert (told["dry_run"], told["pairs"], told["models"]) == (False, 1 + len(children), [])
+    printed = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
+    assert (printed["dry_run"], printed["pairs"], printed["models"]) == (
+        False,
+        1 + len(children),
+        [],
+    )
     assert (corpus / "tombstones.json").is_file()

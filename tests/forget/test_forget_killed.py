@@ -46,8 +46,8 @@ def forget(tmp_path_factory: pytest.TempPathFactory, source: str) -> Iterator[Fo
     def ask(corpus: Path, at: int = 0) -> dict[str, Any]:
         assert process.stdin is not None
         assert process.stdout is not None
-        asked = {"corpus": str(corpus), "source": source, "at": at}
-        process.stdin.write(json.dumps(asked) + "\n")
+        request = {"corpus": str(corpus), "source": source, "at": at}
+        process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
         line = process.stdout.readline()
         assert line, words.read_text()[-2000:]

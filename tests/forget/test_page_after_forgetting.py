@@ -21,10 +21,10 @@ def test_the_commands_of_the_page_work_as_printed(
     monkeypatch.chdir(tmp_path)
     commands = page_commands("forget.md")
     assert [line.split()[2] for line in commands] == [*["forget"] * 4, "audit", "explain"]
-    told = [run_command(line).stdout for line in commands]
-    assert told[0] == told[1]
+    outputs = [run_command(line).stdout for line in commands]
+    assert outputs[0] == outputs[1]
     sources = {pair.origin.source: pair.kept for pair in iter_pairs(tmp_path / "my-corpus" / "raw")}
     assert not {f"folder:photos/p00{n}.png" for n in (2, 3, 5)} & set(sources)
     assert "folder:photos/p004.png" in sources
-    assert "forgotten" in told[4]
-    assert "folder:photos/p004.png" in told[5]
+    assert "forgotten" in outputs[4]
+    assert "folder:photos/p004.png" in outputs[5]

@@ -133,8 +133,8 @@ def test_a_url_that_was_forgotten_is_not_asked_for(tmp_path: Path) -> None:
         csv.writer(file).writerows([["url", "caption"], *([url, "a thing"] for url in urls)])
     source = UrlsSource(type="urls", path=tmp_path / "list.csv")
     gone = Tombstones(sources=hash_all([urls[0]]), domains=hash_all(["c.example"]))
-    asked = [plan.url for plan in skip_forgotten(plan_rows(source), gone)]
-    assert asked == [None, urls[1], None]
+    requested = [plan.url for plan in skip_forgotten(plan_rows(source), gone)]
+    assert requested == [None, urls[1], None]
 
 
 def test_damaged_tombstones_stop_a_run(done: Forgotten) -> None:

@@ -46,8 +46,8 @@ def test_every_kept_pair_has_a_row_with_its_split_or_reason(written: Path) -> No
     assert [row["key"] for row in rows] == kept
     assert len(kept) == 46
     for split in ("train", "val"):
-        there = {pair.key for pair in iter_pairs(written / split)}
-        assert there == {row["key"] for row in rows if row["split"] == split}
+        keys = {pair.key for pair in iter_pairs(written / split)}
+        assert keys == {row["key"] for row in rows if row["split"] == split}
     out = [row for row in rows if row["split"] is None]
     assert Counter(row["reason"] for row in out) == {"ratio": 21, "split": 1}
     assert {(row["stage"], row["kept"]) for row in out} == {("mix", False)}
@@ -91,8 +91,8 @@ def test_the_mix_returns_its_files_with_their_hashes(written: Path, tmp_path: Pa
     for name in ("raw", "stylized", "scores", "verdicts.parquet"):
         (tmp_path / name).symlink_to(written / name)
     written_files = mix_corpus(tmp_path, mix_recipe())
-    there = [path for part in ("train", "val") for path in (tmp_path / part).iterdir()]
-    assert sorted(written_files) == sorted([*there, tmp_path / "mix.parquet"])
+    files = [path for part in ("train", "val") for path in (tmp_path / part).iterdir()]
+    assert sorted(written_files) == sorted([*files, tmp_path / "mix.parquet"])
     assert {path: info.sha256 for path, info in written_files.items()} == {
         path: FileInfo.of(path).sha256 for path in written_files
     }

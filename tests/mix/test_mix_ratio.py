@@ -26,7 +26,7 @@ def many(raw_count: int, stylized_count: int) -> list[Candidate]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "raw_count", "stylized_count", "taken"),
+    ("ratio", "raw_count", "stylized_count", "taken"),
     [
         (3.0, 20, 4, 12),
         (3.0, 9, 4, 9),  # too few: all of them
@@ -37,10 +37,10 @@ def many(raw_count: int, stylized_count: int) -> list[Candidate]:
     ],
 )
 def test_raw_pairs_are_drawn_to_the_ratio(
-    asked: float, raw_count: int, stylized_count: int, taken: int
+    ratio: float, raw_count: int, stylized_count: int, taken: int
 ) -> None:
-    found = assigned(many(raw_count, stylized_count), mix_recipe(raw_per_stylized=asked))
-    kinds = Counter((key[0], where) for key, where in found.items())
+    assignments = assigned(many(raw_count, stylized_count), mix_recipe(raw_per_stylized=ratio))
+    kinds = Counter((key[0], where) for key, where in assignments.items())
     assert kinds[("r", "train")] == taken
     assert kinds[("r", "ratio")] == raw_count - taken
     assert kinds[("s", "train")] == stylized_count
@@ -48,11 +48,11 @@ def test_raw_pairs_are_drawn_to_the_ratio(
 
 def test_with_too_few_raw_pairs_fewer_stylized_ones_are_taken_on_request() -> None:
     pairs = many(9, 4)
-    found = assigned(pairs, mix_recipe(raw_per_stylized=3.0, on_shortfall="scale"))
-    kinds = Counter((key[0], where) for key, where in found.items())
+    assignments = assigned(pairs, mix_recipe(raw_per_stylized=3.0, on_shortfall="scale"))
+    kinds = Counter((key[0], where) for key, where in assignments.items())
     assert kinds == {("r", "train"): 9, ("s", "train"): 3, ("s", "ratio"): 1}
     again = assigned(pairs[::-1], mix_recipe(raw_per_stylized=3.0, on_shortfall="scale"))
-    assert again == found  # which ones does not depend on their order
+    assert again == assignments  # which ones does not depend on their order
 
 
 def test_with_too_few_raw_pairs_the_mix_stops_on_request() -> None:
@@ -64,17 +64,17 @@ def test_with_too_few_raw_pairs_the_mix_stops_on_request() -> None:
 
 
 def test_a_shortfall_says_what_was_asked_and_what_was_got() -> None:
-    asked = mix_recipe(raw_per_stylized=3.0).model_copy(update={"references": ("some",)})
+    settings = mix_recipe(raw_per_stylized=3.0).model_copy(update={"references": ("some",)})
     whole = {"train": {"raw": 299, "stylized": 100}, "val": {"raw": 3, "stylized": 1}}
-    assert describe_shortfalls(whole, asked) == []  # rounding
+    assert describe_shortfalls(whole, settings) == []  # rounding
     short = {"train": {"raw": 62, "stylized": 100}, "val": {"raw": 5, "stylized": 0}}
-    first, second = describe_shortfalls(short, asked)
+    first, second = describe_shortfalls(short, settings)
     assert first.startswith("train has 0.62 raw pairs for each stylized one, not the 3 asked")
     assert "mix.on_shortfall: scale" in first
     assert second.startswith("val has no stylized pair, so training cannot be validated on it")
     assert describe_shortfalls(short, mix_recipe()) == []  # without references nothing is asked
     none = {"train": {"raw": 9, "stylized": 0}, "val": {"raw": 3, "stylized": 1}}
-    assert describe_shortfalls(none, asked)[0].startswith("train has no stylized pair")
+    assert describe_shortfalls(none, settings)[0].startswith("train has no stylized pair")
 
 
 def test_the_ratio_holds_in_each_split() -> None:
@@ -85,18 +85,18 @@ def test_the_ratio_holds_in_each_split() -> None:
             pairs.append(raw_candidate(f"r{split}{number}", content))
             if number < count:
                 pairs.append(stylized_candidate(f"s{split}{number}", content, style))
-    found = Counter((key[0], where) for key, where in assigned(pairs, mix_recipe()).items())
-    assert found == {
+    counts = Counter((key[0], where) for key, where in assigned(pairs, mix_recipe()).items())
+    assert counts == {
         ("s", "train"): 3, ("r", "train"): 9, ("s", "val"): 2, ("r", "val"): 6, ("r", "ratio"): 9,
     }  # fmt: skip
 
 
 def test_which_raw_pairs_are_drawn_depends_on_the_seed_and_not_on_their_order() -> None:
     pairs = many(20, 4)
-    asked = mix_recipe(val_fraction=0, raw_per_stylized=1.0)
-    first = {key for key, where in assigned(pairs, asked).items() if where == "train"}
-    assert {k for k, where in assigned(pairs[::-1], asked).items() if where == "train"} == first
-    other = asked.model_copy(update={"seed": 1})
+    settings = mix_recipe(val_fraction=0, raw_per_stylized=1.0)
+    first = {key for key, where in assigned(pairs, settings).items() if where == "train"}
+    assert {k for k, where in assigned(pairs[::-1], settings).items() if where == "train"} == first
+    other = settings.model_copy(update={"seed": 1})
     assert {k for k, where in assigned(pairs, other).items() if where == "train"} != first
 
 

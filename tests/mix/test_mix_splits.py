@@ -45,8 +45,8 @@ def test_without_validation_everything_is_in_train() -> None:
         raw_candidate("b", VAL),
         stylized_candidate("c", VAL, STYLE),
     ]
-    found = assigned(pairs, mix_recipe(val_fraction=0))
-    assert found == {"a": "train", "b": "train", "c": "train"}
+    assignments = assigned(pairs, mix_recipe(val_fraction=0))
+    assert assignments == {"a": "train", "b": "train", "c": "train"}
 
 
 @pytest.mark.parametrize("same", ["image_sha256", "source_sha256"])

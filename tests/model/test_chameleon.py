@@ -285,12 +285,12 @@ def test_packaged_vq_model_is_pointed_to_and_not_copied(
     vq = VQModel(VQ)
     vq.save_pretrained(tmp_path / "packaged" / "some-vq")
     tokenizer = build_tokenizer(["a red apple"], 6, [2], text_vocabulary=280)
-    made = new_model(tmp_path / "model", tokenizer, DecoderConfig(**SIZES, **HEADS), "some-vq")
+    model = new_model(tmp_path / "model", tokenizer, DecoderConfig(**SIZES, **HEADS), "some-vq")
     assert not list((tmp_path / "model").glob("vqgan.*"))
     pixels = torch.rand(2, 3, 16, 16) * 2 - 1
-    found = load_model(tmp_path / "model").vq.encode(pixels)
-    assert torch.equal(found, VQModel.from_pretrained(tmp_path / "packaged/some-vq").encode(pixels))
-    assert made.config["vq_model"] == "some-vq"
+    codes = load_model(tmp_path / "model").vq.encode(pixels)
+    assert torch.equal(codes, VQModel.from_pretrained(tmp_path / "packaged/some-vq").encode(pixels))
+    assert model.config["vq_model"] == "some-vq"
 
 
 def test_a_model_whose_packaged_tokenizer_has_changed_says_what_changed(

@@ -50,9 +50,9 @@ def find_family_checks(tree: ast.AST) -> Iterator[str]:
 
 
 def test_no_module_but_a_family_s_own_asks_which_family_it_is() -> None:
-    found = {name: list(find_family_checks(tree)) for name, tree in modules()}
-    assert len(found) > 100
-    assert {name: lines for name, lines in found.items() if lines} == {}
+    checks = {name: list(find_family_checks(tree)) for name, tree in modules()}
+    assert len(checks) > 100
+    assert {name: lines for name, lines in checks.items() if lines} == {}
 
 
 def test_the_check_for_families_finds_one() -> None:
@@ -67,7 +67,7 @@ def test_the_check_for_families_finds_one() -> None:
 
 
 def test_few_modules_import_a_family() -> None:
-    found = {
+    importers = {
         name
         for name, tree in modules()
         for node in ast.walk(tree)
@@ -75,8 +75,8 @@ def test_few_modules_import_a_family() -> None:
         and str(node.module).startswith("stylear.model.families.")
         and str(node.module).rsplit(".", 1)[-1] in FAMILIES
     }
-    mini = {name for name in found if name.startswith("stylear/mini/")}
-    assert found - mini == IMPORTERS
+    mini = {name for name in importers if name.startswith("stylear/mini/")}
+    assert importers - mini == IMPORTERS
 
 
 def test_every_family_is_one_small_file_and_says_its_type() -> None:

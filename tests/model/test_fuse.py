@@ -102,9 +102,9 @@ def test_a_few_tokens_times_a_matrix_is_a_linear_layer(tokens: int) -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(1, tokens, 16), torch.randn(24, 16), torch.randn(24)
     with torch.no_grad():
-        for given in (None, bias):
-            expected = torch.nn.functional.linear(x, weight, given)
-            torch.testing.assert_close(multiply(x, weight, given), expected)
+        for offset in (None, bias):
+            expected = torch.nn.functional.linear(x, weight, offset)
+            torch.testing.assert_close(multiply(x, weight, offset), expected)
 
 
 def test_layers_are_traced_whole_and_share_what_was_compiled() -> None:

@@ -57,9 +57,9 @@ def test_hidden_states_and_generation_logits_equal_transformers(
     drawn = theirs.prepare_embeddings_for_image_generation(codes)
     embeds = torch.cat([theirs.get_input_embeddings()(text), drawn], dim=1)
     expected = theirs.model.language_model(inputs_embeds=embeds).last_hidden_state
-    found = model.decoder.embed(torch.cat([text, codes + VOCABULARY], dim=1))
-    assert torch.allclose(found, embeds, atol=1e-6)
-    hidden = model.decoder(found)
+    embedded = model.decoder.embed(torch.cat([text, codes + VOCABULARY], dim=1))
+    assert torch.allclose(embedded, embeds, atol=1e-6)
+    hidden = model.decoder(embedded)
     assert torch.allclose(hidden, expected, atol=1e-5)
     logits = theirs.model.generation_head(expected)
     assert logits.std() > 0.5

@@ -78,12 +78,12 @@ def test_a_full_model_is_read_by_us_and_by_transformers(base: Path, tmp_path: Pa
     assert not torch.allclose(logits(again), logits(load_model(base)), atol=1)
     vq, expected = again.vq.state_dict(), model.vq.state_dict()
     assert all(torch.equal(vq[key], expected[key]) for key in expected)
-    theirs, said = JanusForConditionalGeneration.from_pretrained(
+    theirs, loading_info = JanusForConditionalGeneration.from_pretrained(
         tmp_path / "full", output_loading_info=True
     )
     unused = ("model.vision_model.", "model.aligner.", "lm_head.")
-    assert all(key.startswith(unused) for key in said["missing_keys"])
-    assert said["unexpected_keys"] == set()
+    assert all(key.startswith(unused) for key in loading_info["missing_keys"])
+    assert loading_info["unexpected_keys"] == set()
     text, codes = sequence().split([8, 9], dim=1)
     with torch.no_grad():
         drawn = theirs.prepare_embeddings_for_image_generation(codes - VOCABULARY)
@@ -263,8 +263,8 @@ def test_released_weights_want_a_base_of_their_own_family(
     save_model(adapted(base, clip), tmp_path / "run", dtype=None)
     with pytest.raises(WeightsError, match="model_type expected 'chameleon', found 'janus'"):
         export_released(tmp_path / "run", tmp_path / "out")
-    found = export_peft(tmp_path / "run", tmp_path / "peft", "deepseek-community/Janus-Pro-1B")
-    assert (found.lora_layers, found.rank) == (2 * 5 + 1, 2)
+    export = export_peft(tmp_path / "run", tmp_path / "peft", "deepseek-community/Janus-Pro-1B")
+    assert (export.lora_layers, export.rank) == (2 * 5 + 1, 2)
     assert not (tmp_path / "out").exists()
 
 

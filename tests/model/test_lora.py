@@ -115,9 +115,9 @@ def test_peft_library_reads_what_is_written(tmp_path: Path) -> None:
     theirs = PeftModel.from_pretrained(Wrapped(), str(tmp_path)).merge_and_unload()
     lora.merge_lora(decoder)
     ours = decoder.state_dict()
-    found = theirs.state_dict()
-    assert found.keys() == ours.keys()
-    assert all(torch.allclose(found[name], ours[name], atol=1e-5) for name in ours)
+    state = theirs.state_dict()
+    assert state.keys() == ours.keys()
+    assert all(torch.allclose(state[name], ours[name], atol=1e-5) for name in ours)
 
 
 def test_peft_files_are_read_back(tmp_path: Path) -> None:

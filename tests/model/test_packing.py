@@ -22,9 +22,9 @@ def test_packed_rows_equal_collated_examples(tmp_path: Path) -> None:
     ]
     expected = collate([*examples, layout.unconditional(codes[3])], layout.pad)
     prompts = [layout.encode_prompt(caption, 3, template) for caption in captions]
-    found = pack_batch(layout, [*prompts, []], codes)
+    batch = pack_batch(layout, [*prompts, []], codes)
     for name, value in vars(expected).items():
-        assert torch.equal(getattr(found, name), value), name
+        assert torch.equal(getattr(batch, name), value), name
 
 
 def test_rows_without_any_prompt_are_packed(tmp_path: Path) -> None:

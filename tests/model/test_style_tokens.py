@@ -36,8 +36,8 @@ def test_subject_removal_by_hand() -> None:
         return features**2
 
     # 0.2 * (4, 16) + 0.8 * (1.2^2, 0^2)
-    found = remove_subject(style, subject, square)
-    assert torch.allclose(found, torch.tensor([[[0.8 + 0.8 * 1.44, 3.2]]]))
+    tokens = remove_subject(style, subject, square)
+    assert torch.allclose(tokens, torch.tensor([[[0.8 + 0.8 * 1.44, 3.2]]]))
     assert torch.equal(remove_subject(style, subject, square, strength=0.0), style**2)
 
 

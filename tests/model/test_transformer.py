@@ -142,10 +142,10 @@ def test_head_norms_of_every_stored_shape_become_one_row_a_head() -> None:
     config = DecoderConfig(**SIZES)
     rows = torch.arange(16.0).view(2, 8)
     q, k = "model.layers.0.self_attn.q_norm.weight", "model.layers.0.self_attn.k_norm.bias"
-    found = expand_head_norms({q: rows, k: rows[0], "model.norm.weight": rows[0]}, config)
-    assert torch.equal(found[q], rows[[0, 0, 1, 1]])
-    assert torch.equal(found[k], rows[[0, 0]])
-    assert found["model.norm.weight"].shape == (8,)
+    norms = expand_head_norms({q: rows, k: rows[0], "model.norm.weight": rows[0]}, config)
+    assert torch.equal(norms[q], rows[[0, 0, 1, 1]])
+    assert torch.equal(norms[k], rows[[0, 0]])
+    assert norms["model.norm.weight"].shape == (8,)
     full = torch.randn(4, 8)
     assert torch.equal(expand_head_norms({q: full}, config)[q], full)
 

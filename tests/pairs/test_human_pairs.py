@@ -69,8 +69,8 @@ def test_a_preference_of_people_replaces_the_choice_by_scores(corpus: Path) -> N
     before = couples(corpus)
     best, worst = next(c for c in candidate_pairs(corpus, in_train=True) if c in before)
     prefer(corpus, worst, best)
-    made = rerun(corpus)
-    assert {stage for stage, new in made.items() if new} == {"pairs"}
+    new_units = rerun(corpus)
+    assert {stage for stage, new in new_units.items() if new} == {"pairs"}
     assert couples(corpus) == before - {(best, worst)} | {(worst, best)}
     [row] = [row for row in preferences(corpus) if row["chosen"] == worst]
     assert (row["chosen_score"], row["rejected_score"], row["margin"]) == (None, None, None)
@@ -136,7 +136,7 @@ def test_an_unknown_key_is_ignored(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "scores", "found"),
+    ("chosen", "scores", "differences"),
     [
         ("a", (0.9, 0.1, 0.8), []),
         ("b", (0.9, 0.1, 0.8), ["a chosen pair of train"]),
@@ -147,7 +147,7 @@ def test_an_unknown_key_is_ignored(corpus: Path) -> None:
     ],
 )
 def test_the_audit_lets_people_choose_any_candidate_of_a_group_in_train(
-    chosen: str, scores: tuple[float | None, ...], found: list[str], tmp_path: Path
+    chosen: str, scores: tuple[float | None, ...], differences: list[str], tmp_path: Path
 ) -> None:
     """Groups g (a, b, c; a is in train) and h (d, e; none is)."""
     import pyarrow as pa
@@ -164,4 +164,4 @@ def test_the_audit_lets_people_choose_any_candidate_of_a_group_in_train(
     pairs = PairIndex(tmp_path)
     placement = Placement(pairs)
     placement.split[pairs.find(pa.array(["a"]))] = SPLITS.index("train")
-    assert [d.expected for d in check_preferences(tmp_path, pairs, placement)] == found
+    assert [d.expected for d in check_preferences(tmp_path, pairs, placement)] == differences

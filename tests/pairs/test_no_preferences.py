@@ -32,9 +32,9 @@ def test_each_reason_has_its_remedy(changes: dict[str, Any], reason: str, remedy
         "pairs": {"margin": 0.02},
         **changes,
     }
-    found = explain_no_preferences(recipe)
-    assert reason in found[0]
-    assert remedy in found[1]
+    explanation = explain_no_preferences(recipe)
+    assert reason in explanation[0]
+    assert remedy in explanation[1]
 
 
 def test_the_pairs_stage_ends_with_the_reason(
@@ -49,7 +49,7 @@ def test_the_pairs_stage_ends_with_the_reason(
     assert explain_no_preferences_in(tmp_path / "corpus")[0] == CANDIDATES
 
 
-def test_a_corpus_before_the_stage_pairs_is_told_from_one_without_pairs(tmp_path: Path) -> None:
+def test_a_corpus_before_the_stage_pairs_differs_from_one_without_pairs(tmp_path: Path) -> None:
     make_folders(tmp_path, pictures=12)
     runner.run_stages(["fetch"], make_recipe(tmp_path), tmp_path / "corpus", workers=1)
     assert explain_no_preferences_in(tmp_path / "corpus")[0] == "the stage pairs was not run on it"

@@ -41,8 +41,8 @@ def candidate(key: str, rank: float | None, group: str | None = "g", **changes: 
 
 
 def chosen(candidates: list[Candidate], train: str, margin: float = 0.1) -> list[tuple[str, str]]:
-    found = choose_sides(candidates, set(train), margin)
-    return [(best.key, worst.key) for best, worst in found]
+    sides = choose_sides(candidates, set(train), margin)
+    return [(best.key, worst.key) for best, worst in sides]
 
 
 def test_the_best_meets_the_worst_of_its_group() -> None:

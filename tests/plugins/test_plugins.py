@@ -61,10 +61,10 @@ def test_a_recipe_with_plug_ins_runs_end_to_end(corpus: Path) -> None:
         assert (pair.kept, pair.origin.source) == (True, "synthesizer:tint")
         assert pair.origin.details["plugin"] == ORIGIN
         reference = decode_square(references[str(pair.origin.reference)].read_bytes(), 24)
-        found = decode_square(pair.image, 24)
-        kept = (found > 0) & (found < 1)  # the rest was clipped
+        drawn = decode_square(pair.image, 24)
+        kept = (drawn > 0) & (drawn < 1)  # the rest was clipped
         if kept.all():
-            assert found.mean((0, 1)) == pytest.approx(reference.mean((0, 1)), abs=0.01)
+            assert drawn.mean((0, 1)) == pytest.approx(reference.mean((0, 1)), abs=0.01)
     scores = {row["key"]: row["sharp"] for row in open_corpus(corpus).scores("sharp").to_pylist()}
     grey = [np.asarray(decode_grey(pair.image), np.float64) / 255 for pair in stylized]
     expected = [np.abs(one[:, 2:] - one[:, :-2]).mean() for one in grey]

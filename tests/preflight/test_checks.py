@@ -55,9 +55,9 @@ def test_a_dry_run_lists_every_problem_at_once_and_fails(tmp_path: Path) -> None
     values["references"] = [{"type": "folder", "path": "no-styles"}]
     recipe, out = str(write_recipe(tmp_path, values)), str(tmp_path / "corpus")
     code, text, error = run_command(recipe, "--out", out, "--dry-run", "--json")
-    found = json.loads(text)
-    assert (code, found["ok"]) == (1, False)
-    assert [problem["message"].split(":")[0] for problem in found["problems"]] == [
+    printed = json.loads(text)
+    assert (code, printed["ok"]) == (1, False)
+    assert [problem["message"].split(":")[0] for problem in printed["problems"]] == [
         "raw.0 (folder)",
         "references.0.path",
         "score.text.model",
@@ -104,8 +104,8 @@ def test_every_unreadable_input_is_found(tmp_path: Path) -> None:
     (tmp_path / "bad.tar").write_bytes(b"not a tar" * 100)
     (tmp_path / "styles" / "s001.png").write_bytes(b"no picture")
     raw = [{"type": "urls", "path": "list.csv"}, {"type": "shards", "path": "bad.tar"}]
-    found = problems(tmp_path, raw=[*raw, {"type": "folder", "path": "photos"}])
-    assert [text.split(":")[0] for text in found] == [
+    messages = problems(tmp_path, raw=[*raw, {"type": "folder", "path": "photos"}])
+    assert [text.split(":")[0] for text in messages] == [
         "raw.0 (urls)",
         "raw.1 (shards)",
         f"style reference {tmp_path / 'styles' / 's001.png'} is not a readable image",
@@ -232,10 +232,10 @@ def test_an_incomplete_model_is_named_before_the_run(
     values = {"model": str(place), "ip_adapter": str(place)}
     spec = {"backend": "instantstyle", "settings": values}
     assert problems(tmp_path, synthesize=spec) == []
-    said = damage(place)
+    complaint = damage(place)
     (message,) = problems(tmp_path, synthesize=spec)
     assert message.startswith("synthesize.settings.model, synthesize.settings.ip_adapter: ")
-    assert said in message
+    assert complaint in message
 
 
 def test_all_errors_are_of_the_tree(tmp_path: Path) -> None:

@@ -146,6 +146,6 @@ def test_the_command_prints_checks_and_plan(home: Path, tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert ["raw.0", "(folder)", "24", "pairs,"] in [line.split()[:4] for line in lines]
     assert "up to 24" in next(line for line in lines if line.startswith("synthesize"))
-    found = json.loads(CliRunner().invoke(mount(), [*words, "--json"]).stdout)
-    assert (found["ok"], found["problems"]) == (True, [])
-    assert found["stages"][0]["stage"] == "fetch"
+    printed = json.loads(CliRunner().invoke(mount(), [*words, "--json"]).stdout)
+    assert (printed["ok"], printed["problems"]) == (True, [])
+    assert printed["stages"][0]["stage"] == "fetch"

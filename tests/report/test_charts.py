@@ -14,8 +14,8 @@ STEP = 13.0  # the plot without its margins, in 30 bins
 
 def bars(svg: str) -> list[tuple[str, float, float, float]]:
     """(class, x, y, height) of every bar."""
-    found = re.findall(r'<rect class="(.*?)" x="(.*?)" y="(.*?)" width=".*?" height="(.*?)"/>', svg)
-    return [(name, float(x), float(y), float(tall)) for name, x, y, tall in found]
+    rects = re.findall(r'<rect class="(.*?)" x="(.*?)" y="(.*?)" width=".*?" height="(.*?)"/>', svg)
+    return [(name, float(x), float(y), float(tall)) for name, x, y, tall in rects]
 
 
 def words(svg: str) -> list[str]:

@@ -104,8 +104,8 @@ def test_text_and_score_ranges_select_and_a_score_sorts(
     page: Browser, report: Path, explorer: Explorer
 ) -> None:
     texts = [*zip(explorer.texts("caption"), explorer.texts("source"), strict=True)]
-    wanted = [c for c, s in texts if "number 1" in f"{c} {s}".lower() and "p01" in f"{c} {s}"]
-    assert visit(page, report, "#text=NUMBER+1+p01") == len(wanted) == 6
+    matching = [c for c, s in texts if "number 1" in f"{c} {s}".lower() and "p01" in f"{c} {s}"]
+    assert visit(page, report, "#text=NUMBER+1+p01") == len(matching) == 6
     scores = explorer.scores["texture"].tolist()
     assert visit(page, report, "#min.texture=0.56&sort=texture") == sum(s >= 0.56 for s in scores)
     best = max((row for row, s in enumerate(scores) if s >= 0), key=lambda row: scores[row])
@@ -139,15 +139,15 @@ def test_keys_go_from_picture_to_picture_and_into_a_pair_and_back(
     assert page.evaluate("document.activeElement.id") == "f-text"
 
 
-def test_a_pair_tells_its_history(page: Browser, report: Path, explorer: Explorer) -> None:
+def test_a_pair_shows_its_history(page: Browser, report: Path, explorer: Explorer) -> None:
     history = next(h for h in explorer.histories() if "below-percentile" in h["outcome"])
     visit(page, report, f"#pair={history['key']}")
     page.wait_for("find('detail').open")
-    told = page.evaluate("find('detail').textContent")
+    detail = page.evaluate("find('detail').textContent")
     step = history["stages"][-1]
     for words in (history["key"], history["caption"], history["origin"]["reference_sha256"],
                   "filter.thresholds.0.percentile 20", str(step["value"]), history["content"]):  # fmt: skip
-        assert words in told
+        assert words in detail
     parent = history["origin"]["parent"]
     page.evaluate(
         "[...document.querySelectorAll('#detail-history button.link')]"

@@ -65,13 +65,15 @@ def test_texts_and_columns_are_those_of_the_pairs(explorer: Explorer, pairs: lis
 
 def test_outcomes_are_those_of_the_verdicts_and_the_mix(corpus: Path, explorer: Explorer) -> None:
     outcomes = explorer.words("outcome", explorer.corpus["outcomes"])
-    found = dict(zip(explorer.texts("key"), outcomes, strict=True))
+    outcome_of = dict(zip(explorer.texts("key"), outcomes, strict=True))
     expected = {}
     for row in read_table(corpus / "verdicts.parquet").to_pylist():
         expected[row["key"]] = (row["stage"], row["reason"])
     for row in read_table(corpus / "mix.parquet").to_pylist():
         expected[row["key"]] = (row["split"] or "mix", row["reason"])
-    assert {key: (one["stage"], one["reason"]) for key, one in found.items()} == expected
+    assert {
+        key: (outcome["stage"], outcome["reason"]) for key, outcome in outcome_of.items()
+    } == expected
     assert {("train", None), ("val", None), ("fetch", "not-an-image"), ("mix", "ratio")} <= {
         *expected.values()
     }
@@ -88,7 +90,7 @@ def test_scores_are_the_bits_of_the_verdicts(corpus: Path, explorer: Explorer) -
     assert np.isnan(expected).sum() == 17
 
 
-def test_every_history_is_what_explain_tells(corpus: Path, explorer: Explorer) -> None:
+def test_every_history_is_that_of_explain(corpus: Path, explorer: Explorer) -> None:
     for key, history in zip(explorer.texts("key"), explorer.histories(), strict=True):
         assert history == make_json(explain(corpus, find_pairs(corpus, key))[0])
 
@@ -106,11 +108,13 @@ def test_pictures_are_those_of_the_pairs(explorer: Explorer, pairs: list[Pair]) 
 def test_references_are_listed_with_their_split_and_picture(explorer: Explorer) -> None:
     references = explorer.corpus["references"]
     size = explorer.corpus["rows_of"]["pictures"]
-    assert [one["id"] for one in references] == sorted(STYLES)
-    for one in references:
-        chunk = explorer.corpus["pictures"][one["picture"] // size]
-        with Image.open(io.BytesIO(read_pictures(explorer.report, chunk)[one["picture"] % size])):
-            assert one["split"] in ("train", "val")
+    assert [reference["id"] for reference in references] == sorted(STYLES)
+    for reference in references:
+        chunk = explorer.corpus["pictures"][reference["picture"] // size]
+        with Image.open(
+            io.BytesIO(read_pictures(explorer.report, chunk)[reference["picture"] % size])
+        ):
+            assert reference["split"] in ("train", "val")
 
 
 def test_thresholds_are_those_of_the_histograms(finished: Path, tmp_path: Path) -> None:
@@ -153,14 +157,14 @@ def test_a_large_corpus_is_sampled_by_content(finished: Path, tmp_path: Path) ->
     chosen = sample_pairs(facts, 20)
     contents = facts.pairs.content.to_pylist()
     assert len(chosen) == 20
-    rest = {contents[row] for row in set(range(41)) - set(chosen.tolist())}
-    assert max(contents[row] for row in chosen) <= min(rest)
+    others = {contents[row] for row in set(range(41)) - set(chosen.tolist())}
+    assert max(contents[row] for row in chosen) <= min(others)
     write_explorer(facts, corpus / "report", limit=20)
     explorer = Explorer(corpus / "report")
     keys = facts.pairs.key.to_pylist()
     assert (explorer.corpus["pairs"], explorer.corpus["shown"]) == (41, 20)
     assert explorer.texts("key") == [keys[row] for row in chosen]
-    assert [one["key"] for one in explorer.histories()] == explorer.texts("key")
+    assert [history["key"] for history in explorer.histories()] == explorer.texts("key")
     own = {pair.key: pair for kind in ("raw", "stylized") for pair in iter_pairs(corpus / kind)}
     for row, key in enumerate(explorer.texts("key")):
         stored = explorer.picture(row)

@@ -107,7 +107,7 @@ def test_hostile_captions_and_reasons_cannot_leave_their_chunk(tmp_path: Path) -
         assert re.fullmatch(r'addChunk\("[a-z0-9-]+",["\[A-Za-z0-9+/=,\]]*\);\n', path.read_text())
     explorer = Explorer(report)
     assert {*explorer.texts("caption")} >= {HOSTILE[0], HOSTILE[1], HOSTILE[3]}
-    assert REASON in {one["reason"] for one in explorer.corpus["outcomes"]}
+    assert REASON in {outcome["reason"] for outcome in explorer.corpus["outcomes"]}
     page = (report / "pairs.html").read_text()
     assert not [words for words in (*HOSTILE, REASON) if words in page]
     assert page == render_explorer("Pairs of corpus small")

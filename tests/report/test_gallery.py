@@ -67,11 +67,11 @@ def test_raw_pairs_are_shown_with_their_source_and_how_many_there_are(corpus: Pa
 
 def test_each_style_has_its_references_and_its_kept_and_dropped_pairs(corpus: Path) -> None:
     verdicts = {row["key"]: row for row in read_table(corpus / "verdicts.parquet").to_pylist()}
-    made: dict[str, list[Pair]] = {}
+    stylized: dict[str, list[Pair]] = {}
     for pair in sorted(iter_pairs(corpus / "stylized"), key=lambda pair: pair.key):
-        made.setdefault(str(pair.origin.reference).split("--")[0], []).append(pair)
-    assert sorted(made) == ["cold", "plain", "warm"]
-    for style, pairs in made.items():
+        stylized.setdefault(str(pair.origin.reference).split("--")[0], []).append(pair)
+    assert sorted(stylized) == ["cold", "plain", "warm"]
+    for style, pairs in stylized.items():
         page = section(corpus, style, "h3")
         kept = [pair for pair in pairs if verdicts[pair.key]["kept"]]
         lost = [pair for pair in pairs if not verdicts[pair.key]["kept"]]
@@ -163,8 +163,8 @@ def movable(finished: Path, corpus: Path) -> Path:
 
 def lost_names(page: Page) -> list[str]:
     start = "References that are missing or have changed since: "
-    found = [text.removeprefix(start) for text in page.warnings if text.startswith(start)]
-    return sorted(name for text in found for name in text.split(", "))
+    lists = [text.removeprefix(start) for text in page.warnings if text.startswith(start)]
+    return sorted(name for text in lists for name in text.split(", "))
 
 
 def used(corpus: Path) -> set[str]:

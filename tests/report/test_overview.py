@@ -33,8 +33,8 @@ def page(text: str) -> Page:
 
 def totals(text: str) -> dict[str, tuple[str, str]]:
     """What is counted: its number, and the words that say what the number counts."""
-    found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd><dd class='note'>(.*?)</dd>", text)
-    return {what: (number, counted) for what, number, counted in found}
+    entries = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd><dd class='note'>(.*?)</dd>", text)
+    return {what: (number, counted) for what, number, counted in entries}
 
 
 def test_the_totals_are_those_of_the_manifest(finished: Path, text: str) -> None:
@@ -119,9 +119,13 @@ def test_a_corpus_without_stylized_pairs_has_a_page_without_those_sections(tmp_p
     assert [name for tag, _, name in page.headings if tag == "h2"] == [
         "Funnel", "Diversity", "Raw pairs", "Licences and opt-outs", "Versions", "Files", "Recipe",
     ]  # fmt: skip
-    found = {what: number for what, (number, _) in totals(text).items()}
-    assert found["raw : stylized"] == "-"
-    assert (found["training pairs"], found["styles"], found["pairs seen"]) == ("16", "0", "17")
+    numbers = {what: number for what, (number, _) in totals(text).items()}
+    assert numbers["raw : stylized"] == "-"
+    assert (numbers["training pairs"], numbers["styles"], numbers["pairs seen"]) == (
+        "16",
+        "0",
+        "17",
+    )
     assert page.table("stage, and what it counts")[1][1:] == ["0", "0", "0", "", "-"]
 
 

@@ -31,7 +31,10 @@ def page(text: str) -> Page:
 
 def test_the_page_loads_nothing(text: str, page: Page) -> None:
     sources = [
-        v for _, found in page.tags for name, v in found.items() if name in ("src", "srcset")
+        v
+        for _, attributes in page.tags
+        for name, v in attributes.items()
+        if name in ("src", "srcset")
     ]
     assert len(sources) > 24
     assert all(str(source).startswith("data:image/webp;base64,") for source in sources)
@@ -49,7 +52,7 @@ def test_the_policy_allows_this_style_sheet_and_inline_images_only(page: Page) -
     ]
     before = [tag for tag, _ in page.tags[: [tag for tag, _ in page.tags].index("style")]]
     assert before == ["html", "head", "meta", "meta", "meta", "title"]
-    assert not {name for _, found in page.tags for name in found if name == "style"}
+    assert not {name for _, attributes in page.tags for name in attributes if name == "style"}
 
 
 def test_the_same_corpus_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
@@ -64,20 +67,20 @@ def test_the_same_corpus_gives_the_same_bytes(finished: Path, tmp_path: Path) ->
 
 
 def test_there_is_one_h1_and_every_other_heading_has_an_anchor_of_its_own(page: Page) -> None:
-    first, *rest = page.headings
+    first, *others = page.headings
     assert (first[0], first[2]) == ("h1", "Corpus small")
-    anchors = [anchor for _, anchor, _ in rest]
-    assert [name for tag, _, name in rest if tag == "h2"] == [
+    anchors = [anchor for _, anchor, _ in others]
+    assert [name for tag, _, name in others if tag == "h2"] == [
         "Funnel", "Scores", "Diversity", "Raw pairs", "Styles", "Preference pairs",
         "Licences and opt-outs", "Versions", "Files", "Recipe",
     ]  # fmt: skip
-    assert [name for tag, _, name in rest if tag == "h3"] == ["cold", "plain", "warm"]
+    assert [name for tag, _, name in others if tag == "h3"] == ["cold", "plain", "warm"]
     assert all(re.fullmatch("[a-z0-9-]+", anchor) for anchor in anchors)
     assert len(set(anchors)) == len(anchors)
 
 
 def test_every_link_inside_the_page_leads_somewhere(page: Page) -> None:
-    ids = [str(found["id"]) for _, found in page.tags if "id" in found]
+    ids = [str(attributes["id"]) for _, attributes in page.tags if "id" in attributes]
     assert len(set(ids)) == len(ids)
     links = [link for link in page.attributes("a", "href") if link.startswith("#")]
     assert links[0] == "#content"  # the skip link comes first
@@ -98,8 +101,16 @@ def test_every_picture_and_chart_says_what_it_shows(page: Page) -> None:
     alts = page.attributes("img", "alt")
     assert len(alts) == len([tag for tag, _ in page.tags if tag == "img"])
     assert all(alts)
-    charts = [found for tag, found in page.tags if tag == "svg" and found.get("role") == "img"]
-    hidden = [found for tag, found in page.tags if tag == "svg" and found.get("aria-hidden")]
+    charts = [
+        attributes
+        for tag, attributes in page.tags
+        if tag == "svg" and attributes.get("role") == "img"
+    ]
+    hidden = [
+        attributes
+        for tag, attributes in page.tags
+        if tag == "svg" and attributes.get("aria-hidden")
+    ]
     assert len(charts) == 1
     label = str(charts[0]["aria-label"])
     assert label.startswith("texture, 24 pairs: 12 kept and 12 dropped, from ")

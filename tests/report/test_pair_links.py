@@ -28,8 +28,8 @@ def report(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def counted_links(text: str) -> list[tuple[str, int]]:
     """(link, the number in its words) of every link to pairs."""
-    found = re.findall(r'<a href="(pairs\.html[^"]*)">(.*?)</a>', text)
-    numbers = [(unescape(link), re.findall(r"[\d,]+(?= pairs|$)", words)) for link, words in found]
+    links = re.findall(r'<a href="(pairs\.html[^"]*)">(.*?)</a>', text)
+    numbers = [(unescape(link), re.findall(r"[\d,]+(?= pairs|$)", words)) for link, words in links]
     return [(link, int(n[-1].replace(",", ""))) for link, n in numbers if n]
 
 
@@ -45,7 +45,7 @@ def test_every_number_leads_to_as_many_pairs(report: Path) -> None:
 def test_a_reason_leads_to_the_pairs_that_were_dropped_for_it(report: Path) -> None:
     explorer = Explorer(report)
     rows = explorer.select("pairs.html#outcome=dropped%3Afilter&reason=not-best")
-    ends = [one["outcome"] for one in explorer.histories()]
+    ends = [history["outcome"] for history in explorer.histories()]
     assert [ends[row] for row in rows] == ["dropped by filter: not-best"] * 12
 
 
@@ -55,9 +55,9 @@ def test_each_style_has_a_funnel(report: Path) -> None:
     assert [row[0] for row in rows] == ["cold", "plain", "warm"]
     numbers = [[int(cell) for cell in row[1:6]] for row in rows]
     assert [sum(column) for column in zip(*numbers, strict=True)][:3] == [24, 24, 12]
-    for row, (made, drawn, kept, train, val) in zip(rows, numbers, strict=True):
-        assert made == drawn >= kept >= train + val
-        assert row[6].startswith(f"not-best {made - kept}")
+    for row, (generated, drawn, kept, train, val) in zip(rows, numbers, strict=True):
+        assert generated == drawn >= kept >= train + val
+        assert row[6].startswith(f"not-best {generated - kept}")
 
 
 def test_hostile_names_are_escaped_in_links() -> None:

@@ -18,9 +18,9 @@ def test_the_commands_of_the_page_work_as_printed(
     shutil.copytree(finished, tmp_path / "my-corpus")
     monkeypatch.chdir(tmp_path)
     commands = page_commands("report.md")
-    told = [run_command(line).stdout for line in commands]
-    assert told[0] == "report: my-corpus/report/index.html\n"
-    assert json.loads(told[1]) == {"report": "my-corpus/report/index.html"}
+    outputs = [run_command(line).stdout for line in commands]
+    assert outputs[0] == "report: my-corpus/report/index.html\n"
+    assert json.loads(outputs[1]) == {"report": "my-corpus/report/index.html"}
     assert Path("my-corpus/report/pairs.html").is_file()
 
 

@@ -20,9 +20,9 @@ def encode(picture: Image.Image, format_: str, **options: object) -> bytes:
 
 def stored(html: str) -> Image.Image:
     """The picture that an <img> holds."""
-    found = re.search(r'src="data:image/webp;base64,(.*?)"', html)
-    assert found is not None
-    return Image.open(io.BytesIO(base64.b64decode(found[1])))
+    match = re.search(r'src="data:image/webp;base64,(.*?)"', html)
+    assert match is not None
+    return Image.open(io.BytesIO(base64.b64decode(match[1])))
 
 
 def shown(html: str) -> tuple[int, int]:

@@ -37,10 +37,10 @@ def prefer(answer: str, left: str, right: str, reviewer: str = "ann") -> Answer:
 
 
 def test_answers_are_read_as_they_were_given(tmp_path: Path) -> None:
-    given = [keep("a"), keep("b", answer="drop"), prefer("tie", "x", "y", "bo")]
-    for answer in given:
+    answers = [keep("a"), keep("b", answer="drop"), prefer("tie", "x", "y", "bo")]
+    for answer in answers:
         append_answer(tmp_path, answer)
-    assert read_answers(tmp_path) == given
+    assert read_answers(tmp_path) == answers
     lines = (tmp_path / ANSWERS).read_text("utf-8").splitlines()
     first = json.loads(lines[0])
     assert first.pop("at").endswith("+00:00")
@@ -118,8 +118,8 @@ def test_every_acknowledged_answer_survives_a_kill(tmp_path: Path) -> None:
         assert process.stdout is not None
         seen = [int(next(process.stdout)) for _ in range(20)]
         process.send_signal(signal.SIGKILL)
-    found = [answer.task for answer in read_answers(tmp_path)]
-    assert found[:20] == [f"{number:04d}" for number in seen]
+    tasks = [answer.task for answer in read_answers(tmp_path)]
+    assert tasks[:20] == [f"{number:04d}" for number in seen]
     append_answer(tmp_path, keep("last"))
     assert read_answers(tmp_path)[-1] == keep("last")
 
@@ -127,9 +127,9 @@ def test_every_acknowledged_answer_survives_a_kill(tmp_path: Path) -> None:
 def test_two_processes_append_without_losing_a_line(tmp_path: Path) -> None:
     both = [child(tmp_path, name, 50) for name in ("ann", "bo")]
     assert [process.communicate(timeout=60)[1] for process in both] == [None, None]
-    found = read_answers(tmp_path)
+    answers = read_answers(tmp_path)
     for name in ("ann", "bo"):
-        own = [answer.task for answer in found if answer.reviewer == name]
+        own = [answer.task for answer in answers if answer.reviewer == name]
         assert own == [f"{number:04d}" for number in range(50)]
 
 

@@ -17,15 +17,15 @@ from stylear.curate.review.summary import Estimate, summarize, to_json
 
 def choices(model: str, against: str, wins: int, losses: int, ties: int = 0) -> list[Answer]:
     """Each in a group of its own; the first model is shown left and right in turn."""
-    found = []
+    answers = []
     for number, answer in enumerate(["first"] * wins + ["second"] * losses + ["tie"] * ties):
         sides = Side(model, f"{model}/{number}"), Side(against, f"{against}/{number}")
         word = {"first": "left", "second": "right", "tie": "tie"}[answer]
         if number % 2:
             sides, word = sides[::-1], {"left": "right", "right": "left", "tie": "tie"}[word]
         name = f"{model}-{against}-{number}"
-        found.append(Answer("choice", name, "ann", word, f"group {number}", sides))
-    return found
+        answers.append(Answer("choice", name, "ann", word, f"group {number}", sides))
+    return answers
 
 
 def test_two_models_have_their_win_rates_as_strengths() -> None:
@@ -66,15 +66,15 @@ def test_resampling_draws_as_many_groups_as_there_are_and_depends_on_the_seed_al
 
 
 def test_the_table_of_models_has_wins_ties_and_intervals() -> None:
-    found = summarize(choices("ours", "theirs", wins=6, losses=2, ties=2))
-    ours, theirs = found["models"]
+    summary = summarize(choices("ours", "theirs", wins=6, losses=2, ties=2))
+    ours, theirs = summary["models"]
     assert (ours["model"], ours["comparisons"], ours["wins"], ours["ties"]) == ("ours", 10, 6, 2)
     assert (theirs["model"], theirs["wins"], theirs["ties"]) == ("theirs", 2, 2)
     assert ours["win_rate"].value == pytest.approx(0.7)
     assert ours["strength"].value == pytest.approx(0.7, abs=1e-8)
     assert 0.3 < ours["win_rate"].low < 0.7 < ours["win_rate"].high <= 1.0
     assert theirs["win_rate"].high == pytest.approx(1 - ours["win_rate"].low)
-    [duel] = found["duels"]
+    [duel] = summary["duels"]
     assert (duel["model"], duel["against"], duel["comparisons"]) == ("ours", "theirs", 10)
     assert duel["win_rate"] == ours["win_rate"]
 
@@ -85,10 +85,10 @@ def test_ten_wins_of_ten_have_an_interval_without_width() -> None:
 
 
 def test_models_that_nothing_joins_have_win_rates_and_no_strengths() -> None:
-    found = summarize([*choices("a", "b", 3, 1), *choices("c", "d", 2, 2)])
-    assert not found["comparable"]
-    assert [row["strength"] for row in found["models"]] == [None] * 4
-    assert [row["win_rate"].value for row in found["models"]] == [0.75, 0.5, 0.5, 0.25]
+    summary = summarize([*choices("a", "b", 3, 1), *choices("c", "d", 2, 2)])
+    assert not summary["comparable"]
+    assert [row["strength"] for row in summary["models"]] == [None] * 4
+    assert [row["win_rate"].value for row in summary["models"]] == [0.75, 0.5, 0.5, 0.25]
 
 
 def test_choices_within_one_model_do_not_count() -> None:
@@ -98,12 +98,12 @@ def test_choices_within_one_model_do_not_count() -> None:
 def test_reviewers_and_their_agreement_are_counted() -> None:
     pairs = [("a", "ann", "keep"), ("a", "bo", "keep"), ("b", "ann", "drop"), ("b", "bo", "keep"),
              ("c", "ann", "drop")]  # fmt: skip
-    found = to_json(summarize([Answer("pair", key, who, what) for key, who, what in pairs]))
-    assert found["reviewers"] == [
+    summary = to_json(summarize([Answer("pair", key, who, what) for key, who, what in pairs]))
+    assert summary["reviewers"] == [
         {"reviewer": "ann", "keep": 1, "drop": 2, "left": 0, "right": 0, "tie": 0},
         {"reviewer": "bo", "keep": 2, "drop": 0, "left": 0, "right": 0, "tie": 0},
     ]
-    assert found["pairs"] == {
+    assert summary["pairs"] == {
         "judged": 3, "more_drop_than_keep": 1, "judged_by_several": 2, "unanimous": 1,
     }  # fmt: skip
-    assert found["models"] == []
+    assert summary["models"] == []

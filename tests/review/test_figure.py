@@ -25,14 +25,14 @@ ROWS = [
 
 def test_bars_and_intervals_are_as_long_as_the_numbers_say() -> None:
     svg = ElementTree.fromstring(draw_win_rates(ROWS, "Preferred by people"))
-    bars = [one for one in svg.iter(f"{SVG}rect") if one.get("class") == "bar"]
+    bars = [element for element in svg.iter(f"{SVG}rect") if element.get("class") == "bar"]
     assert [float(bar.get("width", 0)) for bar in bars] == [
         pytest.approx(place(rate) - place(0), abs=0.06) for rate in (0.75, 0.25)
     ]
     whiskers = [
-        (float(one.get("x1", 0)), float(one.get("x2", 0)))
-        for one in svg.iter(f"{SVG}line")
-        if one.get("class") == "whisker" and one.get("x1") != one.get("x2")
+        (float(element.get("x1", 0)), float(element.get("x2", 0)))
+        for element in svg.iter(f"{SVG}line")
+        if element.get("class") == "whisker" and element.get("x1") != element.get("x2")
     ]
     assert whiskers == [
         (pytest.approx(place(low), abs=0.06), pytest.approx(place(high), abs=0.06))
@@ -42,7 +42,7 @@ def test_bars_and_intervals_are_as_long_as_the_numbers_say() -> None:
 
 def test_names_are_text_and_the_figure_says_itself_in_words() -> None:
     svg = ElementTree.fromstring(draw_win_rates(ROWS, "Study"))
-    words = [one.text for one in svg.iter(f"{SVG}text")]
+    words = [element.text for element in svg.iter(f"{SVG}text")]
     assert "ours" in words
     assert "<b>theirs & a name that…" in words
     assert {"75% of 12", "25% of 12"} <= set(words)
@@ -62,7 +62,7 @@ def test_the_command_draws_the_figure_of_any_reviewed_folder(tmp_path: Path) -> 
     done = CliRunner().invoke(stylear.curate.cli.app, call)
     assert done.exit_code == 0, done.output
     svg = ElementTree.parse(tmp_path / "rates.svg").getroot()
-    assert "100% of 6" in [one.text for one in svg.iter(f"{SVG}text")]
+    assert "100% of 6" in [element.text for element in svg.iter(f"{SVG}text")]
 
 
 def test_a_figure_is_drawn_of_a_summary_only(tmp_path: Path) -> None:

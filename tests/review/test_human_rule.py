@@ -55,8 +55,8 @@ def test_a_dropped_pair_leaves_train_and_preferences_and_the_audit_passes(corpus
     train = read_table(corpus / "train" / "00000.parquet", ["key"])["key"].to_pylist()
     judge(corpus, "ann", "drop", train[0])
     judge(corpus, "ann", "keep", *train[1:])
-    made = rerun(corpus)
-    assert {stage for stage, new in made.items() if new} == {"filter", "mix", "pairs"}
+    new_units = rerun(corpus)
+    assert {stage for stage, new in new_units.items() if new} == {"filter", "mix", "pairs"}
     after = verdicts(corpus)
     assert after[train[0]] == "human-dropped"
     assert {key for key in before if before[key] == after[key]} >= set(before) - {train[0]} - {
@@ -120,9 +120,11 @@ def test_at_least_and_share_decide_who_is_dropped(
     recipe = make_recipe(corpus.parent, finished_settings(filter=settings))
     rows = load_rows(corpus, recipe)
     apply_rules(rows, recipe.filter)
-    found = rows.reason.array().to_pylist()
+    reasons = rows.reason.array().to_pylist()
     order = list(verdicts(corpus))
-    assert {n for n, key in names.items() if found[order.index(key)] == "human-dropped"} == dropped
+    assert {
+        n for n, key in names.items() if reasons[order.index(key)] == "human-dropped"
+    } == dropped
 
 
 def test_require_drops_what_nobody_has_reviewed(corpus: Path) -> None:

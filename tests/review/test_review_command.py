@@ -56,9 +56,9 @@ def test_two_reviewers_answer_on_the_page_and_ctrl_c_ends_with_code_0(tmp_path: 
             f"2 of 2 answered by {reviewer}",
         ]
     assert [answer.reviewer for answer in read_answers(folder)] == ["ann", "ann", "bo", "bo"]
-    found = json.loads(review("--from", folder, "--summary", "--json"))
-    assert [row["left"] for row in found["reviewers"]] == [2, 2]
-    assert {row["model"] for row in found["models"]} == {"ours", "theirs"}
+    summary = json.loads(review("--from", folder, "--summary", "--json"))
+    assert [row["left"] for row in summary["reviewers"]] == [2, 2]
+    assert {row["model"] for row in summary["models"]} == {"ours", "theirs"}
 
 
 def test_the_summary_of_a_user_study_is_a_table(tmp_path: Path) -> None:

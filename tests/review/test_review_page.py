@@ -79,5 +79,5 @@ def test_keys_answer_and_undo(page: Browser, session: Session) -> None:
     page.wait_for(f"{COUNT} === '1 of 2 answered'")
     page.press("0", "0")
     page.wait_for("document.getElementById('question').textContent.startsWith('All answered')")
-    found = [(answer.task, answer.answer) for answer in read_answers(session.folder)]
-    assert found == [(first, "right"), (second, "tie")]
+    answers = [(answer.task, answer.answer) for answer in read_answers(session.folder)]
+    assert answers == [(first, "right"), (second, "tie")]

@@ -133,7 +133,7 @@ def test_importing_the_packages_imports_no_torch() -> None:
         "import sys, stylear, stylear.curate, stylear.train; stylear.train.SftSettings;"
         " print(sorted({'torch', 'pyarrow', 'numpy'} & set(sys.modules)))"
     )
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert found.stdout == "[]\n"
+    assert process.stdout == "[]\n"

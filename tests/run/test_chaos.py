@@ -37,8 +37,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def play(sources: Path) -> Iterator[Play]:
     """`play(corpus, at, how)`: a run that ends at its `at`-th event (0: never), in a forked process."""
-    told = sources / "told.txt"  # a pipe that nobody empties would stop a long test
-    with told.open("w") as words:
+    output = sources / "told.txt"  # a pipe that nobody empties would stop a long test
+    with output.open("w") as words:
         process = subprocess.Popen(
             [sys.executable, str(HERE / "chaos_child.py"), str(sources / "recipe.yaml")],
             stdin=subprocess.PIPE,
@@ -54,7 +54,7 @@ def play(sources: Path) -> Iterator[Play]:
         process.stdin.write(json.dumps({"corpus": str(corpus), "at": at, "how": how}) + "\n")
         process.stdin.flush()
         line = process.stdout.readline()
-        assert line, told.read_text()[-2000:]
+        assert line, output.read_text()[-2000:]
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -132,8 +132,8 @@ def test_killed_with_its_workers_from_the_command_line(
     while not entry.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
-    told = process.communicate()[1].decode()
-    assert process.returncode == -signal.SIGKILL, told
+    output = process.communicate()[1].decode()
+    assert process.returncode == -signal.SIGKILL, output
     assert entry.exists()
     assert not (corpus / "manifest.json").exists()
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)

@@ -96,9 +96,9 @@ def test_nothing_is_synthesized_from_nothing(
     recipe = check_recipe(settings(), tmp_path)
     done = runner.run(recipe, tmp_path / "corpus", workers=1, allow_empty=True)
     assert [(result.rows_in, result.kept) for result in done.results] == [(0, 0)] * 6
-    said = capsys.readouterr().err
-    assert "warning: raw.0 (folder) is empty: " in said
-    assert "there is nothing to synthesize" in said
+    stderr = capsys.readouterr().err
+    assert "warning: raw.0 (folder) is empty: " in stderr
+    assert "there is nothing to synthesize" in stderr
 
 
 def test_an_empty_source_takes_nothing_from_the_one_beside_it(tmp_path: Path) -> None:

@@ -82,11 +82,15 @@ def home(made: Path, tmp_path: Path) -> Path:
 def test_a_new_style_is_drawn_as_often_as_the_others_and_nothing_else_is(home: Path) -> None:
     before, old = kept_files(home / "corpus"), uses(home / "corpus")
     new = add_style(home)
-    made = run(home)
-    found = uses(home / "corpus")
-    assert {name: found[name] for name in old} == old
-    assert 0 < found[new] <= max(old.values())
-    assert (made["fetch"], made["synthesize"], made["score"]) == (0, 1, 2)  # texture and phash
+    new_units = run(home)
+    use_counts = uses(home / "corpus")
+    assert {name: use_counts[name] for name in old} == old
+    assert 0 < use_counts[new] <= max(old.values())
+    assert (new_units["fetch"], new_units["synthesize"], new_units["score"]) == (
+        0,
+        1,
+        2,
+    )  # texture and phash
     require_kept(before, home / "corpus")
     pairs = [pair.origin for pair in iter_pairs(home / "corpus" / "stylized")]
     assert {p.reference for p in pairs[24:]} == {new}
@@ -98,9 +102,9 @@ def test_new_photos_are_new_contents(home: Path) -> None:
     run(home, contents=None)
     before = kept_files(home / "corpus")
     add_photos(home, range(24, 30))
-    made = run(home, contents=None)
+    new_units = run(home, contents=None)
     require_kept(before, home / "corpus")
-    assert made["fetch"] == 1
+    assert new_units["fetch"] == 1
     pairs = list(iter_pairs(home / "corpus" / "stylized"))
     assert len(pairs) == 60
     assert {pair.caption for pair in pairs[48:]} == {f"thing number {n}" for n in range(24, 30)}
@@ -108,8 +112,8 @@ def test_new_photos_are_new_contents(home: Path) -> None:
 
 def test_photos_beyond_the_number_of_contents_are_only_raw(home: Path) -> None:
     add_photos(home, range(24, 30))
-    made = run(home)
-    assert (made["fetch"], made["synthesize"]) == (1, 0)
+    new_units = run(home)
+    assert (new_units["fetch"], new_units["synthesize"]) == (1, 0)
     assert len(list(iter_pairs(home / "corpus" / "stylized"))) == 24
     assert run(home) == dict.fromkeys(STAGES, 0)
 

@@ -17,7 +17,7 @@ def test_a_pair_more_costs_a_bounded_number_of_bytes(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "memory.json").read_text())
-    growth = {stage: told["bytes_a_row"] for stage, told in result["stages"].items()}
+    growth = {stage: figures["bytes_a_row"] for stage, figures in result["stages"].items()}
     assert set(growth) == {"urls", "plan", "filter", "mix", "pairs", "report", "audit"}
     assert {stage: bytes_ for stage, bytes_ in growth.items() if bytes_ >= BYTES_A_ROW} == {}
     judged = result["stages"]["filter"]

@@ -113,8 +113,8 @@ def test_a_lost_shard_is_rebuilt(built: Path, home: Path) -> None:
 def test_cheap_settings_are_redone_without_touching_a_shard(built: Path, home: Path) -> None:
     recipe = changed(home, filter={"best_of": None, "duplicates": {"phash_distance": None}})
     done = runner.run(recipe, built, workers=1)
-    made = {result.stage: result.new for result in done.results}
-    assert made == {"fetch": 0, "synthesize": 0, "score": 0, "filter": 1, "mix": 1, "pairs": 1}
+    new = {result.stage: result.new for result in done.results}
+    assert new == {"fetch": 0, "synthesize": 0, "score": 0, "filter": 1, "mix": 1, "pairs": 1}
     assert len(keys(built / "verdicts.parquet", kept=True)) == 48
     back = runner.run(make_recipe(home), built, workers=1)
     assert back.results[3].new == 1
@@ -125,8 +125,8 @@ def test_a_rule_that_changes_no_verdict_mixes_nothing_again(built: Path, home: P
     before = tree(built / "train")
     filtered = settings()["filter"] | {"per_style": 1000, "duplicates": {"phash_distance": 3}}
     done = runner.run(changed(home, filter=filtered), built, workers=1)
-    made = {result.stage: result.new for result in done.results}
-    assert made == {"fetch": 0, "synthesize": 0, "score": 0, "filter": 1, "mix": 0, "pairs": 1}
+    new = {result.stage: result.new for result in done.results}
+    assert new == {"fetch": 0, "synthesize": 0, "score": 0, "filter": 1, "mix": 0, "pairs": 1}
     assert tree(built / "train") == before
 
 

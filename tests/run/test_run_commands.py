@@ -35,14 +35,14 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_commands_print_data_on_stdout(built: Path, home: Path) -> None:
     recipe, out = str(home / "recipe.yaml"), str(built)
     code, text, _ = call("run", recipe, "--out", out, "--workers", "1", "--json")
-    told = json.loads(text)
+    printed = json.loads(text)
     assert code == 0
-    assert [stage["stage"] for stage in told["stages"]] == list(STAGES)
-    assert Path(told["report"]).is_file()
+    assert [stage["stage"] for stage in printed["stages"]] == list(STAGES)
+    assert Path(printed["report"]).is_file()
     for stage in STAGES:
         code, text, _ = call(stage, "--out", out, "--json")
-        told = json.loads(text)
-        results = told["stages"] if stage == "filter" else told
+        printed = json.loads(text)
+        results = printed["stages"] if stage == "filter" else printed
         assert (code, [result["stage"] for result in results]) == (0, [stage])
     code, text, _ = call("run", recipe, "--out", out, "--dry-run")
     assert code == 0
@@ -89,7 +89,7 @@ def test_mistakes_are_one_line_with_the_right_exit_code(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_audit_tells_a_changed_corpus_from_an_untouched_one(built: Path) -> None:
+def test_audit_distinguishes_a_changed_corpus_from_an_untouched_one(built: Path) -> None:
     code, _, error = call("audit", str(built))
     assert (code, error) == (0, None)
     path = built / "train" / "00000.tar"

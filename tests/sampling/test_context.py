@@ -29,10 +29,10 @@ SAMPLING = Sampling(guidance=1.0, top_k=8, temperature=1.0, noise=0.0)
 @pytest.fixture
 def model(tmp_path: Path) -> StyleModel:
     """A model whose context holds a picture and the short prompt with its style tokens, not the long one."""
-    found = write_tiny_model(tmp_path / "tiny")
-    limit = len(found.encode_prompt(SHORT)) + PICTURE_TOKENS
-    found.decoder.config = dataclasses.replace(found.decoder.config, max_position_embeddings=limit)
-    return found
+    tiny = write_tiny_model(tmp_path / "tiny")
+    limit = len(tiny.encode_prompt(SHORT)) + PICTURE_TOKENS
+    tiny.decoder.config = dataclasses.replace(tiny.decoder.config, max_position_embeddings=limit)
+    return tiny
 
 
 def picture() -> Image.Image:
@@ -46,9 +46,9 @@ def test_the_length_of_a_prompt_is_what_the_decoder_is_given(
     slots: list[int] = []
     forward = type(model.decoder).forward
 
-    def counted(self: Any, embeds: Any, *rest: Any, **more: Any) -> Any:
+    def counted(self: Any, embeds: Any, *args: Any, **more: Any) -> Any:
         slots.append(embeds.shape[1])
-        return forward(self, embeds, *rest, **more)
+        return forward(self, embeds, *args, **more)
 
     monkeypatch.setattr(type(model.decoder), "forward", counted)
     generate(model, [SHORT], [picture()], seeds=[0], guidance=1.0)
@@ -71,10 +71,10 @@ def test_a_size_without_a_token_is_named_with_the_nearest_ones(model: StyleModel
 
 def test_the_longest_prompt_stands_in_the_warning(model: StyleModel) -> None:
     lengths = [measure_prompt(model, text, is_styled=True) for text in (SHORT, LONG)]
-    found = describe_long_prompts(lengths, "tiny")
-    assert found is not None
-    assert found.startswith("1 of 2 prompts are longer than the context of tiny, which holds")
-    assert f"{LONG!r} has {lengths[1].tokens}" in found
+    warning = describe_long_prompts(lengths, "tiny")
+    assert warning is not None
+    assert warning.startswith("1 of 2 prompts are longer than the context of tiny, which holds")
+    assert f"{LONG!r} has {lengths[1].tokens}" in warning
     assert describe_long_prompts(lengths[:1], "tiny") is None
 
 
@@ -107,14 +107,14 @@ def test_the_evaluation_records_it_and_what_clip_reads_of_it(
     assert model.clip is not None
     longer = " ".join([LONG] * 2)  # more than the 12 tokens of the tiny CLIP
     reference = Reference("one", picture(), "one")
-    found = evaluate([model], [reference], [SHORT, longer], [0], clip=model.clip, guidance=1.0)
-    assert [sample.tokens_beyond_context > 0 for sample in found.samples] == [False, True]
-    warnings = found.summary()["warnings"]
+    evaluation = evaluate([model], [reference], [SHORT, longer], [0], clip=model.clip, guidance=1.0)
+    assert [sample.tokens_beyond_context > 0 for sample in evaluation.samples] == [False, True]
+    warnings = evaluation.summary()["warnings"]
     assert len(warnings) == 2
     assert "1 of 2 prompts are longer than the 12 tokens that" in warnings[0]
     assert "longer than the context of tiny" in warnings[1]
     assert capsys.readouterr().err == "".join(f"warning: {warning}\n" for warning in warnings)
-    found.write(tmp_path / "out")
+    evaluation.write(tmp_path / "out")
     lines = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
     assert json.loads(lines[1])["tokens_beyond_context"] > 0
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["warnings"] == warnings

@@ -82,8 +82,8 @@ def test_the_centre_of_a_covering_picture_is_kept() -> None:
     levels = np.repeat(np.arange(0, 256, 32, dtype=np.uint8), 8)
     wide = Image.fromarray(np.tile(levels, (16, 1)))
     assert wide.size == (64, 16)
-    found = crop_centre(wide, 16, 16)
-    assert np.array_equal(np.asarray(found), np.asarray(wide)[:, 24:40])
+    cropped = crop_centre(wide, 16, 16)
+    assert np.array_equal(np.asarray(cropped), np.asarray(wide)[:, 24:40])
     assert crop_centre(Image.new("RGB", (3, 1000)), 32, 8).size == (32, 8)
 
 

@@ -121,8 +121,8 @@ def test_each_kind_of_step_is_captured_once_and_then_replayed(
     first, second = prompts("a red apple", "cat"), prompts("dog", "a blue boat")
     for ids, seed in ((first, 1), (second, 2), (first, 3)):
         numbers = draws(2, 4, 6, seed)
-        found = sampler.draw(ids, [None] * 2, numbers)
-        assert torch.equal(found, exact.draw(ids, [None] * 2, numbers))
+        codes = sampler.draw(ids, [None] * 2, numbers)
+        assert torch.equal(codes, exact.draw(ids, [None] * 2, numbers))
     # slots 18 to 43 lie in two buckets, and rows end in both
     assert len(captured) == 4
     assert sum(graph.replays for graph in captured) == 3 * 23 - 4
@@ -152,9 +152,9 @@ def test_a_step_reads_nothing_back_from_the_device(monkeypatch: pytest.MonkeyPat
     for name in ("item", "tolist", "cpu", "__bool__", "__int__", "__float__", "__index__"):
         plain = getattr(Tensor, name)
 
-        def counted(self: Tensor, *rest: Any, name: str = name, plain: Any = plain) -> Any:
+        def counted(self: Tensor, *args: Any, name: str = name, plain: Any = plain) -> Any:
             calls[name] += 1
-            return plain(self, *rest)
+            return plain(self, *args)
 
         monkeypatch.setattr(Tensor, name, counted)
     sampler = CodeSampler(decoder, LAYOUT, **SETTINGS, static=True, bucket=8)

@@ -48,12 +48,12 @@ def test_codes_equal_a_full_forward_for_every_token(model: StyleModel, guidance:
     ]
     numbers = draws(4)
     settings = {"guidance": guidance, "top_k": 40, "temperature": 0.9}
-    found = sample_codes(model.decoder, model.layout, ids, styles, numbers, **settings)
-    assert found.shape == (4, 4, 4)
+    codes = sample_codes(model.decoder, model.layout, ids, styles, numbers, **settings)
+    assert codes.shape == (4, 4, 4)
     for row in range(4):
         by_hand = slow_codes(model, ids[row], styles[row], numbers[row], **settings)
-        assert torch.equal(found[row], by_hand)
-    assert len(torch.unique(found)) > 5
+        assert torch.equal(codes[row], by_hand)
+    assert len(torch.unique(codes)) > 5
 
 
 @torch.no_grad()
@@ -138,10 +138,10 @@ def test_a_mask_takes_the_subject_out_by_the_formula(model: StyleModel) -> None:
     with torch.no_grad():
         expected = 0.2 * resampler(whole) + 0.8 * resampler(whole - 0.8 * subject)
         also = remove_subject(whole, subject, resampler)
-    (found,) = encode_styles(model, [picture], [mask])
-    assert found is not None
-    torch.testing.assert_close(found, expected[0])
-    torch.testing.assert_close(found, also[0])
+    (tokens,) = encode_styles(model, [picture], [mask])
+    assert tokens is not None
+    torch.testing.assert_close(tokens, expected[0])
+    torch.testing.assert_close(tokens, also[0])
 
 
 def test_pick_inverts_the_distribution() -> None:

@@ -14,7 +14,7 @@ def plain(colour: str) -> Image.Image:
 
 def count(picture: Image.Image, colour: tuple[int, int, int]) -> int:
     colours = picture.getcolors(picture.width * picture.height) or []
-    return sum(number for number, found in colours if found == colour)
+    return sum(number for number, pixel in colours if pixel == colour)
 
 
 def test_every_picture_fills_one_cell() -> None:

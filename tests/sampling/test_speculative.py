@@ -79,10 +79,10 @@ def test_a_batch_changes_no_picture_and_static_passes_are_replayed(
     decoder, numbers = random_decoder(), draws(3, 4, 6)
     settings: dict[str, Any] = {"guidance": 3.0, "top_k": 3, "temperature": 1.0, "window": 4}
     exact = SpeculativeSampler(decoder, LAYOUT, **settings)
-    found = exact.draw(PROMPTS, [None] * 3, numbers)
+    batched = exact.draw(PROMPTS, [None] * 3, numbers)
     for i in range(3):
         alone = exact.draw(PROMPTS[i : i + 1], [None], numbers[i : i + 1])
-        assert torch.equal(alone[0], found[i])
+        assert torch.equal(alone[0], batched[i])
 
     class Replayed:
         def __init__(self, run: Any, pool: Any) -> None:
@@ -94,7 +94,7 @@ def test_a_batch_changes_no_picture_and_static_passes_are_replayed(
     monkeypatch.setattr(decode, "capture_graph", Replayed)
     static = SpeculativeSampler(decoder, LAYOUT, **settings, static=True, bucket=16)
     static.captures = True
-    assert torch.equal(static.draw(PROMPTS, [None] * 3, numbers), found)
+    assert torch.equal(static.draw(PROMPTS, [None] * 3, numbers), batched)
 
 
 @torch.no_grad()
@@ -130,10 +130,10 @@ def test_pictures_have_the_distribution_of_single_steps(window: int, top_k: int)
         CodeSampler(decoder, LAYOUT, **settings),
     ):
         codes = sampler.draw(PROMPTS[:1] * count, [None] * count, numbers).flatten(1)
-        found = torch.bincount((codes * places).sum(dim=1), minlength=81).double()
-        assert float(found[expected == 0].sum()) == 0
+        counts = torch.bincount((codes * places).sum(dim=1), minlength=81).double()
+        assert float(counts[expected == 0].sum()) == 0
         cells = expected > 0
-        statistics.append(float(((found - expected) ** 2 / expected)[cells].sum()))
+        statistics.append(float(((counts - expected) ** 2 / expected)[cells].sum()))
     freedom = top_k**4 - 1
     assert int((expected > 0).sum()) == freedom + 1
     assert max(statistics) < freedom + 4 * (2 * freedom) ** 0.5
@@ -143,9 +143,9 @@ def test_generate_speculates(monkeypatch: pytest.MonkeyPatch) -> None:
     windows: list[int] = []
     draw = SpeculativeSampler.draw
 
-    def counted(self: SpeculativeSampler, *rest: Any) -> Tensor:
+    def counted(self: SpeculativeSampler, *args: Any) -> Tensor:
         windows.append(self.window)
-        return draw(self, *rest)
+        return draw(self, *args)
 
     monkeypatch.setattr(SpeculativeSampler, "draw", counted)
     model = open_model("mini-ar", device="cpu")

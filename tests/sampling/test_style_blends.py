@@ -49,7 +49,7 @@ def pictures(tmp_path: Path) -> list[str]:
 
 def encode(model: StyleModel, *styles: Image.Image | StyleBlend) -> list[torch.Tensor]:
     tokens = encode_styles(model, styles, [None] * len(styles))
-    return [one for one in tokens if one is not None]
+    return [part for part in tokens if part is not None]
 
 
 def test_tokens_of_a_blend_are_the_weighted_average(model: StyleModel) -> None:
@@ -72,11 +72,11 @@ def test_masks_of_a_blend_are_those_of_its_pictures(model: StyleModel) -> None:
     mask[4:20, 8:16] = True
     one, two = reference(0), reference(1)
     masked, plain = encode_styles(model, [one, two], [mask, None])
-    (found,) = encode_styles(model, [StyleBlend([one, two], masks=[mask, None])], [None])
+    (tokens,) = encode_styles(model, [StyleBlend([one, two], masks=[mask, None])], [None])
     assert masked is not None
     assert plain is not None
-    assert found is not None
-    assert torch.allclose(found, (masked + plain) / 2, atol=1e-6)
+    assert tokens is not None
+    assert torch.allclose(tokens, (masked + plain) / 2, atol=1e-6)
     with pytest.raises(UsageError, match="masks: expected those of a StyleBlend within it"):
         encode_styles(model, [StyleBlend([one, two])], [mask])
 
@@ -141,5 +141,5 @@ def test_the_command_draws_with_the_average_and_records_the_weights(
     ]
     blend = StyleBlend([reference(0), reference(1)], [0.75, 0.25])
     (expected,) = generate(model, ["a cat"], [blend], seeds=[0])
-    with Image.open(out / line["file"]) as found:
-        assert found.tobytes() == expected.tobytes()
+    with Image.open(out / line["file"]) as picture:
+        assert picture.tobytes() == expected.tobytes()

@@ -32,9 +32,9 @@ from stylear.pair import Pair
 def test_the_text_score_is_open_clip_used_by_hand(clip: Path) -> None:
     by_hand = ByHand(clip)
     expected = [float(by_hand.image(p.image) @ by_hand.text(p.caption).T) for p in RAW]
-    found = scored(clip_text(clip), RAW)
-    assert found["key"].to_pylist() == [p.key for p in RAW]
-    assert found["text"].to_pylist() == pytest.approx(expected, abs=6e-6)  # half of 5 decimals
+    scores = scored(clip_text(clip), RAW)
+    assert scores["key"].to_pylist() == [p.key for p in RAW]
+    assert scores["text"].to_pylist() == pytest.approx(expected, abs=6e-6)  # half of 5 decimals
     assert len({round(value, 3) for value in expected}) == len(RAW)  # five different scores
 
 
@@ -42,16 +42,16 @@ def test_the_style_score_is_open_clip_used_by_hand(clip: Path) -> None:
     by_hand = ByHand(clip)
     images = {r.id: by_hand.image(r.image) for r in REFERENCES}
     expected = [float(by_hand.image(p.image) @ images[str(p.origin.reference)].T) for p in STYLIZED]
-    found = scored(clip_image(clip), STYLIZED)["look"].to_pylist()
-    assert found == pytest.approx(expected, abs=6e-6)
+    scores = scored(clip_image(clip), STYLIZED)["look"].to_pylist()
+    assert scores == pytest.approx(expected, abs=6e-6)
 
 
 def test_batches_move_a_score_by_its_last_digit_at_most(clip: Path) -> None:
     pairs = [*RAW, *STYLIZED]
-    one = scored(clip_text(clip, batch_size=1), pairs)["text"].to_pylist()
+    single = scored(clip_text(clip, batch_size=1), pairs)["text"].to_pylist()
     for size in (3, 64):
-        found = scored(clip_text(clip, batch_size=size), pairs)["text"].to_pylist()
-        assert found == pytest.approx(one, abs=1.1e-5)
+        scores = scored(clip_text(clip, batch_size=size), pairs)["text"].to_pylist()
+        assert scores == pytest.approx(single, abs=1.1e-5)
 
 
 Seen = list[int]
@@ -135,9 +135,9 @@ def test_shards_of_one_sweep_are_scored_as_each_would_be_alone(clip: Path, batch
     scorers = [open_scorer(spec, context) for spec in (clip_text(clip, batch_size=2), PHASH)]
     parts = [RAW[:3], [], [FAILED], RAW[3:]]
     shards = [ShardToScore("raw", iter(part), scorers) for part in parts]
-    found = score_shards(shards, context, lambda number, tables: (number, tables))
+    results = score_shards(shards, context, lambda number, tables: (number, tables))
     alone = [swept([clip_text(clip, batch_size=2), PHASH], part) for part in parts]
-    assert found == list(enumerate(alone))
+    assert results == list(enumerate(alone))
     assert batches[:3] == [2, 1, 2]  # no batch crosses a border
 
 

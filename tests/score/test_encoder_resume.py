@@ -81,10 +81,12 @@ def test_neighbours_are_looked_for_again_when_the_corpus_changed(home: Path, bui
     expected, ledger = tree(built), Ledger(built)
     entry = ledger.entry("score.near", "raw-00000")
     assert entry is not None
-    made = StageInputs(entry.settings, entry.code_version, ["before the last retry"], entry.weights)
+    inputs = StageInputs(
+        entry.settings, entry.code_version, ["before the last retry"], entry.weights
+    )
     counts = {"rows_in": entry.rows_in, "kept": entry.kept, "dropped": {}}
     files = {name: FileInfo.of(built / name) for name in entry.files}
-    ledger.commit("score.near", "raw-00000", made, files=files, **counts)
+    ledger.commit("score.near", "raw-00000", inputs, files=files, **counts)
     assert scoring(home, built, SCORES) == 1
     assert tree(built) == expected
 
@@ -102,7 +104,9 @@ def test_other_settings_stop(
     home: Path, built: Path, number: int, change: dict[str, Any], message: str
 ) -> None:
     write_head(home / "other.pth", seed=1)
-    scores = [{**one, **change} if i == number else one for i, one in enumerate(SCORES)]
+    scores = [
+        {**settings, **change} if i == number else settings for i, settings in enumerate(SCORES)
+    ]
     with pytest.raises(SettingsChanged, match=message):
         scoring(home, built, scores)
 
@@ -128,7 +132,9 @@ def test_another_caption_of_a_reference_stops_the_leakage_score_alone(
     shutil.copytree(home, place, ignore=shutil.ignore_patterns("corpus"))
     scoring(place, built, SCORES, redo="fetch", before=("fetch", "synthesize"))
     (place / "styles" / "warm--1.txt").write_text("something else")
-    assert scoring(place, built, [one for one in SCORES if one["name"] != "leak"]) == 0
+    assert (
+        scoring(place, built, [settings for settings in SCORES if settings["name"] != "leak"]) == 0
+    )
     with pytest.raises(SettingsChanged, match=r"leak stylized-0000\d was made another way"):
         scoring(place, built, SCORES)
 

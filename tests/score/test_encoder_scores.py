@@ -39,8 +39,8 @@ def table(corpus: Path, scorer: str, kind: Any) -> pa.Table:
 
 
 def scored(corpus: Path, scorer: str, kind: Any) -> dict[str, float | None]:
-    found = table(corpus, scorer, kind)
-    return dict(zip(found["key"].to_pylist(), found[scorer].to_pylist(), strict=True))
+    scores = table(corpus, scorer, kind)
+    return dict(zip(scores["key"].to_pylist(), scores[scorer].to_pylist(), strict=True))
 
 
 def pairs_of(corpus: Path, kind: str) -> list[Pair]:
@@ -60,7 +60,7 @@ def stylized(home: Path) -> list[Pair]:
 
 @pytest.fixture(scope="module")
 def references(home: Path) -> dict[str, StyleReference]:
-    return {one.id: one for one in load_references(recipe_of(home, SCORES))}
+    return {reference.id: reference for reference in load_references(recipe_of(home, SCORES))}
 
 
 def close(found: dict[str, float | None], expected: dict[str, float]) -> None:
@@ -83,9 +83,9 @@ def test_csd_and_dino_are_cosines_with_the_reference(
         expected[pair.key] = float(one @ two)
     close(scored(home / "corpus", name, "stylized"), expected)
     assert set(scored(home / "corpus", name, "raw").values()) == {None}
-    told = read_metadata(table(home / "corpus", name, "stylized"))
-    assert (told["model"], told["weights_sha256"]) == (encoder.name, encoder.weights_sha256)
-    assert (told["dtype"], told["preprocessing"]) == ("float32", encoder.preprocessing)
+    metadata = read_metadata(table(home / "corpus", name, "stylized"))
+    assert (metadata["model"], metadata["weights_sha256"]) == (encoder.name, encoder.weights_sha256)
+    assert (metadata["dtype"], metadata["preprocessing"]) == ("float32", encoder.preprocessing)
 
 
 def test_cas_compares_the_patches_of_image_and_parent(home: Path, stylized: list[Pair]) -> None:
@@ -108,8 +108,8 @@ def test_the_aesthetic_score_is_the_head_on_clip_of_every_image(home: Path) -> N
             for pair in pairs_of(home / "corpus", kind)
         }
         close(scored(home / "corpus", "nice", kind), expected)
-    told = read_metadata(table(home / "corpus", "nice", "raw"))
-    assert (told["head"], told["head_sha256"]) == ("head.pth", hash_path(home / "head.pth"))
+    metadata = read_metadata(table(home / "corpus", "nice", "raw"))
+    assert (metadata["head"], metadata["head_sha256"]) == ("head.pth", hash_path(home / "head.pth"))
 
 
 def test_leakage_is_the_cosine_with_the_scene_or_the_subject_of_the_reference(
@@ -127,11 +127,11 @@ def test_leakage_is_the_cosine_with_the_scene_or_the_subject_of_the_reference(
         subject = cut_out(reference.image, subject_mask(reference.image, "grabcut"))
         subjects[pair.key] = float(image @ clip.embed_images(clip.preprocess([subject]))[0])
     close(scored(home / "corpus", "leak", "stylized"), scenes)
-    found = scored(home / "corpus", "subject", "stylized")
-    unscored = {key for key, value in found.items() if value is None}
-    close({key: value for key, value in found.items() if key not in unscored}, subjects)
+    scores = scored(home / "corpus", "subject", "stylized")
+    unscored = {key for key, value in scores.items() if value is None}
+    close({key: value for key, value in scores.items() if key not in unscored}, subjects)
     assert unscored == {p.key for p in stylized if p.origin.reference == WITHOUT_SUBJECT}
-    assert 0 < len(unscored) < len(found)
+    assert 0 < len(unscored) < len(scores)
     assert set(scored(home / "corpus", "leak", "raw").values()) == {None}
     assert read_metadata(table(home / "corpus", "leak", "stylized"))["content"] == "scene"
     assert read_metadata(table(home / "corpus", "subject", "stylized"))["content"] == "grabcut"
@@ -150,22 +150,22 @@ def test_nearest_is_the_likest_other_image_of_the_style(home: Path, stylized: li
             if str(other.origin.reference).split("--")[0] == style
             and (other.origin.content, other.origin.reference) != job
         )
-    found = scored(home / "corpus", "near", "stylized")
-    assert set(found) == set(expected)
+    scores = scored(home / "corpus", "near", "stylized")
+    assert set(scores) == set(expected)
     for key, value in expected.items():
-        assert found[key] == pytest.approx(value, abs=5e-4)  # embeddings lie in half precision
+        assert scores[key] == pytest.approx(value, abs=5e-4)  # embeddings lie in half precision
 
 
 def test_nearest_of_raw_is_the_likest_other_raw_image(home: Path) -> None:
     clip, raw = ClipEncoder.open(str(home / "clip")), pairs_of(home / "corpus", "raw")
     images = clip.embed_images(clip.preprocess([pair.image for pair in raw]))
     cosines = images @ images.T - 9 * torch.eye(len(raw))
-    found = scored(home / "corpus", "near", "raw")
-    values = np.array([found[pair.key] for pair in raw], float)
+    scores = scored(home / "corpus", "near", "raw")
+    values = np.array([scores[pair.key] for pair in raw], float)
     np.testing.assert_allclose(values, cosines.max(dim=1).values.numpy(), atol=5e-4)
-    told = read_metadata(table(home / "corpus", "near", "raw"))
-    assert told == read_metadata(table(home / "corpus", "near", "stylized"))
-    assert told["compared"].startswith("raw: other sources")
+    metadata = read_metadata(table(home / "corpus", "near", "raw"))
+    assert metadata == read_metadata(table(home / "corpus", "near", "stylized"))
+    assert metadata["compared"].startswith("raw: other sources")
 
 
 def test_the_dino_model_passes_a_batch_once_for_dino_and_cas(

@@ -54,12 +54,12 @@ def test_a_scene_stands_beside_the_picture_or_in_the_notes(tmp_path: Path) -> No
         load_references(recipe(tmp_path))
 
 
-def test_the_embedded_references_tell_their_scenes() -> None:
+def test_the_embedded_references_have_their_scenes() -> None:
     source = SimpleNamespace(type="mini", names=["mosaic"])
     mini = SimpleNamespace(references=[source], seed=0, mix=SimpleNamespace(val_fraction=0))
-    found = load_references(mini)
-    assert [r.scene for r in found] == [r.scene for r in load_styles("mosaic")]
-    assert found[0].scene == "a garden gate"
+    references = load_references(mini)
+    assert [r.scene for r in references] == [r.scene for r in load_styles("mosaic")]
+    assert references[0].scene == "a garden gate"
 
 
 # --- subjects ---------------------------------------------------------------------------------
@@ -74,11 +74,11 @@ def reference(name: str, image: Image.Image) -> StyleReference:
 def test_a_reference_without_a_subject_has_no_cut_out() -> None:
     with_disc = picture(1)
     ImageDraw.Draw(with_disc).ellipse((10, 10, 30, 30), (200, 20, 10))
-    found = cut_out_subjects(
+    cut_outs = cut_out_subjects(
         [reference("plain", picture(0)), reference("disc", with_disc)], "grabcut"
     )
-    assert set(found) == {"disc"}
-    shown = Image.open(io.BytesIO(found["disc"]))
+    assert set(cut_outs) == {"disc"}
+    shown = Image.open(io.BytesIO(cut_outs["disc"]))
     assert shown.getpixel((20, 20)) == (200, 20, 10)
     assert shown.getpixel((2, 2)) == (255, 255, 255)
 
@@ -115,8 +115,8 @@ def test_captions_that_the_model_truncates_are_reported(
     ]
     scorer = LeakageScorer(leakage(model=str(model), **ON_DEVICE), Context(shown))
     assert set(scorer._embed_contents()) == {"short", "long"}
-    said = capsys.readouterr().err
-    assert "leak: the captions of long are longer than the model's context" in said
+    stderr = capsys.readouterr().err
+    assert "leak: the captions of long are longer than the model's context" in stderr
 
 
 # --- settings ---------------------------------------------------------------------------------
@@ -128,8 +128,8 @@ def leakage(**changes: Any) -> LeakageScore:
 
 def test_files_that_are_there_become_absolute_and_names_stay(tmp_path: Path) -> None:
     (tmp_path / "sam.pth").write_bytes(b"")
-    found = leakage(segment="sam:sam.pth").map_paths(AbsolutePaths(tmp_path))
-    assert found.segment == f"sam:{tmp_path / 'sam.pth'}"
+    settings = leakage(segment="sam:sam.pth").map_paths(AbsolutePaths(tmp_path))
+    assert settings.segment == f"sam:{tmp_path / 'sam.pth'}"
     for method in (None, "grabcut", "sam:sam-vit-b"):
         assert leakage(segment=method).map_paths(AbsolutePaths(tmp_path)).segment == method
     (tmp_path / "head.pth").write_bytes(b"")

@@ -21,8 +21,8 @@ from stylear.pair import Origin, Pair
 
 
 def unit(count: int, size: int = 16, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float16]]:
-    found = np.random.default_rng(seed).normal(size=(count, size))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
+    vectors = np.random.default_rng(seed).normal(size=(count, size))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
 
 def by_hand(vectors: Any, alike: Any) -> list[float]:
@@ -64,10 +64,10 @@ def test_what_has_no_neighbour_is_none_and_what_is_no_number_is_reported() -> No
     assert find_nearest_cosines(unit(0), np.zeros(0, np.int64)) == []
     vectors = unit(4)
     vectors[2, 3] = np.nan
-    found = find_nearest_cosines(vectors, np.arange(4))
-    assert math.isnan(found[2] or 0.0)
-    rest = find_nearest_cosines(vectors[[0, 1, 3]], np.arange(3))
-    assert [found[i] for i in (0, 1, 3)] == rest
+    cosines = find_nearest_cosines(vectors, np.arange(4))
+    assert math.isnan(cosines[2] or 0.0)
+    expected = find_nearest_cosines(vectors[[0, 1, 3]], np.arange(3))
+    assert [cosines[i] for i in (0, 1, 3)] == expected
 
 
 def test_embeddings_survive_the_file_and_gaps_do(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_embeddings_survive_the_file_and_gaps_do(tmp_path: Path) -> None:
     missing = pa.array([False, False, False, True])
     column = pa.FixedSizeListArray.from_arrays(flat, 16, mask=missing)
     write_table(tmp_path / "a.parquet", pa.table({"embedding": column}))
-    found, there = read_embedding_table(read_table(tmp_path / "a.parquet"))
-    assert np.array_equal(found, vectors)
-    assert there.tolist() == [True, True, True, False]
+    read_back, is_present = read_embedding_table(read_table(tmp_path / "a.parquet"))
+    assert np.array_equal(read_back, vectors)
+    assert is_present.tolist() == [True, True, True, False]
 
 
 def reference(name: str) -> StyleReference:
@@ -102,14 +102,14 @@ def test_stylized_pairs_are_compared_within_their_style(tmp_path: Path) -> None:
     assert pools.tolist() == [0, 0, 0, 0, 1]
     assert alike.tolist() == [0, 0, 2, 3, 4]
     vectors = unit(5)
-    found = compare_pools(vectors, np.ones(5, bool), pools, alike, "near")
+    cosines = compare_pools(vectors, np.ones(5, bool), pools, alike, "near")
     expected = by_hand(vectors[:4], alike[:4])
-    assert found[:4] == pytest.approx(expected, abs=1e-6)
-    assert found[4] is None  # alone in its style
-    there = np.array([True, False, True, True, True])
-    found = compare_pools(vectors[there], there, pools, alike, "near")
-    assert found[1] is None
-    assert found[2] == pytest.approx(by_hand(vectors[[0, 2, 3]], alike[[0, 2, 3]])[1], abs=1e-6)
+    assert cosines[:4] == pytest.approx(expected, abs=1e-6)
+    assert cosines[4] is None  # alone in its style
+    is_present = np.array([True, False, True, True, True])
+    cosines = compare_pools(vectors[is_present], is_present, pools, alike, "near")
+    assert cosines[1] is None
+    assert cosines[2] == pytest.approx(by_hand(vectors[[0, 2, 3]], alike[[0, 2, 3]])[1], abs=1e-6)
 
 
 def test_captions_of_one_picture_are_no_neighbours(tmp_path: Path) -> None:

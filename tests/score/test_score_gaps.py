@@ -40,9 +40,9 @@ def test_where_there_is_nothing_to_measure_the_score_is_null(clip: Path) -> None
     """No image: no score. No reference: no style."""
     specs = (clip_text(clip), clip_image(clip), TEXTURE, PHASH)
     stray = replace(STYLIZED[1], origin=replace(STYLIZED[1].origin, reference=None))
-    found = swept(specs, [STYLIZED[0], FAILED, stray])
+    tables = swept(specs, [STYLIZED[0], FAILED, stray])
     nulls = {
-        spec.name: [value is None for value in found[spec.name][spec.name].to_pylist()]
+        spec.name: [value is None for value in tables[spec.name][spec.name].to_pylist()]
         for spec in specs
     }
     assert nulls == {
@@ -51,8 +51,8 @@ def test_where_there_is_nothing_to_measure_the_score_is_null(clip: Path) -> None
         "stroke": [False, True, True],
         "phash": [False, True, False],
     }
-    assert found["phash"]["colour"].to_pylist()[1] is None
-    assert found["text"]["text.truncated"].to_pylist() == [False, None, False]
+    assert tables["phash"]["colour"].to_pylist()[1] is None
+    assert tables["text"]["text.truncated"].to_pylist() == [False, None, False]
 
 
 def test_a_table_without_pairs_has_the_columns_all_the_same(clip: Path) -> None:
@@ -75,23 +75,23 @@ def test_a_model_that_gives_nan_leaves_nan_for_the_filter_to_judge(
     embed = ClipEncoder.embed_images
 
     def second_is_nan(self: ClipEncoder, pixels: torch.Tensor) -> torch.Tensor:
-        found = embed(self, pixels)
-        found[1] = float("nan")
-        return found
+        embeds = embed(self, pixels)
+        embeds[1] = float("nan")
+        return embeds
 
     expected = scored(clip_text(clip), RAW)["text"].to_pylist()
     monkeypatch.setattr(ClipEncoder, "embed_images", second_is_nan)
-    found = scored(clip_text(clip), RAW)["text"].to_pylist()
-    assert math.isnan(found[1])
-    assert [found[0], *found[2:]] == [expected[0], *expected[2:]]
+    scores = scored(clip_text(clip), RAW)["text"].to_pylist()
+    assert math.isnan(scores[1])
+    assert [scores[0], *scores[2:]] == [expected[0], *expected[2:]]
 
 
 def test_captions_longer_than_the_text_encoder_reads_are_marked(clip: Path) -> None:
     """The tiny model reads 12 tokens, of which 2 are its own."""
     words = ["a dog " * 5, "a dog " * 5 + "red", "a dog " * 40]
-    found = scored(clip_text(clip), [pair(text, encoded(n)) for n, text in enumerate(words)])
-    assert found["text.truncated"].to_pylist() == [False, True, True]
-    assert read_metadata(found)["captions_truncated"] == 2
+    table = scored(clip_text(clip), [pair(text, encoded(n)) for n, text in enumerate(words)])
+    assert table["text.truncated"].to_pylist() == [False, True, True]
+    assert read_metadata(table)["captions_truncated"] == 2
     assert "captions_truncated" not in read_metadata(scored(clip_text(clip), RAW))
 
 
@@ -117,11 +117,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_table_says_so(
     clip: Path, small_memory: Seen, capsys: pytest.CaptureFixture[str]
 ) -> None:
     context = Context(REFERENCES)
-    found = swept([clip_text(clip), PHASH], RAW, context)
+    tables = swept([clip_text(clip), PHASH], RAW, context)
     assert small_memory == [2, 2, 1]
-    assert read_metadata(found["text"])["batch_size_after_oom"] == 2
-    assert "batch_size_after_oom" not in read_metadata(found["phash"])
-    assert found["text"].equals(swept([clip_text(clip, batch_size=2)], RAW)["text"])
+    assert read_metadata(tables["text"])["batch_size_after_oom"] == 2
+    assert "batch_size_after_oom" not in read_metadata(tables["phash"])
+    assert tables["text"].equals(swept([clip_text(clip, batch_size=2)], RAW)["text"])
     assert capsys.readouterr().err.splitlines() == [
         "out of GPU memory with 5 images; continuing with 3",
         "out of GPU memory with 3 images; continuing with 2",
@@ -167,12 +167,12 @@ def test_a_reference_that_the_recipe_lost_is_named(clip: Path) -> None:
 def test_every_table_says_what_it_was_measured_with(clip: Path, tmp_path: Path) -> None:
     from stylear.weights.files import hash_path
 
-    told = {}
+    metadata = {}
     for spec in (clip_text(clip), clip_image(clip), TEXTURE, PHASH):
         path = tmp_path / f"{spec.name}.parquet"
         write_table(path, scored(spec, STYLIZED))
-        told[spec.name] = read_metadata(read_table(path))  # it survives the file
-        assert told[spec.name].pop("fingerprint") == compute_scorer_fingerprint(spec)
+        metadata[spec.name] = read_metadata(read_table(path))  # it survives the file
+        assert metadata[spec.name].pop("fingerprint") == compute_scorer_fingerprint(spec)
     weights = hash_path(clip / "open_clip_model.safetensors")
     model = {
         "model": "tiny",
@@ -181,7 +181,7 @@ def test_every_table_says_what_it_was_measured_with(clip: Path, tmp_path: Path) 
         "preprocessing": "open_clip, 32 px, shortest, bicubic, mean 0.5 0.4 0.3, std 0.2 0.25 0.3",
     }
     none = {"model": None, "weights_sha256": None, "dtype": None}
-    assert told == {
+    assert metadata == {
         "text": {"type": "clip-text", **model},
         "look": {"type": "clip-image", **model},
         "stroke": {
@@ -217,8 +217,12 @@ class SimpleDevice(SimpleNamespace):
 
 def test_device_and_precision_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device(SimpleDevice("cuda:1")).device == "cuda:1"  # asked for when work begins
-    for there, device in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(torch, "cuda", SimpleNamespace(is_available=lambda there=there: there))
+    for is_available, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(
+            torch,
+            "cuda",
+            SimpleNamespace(is_available=lambda is_available=is_available: is_available),
+        )
         assert pick_device("auto") == device
         assert resolve_device(SimpleDevice("auto")).device == device
     assert pick_dtype("auto", "cpu") == "float32"

@@ -26,8 +26,8 @@ def test_everything_comes_once_and_in_order() -> None:
             last.set()
         return item * item
 
-    found = list(prefetch(range(50), prepare, threads=4, max_prefetch=8))
-    assert found == [n * n for n in range(50)]
+    results = list(prefetch(range(50), prepare, threads=4, max_prefetch=8))
+    assert results == [n * n for n in range(50)]
     assert list(prefetch([], prepare, threads=2, max_prefetch=2)) == []
 
 
@@ -79,10 +79,10 @@ def test_what_fails_is_raised_at_its_turn_and_no_thread_stays(place: str) -> Non
             raise KeyError(item)
         return item
 
-    found: list[int] = []
+    results: list[int] = []
     with pytest.raises(KeyError, match="4"):
-        found.extend(prefetch(items(), prepare, threads=2, max_prefetch=9))
-    assert found == [0, 1, 2, 3]
+        results.extend(prefetch(items(), prepare, threads=2, max_prefetch=9))
+    assert results == [0, 1, 2, 3]
     assert alive() == before
 
 

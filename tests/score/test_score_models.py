@@ -60,14 +60,14 @@ PAIRS = [pair(n, text, 40 + 9 * n, 70 - 8 * n) for n, text in enumerate([*CAPTIO
 def by_hand(model: torch.nn.Module, transform: Any, tokenizer: Any) -> list[float]:
     """What a user of open_clip writes, all pairs in one batch."""
     clip: Any = model.eval()
-    images = [Image.open(io.BytesIO(one.image)).convert("RGB") for one in PAIRS]
+    images = [Image.open(io.BytesIO(pair.image)).convert("RGB") for pair in PAIRS]
     with torch.no_grad():
-        pictures = clip.encode_image(torch.stack([transform(one) for one in images]))
-        texts = clip.encode_text(tokenizer([one.caption for one in PAIRS]))
+        pictures = clip.encode_image(torch.stack([transform(pair) for pair in images]))
+        texts = clip.encode_text(tokenizer([pair.caption for pair in PAIRS]))
     pictures = pictures / pictures.norm(dim=-1, keepdim=True)
     texts = texts / texts.norm(dim=-1, keepdim=True)
-    found: list[float] = (pictures * texts).sum(dim=-1).tolist()
-    return found
+    cosines: list[float] = (pictures * texts).sum(dim=-1).tolist()
+    return cosines
 
 
 def scored(spec: ClipTextScore) -> Any:
@@ -92,11 +92,11 @@ def test_a_directory_scores_as_open_clip_by_hand(tmp_path: Path, resize: str) ->
     name = f"local-dir:{tmp_path}"
     model, _, transform = open_clip.create_model_and_transforms(name)
     expected = by_hand(model, transform, open_clip.get_tokenizer(name))
-    found = scored(clip_text(str(tmp_path)))
-    assert found["text"].to_pylist() == pytest.approx(expected, abs=6e-6)  # half of 5 decimals
+    table = scored(clip_text(str(tmp_path)))
+    assert table["text"].to_pylist() == pytest.approx(expected, abs=6e-6)  # half of 5 decimals
     assert len({round(value, 4) for value in expected}) == len(PAIRS)
-    assert found["text.truncated"].to_pylist() == [False, False, False, False, True]
-    assert f"48 px, {resize}, bilinear" in read_metadata(found)["preprocessing"]
+    assert table["text.truncated"].to_pylist() == [False, False, False, False, True]
+    assert f"48 px, {resize}, bilinear" in read_metadata(table)["preprocessing"]
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +117,9 @@ def test_an_architecture_with_a_checkpoint_scores_as_open_clip_by_hand(checkpoin
 
     model, _, transform = open_clip.create_model_and_transforms(ARCH, pretrained=str(checkpoint))
     expected = by_hand(model, transform, open_clip.get_tokenizer(ARCH))
-    found = scored(clip_text(f"{ARCH}/{checkpoint}"))
-    assert found["text"].to_pylist() == pytest.approx(expected, abs=6e-6)
-    assert read_metadata(found)["model"] == f"{ARCH}/epoch_1.pt"
+    table = scored(clip_text(f"{ARCH}/{checkpoint}"))
+    assert table["text"].to_pylist() == pytest.approx(expected, abs=6e-6)
+    assert read_metadata(table)["model"] == f"{ARCH}/epoch_1.pt"
 
 
 def test_another_architecture_with_the_same_checkpoint_is_another_scorer(checkpoint: Path) -> None:
@@ -153,9 +153,9 @@ def test_both_halves_of_preprocessing_are_open_clips_own(tmp_path: Path) -> None
     save_clip(open_clip.CLIP(**settings["model_cfg"]), settings, None, tmp_path)
     _, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
     clip = ClipEncoder.open(str(tmp_path))
-    images = [Image.open(io.BytesIO(one.image)).convert("RGB") for one in PAIRS]
+    images = [Image.open(io.BytesIO(pair.image)).convert("RGB") for pair in PAIRS]
     resized = [clip.preprocessor.resize(image) for image in images]
-    assert {one.dtype for one in resized} == {torch.uint8}
+    assert {pair.dtype for pair in resized} == {torch.uint8}
     assert torch.equal(
         clip.preprocessor.normalize(resized), torch.stack([transform(image) for image in images])
     )

@@ -94,9 +94,9 @@ def test_runs_of_several_shards_as_on_a_gpu_write_the_same_bytes(
     together: list[int] = []
     sweep = module.score_shards
 
-    def counted(shards: Any, *rest: Any) -> Any:
+    def counted(shards: Any, *args: Any) -> Any:
         together.append(len(shards))
-        return sweep(shards, *rest)
+        return sweep(shards, *args)
 
     monkeypatch.setattr(module, "score_shards", counted)
     monkeypatch.setattr("stylear.curate.score.step.uses_gpu", lambda specs: True)
@@ -162,14 +162,14 @@ def test_the_audit_finds_a_column_of_two_models(home: Path, built: Path, tmp_pat
     scoring(home, other, [{**TEXT, "model": str(model)}], redo="score")
     strange = score_path(other, "text", "raw", 1)
     shutil.copy(strange, score_path(built, "text", "raw", 1))
-    found = list(check_scores(built, recipe_of(home, [TEXT, LOOK, TEXTURE])))
-    assert [(one.kind, one.where) for one in found] == [
+    differences = list(check_scores(built, recipe_of(home, [TEXT, LOOK, TEXTURE])))
+    assert [(difference.kind, difference.where) for difference in differences] == [
         ("score", f"scores/text/raw-00001.parquet {name}")
         for name in ("fingerprint", "model", "weights_sha256")
     ]
     theirs = read_metadata(parquet.read_table(strange))["weights_sha256"]
     ours = read_metadata(parquet.read_table(score_path(built, "text", "raw", 0)))["weights_sha256"]
-    assert (found[2].expected, found[2].found) == (ours, theirs)
+    assert (differences[2].expected, differences[2].found) == (ours, theirs)
 
 
 def test_truncated_captions_are_noted_in_the_ledger_and_reported(
@@ -192,10 +192,10 @@ def test_truncated_captions_are_noted_in_the_ledger_and_reported(
         for row in parquet.read_table(path).to_pylist()
     ]
     assert truncated == table.count(True) >= 1
-    said = (
+    warning = (
         f"text: {truncated} captions are longer than the model's context; see column text.truncated"
     )
-    assert said in capsys.readouterr().err
+    assert warning in capsys.readouterr().err
 
 
 def test_runs_of_shards_hold_enough_pairs_and_every_shard_once() -> None:

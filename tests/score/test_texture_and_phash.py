@@ -24,9 +24,9 @@ def test_the_texture_score_is_the_similarity_with_its_own_reference() -> None:
     expected = [
         float(texture_similarity(p.image, images[str(p.origin.reference)])) for p in STYLIZED
     ]
-    found = scored(TEXTURE, STYLIZED)["stroke"].to_pylist()
-    assert found == pytest.approx(expected, abs=6e-6)
-    assert all(0 < value < 0.99 for value in found)
+    scores = scored(TEXTURE, STYLIZED)["stroke"].to_pylist()
+    assert scores == pytest.approx(expected, abs=6e-6)
+    assert all(0 < value < 0.99 for value in scores)
 
 
 def test_the_perceptual_hash_is_the_sign_of_the_lowest_dct_coefficients() -> None:

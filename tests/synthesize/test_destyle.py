@@ -157,9 +157,9 @@ def test_nothing_is_left_of_a_caption_of_style_alone(caption: str) -> None:
 
 
 def test_what_was_removed_is_reported_verbatim() -> None:
-    found = destyle("An oil painting of a cat in the style of Monet, highly detailed, 8K.")
-    assert found.text == "A cat."
-    assert found.removed == (
+    result = destyle("An oil painting of a cat in the style of Monet, highly detailed, 8K.")
+    assert result.text == "A cat."
+    assert result.removed == (
         "An oil painting of",
         "in the style of Monet",
         "highly detailed",
@@ -178,10 +178,10 @@ def test_random_captions_are_done_in_one_go() -> None:
     for _ in range(1500):
         words = [draw.choice(phrases if draw.random() < 0.45 else glue) for _ in range(9)]
         caption = " ".join(words)
-        found = destyle(caption)
-        changed += found.text != caption
-        assert destyle(found.text) == (found.text, ())
-        assert bool(found.removed) == (found.text != caption)
+        result = destyle(caption)
+        changed += result.text != caption
+        assert destyle(result.text) == (result.text, ())
+        assert bool(result.removed) == (result.text != caption)
     assert changed > 200
 
 

@@ -123,7 +123,7 @@ def test_the_outcome_of_a_safety_checker_is_recorded(folder: Path, synthesizer: 
     images = np.zeros((2, SIZE, SIZE, 3), np.float32)
     answer = SimpleNamespace(images=images, nsfw_content_detected=[False, True])
     synthesizer.pipeline = lambda **_: answer
-    assert [(one.details, one.unsafe) for one in synthesizer.run_pipeline()] == [
+    assert [(image.details, image.unsafe) for image in synthesizer.run_pipeline()] == [
         ({"safety": "passed"}, False),
         ({"safety": "flagged"}, True),
     ]
@@ -135,7 +135,7 @@ def test_images_are_encoded_beside_the_drawing(
     threads: dict[str, set[int]] = {"draw": set(), "encode": set()}
     encode = Encoding.encode
 
-    def noted(self: Encoding, pixels: Any) -> bytes:
+    def record_thread(self: Encoding, pixels: Any) -> bytes:
         threads["encode"].add(threading.get_ident())
         return encode(self, pixels)
 
@@ -143,7 +143,7 @@ def test_images_are_encoded_beside_the_drawing(
         threads["draw"].add(threading.get_ident())
         return draw_blank(batch)
 
-    monkeypatch.setattr(Encoding, "encode", noted)
+    monkeypatch.setattr(Encoding, "encode", record_thread)
     synthesizer.draw = draw_here
     draw_jobs(synthesizer, jobs_of(recipe(folder)))
     assert threads["draw"] == {threading.get_ident()}

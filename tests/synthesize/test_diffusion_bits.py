@@ -56,7 +56,7 @@ def test_torch_threads_are_those_of_the_settings_and_are_given_back(folder: Path
     assert torch.get_num_threads() == before
 
 
-def test_where_a_model_lies_and_how_fast_it_runs_are_no_part_of_a_key(
+def test_where_a_model_is_and_how_fast_it_runs_are_no_part_of_a_key(
     folder: Path, tmp_path: Path
 ) -> None:
     keys = [job.key for job in jobs_of(recipe(folder))]
@@ -181,17 +181,17 @@ def test_a_batch_of_more_prompts_than_the_cache_holds_is_complete(
 
 
 def test_a_gpu_encodes_the_new_prompts_of_a_batch_together() -> None:
-    asked: list[list[str]] = []
+    prompts: list[list[str]] = []
 
     def encode_prompt(prompt: list[str], **_: Any) -> Any:
-        asked.append(prompt)
-        found = torch.arange(float(len(prompt)))
-        return found[:, None, None].expand(-1, 3, 2), None, found[:, None].expand(-1, 4), None
+        prompts.append(prompt)
+        numbers = torch.arange(float(len(prompt)))
+        return numbers[:, None, None].expand(-1, 3, 2), None, numbers[:, None].expand(-1, 4), None
 
     cache = PromptCache(SimpleNamespace(encode_prompt=encode_prompt), "cuda", guided=True)
     first = cache.embeddings(["a", "b", "a"], "no")
-    assert asked == [["a", "b"], ["no"]]
+    assert prompts == [["a", "b"], ["no"]]
     assert first["prompt_embeds"][:, 0, 0].tolist() == [0, 1, 0]
     assert first["negative_pooled_prompt_embeds"].shape == (3, 4)
     cache.embeddings(["b", "c"], "no")
-    assert asked[2:] == [["c"]]
+    assert prompts[2:] == [["c"]]

@@ -38,10 +38,13 @@ def test_a_prompt_beyond_the_encoders_length_is_recorded(
     spec = recipe(folder, negative_prompt="owl " * 30)
     jobs = jobs_of(spec, rows)
     pairs = draw_jobs(open_synthesizer(spec, REFERENCES), jobs)
-    found = {
+    lengths = {
         (p.origin.details["prompt_tokens"], p.origin.details["prompt_truncated_at"]) for p in pairs
     }
-    assert found == {(122, 77), (6, None)}  # three letters are three tokens here, start and end two
+    assert lengths == {
+        (122, 77),
+        (6, None),
+    }  # three letters are three tokens here, start and end two
     assert pairs[0].origin.details["negative_prompt_tokens"] == 92
     assert pairs[0].origin.details["negative_prompt_truncated_at"] == 77
     assert all(pair.caption == pair.origin.details["prompt"] for pair in pairs)
@@ -54,8 +57,8 @@ def test_metadata_has_the_sampler_and_all_its_settings(folder: Path) -> None:
     jobs, pairs = draw(spec, 2)
     details = pairs[0].origin.details
     assert details["sampler"] == "DDIMScheduler"
-    found = json.loads(str(details["sampler_options"]))
-    assert (found["timestep_spacing"], found["beta_end"]) == ("trailing", 0.012)
+    sampler_options = json.loads(str(details["sampler_options"]))
+    assert (sampler_options["timestep_spacing"], sampler_options["beta_end"]) == ("trailing", 0.012)
     assert (details["steps"], details["guidance"], details["negative_prompt"]) == (
         STEPS,
         GUIDANCE,
@@ -70,7 +73,9 @@ def test_metadata_has_the_sampler_and_all_its_settings(folder: Path) -> None:
 
 
 def test_attention_runs_in_torchs_fused_kernel(synthesizer: Any) -> None:
-    kinds = {type(one).__name__ for one in synthesizer.pipeline.unet.attn_processors.values()}
+    kinds = {
+        type(processor).__name__ for processor in synthesizer.pipeline.unet.attn_processors.values()
+    }
     assert kinds == {"AttnProcessor2_0", "IPAdapterAttnProcessor2_0"}
 
 
@@ -95,9 +100,9 @@ class Recorded:
     def __getattr__(self, name: str) -> Any:
         if name in ("unet", "vae", "transformer"):
             raise AttributeError(name)
-        found = f"{self._name}.{name}".lstrip(".")
+        name_path = f"{self._name}.{name}".lstrip(".")
         return lambda *args, **kw: self._calls.append(
-            " ".join([found, *(str(value) for value in (*args, *kw.values()))])
+            " ".join([name_path, *(str(value) for value in (*args, *kw.values()))])
         )
 
 

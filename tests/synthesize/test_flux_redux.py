@@ -95,16 +95,16 @@ def test_a_batch_of_several_references_is_what_each_would_be(folder: Path) -> No
         assert np.abs(a.pixels - b.pixels).max() < 1e-4
 
 
-def test_a_coarser_grid_and_a_scale_tell_less_of_the_reference(folder: Path) -> None:
+def test_a_coarser_grid_and_a_scale_weaken_the_reference(folder: Path) -> None:
     synthesizer: Any = open_synthesizer(spec(folder), REFERENCES)
     whole = synthesizer._reference_tokens("blue")
     assert whole.shape == (1, 16, JOINT)  # 4 x 4 patches
     coarse: Any = open_synthesizer(spec(folder, reference_grid=2, reference_scale=0.5), REFERENCES)
-    found = coarse._reference_tokens("blue")
+    tokens = coarse._reference_tokens("blue")
     grid = whole.view(4, 4, JOINT)
     corner = grid[:2, 2:].mean((0, 1)) / 2
-    assert found.shape == (1, 4, JOINT)
-    assert torch.allclose(found[0, 1], corner, atol=1e-6)
+    assert tokens.shape == (1, 4, JOINT)
+    assert torch.allclose(tokens[0, 1], corner, atol=1e-6)
     assert torch.equal(pool_tokens(whole, 9), whole)  # never finer than it is
 
 
@@ -112,16 +112,16 @@ def test_the_prior_reads_a_reference_once(folder: Path, monkeypatch: pytest.Monk
     seen = []
     read = FluxPriorReduxPipeline.encode_image
 
-    def counted(self: Any, image: Any, *rest: Any) -> Any:
+    def counted(self: Any, image: Any, *args: Any) -> Any:
         seen.append(image.size)
-        return read(self, image, *rest)
+        return read(self, image, *args)
 
     monkeypatch.setattr(FluxPriorReduxPipeline, "encode_image", counted)
     draw(spec(folder))
     assert seen == [(40, 40)] * 2
 
 
-def test_metadata_tells_what_was_cut_off_and_what_was_loaded(folder: Path) -> None:
+def test_metadata_records_what_was_cut_off_and_what_was_loaded(folder: Path) -> None:
     jobs, pairs = draw(spec(folder, prompt_tokens=5, reference_grid=2), 2)
     for job, pair in zip(jobs, pairs, strict=True):
         details = pair.origin.details

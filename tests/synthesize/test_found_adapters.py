@@ -47,25 +47,25 @@ def released(folder: Path, name: str) -> Tensors:
 
 def trained(tensors: Tensors) -> Tensors:
     """The tensors of a release as IP-Adapter's training scripts save them, the UNet beside."""
-    found = {
+    all_tensors = {
         key.replace("image_proj.", "image_proj_model.", 1).replace(
             "ip_adapter.", "adapter_modules.", 1
         ): value
         for key, value in tensors.items()
     }
-    return {**found, "unet.conv_in.weight": torch.zeros(1)}
+    return {**all_tensors, "unet.conv_in.weight": torch.zeros(1)}
 
 
 def named_by_unet(tensors: Tensors, processors: list[str]) -> Tensors:
     """The same in safetensors, where matrices that share memory are stored under one name only."""
-    found: Tensors = {}
+    renamed: Tensors = {}
     for key, value in trained(tensors).items():
         if key.startswith("adapter_modules."):
             number, _, matrix = key.removeprefix("adapter_modules.").partition(".")
-            found[f"unet.{processors[int(number)]}.{matrix}"] = value
+            renamed[f"unet.{processors[int(number)]}.{matrix}"] = value
         else:
-            found[key] = value
-    return found
+            renamed[key] = value
+    return renamed
 
 
 def adapter(folder: Path, name: str, path: Path) -> Any:
@@ -80,8 +80,8 @@ def adapter(folder: Path, name: str, path: Path) -> Any:
 
 def are_drawn(jobs: list[Job], expected: list[Pair], spec: Any) -> bool:
     """Whether a recipe's synthesiser draws these images of these jobs."""
-    found = open_synthesizer(spec, REFERENCES)([(job, b"") for job in jobs])
-    return all((pixels_of(a) == pixels_of(b)).all() for a, b in zip(found, expected, strict=True))
+    pairs = open_synthesizer(spec, REFERENCES)([(job, b"") for job in jobs])
+    return all((pixels_of(a) == pixels_of(b)).all() for a, b in zip(pairs, expected, strict=True))
 
 
 @pytest.mark.parametrize("name", [PLAIN, PLUS])
@@ -146,29 +146,29 @@ def test_a_lora_directory_is_read_as_its_file(folder: Path, tmp_path: Path) -> N
 
 
 def test_alpha_of_a_config_is_multiplied_in(tmp_path: Path) -> None:
-    one = {f"unet.a.to_q.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    tensors = {f"unet.a.to_q.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
     file = tmp_path / "lora.safetensors"
-    save_file(one, file)
+    save_file(tensors, file)
     folder = write_peft_directory(
         tmp_path / "peft", file, lora_alpha=6, alpha_pattern={"b.to_q": 4}, use_rslora=False
     )
-    found = read_lora(folder, "unet")
-    assert found["unet.a.to_q.lora_A.weight"].tolist() == [[1.0, 1.0], [1.0, 1.0]]
-    assert found["unet.a.to_q.lora_B.weight"].tolist() == [[3.0, 3.0], [3.0, 3.0]]
-    slora = multiply_alpha(one, {"unet": {"lora_alpha": 6, "use_rslora": True}})
+    lora = read_lora(folder, "unet")
+    assert lora["unet.a.to_q.lora_A.weight"].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert lora["unet.a.to_q.lora_B.weight"].tolist() == [[3.0, 3.0], [3.0, 3.0]]
+    slora = multiply_alpha(tensors, {"unet": {"lora_alpha": 6, "use_rslora": True}})
     torch.testing.assert_close(
         slora["unet.a.to_q.lora_B.weight"], torch.full((2, 2), 6 / math.sqrt(2))
     )
 
 
 def test_alpha_in_the_header_of_diffusers_is_multiplied_in(tmp_path: Path) -> None:
-    one = {f"unet.a.to_q.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    tensors = {f"unet.a.to_q.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
     header = {"unet.r": 2, "unet.lora_alpha": 8, "text_encoder.lora_alpha": 100}
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(header)}
-    save_file(one, tmp_path / "pytorch_lora_weights.safetensors", metadata)
-    found = read_lora(tmp_path, "unet")
-    assert found["unet.a.to_q.lora_B.weight"].tolist() == [[4.0, 4.0], [4.0, 4.0]]
+    save_file(tensors, tmp_path / "pytorch_lora_weights.safetensors", metadata)
+    lora = read_lora(tmp_path, "unet")
+    assert lora["unet.a.to_q.lora_B.weight"].tolist() == [[4.0, 4.0], [4.0, 4.0]]
     header["unet.use_dora"] = True
-    save_file(one, tmp_path / "dora.safetensors", {"lora_adapter_metadata": json.dumps(header)})
+    save_file(tensors, tmp_path / "dora.safetensors", {"lora_adapter_metadata": json.dumps(header)})
     with pytest.raises(WeightsError, match=r"unet: expected LoRA, found DoRA"):
         read_lora(tmp_path / "dora.safetensors", "unet")

@@ -93,15 +93,15 @@ def test_metadata_names_everything_that_made_the_image(folder: Path) -> None:
     assert pairs[0].origin.parent == jobs[0].parent
 
 
-def test_image_encoder_may_lie_in_the_pipeline_or_anywhere(folder: Path) -> None:
+def test_image_encoder_may_be_in_the_pipeline_or_anywhere(folder: Path) -> None:
     encoder = folder / "adapter" / "sdxl_models" / "image_encoder"
     adapter = folder / "adapter" / "sdxl_models" / "ip-adapter_sdxl.safetensors"
     _, named = draw(recipe(folder, ip_adapter=str(adapter), image_encoder=str(encoder)), 1)
-    _, found = draw(recipe(folder), 1)
-    assert (pixels_of(named[0]) != pixels_of(found[0])).any()  # keys differ, so seeds do
+    _, drawn = draw(recipe(folder), 1)
+    assert (pixels_of(named[0]) != pixels_of(drawn[0])).any()  # keys differ, so seeds do
     assert (
         named[0].origin.details["image_encoder_sha256"]
-        == (found[0].origin.details["image_encoder_sha256"])
+        == (drawn[0].origin.details["image_encoder_sha256"])
     )
 
 

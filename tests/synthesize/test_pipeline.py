@@ -265,7 +265,7 @@ def write_code(file: Path, trace: Path) -> None:
         ({"scheduler": ["..mine", "X"]}, "mine.py"),
     ],
 )
-def test_code_that_lies_in_a_model_is_not_run(
+def test_code_in_a_model_directory_is_not_run(
     folder: Path, tmp_path: Path, entries: dict[str, Any], file: str
 ) -> None:
     model = tmp_path / "model"

@@ -176,10 +176,10 @@ def test_a_prompt_of_a_file_is_recorded_as_it_was_and_comes_once(tmp_path: Path)
     path.write_text("a photo of a fox\na drawing of a fox\na fox\na dog\n")
     spec = recipe("instantstyle", prompts=path, destyle=True, candidates=1)
     jobs = plan_jobs([], STYLES[:1], spec)
-    found = {job.prompt: job.prompt_metadata for job in jobs}
+    metadata = {job.prompt: job.prompt_metadata for job in jobs}
     assert len(jobs) == 2
-    assert found["a dog"] == {}
-    assert found["a fox"] == {
+    assert metadata["a dog"] == {}
+    assert metadata["a fox"] == {
         "style_removed": "a photo of",
         "original_prompt": "a photo of a fox",
     }
@@ -231,17 +231,17 @@ def test_a_destyled_plan_is_the_same_whatever_the_order_of_rows() -> None:
 
 def test_prompts_come_from_templates_for_backends_that_draw() -> None:
     words = {"animal": ["a cat", "a dog", "an owl"], "place": ["a hill", "the sea"]}
-    given = {"templates": ["{animal} on {place}", "a photo of {animal}"], "words": words}
-    jobs = plan_jobs([], STYLES, recipe("instantstyle", **given))
+    spec = {"templates": ["{animal} on {place}", "a photo of {animal}"], "words": words}
+    jobs = plan_jobs([], STYLES, recipe("instantstyle", **spec))
     assert len({job.prompt for job in jobs}) == 9
     assert {job.parent for job in jobs} == {None}
-    few = plan_jobs([], STYLES, recipe("instantstyle", contents=4, **given))
+    few = plan_jobs([], STYLES, recipe("instantstyle", contents=4, **spec))
     assert len({job.prompt for job in few}) == 4
     assert {job.prompt for job in few} <= {job.prompt for job in jobs}
-    destyled = plan_jobs([], STYLES, recipe("instantstyle", destyle=True, **given))
+    destyled = plan_jobs([], STYLES, recipe("instantstyle", destyle=True, **spec))
     assert {"a cat", "a dog", "an owl"} < {job.prompt for job in destyled}
     with pytest.raises(RecipeError, match=r"synthesize\.templates: backend patch"):
-        plan_jobs(rows(1), STYLES, recipe(**given))
+        plan_jobs(rows(1), STYLES, recipe(**spec))
 
 
 def test_templates_fill_the_number_asked_for_with_prompts_that_have_references() -> None:

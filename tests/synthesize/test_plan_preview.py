@@ -46,33 +46,33 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_dry_run_counts_what_would_be_made_and_writes_nothing(corpus: Path) -> None:
     before = tree(corpus)
-    found = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json").stdout)
+    printed = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json").stdout)
     assert tree(corpus) == before
-    assert (found["backend"], found["images"], found["shards"]) == ("statistics", 36, 6)
+    assert (printed["backend"], printed["images"], printed["shards"]) == ("statistics", 36, 6)
     whole = {"prompts": 10, "styles": 6, "references": 6, "candidates": 3, "images": 36}
     none = {"prompts": 0, "styles": 0, "references": 0, "candidates": 3, "images": 0}
-    assert found["splits"] == [
+    assert printed["splits"] == [
         {"split": "train", **whole},
         {"split": "val", **none},
         {"split": "all", **whole},
     ]
-    assert found["contents_per_style"] == {f"s{number:03d}": 2 for number in range(6)}
-    assert found["prompts_skipped"] == {"no-content": 8}
-    assert found["models"] == []
-    assert len(found["examples"]) == 5
-    for example in found["examples"]:  # changed ones first
+    assert printed["contents_per_style"] == {f"s{number:03d}": 2 for number in range(6)}
+    assert printed["prompts_skipped"] == {"no-content": 8}
+    assert printed["models"] == []
+    assert len(printed["examples"]) == 5
+    for example in printed["examples"]:  # changed ones first
         assert example["before"] == f"an oil painting of {example['prompt']}"
         assert example["removed"] == ["an oil painting of"]
 
 
 def test_a_dry_run_is_what_is_made(corpus: Path) -> None:
     corpus = shutil.copytree(corpus, corpus.with_name("made"))
-    found = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json").stdout)
+    printed = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json").stdout)
     done = call("synthesize", "--out", corpus, "--json")
     assert "synthesize: 8 prompts skipped: no-content" in done.stderr.splitlines()
-    made = json.loads(done.stdout)
-    assert made[0]["kept"] == found["images"] == 36
-    assert made[0]["units"] == found["shards"] == 6
+    results = json.loads(done.stdout)
+    assert results[0]["kept"] == printed["images"] == 36
+    assert results[0]["units"] == printed["shards"] == 6
     pairs = list(iter_pairs(corpus / "stylized"))
     styled = [pair for pair in pairs if "style_removed" in pair.origin.details]
     assert len(pairs) == 36
@@ -98,10 +98,17 @@ def test_a_dry_run_reads_as_tables(corpus: Path) -> None:
 
 def test_a_dry_run_names_models_that_are_missing(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
-    wanted = f"{{model: no-such-model, ip_adapter: {tmp_path / 'adapter'}}}"
-    changes = ["--set", "synthesize.backend=instantstyle", "--set", f"synthesize.settings={wanted}"]
-    found = json.loads(call("synthesize", "--out", corpus, "--dry-run", "--json", *changes).stdout)
-    models = {model["setting"]: model for model in found["models"]}
+    settings = f"{{model: no-such-model, ip_adapter: {tmp_path / 'adapter'}}}"
+    changes = [
+        "--set",
+        "synthesize.backend=instantstyle",
+        "--set",
+        f"synthesize.settings={settings}",
+    ]
+    printed = json.loads(
+        call("synthesize", "--out", corpus, "--dry-run", "--json", *changes).stdout
+    )
+    models = {model["setting"]: model for model in printed["models"]}
     assert models["ip_adapter"]["found"] == str(tmp_path / "adapter")
     assert (models["model"]["model"], models["model"]["found"]) == ("no-such-model", None)
     assert models["model"]["hint"].startswith("missing; ")
@@ -121,8 +128,8 @@ def test_a_dry_run_of_templates_needs_no_raw_pairs(corpus: Path, tmp_path: Path)
     }
     recipe = write_recipe(tmp_path, settings(synthesize=spec, mix={"val_fraction": 0.0}))
     new = tmp_path / "new"
-    found = json.loads(call("synthesize", recipe, "--out", new, "--dry-run", "--json").stdout)
-    assert found["splits"][2]["prompts"] == 4
+    printed = json.loads(call("synthesize", recipe, "--out", new, "--dry-run", "--json").stdout)
+    assert printed["splits"][2]["prompts"] == 4
     assert not new.exists()
     with pytest.raises(CorpusError, match="stage fetch is not finished"):
         call("synthesize", corpus / "recipe.yaml", "--out", new, "--dry-run")

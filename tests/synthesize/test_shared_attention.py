@@ -36,10 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pipeline(folder: Path) -> Any:
-    found = StableDiffusionXLPipeline.from_pretrained(folder / "sdxl", add_watermarker=False)
-    found.scheduler = make_ddim_scheduler(found)
-    found.set_progress_bar_config(disable=True)
-    return found
+    sdxl = StableDiffusionXLPipeline.from_pretrained(folder / "sdxl", add_watermarker=False)
+    sdxl.scheduler = make_ddim_scheduler(sdxl)
+    sdxl.set_progress_bar_config(disable=True)
+    return sdxl
 
 
 @pytest.fixture
@@ -77,14 +77,14 @@ def test_an_image_attends_to_itself_and_the_reference_of_its_half(
 ) -> None:
     tokens = noise(2 * 3, 5, 12)
     with torch.inference_mode():
-        found = SharedAttention(2, scale, shift)(attention, tokens)
+        attended = SharedAttention(2, scale, shift)(attention, tokens)
         for half in (0, 1):
             for place in (1, 2):
                 own, reference = tokens[3 * half + place], tokens[3 * half]
                 expected = by_hand(attention, own, reference, scale, shift)
-                assert torch.allclose(found[3 * half + place], expected, atol=1e-6)
+                assert torch.allclose(attended[3 * half + place], expected, atol=1e-6)
             alone = AttnProcessor2_0()(attention, tokens[3 * half : 3 * half + 1])
-            assert torch.allclose(found[3 * half], alone[0], atol=1e-6)
+            assert torch.allclose(attended[3 * half], alone[0], atol=1e-6)
 
 
 def test_the_reference_and_neighbours_do_not_see_an_image(attention: Attention) -> None:
@@ -92,8 +92,8 @@ def test_the_reference_and_neighbours_do_not_see_an_image(attention: Attention) 
     others = tokens.clone()
     others[2], others[5] = noise(5, 12, seed=2), noise(5, 12, seed=3)  # the last image of a half
     with torch.inference_mode():
-        found, changed = (SharedAttention(2)(attention, t) for t in (tokens, others))
-    assert [bool((found[i] == changed[i]).all()) for i in range(6)] == [True, True, False] * 2
+        attended, changed = (SharedAttention(2)(attention, t) for t in (tokens, others))
+    assert [bool((attended[i] == changed[i]).all()) for i in range(6)] == [True, True, False] * 2
 
 
 def test_a_batch_without_followers_is_plain_attention(attention: Attention) -> None:
@@ -106,22 +106,22 @@ def test_a_batch_without_followers_is_plain_attention(attention: Attention) -> N
 
 def test_adain_gives_the_references_mean_and_deviation() -> None:
     features, reference = 3 * noise(2, 7, 4) + 1, noise(2, 7, 4, seed=2) - 5
-    found = adain(features, reference)
-    assert torch.allclose(found.mean(-2), reference.mean(-2), atol=1e-5)
-    assert torch.allclose(found.std(-2), reference.std(-2), atol=1e-4)
+    aligned = adain(features, reference)
+    assert torch.allclose(aligned.mean(-2), reference.mean(-2), atol=1e-5)
+    assert torch.allclose(aligned.std(-2), reference.std(-2), atol=1e-4)
     assert torch.allclose(adain(reference, reference), reference, atol=1e-5)
 
 
 def test_group_norm_takes_statistics_of_image_and_reference_together() -> None:
     norm = nn.GroupNorm(2, 4)
     features = noise(3, 4, 2, 3)
-    found = SharedGroupNorm(norm, 1)(features)
+    normed = SharedGroupNorm(norm, 1)(features)
     groups = torch.cat([features[1], features[0]], 1).view(2, 2, 4, 3)  # stacked along the height
     mean = groups.mean((1, 2, 3), keepdim=True)
     deviation = (groups.var((1, 2, 3), keepdim=True, correction=0) + norm.eps).sqrt()
     expected = ((groups - mean) / deviation).view(4, 4, 3)[:, :2]
-    assert torch.allclose(found[1], expected, atol=1e-5)
-    assert torch.allclose(found[0], norm(features[:1])[0], atol=1e-6)
+    assert torch.allclose(normed[1], expected, atol=1e-5)
+    assert torch.allclose(normed[0], norm(features[:1])[0], atol=1e-6)
     assert torch.equal(SharedGroupNorm(norm, 3)(features), norm(features))
 
 
@@ -145,10 +145,10 @@ def test_layers_are_shared_evenly_and_none_means_the_plain_unet(pipeline: Any) -
 
 
 def draw(pipeline: Any, latents: Tensor, **call: Any) -> Tensor:
-    found: Tensor = pipeline(
+    drawn: Tensor = pipeline(
         latents=latents, output_type="latent", height=SIZE, width=SIZE, **call
     ).images
-    return found
+    return drawn
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
@@ -169,23 +169,23 @@ def test_followers_change_with_the_reference_and_the_reference_not_with_them(pip
     call: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 4.0}
     prompts = ["an owl", "a cat", "a dog"]
     latents = noise(3, 4, 16, 16)
-    found = draw(pipeline, latents, prompt=prompts, **call)
+    drawn = draw(pipeline, latents, prompt=prompts, **call)
     other = torch.cat([latents[:1], noise(2, 4, 16, 16, seed=5)])
     moved = draw(pipeline, other, prompt=["an owl", "a bee", "a bus"], **call)
-    assert torch.equal(found[0], moved[0])
+    assert torch.equal(drawn[0], moved[0])
     alone = draw(pipeline, latents[:1], prompt="an owl", **call)
-    assert torch.allclose(found[:1], alone, atol=1e-4)
+    assert torch.allclose(drawn[:1], alone, atol=1e-4)
     turned = draw(pipeline, torch.cat([-latents[:1], latents[1:]]), prompt=prompts, **call)
-    assert (found[1:] - turned[1:]).abs().amax((1, 2, 3)).min() > 0.01
+    assert (drawn[1:] - turned[1:]).abs().amax((1, 2, 3)).min() > 0.01
 
 
 def test_an_image_becomes_the_mean_of_its_latents(pipeline: Any) -> None:
     pixels = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
-    found = encode_image(pipeline, pixels)
+    latents = encode_image(pipeline, pixels)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None] * 2 - 1
     expected = pipeline.vae.encode(image).latent_dist.mean * pipeline.vae.config.scaling_factor
-    assert torch.equal(found, expected)
-    assert found.shape == (1, 4, 16, 16)
+    assert torch.equal(latents, expected)
+    assert latents.shape == (1, 4, 16, 16)
 
 
 def lost(pipeline: Any, weight: float, steps: int) -> float:

@@ -159,7 +159,7 @@ def test_images_of_one_batch_are_those_drawn_alone(folder: Path) -> None:
         assert np.abs(a.pixels - b.pixels).max() < 1e-4
 
 
-def test_what_an_image_is_told_of_the_reference_decides_it(folder: Path) -> None:
+def test_how_the_reference_conditions_an_image_decides_it(folder: Path) -> None:
     [job] = jobs_of(spec(folder))[:1]
     other = replace(job, reference="blue" if job.reference == "red" else "red")
     assert other.seed == job.seed  # the same noise beside another reference
@@ -183,16 +183,16 @@ def test_a_reference_is_inverted_once(folder: Path, monkeypatch: pytest.MonkeyPa
 
     calls = []
 
-    def counted(*given: Any, **options: Any) -> Any:
+    def counted(*args: Any, **options: Any) -> Any:
         calls.append(options["steps"])
-        return invert_latents(*given, **options)
+        return invert_latents(*args, **options)
 
     monkeypatch.setattr(style_aligned, "invert_latents", counted)
     draw(spec(folder))
     assert calls == [STEPS, STEPS]  # two references, eight images
 
 
-def test_metadata_tells_how_the_reference_was_read(folder: Path) -> None:
+def test_metadata_records_how_the_reference_was_read(folder: Path) -> None:
     jobs, pairs = draw(spec(folder, reference_prompt="{style}", shared_layers=0.5), 8)
     synthesizer: Any = open_synthesizer(spec(folder, shared_layers=0.5), REFERENCES)
     processors = synthesizer.pipeline.unet.attn_processors.values()

@@ -122,9 +122,9 @@ def test_paths_in_settings_are_relative_to_the_recipe(tmp_path: Path) -> None:
 # --- references -------------------------------------------------------------------------------
 
 
-def sources(*found: Any, val_fraction: float = 0.0) -> Any:
+def sources(*references: Any, val_fraction: float = 0.0) -> Any:
     return SimpleNamespace(
-        seed=0, mix=SimpleNamespace(val_fraction=val_fraction), references=list(found)
+        seed=0, mix=SimpleNamespace(val_fraction=val_fraction), references=list(references)
     )
 
 
@@ -132,12 +132,12 @@ def test_references_of_a_folder_have_the_stem_as_id(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(stripes(0))
     (tmp_path / "a--1.jpg").write_bytes(encode(Image.new("RGB", (9, 9)), "JPEG"))
     (tmp_path / "notes.txt").write_text("no image")
-    found = load_references(sources(SimpleNamespace(type="folder", path=tmp_path)))
-    assert [(r.id, r.style) for r in found] == [("a--1", "a"), ("b", "b")]
-    assert found[1].sha256 == hashlib.sha256(stripes(0)).hexdigest()
+    references = load_references(sources(SimpleNamespace(type="folder", path=tmp_path)))
+    assert [(r.id, r.style) for r in references] == [("a--1", "a"), ("b", "b")]
+    assert references[1].sha256 == hashlib.sha256(stripes(0)).hexdigest()
     held = load_references(sources(SimpleNamespace(type="folder", path=tmp_path), val_fraction=1))
     assert [r.held_out for r in held] == [True, True]
-    assert not any(r.held_out for r in found)
+    assert not any(r.held_out for r in references)
 
 
 def test_mini_references_are_named_by_style(
@@ -343,7 +343,7 @@ def test_render_draws_the_style_of_the_reference_and_refuses_other_ids() -> None
     content = np.full((64, 64, 3), 255, np.uint8)
     content[20:44, 20:44] = (200, 30, 30)
     tensor = torch.from_numpy(content).permute(2, 0, 1).float() / 255
-    found = (render.stylize(tensor, "neon--07", 5).permute(1, 2, 0).numpy() * 255).round()
-    assert (found == drawn(content, make_style("neon", 7), 5)).all()
+    pixels = (render.stylize(tensor, "neon--07", 5).permute(1, 2, 0).numpy() * 255).round()
+    assert (pixels == drawn(content, make_style("neon", 7), 5)).all()
     with pytest.raises(RecipeError, match="mosaic--03"):
         render.stylize(tensor, "sunset", 5)

@@ -32,11 +32,11 @@ def test_every_combination_comes_once() -> None:
 
 def test_the_order_follows_the_seed() -> None:
     words = {"animal": ANIMALS, "place": PLACES, "other": ["one", "two", "three", "four"]}
-    asked = spec("{animal} on {place} by {other}", words=words)
-    first = list(fill_templates(asked, 0))
-    assert first == list(fill_templates(asked, 0))
-    assert first != list(fill_templates(asked, 1))
-    assert sorted(first) == sorted(fill_templates(asked, 1))
+    templates = spec("{animal} on {place} by {other}", words=words)
+    first = list(fill_templates(templates, 0))
+    assert first == list(fill_templates(templates, 0))
+    assert first != list(fill_templates(templates, 1))
+    assert sorted(first) == sorted(fill_templates(templates, 1))
     assert len(set(first)) == 24
 
 
@@ -46,8 +46,8 @@ def test_templates_take_turns_until_they_are_used_up() -> None:
 
 
 def test_a_placeholder_that_stands_twice_has_one_word() -> None:
-    asked = spec("{animal} and {animal}", words={"animal": ANIMALS})
-    assert sorted(fill_templates(asked, 0)) == [
+    templates = spec("{animal} and {animal}", words={"animal": ANIMALS})
+    assert sorted(fill_templates(templates, 0)) == [
         "a cat and a cat",
         "a dog and a dog",
         "an owl and an owl",
@@ -56,8 +56,8 @@ def test_a_placeholder_that_stands_twice_has_one_word() -> None:
 
 def test_few_of_many_combinations_cost_few_steps() -> None:
     words = {name: [f"{name}{i}" for i in range(1000)] for name in ("a", "b", "c", "d")}
-    asked = spec("{a} {b} {c} {d}", words=words, contents=5)  # of 10**12
-    prompts = list(islice(fill_templates(asked, 0), 2000))
+    templates = spec("{a} {b} {c} {d}", words=words, contents=5)  # of 10**12
+    prompts = list(islice(fill_templates(templates, 0), 2000))
     assert len(set(prompts)) == 500  # 100 draws for each prompt asked for
     assert Counter(len(prompt.split()) for prompt in prompts) == {4: 500}
 
@@ -123,14 +123,14 @@ def test_words_are_a_list_or_a_file(words: Any) -> None:
 
 def test_words_come_from_a_file_beside_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "animals.txt").write_text("# animals\na cat\n\na  dog\na cat\n")
-    asked = spec("{animal}", words={"animal": "animals.txt"}).map_paths(AbsolutePaths(tmp_path))
-    assert sorted(fill_templates(asked, 0)) == ["a cat", "a dog"]
+    templates = spec("{animal}", words={"animal": "animals.txt"}).map_paths(AbsolutePaths(tmp_path))
+    assert sorted(fill_templates(templates, 0)) == ["a cat", "a dog"]
     (tmp_path / "animals.txt").write_text("# nothing\n")
     with pytest.raises(SourceError, match=r"synthesize\.words\.animal: .* contains no word"):
-        list(fill_templates(asked, 0))
+        list(fill_templates(templates, 0))
     (tmp_path / "animals.txt").unlink()
     with pytest.raises(SourceError, match=r"synthesize\.words\.animal: cannot read"):
-        list(fill_templates(asked, 0))
+        list(fill_templates(templates, 0))
 
 
 def test_more_prompts_than_a_corpus_takes_need_a_number() -> None:
@@ -149,9 +149,9 @@ def test_prompts_are_safe_to_store() -> None:
 
 def test_the_word_lists_that_are_shipped_hold_no_words_of_style() -> None:
     words = {name: f"words/{name}s.txt" for name in ("subject", "place", "moment")}
-    asked = spec("{subject} {place}", "{subject} {place} {moment}", words=words).map_paths(
+    templates = spec("{subject} {place}", "{subject} {place} {moment}", words=words).map_paths(
         AbsolutePaths(MANIFESTS)
     )
-    prompts = list(fill_templates(asked, 0))
+    prompts = list(fill_templates(templates, 0))
     assert len(prompts) == len(set(prompts)) == 54 * 28 * (1 + 12)
     assert [prompt for prompt in prompts[:3000] if destyle(prompt).removed] == []

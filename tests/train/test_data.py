@@ -101,9 +101,9 @@ def test_a_sibling_is_another_image_of_the_same_known_style(data: EncodedSet) ->
     rng = np.random.default_rng(0)
     groups = data.read_column("group")
     for row in range(12):
-        found = set(data.styles.draw_siblings(np.full(40, row), rng).tolist())
+        siblings = set(data.styles.draw_siblings(np.full(40, row), rng).tolist())
         same = {other for other, name in enumerate(groups) if name == groups[row]}
-        assert found == (same - {row} if groups[row] else {row})
+        assert siblings == (same - {row} if groups[row] else {row})
     assert sorted(map(len, data.groups.values())) == [4, 4, 4]
 
 

@@ -44,17 +44,17 @@ def read_run(final: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, float
 
 def test_parts_and_processes_take_the_step_of_the_whole_batch(place: Path) -> None:
     whole, expected = read_run(dpo.run(settings(place, "whole")))
-    halves, found = read_run(dpo.run(settings(place, "halves", accumulate=2)))
+    halves, metrics = read_run(dpo.run(settings(place, "halves", accumulate=2)))
     for name, values in whole.items():
         torch.testing.assert_close(halves[name], values, atol=2e-3, rtol=0)
-    for line, other in zip(found, expected, strict=True):
+    for line, other in zip(metrics, expected, strict=True):
         assert line["loss"] == pytest.approx(other["loss"], abs=1e-4)
         assert line["chosen_log_prob"] == pytest.approx(other["chosen_log_prob"], abs=1e-2)
     two = settings(place, "two")
     assert run_ranks(lambda: dpo.run(two)) == [0, 0]
     ranks, lines = read_run(two.out / "final")
     assert all(torch.equal(halves[name], ranks[name]) for name in halves)
-    assert lines == found
+    assert lines == metrics
 
 
 def test_a_first_process_that_is_late_holds_up_no_other(

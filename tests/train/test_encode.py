@@ -52,9 +52,9 @@ def test_files_hold_the_tokenizer_s_codes_and_the_encoder_s_features(
         pixels = torch.stack([picture_to_pixels(picture, 32) for picture in pictures])
         codes = model.vq.encode(pixels)
         features = model.style_features(pictures).half()
-    found = np.load(shard.folder / "4x4" / "codes.npy")
-    assert found.dtype == np.uint16
-    assert found[:, 0].tolist() == codes.tolist()
+    stored_codes = np.load(shard.folder / "4x4" / "codes.npy")
+    assert stored_codes.dtype == np.uint16
+    assert stored_codes[:, 0].tolist() == codes.tolist()
     stored = np.load(shard.folder / "4x4" / "features.npy")
     assert stored.dtype == np.float16
     assert np.array_equal(stored, features.numpy())

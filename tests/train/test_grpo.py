@@ -126,11 +126,11 @@ def test_log_probs_are_those_of_the_guided_samples(place: Path) -> None:
     codes = draw_codes(model, data, jobs, sampling).clone()
     values = settings(place, "x", guidance=3.0, temperature=1e-4)
     with torch.no_grad():
-        found = grpo.compute_log_probs(model, data, jobs, codes, torch.arange(2), values)
+        log_probs = grpo.compute_log_probs(model, data, jobs, codes, torch.arange(2), values)
         other = grpo.compute_log_probs(model, data, jobs, (codes + 1) % 64, torch.arange(2), values)
-    assert found.shape == (2, 16)
-    assert found.dtype == torch.float32
-    assert found.exp().min().item() > 0.99
+    assert log_probs.shape == (2, 16)
+    assert log_probs.dtype == torch.float32
+    assert log_probs.exp().min().item() > 0.99
     assert other[:, 0].exp().max().item() < 0.01
 
 

@@ -60,12 +60,12 @@ def run(*arguments: object) -> str:
 
 def train(place: Path, kind: str, model: Path, out: str, *more: object) -> Path:
     config = ("--config", place / "sft.yaml") if kind == "sft" else ()
-    said = run(
+    printed = run(
         *("train", kind, *config, "--corpus", place / "corpus", "--model", model),
         *("--out", place / out, "--encoded", place / "encoded", "--batch-size", 4, "--lr", 0.01),
         *("--device", "cpu", *more, "--json"),
     )
-    return Path(json.loads(said)["model"])
+    return Path(json.loads(printed)["model"])
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +113,10 @@ def test_pictures_are_drawn_in_a_style_and_measured(place: Path, tuned: Path) ->
     assert {to_rgb(path.read_bytes()).size for path in pictures} == {(16, 16)}
     lines = (place / "drawn" / "generations.jsonl").read_text().splitlines()
     assert {json.loads(line)["tokens_beyond_context"] for line in lines} == {0}
-    said = run(
+    printed = run(
         *("evaluate", *shared, "--styles", place / "styles", "--clip", place / "clip", "--json"),
     )
-    assert json.loads(said) is not None
+    assert json.loads(printed) is not None
 
 
 def test_a_size_that_janus_cannot_draw_is_an_error(place: Path) -> None:

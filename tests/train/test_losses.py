@@ -43,8 +43,10 @@ def test_z_loss_adds_the_squared_log_partition() -> None:
 
 def test_sequence_log_probs_sum_only_their_own_rows() -> None:
     logits = torch.tensor([[math.log(3), 0.0], [0.0, 0.0], [0.0, math.log(3)]])
-    found = sequence_log_probs(logits, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), 3)
-    assert found.tolist() == pytest.approx([math.log(0.75 * 0.5), math.log(0.25), 0.0], abs=1e-6)
+    log_probs = sequence_log_probs(logits, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), 3)
+    assert log_probs.tolist() == pytest.approx(
+        [math.log(0.75 * 0.5), math.log(0.25), 0.0], abs=1e-6
+    )
 
 
 def test_policy_equal_to_reference_gives_ln_2() -> None:

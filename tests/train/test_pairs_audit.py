@@ -20,7 +20,7 @@ from stylear.train.settings import PairsSettings
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("audited")
     write_tiny_corpus(root / "corpus")
     write_tiny_model(root / "model")
@@ -31,17 +31,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "pairs", ignore=shutil.ignore_patterns("encoded"))
+def folder(finished_pairs: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(
+        finished_pairs, tmp_path / "pairs", ignore=shutil.ignore_patterns("encoded")
+    )
 
 
-def test_finished_pairs_pass(made: Path) -> None:
-    corpus = str(made.parent / "corpus")
-    result = CliRunner().invoke(app, ["audit", str(made), "--corpus", corpus, "--json"])
+def test_finished_pairs_pass(finished_pairs: Path) -> None:
+    corpus = str(finished_pairs.parent / "corpus")
+    result = CliRunner().invoke(app, ["audit", str(finished_pairs), "--corpus", corpus, "--json"])
     assert result.exit_code == 0
-    found = json.loads(result.stdout)
-    assert found["files"] == 1
-    assert found["pairs"] == json.loads((made / "pairs.json").read_text())["pairs"] > 0
+    report = json.loads(result.stdout)
+    assert report["files"] == 1
+    assert report["pairs"] == json.loads((finished_pairs / "pairs.json").read_text())["pairs"] > 0
 
 
 def test_a_changed_byte_is_found(folder: Path) -> None:
@@ -82,8 +84,8 @@ def test_a_tar_that_the_manifest_does_not_know_is_found(folder: Path) -> None:
         pairs_audit.audit(folder)
 
 
-def test_another_corpus_is_found(made: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(made.parent / "corpus", tmp_path / "other")
+def test_another_corpus_is_found(finished_pairs: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(finished_pairs.parent / "corpus", tmp_path / "other")
     (other / "manifest.json").write_text("{}")
     with pytest.raises(AuditFailed, match="expected a corpus with sha256"):
-        pairs_audit.audit(made, (str(other),))
+        pairs_audit.audit(finished_pairs, (str(other),))

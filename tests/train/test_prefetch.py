@@ -10,9 +10,9 @@ from stylear.train.prefetch import prefetch
 
 
 def test_results_come_in_order_with_the_seconds_waited_for_each() -> None:
-    found = list(prefetch(lambda step: step * step, range(2, 7)))
-    assert [built for built, _ in found] == [4, 9, 16, 25, 36]
-    assert all(data_s >= 0 for _, data_s in found)
+    results = list(prefetch(lambda step: step * step, range(2, 7)))
+    assert [built for built, _ in results] == [4, 9, 16, 25, 36]
+    assert all(data_s >= 0 for _, data_s in results)
 
 
 def test_at_most_the_given_number_is_built_before_it_is_taken() -> None:

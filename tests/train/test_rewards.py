@@ -17,12 +17,12 @@ MARKS = {"name": "marks", "type": "texture"}
 CSD = {"name": "csd", "type": "csd", "model": "../weights/csd.pth"}
 
 
-def chosen(corpus: Path, recipe: dict[str, Any] | None, **asked: Any) -> tuple[Any, Any, Any]:
+def chosen(corpus: Path, recipe: dict[str, Any] | None, **settings: Any) -> tuple[Any, Any, Any]:
     corpus.mkdir()
     if recipe is not None:
         (corpus / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
-    found = choose_scorers(ScoringSettings.model_validate(asked), [corpus])
-    return found.judge, found.style_score, found.csd
+    scorers = choose_scorers(ScoringSettings.model_validate(settings), [corpus])
+    return scorers.judge, scorers.style_score, scorers.csd
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def test_a_path_of_the_recipe_is_relative_to_the_corpus(tmp_path: Path) -> None:
 
 def test_settings_go_before_the_scores_of_the_corpus(tmp_path: Path) -> None:
     recipe = {"score": [TEXT, CSD]}
-    asked = {"judge": "mini-clip", "style_score": "texture"}
-    assert chosen(tmp_path / "corpus", recipe, **asked) == ("mini-clip", "texture", None)
+    settings = {"judge": "mini-clip", "style_score": "texture"}
+    assert chosen(tmp_path / "corpus", recipe, **settings) == ("mini-clip", "texture", None)

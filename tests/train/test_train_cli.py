@@ -43,9 +43,9 @@ def test_missing_and_wrong_values_name_the_key(tmp_path: Path) -> None:
 
 def test_shipped_training_recipes_are_valid() -> None:
     kinds = {"sft": SftSettings, "dpo": DpoSettings, "pairs": PairsSettings}
-    found = sorted((Path(__file__).parents[2] / "manifests").glob("train-*.yaml"))
-    assert len(found) >= 3
-    for path in found:
+    recipes = sorted((Path(__file__).parents[2] / "manifests").glob("train-*.yaml"))
+    assert len(recipes) >= 3
+    for path in recipes:
         settings = load_settings(kinds[path.stem.rpartition("-")[2]], path, {})
         assert settings.model_dump()["corpus"]
 

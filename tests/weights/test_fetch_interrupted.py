@@ -114,8 +114,8 @@ def test_a_killed_fetch_transfers_only_the_rest(place: Path, site: FakeHub) -> N
     site.sent.clear()
     site.seen.clear()
     again = start_command(site, place, hub_model(), "models", "fetch", "tiny", "--json")
-    out, said = again.communicate(timeout=120)
-    assert again.returncode == 0, said
+    out, stderr = again.communicate(timeout=120)
+    assert again.returncode == 0, stderr
     assert json.loads(out)[0]["fetched"] == len(TENSORS) - 600_000
     assert site.asked(W_PATH) == ["bytes=600000-"]
     assert site.sent[W_PATH] == len(TENSORS) - 600_000

@@ -106,7 +106,7 @@ def test_a_file_of_another_model_is_not_transferred_twice(place: Path, site: Fak
     assert fetched.verify_fetched() == 4
 
 
-def test_a_file_put_there_by_hand_is_checked_and_kept(place: Path, site: FakeHub) -> None:
+def test_a_file_copied_there_by_hand_is_checked_and_kept(place: Path, site: FakeHub) -> None:
     model = url_model(site, b"{}", "c.json")
     (place / "flat").mkdir(parents=True)
     (place / "flat" / "c.json").write_bytes(b"{}")
@@ -137,8 +137,8 @@ def test_a_fetched_clip_is_opened_by_its_registered_name(place: Path, site: Fake
     source = names.MINI_MODELS / "mini-clip"
     for path in source.iterdir():
         site.files[f"org/repo/{path.name}"] = path.read_bytes()
-    wanted = ("open_clip_config.json", "tokenizer*.json", "none.bin|open_clip_model.safetensors")
-    registry.MODELS["clip-tiny"] = hub_model("clip-tiny", *wanted, about_bytes=10_000_000)
+    files = ("open_clip_config.json", "tokenizer*.json", "none.bin|open_clip_model.safetensors")
+    registry.MODELS["clip-tiny"] = hub_model("clip-tiny", *files, about_bytes=10_000_000)
     with pytest.raises(WeightsError, match="clip-tiny: expected a tiny model in") as caught:
         ClipEncoder.open("clip-tiny")
     assert caught.value.hint == "fetch it: stylear models fetch clip-tiny"

@@ -55,8 +55,8 @@ def test_a_model_is_held_to_the_commit_that_was_found_first(
     assert fetch.fetch_model(hub_model(), update=True).listing.revision == "f" * 40
     capsys.readouterr()
     fetch.fetch_model(hub_model(revision="e" * 40))  # a toolkit that pins another one
-    said = capsys.readouterr().err
-    assert said.startswith(
+    stderr = capsys.readouterr().err
+    assert stderr.startswith(
         "tiny: pinned to ffffffffffff by weights.lock; --update takes the newer one"
     )
 

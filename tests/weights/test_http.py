@@ -73,14 +73,14 @@ def test_the_token_goes_to_the_endpoint_and_nowhere_else(
 def both_allowed(request: Any, url: str) -> Any:
     """A second address that http may go to, so that a redirect there can be looked at."""
 
-    def made(target: str, first: int) -> Any:
+    def make_request(target: str, first: int) -> Any:
         if not target.startswith(url):
             return request(target, first)
-        found = request(target.replace("http://", "https://"), first)
-        found.full_url = target
-        return found
+        new_request = request(target.replace("http://", "https://"), first)
+        new_request.full_url = target
+        return new_request
 
-    return made
+    return make_request
 
 
 def test_a_redirect_on_the_endpoint_keeps_range_and_token(
@@ -94,7 +94,7 @@ def test_a_redirect_on_the_endpoint_keeps_range_and_token(
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "message"),
     [
         ("http://other.example/w", "http://other.example/w: expected an https URL"),
         ("file:///etc/passwd", "file:///etc/passwd: expected an https URL"),
@@ -102,10 +102,10 @@ def test_a_redirect_on_the_endpoint_keeps_range_and_token(
     ],
 )
 def test_a_redirect_may_only_lead_to_https(
-    place: Path, site: FakeHub, target: str, said: str
+    place: Path, site: FakeHub, target: str, message: str
 ) -> None:
     site.faults[W_PATH] = [f"to {target}"]
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         fetch.fetch_model(hub_model())
     assert W not in [Path(name).name for name in list_files(place)]
 
@@ -157,11 +157,11 @@ def test_a_name_that_does_not_resolve_is_said_at_once(
     assert "check the network" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("said", [b"[]", b"<html>", b"[" * 100_000, b'{"sha": "main"}', b"{}"])
+@pytest.mark.parametrize("body", [b"[]", b"<html>", b"[" * 100_000, b'{"sha": "main"}', b"{}"])
 def test_an_answer_that_no_hub_gives_is_a_sentence(
-    place: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+    place: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    monkeypatch.setattr(web, "open_url", lambda url, **more: Answer(said))
+    monkeypatch.setattr(web, "open_url", lambda url, **more: Answer(body))
     with pytest.raises(WeightsError, match=r"expected a (JSON object|commit id)"):
         fetch.fetch_model(hub_model())
 
@@ -169,8 +169,8 @@ def test_an_answer_that_no_hub_gives_is_a_sentence(
 def test_another_commit_than_asked_for_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = json.dumps({"sha": "f" * 40, "siblings": []}).encode()
-    monkeypatch.setattr(web, "open_url", lambda url, **more: Answer(said))
+    body = json.dumps({"sha": "f" * 40, "siblings": []}).encode()
+    monkeypatch.setattr(web, "open_url", lambda url, **more: Answer(body))
     with pytest.raises(WeightsError, match=f"expected commit {'a' * 40}, found {'f' * 40}"):
         fetch.fetch_model(hub_model(revision="a" * 40))
 
@@ -192,19 +192,19 @@ class Answer:
 def test_the_command_shows_what_it_does(place: Path, site: FakeHub) -> None:
     def run(*words: str) -> tuple[Sequence[str], str]:
         process = start_command(site, place, hub_model(), *words)
-        out, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-        return out.splitlines(), said
+        out, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+        return out.splitlines(), stderr
 
     out, _ = run("models", "fetch", "--dry-run", "tiny")
     assert out[1].split("  ")[:1] == ["tiny"]
     assert "1 MB" in out[1]
-    out, said = run("models", "fetch", "tiny")
-    assert said.startswith("tiny: 1 MB from org/repo (licence: MIT)\nfetch tiny: 1001/1001 kB, ")
+    out, stderr = run("models", "fetch", "tiny")
+    assert stderr.startswith("tiny: 1 MB from org/repo (licence: MIT)\nfetch tiny: 1001/1001 kB, ")
     assert out[0].split() == ["name", "files", "bytes", "fetched", "revision", "licence", "path"]
     assert str(place / "tiny") in out[1]
-    _, said = run("models", "fetch", "tiny")
-    assert said == "tiny: all 1 MB present\n"
+    _, stderr = run("models", "fetch", "tiny")
+    assert stderr == "tiny: all 1 MB present\n"
     out, _ = run("models", "verify")
     assert out == ["19 shipped and 2 fetched files as recorded"]
 

@@ -174,9 +174,9 @@ def test_list_shows_what_is_where(place: Path) -> None:
 
 def test_verify_finds_a_flipped_byte_and_names_the_command(place: Path) -> None:
     put(place, "one", {"w.safetensors": b"abc", "config.json": b"{}"})
-    said = json.loads(CliRunner().invoke(app, ["models", "verify", "--json"]).stdout)
-    assert (said["fetched"], said["ok"]) == (2, True)
-    assert said["files"] == said["shipped"] + 2
+    printed = json.loads(CliRunner().invoke(app, ["models", "verify", "--json"]).stdout)
+    assert (printed["fetched"], printed["ok"]) == (2, True)
+    assert printed["files"] == printed["shipped"] + 2
     (place / "one" / "w.safetensors").write_bytes(b"abb")
     with pytest.raises(
         WeightsError, match=r"w\.safetensors: expected sha256 ba78.*, found"

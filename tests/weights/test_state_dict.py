@@ -41,9 +41,9 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
 )
 def test_levels_and_prefixes_are_taken_off(tmp_path: Path, saved: dict[str, Any]) -> None:
     torch.save(saved, tmp_path / "w.pt")
-    found = read_tensors(tmp_path / "w.pt", ROOTS)
-    assert found.keys() == PLAIN.keys()
-    assert torch.equal(found["layers.0.weight"], torch.ones(2))
+    tensors = read_tensors(tmp_path / "w.pt", ROOTS)
+    assert tensors.keys() == PLAIN.keys()
+    assert torch.equal(tensors["layers.0.weight"], torch.ones(2))
 
 
 def test_a_prefix_that_belongs_to_the_model_stays() -> None:
@@ -73,15 +73,15 @@ def test_two_sets_of_weights_are_not_chosen_between(tmp_path: Path) -> None:
 def test_every_fp8_value_is_kept_in_half_precision(tmp_path: Path, dtype: torch.dtype) -> None:
     values = torch.arange(256, dtype=torch.uint8).view(dtype)
     save_file({"w": values, "b": torch.ones(1)}, tmp_path / "w.safetensors")
-    found = read_tensors(tmp_path / "w.safetensors")
-    assert found["w"].dtype == torch.float16
-    torch.testing.assert_close(found["w"].float(), values.float(), rtol=0, atol=0, equal_nan=True)
-    assert found["b"].dtype == torch.float32
+    tensors = read_tensors(tmp_path / "w.safetensors")
+    assert tensors["w"].dtype == torch.float16
+    torch.testing.assert_close(tensors["w"].float(), values.float(), rtol=0, atol=0, equal_nan=True)
+    assert tensors["b"].dtype == torch.float32
 
 
 def test_scaled_fp8_weights_are_multiplied_by_their_scale() -> None:
     eight = torch.tensor([[1.0, 2.0], [4.0, 8.0]]).to(torch.float8_e4m3fn)
-    found = cast_fp8(
+    tensors = cast_fp8(
         {
             "a.weight": eight, "a.scale_weight": torch.tensor(0.5), "a.scale_input": torch.ones(1),
             "b.weight": eight, "b.weight_scale": torch.tensor([[1.0], [10.0]]),
@@ -89,9 +89,9 @@ def test_scaled_fp8_weights_are_multiplied_by_their_scale() -> None:
         },
         "w",
     )  # fmt: skip
-    assert found.keys() == {"a.weight", "b.weight", "c.bias"}
-    assert found["a.weight"].tolist() == [[0.5, 1.0], [2.0, 4.0]]
-    assert found["b.weight"].tolist() == [[1.0, 2.0], [40.0, 80.0]]
+    assert tensors.keys() == {"a.weight", "b.weight", "c.bias"}
+    assert tensors["a.weight"].tolist() == [[0.5, 1.0], [2.0, 4.0]]
+    assert tensors["b.weight"].tolist() == [[1.0, 2.0], [40.0, 80.0]]
 
 
 def test_other_quantised_weights_are_refused() -> None:

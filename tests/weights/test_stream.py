@@ -49,11 +49,11 @@ def test_shards_are_loaded_as_the_whole_file_would_be(tmp_path: Path) -> None:
     module = build(3)
     module.requires_grad_(False)
     stream_into(module, open_tensors(index), what="m", dtype=torch.bfloat16)
-    found = module.state_dict()
-    assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(
+    state = module.state_dict()
+    assert {name: value.dtype for name, value in state.items()} == dict.fromkeys(
         tensors, torch.bfloat16
     )
-    assert all(torch.equal(found[name], value.bfloat16()) for name, value in tensors.items())
+    assert all(torch.equal(state[name], value.bfloat16()) for name, value in tensors.items())
     assert not any(parameter.requires_grad for parameter in module.parameters())
     stored = open_tensors(index)
     assert isinstance(stored, StoredTensors)

@@ -46,8 +46,8 @@ def test_shared_and_integer_tensors_can_be_written_as_half(tmp_path: Path) -> No
     value = torch.ones(2)
     path = tmp_path / "x.safetensors"
     weights.write_tensors(path, {"a": value, "b": value, "n": torch.tensor([7])}, dtype=torch.half)
-    found = weights.read_tensors(path)
-    assert (found["a"].dtype, found["n"].dtype) == (torch.float16, torch.int64)
+    tensors = weights.read_tensors(path)
+    assert (tensors["a"].dtype, tensors["n"].dtype) == (torch.float16, torch.int64)
 
 
 def test_torch_files_are_read_without_running_code(tmp_path: Path) -> None:
