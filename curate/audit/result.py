@@ -11,23 +11,23 @@ from stylear.curate.audit.difference import Difference
 from stylear.errors import AuditFailed, StylearError
 
 SHOWN = 3  # differences in the error's message
-CLAIMS = {  # check -> what it proves when it passes
+CLAIMS = {  # check -> what it proves if it passes
     "files": "every file has the size and the sha256 in manifest.json, and there is no other file",
     "tables": "the recipe, the ledger and every table can be read",
     "stages": "at every stage, pairs in = pairs kept + pairs dropped",
-    "conservation": "the tables hold as many pairs, kept and dropped for each reason, as the ledger says",
-    "recipe": "every stage ran with the settings of recipe.yaml, and committed the files that are there",
+    "conservation": "the tables hold as many kept pairs, and as many dropped per reason, as the ledger says",
+    "recipe": "every stage ran with the settings of recipe.yaml, and committed the files that exist",
     "pairs": "every pair has one verdict, a reason if it was dropped, and its place in the mix",
     "rules": "the recipe's rules and quotas, applied again, keep and drop the same pairs",
-    "opt-outs": "nothing is kept that its server said must not be used",
+    "opt-outs": "nothing is kept whose server forbade its use",
     "lineage": "every stylized pair follows from its reference, prompt, parent, seed and settings",
     "splits": "no content, style reference, picture, lineage or near duplicate is in both train and val",
     "ratio": "there are as many raw pairs as the recipe asks for, or all that were kept",
     "preferences": "both sides are candidates of one prompt; the chosen one is in train and scores higher",
     "scores": "every pair has its scores, by one model with the same weights and preprocessing",
     "shards": "every tar holds exactly the images, captions and records of its table, in order",
-    "indexes": "every wids.json lists the shards that are there, with their sizes and hashes",
-    "forgotten": "nothing is left of a pair that was forgotten, but its key",
+    "indexes": "every wids.json lists the existing shards with their sizes and hashes",
+    "forgotten": "nothing is left of a forgotten pair except its key",
     "manifest": "the counts, the ratio and the splits in manifest.json are those of the tables",
 }
 
