@@ -59,7 +59,7 @@ def sft(
         int | None,
         typer.Option(
             "--style-tokens",
-            help="Number of style tokens; 0: text only; default: the model's own, or 16.",
+            help="Number of style tokens; 0: text only; by default the model's own, or 16.",
         ),
     ] = None,
     sigma: Annotated[
@@ -113,7 +113,9 @@ def encode(
     model: Annotated[str, typer.Option("--model", help="Model whose VQ model and encoder to use.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Cache, to pass to --encoded; default: CORPUS-encoded."),
+        typer.Option(
+            "--out", help="Cache folder, to pass to --encoded; by default CORPUS-encoded."
+        ),
     ] = None,
     copies: Annotated[
         int,
@@ -131,7 +133,8 @@ def encode(
 ) -> None:
     """Compute image codes and style features of corpora once, to share between runs.
 
-    Several processes, also of `torchrun`, share the shards; what a killed one has finished stays.
+    Several processes, including those of `torchrun`, divide the shards among them; finished shards stay
+    if a process is killed.
 
     Example: stylear train encode demo-output/corpus --model mini-stylear --out runs/encoded
     """

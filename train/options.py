@@ -19,14 +19,16 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="Settings: a YAML file, or embedded ones by name (train-demo-sft); flags win.",
+        help="Settings: a YAML file, or the name of embedded ones (train-demo-sft); flags override them.",
     ),
 ]
 Corpora = Annotated[
     list[str] | None,
     typer.Option("--corpus", help="Corpus to train on, a folder or a URL; can be repeated."),
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Mini name, model directory or run.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Name of a model, a model directory or a run.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; resumable.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimiser steps.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Batch size.")]
@@ -45,21 +47,24 @@ SaveEvery = Annotated[int | None, typer.Option("--save-every", help="Steps betwe
 
 Judge = Annotated[
     str | None,
-    typer.Option("--judge", help="CLIP model of text score and clip-image; default: the corpus's."),
+    typer.Option(
+        "--judge", help="CLIP model for the text score and clip-image; by default the corpus's."
+    ),
 ]
 StyleScore = Annotated[
     str | None,
-    typer.Option("--style-score", help="clip-image, csd or texture; default: the corpus's."),
+    typer.Option("--style-score", help="clip-image, csd or texture; by default the corpus's."),
 ]
-Csd = Annotated[Path | None, typer.Option("--csd", metavar="FILE", help="CSD checkpoint, for csd.")]
+Csd = Annotated[
+    Path | None,
+    typer.Option("--csd", metavar="FILE", help="CSD checkpoint, for --style-score csd."),
+]
 Accumulate = Annotated[
     int | None,
-    typer.Option(
-        "--accumulate", help="Parts of a batch that each GPU computes one after the other."
-    ),
+    typer.Option("--accumulate", help="Parts of a batch that each GPU computes in sequence."),
 ]
 BaseDtype = Annotated[
-    str | None, typer.Option("--base-dtype", help="Format of the frozen base: fp32, bf16 or int8.")
+    str | None, typer.Option("--base-dtype", help="Dtype of the frozen base: fp32, bf16 or int8.")
 ]
 CheckpointBlocks = Annotated[
     str | None,
@@ -72,7 +77,8 @@ Compile = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Compile each block (torch.compile).")
 ]
 EmaDecay = Annotated[
-    float | None, typer.Option("--ema-decay", help="Decay of the moving average of what trains.")
+    float | None,
+    typer.Option("--ema-decay", help="Decay of the moving average of the trained weights."),
 ]
 ShardBase = Annotated[
     bool | None,

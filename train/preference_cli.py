@@ -41,12 +41,15 @@ def dpo(
     batch_size: BatchSize = None,
     accumulate: Accumulate = None,
     lr: Rate = None,
-    beta: Annotated[float | None, typer.Option("--beta", help="KL penalty strength.")] = None,
+    beta: Annotated[
+        float | None, typer.Option("--beta", help="Strength of the KL penalty.")
+    ] = None,
     kind: Annotated[
         str | None, typer.Option("--kind", help="sigmoid, robust, ipo, simpo or kto.")
     ] = None,
     label_smoothing: Annotated[
-        float | None, typer.Option("--label-smoothing", help="Share of wrong labels, below 0.5.")
+        float | None,
+        typer.Option("--label-smoothing", help="Assumed share of wrong labels, below 0.5."),
     ] = None,
     chosen_nll: Annotated[
         float | None,
@@ -94,17 +97,18 @@ def grpo(
     batch_size: BatchSize = None,
     lr: Rate = None,
     prompts: Annotated[
-        int | None, typer.Option("--prompts", help="Prompts of a step, each in one style.")
+        int | None, typer.Option("--prompts", help="Prompts per step, each in one style.")
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option("--samples", help="Pictures of a prompt, compared with each other."),
+        typer.Option("--samples", help="Pictures per prompt, compared with each other."),
     ] = None,
     updates: Annotated[
-        int | None, typer.Option("--updates", help="Optimiser steps on the pictures of a step.")
+        int | None, typer.Option("--updates", help="Optimiser steps on the pictures of each step.")
     ] = None,
     kl_weight: Annotated[
-        float | None, typer.Option("--kl-weight", help="Weight of the KL to the start.")
+        float | None,
+        typer.Option("--kl-weight", help="Weight of the KL divergence from the starting model."),
     ] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Classifier-free guidance scale.")
@@ -151,7 +155,9 @@ def pairs(
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Classifier-free guidance scale.")
     ] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", help="Top-k.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", help="Sample from the K most likely image codes.")
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="Sampling temperature.")
     ] = None,
@@ -161,7 +167,7 @@ def pairs(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make on-policy preference pairs: the best of a model's own samples against the worst.
+    """Make on-policy preference pairs: the best of a model's own pictures against the worst.
 
     Example: stylear train pairs --corpus demo-output/corpus --model runs/sft --out runs/pairs --prompts 100
     """

@@ -39,16 +39,15 @@ def run(
     verify: VerifyOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Build a whole corpus, audit it and draw its report.
+    """Build a whole corpus, audit it and write its report.
 
-    If it is interrupted, run the same command again to continue. Output made with other settings is
-    never mixed in: filter, mix and pairs are redone; for fetch, synthesize and score the command stops
-    and says what differs.
+    If it is interrupted, run the same command again to continue. Output of different settings is never
+    mixed: filter, mix and pairs are redone; for fetch, synthesize and score the command stops and says
+    what differs.
 
     Before anything is written or downloaded, all sources, references, models and the disk space are
-    checked. --dry-run stops there: it prints the checks, all problems at once, and for each stage how
-    many pairs it would handle, how much space and time that takes, and whether the stage would be kept,
-    continued or redone.
+    checked. --dry-run stops there: it prints the checks, all problems at once, and for each stage the
+    number of pairs, the space and time it would take, and whether it would be kept, continued or redone.
 
     Example: stylear curate run demo --out corpus
     """

@@ -31,7 +31,7 @@ def export(
         typer.Option("--license", help="License of the whole corpus: an SPDX identifier or a URL."),
     ] = None,
     creator: Annotated[
-        str | None, typer.Option("--creator", help="Who publishes the corpus.")
+        str | None, typer.Option("--creator", help="The publisher of the corpus.")
     ] = None,
     url: Annotated[
         str | None, typer.Option("--url", help="The page where the corpus is published.")

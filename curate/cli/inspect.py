@@ -23,7 +23,7 @@ def audit(
     seed: SeedOption = 0,
     decode: Annotated[
         bool,
-        typer.Option("--decode", help="Also decode every image that is read, to its last pixel."),
+        typer.Option("--decode", help="Also fully decode every image that is read."),
     ] = False,
     workers: WorkersOption = 0,
     json: JsonOption = False,
@@ -77,10 +77,10 @@ def query(
 
 
 def report(corpus: CorpusArgument, json: JsonOption = False) -> None:
-    """Draw the report of a finished corpus: a folder that works offline.
+    """Write the report of a finished corpus: a folder that works offline.
 
     index.html shows the funnel, the scores, images of each style, licences, versions and files; its numbers
-    lead to pairs.html, which has every pair with its history.
+    link to pairs.html, which has every pair with its history.
 
     Example: stylear curate report corpus
     """

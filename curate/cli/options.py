@@ -93,9 +93,7 @@ NetworkOption = Annotated[
 ]
 AllowEmptyOption = Annotated[
     bool,
-    typer.Option(
-        "--allow-empty", help="Accept sources that hold no pairs; otherwise they are errors."
-    ),
+    typer.Option("--allow-empty", help="Accept sources without any pairs instead of failing."),
 ]
 RedoOption = Annotated[
     str | None,

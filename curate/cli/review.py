@@ -23,7 +23,7 @@ def review(
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Review pictures of any systems instead: one subfolder for each system.",
+            help="Review pictures of any systems instead: one subfolder per system.",
         ),
     ] = None,
     ask: Annotated[
@@ -31,13 +31,15 @@ def review(
         typer.Option(
             "--ask",
             metavar="QUESTION",
-            help="keep: keep or drop each pair (of a corpus: the default). prefer: which of two is better.",
+            help="keep: keep or drop each pair (the default for a corpus). prefer: choose the better of two.",
         ),
     ] = None,
     reviewer: Annotated[
         str,
         typer.Option(
-            "--reviewer", metavar="NAME", help="Who answers; each has answers of their own."
+            "--reviewer",
+            metavar="NAME",
+            help="Name of the reviewer; answers are kept per reviewer.",
         ),
     ] = "anonymous",
     limit: Annotated[
@@ -48,10 +50,10 @@ def review(
     ] = None,
     seed: SeedOption = 0,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")
+        int, typer.Option("--port", min=0, max=65535, metavar="N", help="Port; 0 picks a free one.")
     ] = 0,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Print what the answers say so far, and end.")
+        bool, typer.Option("--summary", help="Print the results so far, and exit.")
     ] = False,
     figure: Annotated[
         Path | None,
@@ -63,11 +65,11 @@ def review(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Let people keep or drop pairs, or prefer one of two pictures, on a page of this machine.
+    """Let people keep or drop pairs, or choose between two pictures, on a local page.
 
-    Models are hidden, sides and order are shuffled. Answers are appended to review/answers.jsonl. Drops
-    become a rule of the filter; preferences become preference pairs and a table of win rates. Stop the
-    server with Ctrl-C; the same command continues.
+    The models' names are hidden; sides and order are shuffled. Answers are appended to
+    review/answers.jsonl. The filter drops what people drop; their preferences become preference pairs and
+    a table of win rates. Stop the server with Ctrl-C; the same command continues.
 
     Example: stylear curate review corpus --reviewer ann
     """

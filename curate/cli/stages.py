@@ -77,9 +77,9 @@ def synthesize(
 ) -> None:
     """Synthesize stylized pairs into stylized/.
 
-    Prompts or raw pairs are drawn in the style of the references. --dry-run prints the plan: how many
-    prompts, styles and images each split has, prompts before and after de-stylising, and the models
-    that are missing.
+    Draws prompts or restyles raw pairs in the style of the references. --dry-run prints the plan: how many
+    prompts, styles and images each split has, prompts before and after de-stylising, and the models that
+    are missing.
 
     Example: stylear curate synthesize demo --out corpus
     """
@@ -134,7 +134,7 @@ def filter_(
     """Decide from the scores which pairs to keep.
 
     Writes verdicts.parquet, columns.parquet and diversity.json. --dry-run prints how many pairs would be
-    kept, and how many dropped for which reason, for example with other thresholds given by --set; after
+    kept, and how many dropped for each reason, for example with other thresholds given by --set; after
     the first run that takes less than a second for a million pairs.
 
     Example: stylear curate filter --out corpus --set filter.best_of=2 --dry-run
@@ -194,7 +194,7 @@ def pairs(
 ) -> None:
     """Build preference pairs into preferences/.
 
-    Of each group of candidates the best one is paired with the worst. Also writes the manifest.
+    Pairs the best candidate of each group with the worst. Also writes the manifest.
 
     Example: stylear curate pairs demo --out corpus
     """

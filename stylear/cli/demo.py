@@ -12,13 +12,13 @@ def demo(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FOLDER", help="Output folder; an interrupted demo continues."
+            "--out", metavar="FOLDER", help="Output folder; an interrupted demo continues from it."
         ),
     ] = Path("demo-output"),
 ) -> None:
     """Run the whole workflow offline, from corpus to images.
 
-    It builds a small corpus, audits it, trains on it and draws images, and ends with a page to open.
+    It builds and audits a small corpus, trains on it, draws images, and ends with a page to open.
 
     Example: stylear demo --out demo-output
     """

@@ -28,8 +28,8 @@ OPTIONAL = {
 def doctor(json: JsonOption = False) -> None:
     """Check this machine: versions, GPU, disk, models.
 
-    Missing parts are listed with the command that installs them. The exit code is 1 if something is
-    missing that every command needs.
+    Missing parts are listed with the command that installs them. The exit code is 1 if something that
+    every command needs is missing.
 
     Example: stylear doctor
     """

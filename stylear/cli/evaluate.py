@@ -48,7 +48,7 @@ def evaluate(
         bool, typer.Option("--held-out", help="Use only styles that no model was trained on.")
     ] = False,
     seeds: Annotated[
-        int, typer.Option(metavar="N", help="Images of each style and prompt.", min=1)
+        int, typer.Option(metavar="N", help="Images per style and prompt.", min=1)
     ] = 2,
     seed: SeedOption = 0,
     out: Annotated[
@@ -56,7 +56,7 @@ def evaluate(
         typer.Option("--out", metavar="FOLDER", help="Write the images, scores and a grid here."),
     ] = None,
     clip: Annotated[
-        str, typer.Option(metavar="MODEL", help="CLIP model of the metrics.")
+        str, typer.Option(metavar="MODEL", help="CLIP model for the metrics.")
     ] = "mini-clip",
     csd: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSD checkpoint; adds the column csd.")
@@ -76,7 +76,8 @@ def evaluate(
     review: Annotated[
         bool,
         typer.Option(
-            "--review", help="Then let people compare the images on a local page; needs --out."
+            "--review",
+            help="Afterwards let people compare the images on a local page; needs --out.",
         ),
     ] = False,
     json: JsonOption = False,
@@ -84,7 +85,7 @@ def evaluate(
     """Evaluate models over styles, prompts and seeds.
 
     Columns are means with 95% intervals. clip_t: image and prompt. clip_i: image and reference, which
-    rewards copied content too, so never read it alone. csd: image and reference by a model of style.
+    rewards copied content too, so never read it alone. csd: image and reference, by a style model.
     dino: image and reference, mostly their content. texture: style without content. harmonic: harmonic
     mean of clip_t and texture. leakage: how much closer the image is to its reference's content than to
     other contents; 0 means no leakage.

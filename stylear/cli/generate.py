@@ -44,7 +44,7 @@ def generate(
         typer.Option(
             "--reference",
             metavar="PICTURE[:WEIGHT]",
-            help="A picture (or folder, or embedded style) of one style; repeated ones are averaged.",
+            help="A picture, folder or embedded style; several are averaged into one style.",
         ),
     ] = [],  # noqa: B006
     preset: Annotated[
@@ -72,7 +72,7 @@ def generate(
         ),
     ] = None,
     count: Annotated[
-        int, typer.Option(metavar="N", help="Images of each style and prompt.", min=1)
+        int, typer.Option(metavar="N", help="Images per style and prompt.", min=1)
     ] = 1,
     seed: SeedOption = 0,
     guidance: Annotated[float | None, GUIDANCE] = None,
@@ -83,7 +83,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="PIXELS",
-            help="SIDE or WIDTHxHEIGHT; by default the model's own, or nearest to the control image.",
+            help="SIDE or WIDTHxHEIGHT; by default the model's own, or the nearest to the control image.",
         ),
     ] = None,
     batch_size: BatchOption = 32,
@@ -92,21 +92,23 @@ def generate(
     speculate: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Draft N codes a pass and keep those that hold; 0 drafts none.", min=0
+            metavar="N",
+            help="Draft N codes per pass and keep those that are accepted; 0 turns this off.",
+            min=0,
         ),
     ] = 0,
     quantize: Annotated[
         str | None,
-        typer.Option(metavar="int8", help="Weights in 8 bit, for small GPUs."),
+        typer.Option(metavar="int8", help="8-bit weights, for small GPUs."),
     ] = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Generate images of prompts in the style of references.
+    """Generate images from prompts in the style of references.
 
-    Every style is combined with every prompt. All --reference together are one more style, the weighted
-    average of theirs. --count N uses the seeds --seed to --seed + N - 1. An image depends only on its
-    own style, prompt and seed, not on the others of its batch.
+    Every style is combined with every prompt. All --reference options together are one more style, their
+    weighted average. --count N uses the seeds --seed to --seed + N - 1. An image depends only on its own
+    style, prompt and seed, not on the others in its batch.
 
     Example: stylear generate --model mini-stylear --style mosaic --prompt "a cat" --out new
     """

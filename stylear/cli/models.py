@@ -23,7 +23,7 @@ def list_models(json: JsonOption = False) -> None:
 
     shipped: part of the package. fetched: in the models directory, which is $STYLEAR_MODELS or
     stylear/models in your cache. partial: the download was interrupted. missing: `stylear models fetch`
-    downloads it. Sizes with ~ are approximate. --json adds the users, source, files and terms of each.
+    downloads it. Sizes with ~ are approximate. --json adds source, files, terms and what needs each model.
 
     Example: stylear models list
     """
@@ -114,7 +114,7 @@ def import_model(
         typer.Option(
             "--base",
             metavar="MODEL",
-            help="The model that was adapted: lumina-mgpt-7b-768, a path.",
+            help="The base model: lumina-mgpt-7b-768, or a path.",
         ),
     ],
     released: Annotated[
@@ -122,7 +122,7 @@ def import_model(
         typer.Option(
             "--released",
             metavar="FOLDER",
-            help="Folder of image_proj.pth and model.safetensors (or a PEFT adapter).",
+            help="Folder with image_proj.pth and model.safetensors (or a PEFT adapter).",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="MODEL", help="Model directory to write.")],
@@ -133,7 +133,7 @@ def import_model(
         int | None,
         typer.Option(
             metavar="N",
-            help="Attention heads of the resampler, which its weights do not state; 12 in the release.",
+            help="Attention heads of the resampler, which its weights do not record; 12 in the release.",
             min=1,
         ),
     ] = None,
@@ -141,8 +141,8 @@ def import_model(
 ) -> None:
     """Import StyleAR's released weights as a model directory.
 
-    The directory holds LoRA and resampler and names its base by path and hash. Neither the base nor
-    the style encoder is loaded; they are needed to generate.
+    The directory holds LoRA and resampler and names its base by path and hash. Neither the base nor the
+    style encoder is loaded; both are needed to generate.
 
     Example: stylear models import --base lumina-mgpt-7b-768 --released stylear-release --out stylear-7b
     """
@@ -178,9 +178,7 @@ def export_model(
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder to write.")],
     base_name: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="What a PEFT adapter names as its base, such as a hub id."
-        ),
+        typer.Option(metavar="NAME", help="The base named in a PEFT adapter, such as a hub id."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files in --out.")] = False,
     json: JsonOption = False,
