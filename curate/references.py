@@ -72,7 +72,7 @@ def reference_files(recipe: Recipe) -> dict[str, Path]:
             if path.stem in paths and paths[path.stem] != path:
                 raise RecipeError(
                     f"references: two files have the id {path.stem!r}: {paths[path.stem]}, {path}",
-                    hint="rename one of them; the id is the file name without its ending",
+                    hint="rename one of them; the id is the file name without its extension",
                 )
             paths[path.stem] = path
     return paths
@@ -92,7 +92,7 @@ def missing_reference_error(where: str, name: str | None) -> CorpusError:
     """The error for something in a corpus whose style reference the recipe no longer has."""
     return CorpusError(
         f"{where}: its style reference {name!r} is not in the recipe",
-        hint="put the reference back, or `stylear curate run RECIPE --out CORPUS --redo synthesize`",
+        hint="restore the reference, or run `stylear curate run RECIPE --out CORPUS --redo synthesize`",
     )
 
 
@@ -121,9 +121,7 @@ def find_mini_references(names: list[str] | None, where: str = "names") -> list[
 def list_reference_files(folder: Path, where: str = "path") -> list[Path]:
     """The image files of a folder, sorted by name, without hidden files and other types."""
     if not folder.is_dir():
-        raise SourceError(
-            f"{where}: no folder at {folder}", hint="give a folder that holds style images"
-        )
+        raise SourceError(f"{where}: no folder at {folder}", hint="give a folder of style images")
     files = sorted(
         path
         for path in folder.iterdir()
@@ -132,7 +130,7 @@ def list_reference_files(folder: Path, where: str = "path") -> list[Path]:
     if not files:
         raise SourceError(
             f"{where}: {folder} holds no images ({', '.join(SUFFIXES)})",
-            hint="put at least one style image there",
+            hint="add at least one style image",
         )
     return files
 

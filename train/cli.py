@@ -148,7 +148,7 @@ def encode(
     else:
         say(
             f"{result['images']:,} images in {result['out']}: {result['bytes']:,} bytes,"
-            f" {result['bytes_per_image']:,} an image"
+            f" {result['bytes_per_image']:,} per image"
         )
 
 

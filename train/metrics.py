@@ -84,7 +84,7 @@ def import_wandb() -> Any:
         return import_module("wandb")
     except ImportError as error:
         raise UsageError(
-            "wandb: expected the package of Weights & Biases, found none",
+            "wandb: expected the package wandb, found none",
             hint="pip install wandb, or leave --wandb out: metrics.jsonl and tensorboard/ are always written",
         ) from error
 

@@ -132,7 +132,7 @@ def check_key(out: Path, key: str) -> None:
     for note in sorted((out / FOLDER).glob("*.json")):
         if read_json(note).get("key") != key:
             raise SettingsChanged(
-                f"{out}: has pairs of another model, another corpus or other settings",
+                f"{out}: expected pairs of this model, corpus and settings, found others",
                 hint="give another --out, or remove the old pairs",
             )
 
@@ -212,7 +212,7 @@ def list_pair_shards(folder: Path) -> list[Path]:
             raise CorpusError(
                 f"{folder / name}: expected {recorded['bytes']:,} bytes as in {MANIFEST}, found"
                 f" {'no file' if size is None else f'{size:,}'}",
-                hint="run the same `stylear train pairs` again: it replaces what is missing",
+                hint="run the same `stylear train pairs` command again: it rebuilds what is missing",
             )
         paths.append(folder / name)
     return paths

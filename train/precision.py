@@ -29,7 +29,7 @@ def choose_base_format(settings: Settings) -> str:
     if settings.base_dtype != "fp32" and settings.precision == "fp32":
         raise UsageError(
             f"base_dtype: expected fp32 with precision fp32, found {settings.base_dtype}",
-            hint="give --precision bf16 too",
+            hint="also give --precision bf16",
         )
     return settings.base_dtype
 

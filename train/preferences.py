@@ -203,7 +203,7 @@ def read_preferences(shard: Path) -> Iterator[tuple[dict[str, Any], list[bytes]]
         if chosen == rejected:
             raise CorpusError(
                 f"{shard}: {key}: expected two different images, found the same on both sides",
-                hint="such a pair teaches nothing: remove it, or make the pairs again",
+                hint="nothing can be learned from such a pair: remove it, or build the pairs again",
             )
         yield row | {"key": key, "style_key": row.get("style_key")}, [chosen, rejected]
 

@@ -116,7 +116,7 @@ def open_reference_log_probs(
     stored = read_stored(path, key, len(data))
     if stored is None:
         if earlier not in (None, key):
-            say(f"{training_run.root}: another model, other pairs or settings than before")
+            say(f"{training_run.root}: the model, the pairs or the settings have changed")
         say(f"computing the reference log-probabilities of {len(data)} pairs")
         stored = compute_reference_log_probs(model, data, size, settings.precision, device)
         tensors = {"chosen": stored[0], "rejected": stored[1]}

@@ -52,7 +52,7 @@ def plan_jobs(data: EncodedSet, count: int, seed: int) -> list[Job]:
     if not stylized:
         raise CorpusError(
             "train/: expected stylized pairs to take styles from, found none",
-            hint="give a corpus with stylized pairs: --corpus",
+            hint="give --corpus a corpus with stylized pairs",
         )
     captions = sorted(set(data.read_column("caption")))
     rng = np.random.default_rng(seed)

@@ -82,7 +82,7 @@ def require_same_lora(
             shown = [", ".join(sorted(map(str, values))) for values in (found, expected)]
             raise UsageError(
                 f"{key}: expected {shown[0]} as the adapter of {name} has, found {shown[1]}",
-                hint=f"leave {key} out to go on with that adapter, or start from its base",
+                hint=f"omit {key} to continue with that adapter, or start from its base",
             )
 
 

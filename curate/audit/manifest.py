@@ -88,8 +88,8 @@ def build_manifest(corpus: Path) -> dict[str, Any]:
     missing = sorted(set(committed) - set(files))
     if missing:
         raise CorpusError(
-            f"{corpus}: {missing[0]} is in the ledger and not on the disk",
-            hint="`stylear curate run RECIPE --out CORPUS` makes what is missing",
+            f"{corpus}: {missing[0]} is in the ledger but not on disk",
+            hint="`stylear curate run RECIPE --out CORPUS` rebuilds missing files",
         )
     splits: dict[str, dict[str, int]] = {split: count_split(corpus / split) for split in SPLITS}
     raw, stylized = (sum(s[kind] for s in splits.values()) for kind in ("raw", "stylized"))

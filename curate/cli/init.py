@@ -67,7 +67,7 @@ def init(
     if captions is not None and not (photos / captions.name).is_file():
         raise UsageError(
             f"--captions: expected {captions.name} in {photos}, found no such file",
-            hint="put the list of image, caption beside the photos, or leave --captions out",
+            hint="move the list (columns image, caption) into the photo folder, or omit --captions",
         )
     text = fill_template(out.parent, name, size, photos, styles, captions)
     check_recipe_text(text, out.parent)

@@ -78,7 +78,7 @@ def review(
         print_summary(root, figure, json=json)
         return
     if json or figure is not None:
-        raise UsageError(f"{'--json' if json else '--figure'}: expected with --summary only")
+        raise UsageError(f"{'--json' if json else '--figure'}: expected together with --summary")
     question = ask or ("keep" if folder is None else "prefer")
     serve(root, question, reviewer, limit, seed, port, is_corpus=folder is None)
 
@@ -88,7 +88,7 @@ def choose_root(corpus: Path | None, folder: Path | None) -> Path:
     from stylear.curate import run as runner
 
     if (corpus is None) == (folder is None):
-        raise UsageError("review: expected a CORPUS or --from FOLDER, one of the two")
+        raise UsageError("review: expected either CORPUS or --from FOLDER")
     if corpus is None:
         assert folder is not None
         return folder
@@ -96,7 +96,7 @@ def choose_root(corpus: Path | None, folder: Path | None) -> Path:
         raise UsageError(
             f"{corpus}: expected a local corpus: answers are appended to a file, and an object"
             " store cannot append",
-            hint="copy the corpus to a disk and review it there",
+            hint="copy the corpus to a local folder and review it there",
         )
     runner.require_recipe_path(corpus)
     return corpus
@@ -153,7 +153,9 @@ def print_summary(root: Path, figure: Path | None, *, json: bool) -> None:
     if not result["reviewers"]:
         say(f"{root}: nobody has answered yet")
     if not result["comparable"]:
-        say_warning("no chain of comparisons joins all models, so they have no common strengths")
+        say_warning(
+            "no chain of comparisons connects all models, so their strengths cannot be compared"
+        )
     if figure is not None:
         from stylear.curate.corpus.storage import write_text
         from stylear.curate.review.figure import draw_win_rates

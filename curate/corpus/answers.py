@@ -185,7 +185,7 @@ def read_answers(folder: Path) -> list[Answer]:
             answer = parse_answer(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorpusError(
-                f"{path}, line {number}: expected an answer of a review, found: {error!r}",
+                f"{path}, line {number}: expected a review answer, found: {error!r}",
                 hint="restore the file from a backup, or remove this line",
             ) from error
         answers.pop((answer.reviewer, answer.task), None)

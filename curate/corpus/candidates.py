@@ -76,7 +76,9 @@ def read_pairs(corpus: Path) -> Candidates:
         table_to_columns(table) for kind in KINDS for _, table in read_tables(corpus / kind, ROW)
     )
     if twice := count_repeated(to_bytes(pairs.key)):
-        raise CorpusError(f"{corpus}: {twice} keys come twice in raw and stylized")
+        raise CorpusError(
+            f"{corpus}: expected unique keys, found {twice} twice in raw and stylized"
+        )
     return pairs
 
 

@@ -105,7 +105,7 @@ class Ledger:
         try:
             values = json.loads(self._text(stage, unit))
             if values.pop("sha256", None) != entry_hash(values):
-                raise ValueError("one that was changed after it was written")
+                raise ValueError("an entry that was changed after it was written")
             return Entry(**values)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -235,7 +235,7 @@ class Ledger:
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         stage = stage_family(entry.stage)
         return SettingsChanged(
-            f"{self.corpus}: {entry.stage} {entry.unit} was made another way:"
+            f"{self.corpus}: {entry.stage} {entry.unit} was built differently:"
             f" {'; '.join(differences[:3])}{more}",
             hint=f"build it again with `stylear curate run RECIPE --out CORPUS --redo {stage}`, or give"
             " another --out to keep both",

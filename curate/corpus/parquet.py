@@ -57,7 +57,7 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Tab
     except FileNotFoundError as error:
         raise CorpusError(
             f"{path}: expected this table, found nothing",
-            hint="`stylear curate run RECIPE --out CORPUS` makes what a corpus lacks",
+            hint="`stylear curate run RECIPE --out CORPUS` builds what a corpus lacks",
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
@@ -148,4 +148,4 @@ def require_unique_keys(keys: Sequence[str], where: Path) -> None:
     """Raise CorpusError for a duplicate key."""
     if len(set(keys)) != len(keys):
         key = Counter(keys).most_common(1)[0][0]
-        raise CorpusError(f"{where}: key {key} comes twice")
+        raise CorpusError(f"{where}: expected unique keys, found {key} twice")

@@ -217,7 +217,7 @@ def tar_samples(
     except (tarfile.TarError, EOFError, OSError) as error:
         raise CorpusError(
             f"{path}: expected a complete tar, found: {error}",
-            hint="the file is truncated or damaged; make or fetch it again",
+            hint="the file is truncated or damaged; create or fetch it again",
         ) from error
 
 

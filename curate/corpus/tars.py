@@ -83,12 +83,12 @@ def locate_samples(
                 raise ValueError(f"no image of {key.decode()} at byte {offset}")
             size = BLOCK + padded_size(parse_size(header)) + behind
             if offset + size > end:
-                raise ValueError(f"an end inside {key.decode()}")
+                raise ValueError(f"the end of the file inside {key.decode()}")
             yield offset, size
             offset += size
         file.seek(offset)
         if file.read(BLOCK) != ZEROS:
-            raise ValueError(f"more at byte {offset}")
+            raise ValueError(f"more data at byte {offset}")
     except (OSError, ValueError) as error:
         raise CorpusError(
             f"{path}: expected the samples of its table, found: {error}",

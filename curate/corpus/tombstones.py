@@ -135,7 +135,7 @@ def read_tombstones(corpus: Path) -> Tombstones:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(
             f"{path}: expected tombstones, found: {error}",
-            hint="put the file back from a copy: without it forgotten pairs would come back",
+            hint="restore the file from a backup: without it forgotten pairs would come back",
         ) from error
 
 

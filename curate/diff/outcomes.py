@@ -143,7 +143,7 @@ def read_verdicts(corpus: Path, ids: Ids, outcomes: Vocabulary) -> Codes:
 
 def stale_error(corpus: Path) -> CorpusError:
     return CorpusError(
-        f"{corpus / VERDICTS}: expected verdicts of the corpus's pairs, found those of others",
+        f"{corpus / VERDICTS}: expected verdicts of the corpus's pairs, found those of other pairs",
         hint="run `stylear curate filter` on this corpus again",
     )
 

@@ -77,7 +77,7 @@ def map_units(
         # a pool that breaks while a unit is being submitted fails with a closed handle
         if isinstance(error, BrokenProcessPool) or (isinstance(error, OSError) and pool._broken):
             raise StylearError(
-                "a worker process died; often the machine ran out of memory",
+                "a worker process died, often because the machine ran out of memory",
                 hint="use fewer --workers and run the same command again; finished shards are kept",
             ) from error
         raise

@@ -134,7 +134,7 @@ def find_picture(corpus: Path, file: Path) -> Matches:
     )
     if not similar:
         raise UsageError(
-            f"{file}: no pair of {corpus} has its bytes or looks like it",
+            f"{file}: no pair of {corpus} has the same bytes or looks similar",
             hint="give the key, the URL or the sha256 of a pair",
         )
     return Matches("similar picture", similar)
@@ -170,8 +170,8 @@ def unknown_error(corpus: Path, text: str) -> UsageError:
     tombstones = read_tombstones(corpus)
     if tombstones.match_source(text) or text.lower() in tombstones.bytes:
         return UsageError(
-            f"{text}: was forgotten; {corpus} has only the hash of it",
-            hint="only the key of such a pair is kept, dropped as `forgotten`",
+            f"{text}: was forgotten; {corpus} keeps only its hash",
+            hint="such a pair keeps only its key and is dropped as `forgotten`",
         )
     column = "source" if ":" in text else "key"
     start = urlsplit(text).netloc if "://" in text else text[: 1 if column == "key" else 4]

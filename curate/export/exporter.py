@@ -73,8 +73,8 @@ def export(
     opened = open_export(to, corpus, declared or Declared())
     if corpus.contains(out):
         raise UsageError(
-            f"--out {out}: expected a folder outside of the corpus, found one inside {path}",
-            hint="the audit would find its files where none belong",
+            f"--out {out}: expected a folder outside the corpus, found one inside {path}",
+            hint="the audit would report its files as unexpected",
         )
     require_free(out.absolute())
     about = opened.estimate_bytes()

@@ -67,7 +67,7 @@ def require_free(target: Path) -> None:
     else:
         found = "a file or a link"
     raise UsageError(
-        f"--out {target}: expected a new or an empty folder, found {found}",
+        f"--out {target}: expected a new or empty folder, found {found}",
         hint="an export never mixes with other files: give another --out, or remove what is there",
     )
 

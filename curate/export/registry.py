@@ -25,7 +25,7 @@ def open_export(name: str, corpus: ExportedCorpus, declared: Declared) -> Export
     if name not in FORMATS:
         raise UsageError(
             f"--to: expected one of {', '.join(FORMATS)}, found {name!r}",
-            hint="docs/export.md says what each of them is for",
+            hint="docs/export.md describes each format",
         )
     module, kind = FORMATS[name][0].split(":")
     opener = getattr(import_module(f"stylear.curate.export.{module}"), kind)

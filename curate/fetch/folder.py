@@ -158,7 +158,7 @@ def choose_lists(folder: Path, source: FolderSource) -> list[Path]:
                 + (
                     f" lists there: {', '.join(list_names[:5])}"
                     if list_names
-                    else " no list lies there"
+                    else " it contains no list"
                 ),
             )
         return [find_lists(named)[0]]
@@ -172,7 +172,7 @@ def choose_lists(folder: Path, source: FolderSource) -> list[Path]:
                 raise SourceError(
                     f"{path.parent}: expected one list of captions, found {lists[path.parent].name}"
                     f" and {path.name}",
-                    hint=f"say which in the recipe, e.g. captions: {path.name}, or remove one",
+                    hint=f"choose one in the recipe, e.g. captions: {path.name}, or remove one",
                 )
             lists[path.parent] = path
     return sorted(lists.values())

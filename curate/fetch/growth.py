@@ -187,7 +187,7 @@ class CommittedRows:
         ]
         return SettingsChanged(
             f"{self._corpus}: of the {len(self)} rows that were fetched, {' and '.join(parts)}",
-            hint="put them back as they were; or fetch everything again with"
+            hint="restore them; or fetch everything again with"
             " `stylear curate run RECIPE --out CORPUS --redo fetch`; or give another --out to keep both."
             " Nothing was changed",
         )

@@ -93,7 +93,7 @@ def _inflate(packed: bytes) -> bytes:
     inflater = zlib.decompressobj()
     text = inflater.decompress(packed, MAX_TEXT_BYTES)
     if inflater.unconsumed_tail:
-        raise ValueError("a text of more than the permitted bytes")
+        raise ValueError("a text chunk above the size limit")
     return text
 
 

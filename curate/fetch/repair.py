@@ -125,6 +125,6 @@ def repair_error(build: Build, entry: Entry, why: str) -> CorpusError:
     """The error for a shard that cannot be repaired."""
     return CorpusError(
         f"{build.corpus / 'raw' / entry.unit}: damaged, and {why}",
-        hint="put its files back from a copy; or fetch everything again, without the lost pairs, with"
+        hint="restore its files from a backup; or fetch everything again, without the lost pairs, with"
         " `stylear curate run RECIPE --out CORPUS --redo fetch`. Nothing was changed",
     )

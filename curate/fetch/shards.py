@@ -142,7 +142,7 @@ def tar_paths(pattern: str) -> list[Path]:
         paths = sorted(file for file in path.iterdir() if is_tar_name(file.name))
         if not paths and (deep := [p for p in path.rglob("*") if is_tar_name(p.name)]):
             raise SourceError(
-                f"{pattern}: expected WebDataset tars, found none but {len(deep)} in folders below",
+                f"{pattern}: expected WebDataset tars, found none but {len(deep)} in subfolders",
                 hint=f"give a pattern: {pattern}/**/*.tar",
             )
     elif len(names) > 1:
@@ -194,7 +194,7 @@ def read_tar(path: Path, source: ShardsSource, seed: int, members: MemberCounts)
     except BadShard as error:
         if source.on_bad_shard == "stop":
             raise error.error from error
-        say(f"skipped, with what lies behind the damage: {error.error.message}")
+        say(f"skipped, including everything after the damage: {error.error.message}")
         origin = Origin("raw", f"shard:{plain_source(path.name)}", content_id(""))
         yield Pair(digest("bad-shard", path.name), "", b"", origin).drop(STAGE, "bad-shard")
 

@@ -105,7 +105,7 @@ def append_new_rows(build: Build, inputs: StageInputs) -> int:
     finished = finished_shards(entries, build.ledger.entry(STAGE, ALL))
     if entries:
         new = rows.require_unchanged(recipe, allow_empty=build.allow_empty)
-        say(f"fetch: {len(rows)} rows are there, {new} are new")
+        say(f"fetch: {len(rows)} rows already fetched, {new} new")
         if not new:
             return 0
         (build.corpus / MANIFEST).unlink(missing_ok=True)
@@ -195,7 +195,7 @@ def finish(build: Build, inputs: StageInputs, new: int) -> StageResult:
         reasons = ", ".join(f"{why} {count}" for why, count in result.dropped.items())
         raise SourceError(
             f"{build.corpus}: none of {result.rows_in} pairs can be used: {reasons}",
-            hint="repair the sources, then `stylear curate run RECIPE --out CORPUS --redo fetch`",
+            hint="fix the sources, then `stylear curate run RECIPE --out CORPUS --redo fetch`",
         )
     old = build.ledger.entry(STAGE, ALL)
     counts = result.kept, dict(result.dropped)

@@ -29,7 +29,7 @@ class Subset:
         except (OSError, ValueError, EOFError) as error:
             raise SourceError(
                 f"{path}: expected a subset of uids (.npy), found: {error}",
-                hint="give the file that the subset was published as",
+                hint="give the published file of the subset",
             ) from error
         if halves.dtype != np.dtype("u8,u8") or halves.ndim != 1:
             raise SourceError(

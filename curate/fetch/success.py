@@ -63,5 +63,5 @@ class SuccessMonitor:
             f"{self._name}: {total[None]} of the last {tried} downloads succeeded, expected at least"
             f" {self._min:.0%}; the others: {common}",
             hint=f"{HINTS.get(failures.most_common(1)[0][0], CHECK_NETWORK)};"
-            " --min-success 0 goes on regardless",
+            " --min-success 0 continues regardless",
         )

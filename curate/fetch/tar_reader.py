@@ -120,12 +120,12 @@ class TarReader:
             if block.count(0) < len(block):
                 if not _is_header(block):
                     raise SourceError(
-                        f"{self.path}: expected nothing or another tar behind the end of the tar, found"
+                        f"{self.path}: expected nothing or another tar after the end of the tar, found"
                         f" other bytes at {offset}",
                         hint="the file is corrupt; replace it, or set on_bad_shard: skip",
                     )
                 return offset
-        raise SourceError(f"{self.path}: more than {MAX_PADDING:,} zeros behind the end of the tar")
+        raise SourceError(f"{self.path}: more than {MAX_PADDING:,} zeros after the end of the tar")
 
     def _damaged_error(self, error: Exception) -> SourceError:
         what = next((what for magic, what in OTHER_FILES if self._start.startswith(magic)), None)

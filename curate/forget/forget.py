@@ -85,7 +85,7 @@ def forget_pairs(corpus: Path, request: Request, *, dry_run: bool = False) -> Fo
         resumed = finish_forget(corpus)
         if not request and not resumed:
             raise UsageError(
-                "forget: expected what to forget, found nothing",
+                "forget: expected an option that selects pairs, found none",
                 hint="give --key, --url, --sha256, --domain, --phash-of or --list",
             )
         before = read_tombstones(corpus)

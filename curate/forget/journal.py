@@ -51,7 +51,7 @@ def read_journal(corpus: Path) -> Journal | None:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CorpusError(
             f"{path}: expected the journal of a forget, found: {error}",
-            hint="put the corpus back from a copy and forget again",
+            hint="restore the corpus from a backup and forget again",
         ) from error
 
 

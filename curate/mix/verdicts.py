@@ -25,7 +25,7 @@ def apply_verdicts(corpus: Path, pairs: Candidates) -> Candidates:
 
     if not column("key").equals(pairs.key):
         raise CorpusError(
-            f"{corpus / VERDICTS}: expected verdicts of the corpus's pairs, found those of others",
+            f"{corpus / VERDICTS}: expected verdicts of the corpus's pairs, found those of other pairs",
             hint=f"run `stylear curate filter --out {corpus}`, then mix and pairs",
         )
     pairs.kept = column("kept").to_numpy(zero_copy_only=False)

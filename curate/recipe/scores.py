@@ -24,7 +24,7 @@ def _check_name(name: str) -> str:
     """The name, unless a score table already has a column of that name."""
     if name in RESERVED:
         raise ValueError(
-            f"expected a name other than {' and '.join(RESERVED)}, which are columns already"
+            f"expected a name other than {' and '.join(RESERVED)}, which are existing columns"
         )
     return name
 

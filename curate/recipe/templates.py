@@ -56,9 +56,9 @@ def parse_template(text: str, key: str, known: Sequence[str]) -> Template:
     for name in names:
         if not NAME.fullmatch(name):
             raise RecipeError(
-                f"{key}: expected placeholders such as {{animal}} (small letters, digits, _),"
+                f"{key}: expected placeholders such as {{animal}} (lower-case letters, digits, _),"
                 f" found {{{name}}}",
-                hint="a placeholder names a list of synthesize.words and nothing else",
+                hint="a placeholder is the name of a list in synthesize.words",
             )
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)

@@ -64,7 +64,7 @@ class FolderMaterial:
                 raise SourceError(
                     f"{self.folder}: {drawn[row.system].file} and {row.file} are of one system,"
                     " reference and prompt",
-                    hint="number them in a column seed",
+                    hint="distinguish them in a column seed",
                 )
             drawn[row.system] = row
         alone = sum(len(drawn) < 2 for drawn in tasks.values())
@@ -75,7 +75,7 @@ class FolderMaterial:
                 hint="give each system a subfolder with files named alike, or write pictures.csv",
             )
         if alone:
-            say_warning(f"{self.folder}: {alone} of {len(tasks)} prompts have one picture only")
+            say_warning(f"{self.folder}: {alone} of {len(tasks)} prompts have only one picture")
         return [
             choice(
                 digest("group", reference, prompt), prompt, reference,
@@ -165,7 +165,7 @@ def read_row(path: Path, number: int, values: dict[str, Any]) -> Row:
         if not isinstance(values.get(name), str) or not values[name]:
             raise SourceError(
                 f"{path}, line {number}: expected a {name}, found {values.get(name)!r}",
-                hint="columns: file, system, prompt and, where there are any, reference and seed",
+                hint="columns: file, system, prompt and optionally reference and seed",
             )
     reference, seed = values.get("reference") or None, values.get("seed")
     return Row(

@@ -103,7 +103,7 @@ def evaluate(
     if review and out is None:
         raise UsageError(
             "--review: expected --out FOLDER, where the answers are kept, found none",
-            hint="answers are read again by `stylear curate review --from FOLDER --summary`",
+            hint="give --out FOLDER; `stylear curate review --from FOLDER --summary` shows results",
         )
     if out is not None:
         check_free(out, force=force)

@@ -43,7 +43,7 @@ class AestheticHead:
         if width is not None and width != embed_dim:
             raise WeightsError(
                 f"{path}: expected a head for embeddings of {embed_dim}, found one for {width}",
-                hint="name the CLIP that the head was trained on: vit_l_14 has 768 numbers,"
+                hint="name the CLIP that the head was trained on: vit_l_14 has 768 dimensions,"
                 " vit_b_16 and vit_b_32 have 512",
             )
         with torch.device("meta"):

@@ -92,7 +92,7 @@ class ClipEncoder:
         if not directory.is_dir():
             raise WeightsError(
                 f"{name}: expected a directory with {CONFIG_FILE}, found a file",
-                hint="for a checkpoint alone, put the architecture before it: ViT-H-14/FILE",
+                hint="for a single checkpoint, prefix its architecture: ViT-H-14/FILE",
             )
         config = read_json(directory / CONFIG_FILE).get("model_cfg")
         if not isinstance(config, dict) or not isinstance(config.get("text_cfg"), dict):
@@ -266,6 +266,6 @@ def _refuse_hub_tower(name: str, text_config: Mapping[str, Any]) -> None:
     tower = text_config.get("hf_model_name")
     if tower and not Path(tower).is_dir():
         raise WeightsError(
-            f"{name}: its text tower {tower} would be looked up on the network",
+            f"{name}: its text tower {tower} would have to be downloaded",
             hint="use a model with open_clip's own text tower",
         )

@@ -148,7 +148,7 @@ def _read_inert(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise WeightsError(
             f"{path}: cannot be read: {_reason(error)}",
-            hint="the file is corrupt, truncated or no checkpoint; copy it again",
+            hint="the file is corrupt, truncated or not a checkpoint; copy it again",
         ) from error
     if not isinstance(checkpoint, Mapping):
         raise WeightsError(f"{path}: expected named tensors, found {type(checkpoint).__name__}")

@@ -52,7 +52,7 @@ class Int8Linear(Head):
         return product if self.bias is None else product + self.bias
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        raise ValueError(f"{prefix}weight: weights in 8 bits cannot be saved")
+        raise ValueError(f"{prefix}weight: 8-bit weights cannot be saved")
 
 
 class Int8LoraLinear(LoraLinear):

@@ -216,7 +216,7 @@ def read_resampler(
         raise WeightsError(
             f"{path}: layers.0.0.to_q expected {HEADS * HEAD_DIM} rows "
             f"({HEADS} heads of {HEAD_DIM}, as in the released code), found {rows}",
-            hint="if it was trained with another number of heads, state it: --heads N",
+            hint="if it was trained with another number of heads, give --heads N",
         )
     heads = HEADS if heads is None else heads
     if heads < 1 or rows % heads:

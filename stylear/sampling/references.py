@@ -60,7 +60,7 @@ def load_styles(source: str | Path) -> list[Reference]:
         if not paths:
             names = sorted({file.stem.split("--")[0] for file in _load_embedded("mini")})
             raise SourceError(
-                f"{source}: expected a picture, a folder of them or an embedded style, found none",
+                f"{source}: expected a picture, a folder of pictures or an embedded style, found none",
                 hint=f"embedded styles: {', '.join(names)}",
             )
     notes = read_notes(paths[0].parent)

@@ -66,7 +66,7 @@ def plan_fetch(model: Model, *, update: bool = False) -> Plan:
         revision = str(locked.get("revision") or "")
         if revision and model.revision not in ("main", revision):
             say(
-                f"{model.name}: pinned to {revision[:12]} by {LOCK_FILE}; --update takes the newer one"
+                f"{model.name}: pinned to {revision[:12]} by {LOCK_FILE}; --update fetches the newer one"
             )
         listing = list_model_files(model, revision)
     files = {name: _check_against_lock(model, name, r, locked) for name, r in listing.files.items()}
@@ -107,7 +107,7 @@ def _list_manual_files(model: Model, locked: Mapping[str, Any]) -> Listing:
     path = models_dir() / model.name / model.main
     if not path.is_file():
         raise WeightsError(
-            f"{path}: expected this file, which has no public address, found nothing",
+            f"{path}: expected this file, which has no public download, found nothing",
             hint=describe_manual_fetch(model),
         )
     from stylear.weights.files import hash_path

@@ -119,7 +119,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: cannot be read: {explain_unpickling(error)}",
-            hint="only tensors are read; save them alone where the file was made: "
+            hint="only tensors are read; save just the tensors where the file was made: "
             "safetensors.torch.save_file(model.state_dict(), FILE)",
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

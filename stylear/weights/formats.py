@@ -182,7 +182,7 @@ def require_weights(path: Path, *, by_ending: bool = False) -> Format:
     if by_ending and has_wrong_ending(path, file_format):
         right = path.with_suffix(".safetensors" if file_format.kind == SAFETENSORS else ".bin")
         raise WeightsError(
-            f"{path}: expected what its ending says, found {file_format.description}",
+            f"{path}: expected the format of its extension, found {file_format.description}",
             hint=f"rename it to {right.name}",
         )
     return file_format

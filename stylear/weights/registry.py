@@ -72,7 +72,7 @@ def get_model(name: str) -> Model:
         return MODELS[name]
     near = get_close_matches(name, MODELS, n=3, cutoff=0.5)
     raise UsageError(
-        f"{name}: expected the name of a registered model, found none of that name",
+        f"{name}: expected the name of a registered model, found no such name",
         hint=f"did you mean {', '.join(near)}?" if near else "`stylear models list` shows them all",
     )
 

@@ -62,7 +62,7 @@ class StoredTensor:
         buffer: Any = data.numpy()
         stream.seek(self.start)
         if stream.readinto(buffer) != self.num_bytes:
-            raise WeightsError(f"{self.file}: was cut off while it was read", hint=COPY_AGAIN)
+            raise WeightsError(f"{self.file}: was truncated while it was read", hint=COPY_AGAIN)
         return data.view(self.dtype).view(self.shape)
 
 

@@ -283,7 +283,9 @@ def test_embedded_styles_are_known_by_name() -> None:
     mosaic = load_styles("mosaic")
     assert {reference.style for reference in mosaic} == {"mosaic"}
     assert load_styles(mosaic[0].id)[0].picture.tobytes() == mosaic[0].picture.tobytes()
-    with pytest.raises(SourceError, match="no-such-style: expected a picture, a folder of them"):
+    with pytest.raises(
+        SourceError, match="no-such-style: expected a picture, a folder of pictures"
+    ):
         load_styles("no-such-style")
 
 

@@ -63,7 +63,7 @@ def test_a_picture_is_found_by_its_bytes_or_by_what_it_looks_like(
 def test_a_picture_that_nobody_has_is_an_error(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "other.png").write_bytes(encoded(99))
     with pytest.raises(
-        UsageError, match=r"other\.png: no pair of .* has its bytes or looks like it"
+        UsageError, match=r"other\.png: no pair of .* has the same bytes or looks similar"
     ):
         find_pairs(corpus, str(tmp_path / "other.png"))
     (tmp_path / "note.txt").write_text("a note")

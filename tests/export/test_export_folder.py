@@ -81,7 +81,7 @@ def test_existing_files_are_refused_and_left_alone(tmp_path: Path, what: str) ->
     else:
         out.symlink_to(tmp_path / "nowhere")
     before = names(tmp_path)
-    with pytest.raises(UsageError, match="expected a new or an empty folder"), fresh_folder(out):
+    with pytest.raises(UsageError, match="expected a new or empty folder"), fresh_folder(out):
         raise AssertionError
     assert names(tmp_path) == before
 

@@ -110,7 +110,7 @@ def test_a_url_as_out_is_refused(corpus: Path) -> None:
 @pytest.mark.parametrize("inside", ["export", "train/../export", ""])
 def test_a_place_inside_the_corpus_is_refused(tmp_path: Path, inside: str) -> None:
     corpus = small_corpus(tmp_path)
-    with pytest.raises(UsageError, match="expected a folder outside of the corpus"):
+    with pytest.raises(UsageError, match="expected a folder outside the corpus"):
         export(corpus, "sha256", corpus / inside)
 
 

@@ -252,5 +252,5 @@ def test_an_endless_line_in_a_small_gz_is_an_error(tmp_path: Path) -> None:
         for _ in range(40):
             file.write(b"x" * 1_000_000)
     assert (tmp_path / "a.csv.gz").stat().st_size < 100_000
-    with pytest.raises(SourceError, match=rf"lines of less than {lists.MAX_LINE:,}"):
+    with pytest.raises(SourceError, match=rf"lines of fewer than {lists.MAX_LINE:,}"):
         fetch(tmp_path, {"type": "urls", "path": "a.csv.gz"})

@@ -247,7 +247,7 @@ def test_tars_are_found_by_braces_in_folders_and_packed(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "00000.tar").rename(tmp_path / "below" / "a.tar")
     (tmp_path / "00001.tar.gz").unlink()
-    with pytest.raises(SourceError, match="found none but 1 in folders below") as refused:
+    with pytest.raises(SourceError, match="found none but 1 in subfolders") as refused:
         read_tars(tmp_path, ".")
     assert str(refused.value.hint).endswith("/**/*.tar")
 

@@ -205,7 +205,9 @@ def test_a_key_that_is_raw_and_stylized_is_refused(corpus: Path) -> None:
     pairs = [raw_pair(0), raw_pair(1)]
     write_shard(corpus / "stylized", 0, pairs)
     write_scores(corpus, "stylized", pairs, text=[0.5] * 2, style=[0.5] * 2)
-    with pytest.raises(CorpusError, match="2 keys come twice in raw and stylized"):
+    with pytest.raises(
+        CorpusError, match="expected unique keys, found 2 twice in raw and stylized"
+    ):
         filter_corpus(corpus, recipe())
 
 

@@ -176,7 +176,7 @@ def test_other_pairs_of_the_same_bytes_are_counted_and_stay(finished: Path, tmp_
 
 
 def test_explain_says_that_a_source_was_forgotten(done: Forgotten) -> None:
-    with pytest.raises(UsageError, match=r"folder:.*: was forgotten; .* has only the hash of it"):
+    with pytest.raises(UsageError, match=r"folder:.*: was forgotten; .* keeps only its hash"):
         find_pairs(done.corpus, done.raw.origin.source)
     [history] = explain(done.corpus, find_pairs(done.corpus, done.raw.key))
     assert history["outcome"] == "dropped by fetch: forgotten"
@@ -185,7 +185,7 @@ def test_explain_says_that_a_source_was_forgotten(done: Forgotten) -> None:
 
 
 def test_nothing_asked_for_is_an_error(finished: Path) -> None:
-    with pytest.raises(UsageError, match="expected what to forget, found nothing"):
+    with pytest.raises(UsageError, match="expected an option that selects pairs, found none"):
         forget_pairs(finished, Request())
 
 

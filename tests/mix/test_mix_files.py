@@ -104,7 +104,7 @@ def test_verdicts_of_other_pairs_are_refused(written: Path, tmp_path: Path) -> N
     table = read_table(written / "verdicts.parquet")
     write_table(tmp_path / "verdicts.parquet", table.slice(1))
     with pytest.raises(
-        CorpusError, match="expected verdicts of the corpus's pairs, found those of others"
+        CorpusError, match="expected verdicts of the corpus's pairs, found those of other pairs"
     ):
         mix_corpus(tmp_path, mix_recipe())
 

@@ -108,5 +108,5 @@ def test_a_decoder_in_8_bits_is_not_saved_and_another_quantization_is_an_error()
     with pytest.raises(UsageError, match="--quantize: expected int8, found 'int4'"):
         quantize_decoder(decoder, "int4")
     quantize_decoder(decoder, "int8")
-    with pytest.raises(ValueError, match=r"qkv_proj\.weight: weights in 8 bits cannot be saved"):
+    with pytest.raises(ValueError, match=r"qkv_proj\.weight: 8-bit weights cannot be saved"):
         decoder.state_dict()

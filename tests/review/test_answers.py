@@ -93,7 +93,7 @@ def test_a_whole_line_that_is_no_answer_is_an_error_with_its_number(
     append_answer(tmp_path, keep("a"))
     with (tmp_path / ANSWERS).open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(CorpusError, match="line 2: expected an answer of a review"):
+    with pytest.raises(CorpusError, match="line 2: expected a review answer"):
         read_answers(tmp_path)
 
 

@@ -68,4 +68,4 @@ def test_the_command_draws_the_figure_of_any_reviewed_folder(tmp_path: Path) -> 
 def test_a_figure_is_drawn_of_a_summary_only(tmp_path: Path) -> None:
     call = ["review", "--from", str(tmp_path), "--figure", "x.svg"]
     done = CliRunner().invoke(stylear.curate.cli.app, call)
-    assert "--figure: expected with --summary only" in str(done.exception)
+    assert "--figure: expected together with --summary" in str(done.exception)

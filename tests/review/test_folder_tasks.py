@@ -32,7 +32,7 @@ def test_a_picture_of_one_system_only_is_left_out_with_a_warning(
     (folder / "ours" / "a dog.png").unlink()
     [task] = FolderMaterial(folder).tasks("prefer")
     assert task.prompt == "a cat"
-    assert "1 of 2 prompts have one picture only" in capsys.readouterr().err
+    assert "1 of 2 prompts have only one picture" in capsys.readouterr().err
 
 
 def test_what_evaluate_writes_is_read(tmp_path: Path) -> None:

@@ -84,12 +84,12 @@ def test_a_summary_without_answers_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected a CORPUS or --from FOLDER"),
-        (["{corpus}", "--from", "{corpus}"], "expected a CORPUS or --from FOLDER"),
+        ([], "expected either CORPUS or --from FOLDER"),
+        (["{corpus}", "--from", "{corpus}"], "expected either CORPUS or --from FOLDER"),
         (["{corpus}"], "expected a corpus"),
         (["memory://corpus"], "expected a local corpus"),
         (["--from", "{corpus}", "--ask", "love"], "--ask: expected keep or prefer, found 'love'"),
-        (["--from", "{corpus}", "--json"], "--json: expected with --summary only"),
+        (["--from", "{corpus}", "--json"], "--json: expected together with --summary"),
         (["--from", "{corpus}"], "at least two systems"),
     ],
 )

@@ -131,7 +131,11 @@ def test_a_rule_that_changes_no_verdict_mixes_nothing_again(built: Path, home: P
 
 
 EXPENSIVE = [
-    ({"image": {"size": 24}}, r"fetch 0000\d was made another way: image\.size: 32 -> 24", "fetch"),
+    (
+        {"image": {"size": 24}},
+        r"fetch 0000\d was built differently: image\.size: 32 -> 24",
+        "fetch",
+    ),
     (
         {"synthesize": {**settings()["synthesize"], "candidates": 3}},
         r"synthesize\.candidates: 2 -> 3",

@@ -135,7 +135,7 @@ def test_another_caption_of_a_reference_stops_the_leakage_score_alone(
     assert (
         scoring(place, built, [settings for settings in SCORES if settings["name"] != "leak"]) == 0
     )
-    with pytest.raises(SettingsChanged, match=r"leak stylized-0000\d was made another way"):
+    with pytest.raises(SettingsChanged, match=r"leak stylized-0000\d was built differently"):
         scoring(place, built, SCORES)
 
 

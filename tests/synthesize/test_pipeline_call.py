@@ -93,9 +93,9 @@ def test_hostile_calls_are_refused(changes: dict[str, Any], message: str) -> Non
 
 
 def test_a_call_has_to_hold_the_prompt_and_a_style() -> None:
-    with pytest.raises(ValueError, match=r"no argument holds \{prompt\}"):
+    with pytest.raises(ValueError, match=r"no argument contains \{prompt\}"):
         check_call({"prompt": "a cat", "image": "{reference}"})
-    with pytest.raises(ValueError, match=r"no argument holds \{reference\} or \{style\}"):
+    with pytest.raises(ValueError, match=r"no argument contains \{reference\} or \{style\}"):
         check_call({"prompt": "{prompt}"})
 
 

@@ -127,7 +127,9 @@ def test_pairs_of_other_settings_or_another_model_are_not_continued(place: Path)
     pairs.run(settings(place, "first"))
     write_tiny_model(place / "other", seed=1)
     for change in ({"seed": 1}, {"model": str(place / "other")}):
-        with pytest.raises(SettingsChanged, match="another model, another corpus or other"):
+        with pytest.raises(
+            SettingsChanged, match="expected pairs of this model, corpus and settings"
+        ):
             pairs.run(settings(place, "first", **change))
 
 

@@ -118,7 +118,7 @@ def test_a_file_copied_there_by_hand_is_checked_and_kept(place: Path, site: Fake
 def test_a_model_without_an_address_is_taken_from_its_place(place: Path, tmp_path: Path) -> None:
     model = Model("hand", "got by hand", "", (File("v.ckpt"),), "X", "t", about_bytes=1000, main="v.ckpt",
                   terms="https://example.org/ask")  # fmt: skip
-    with pytest.raises(WeightsError, match="has no public address, found nothing") as caught:
+    with pytest.raises(WeightsError, match="has no public download, found nothing") as caught:
         fetch.fetch_model(model)
     assert "request v.ckpt at https://example.org/ask" in (caught.value.hint or "")
     (place / "hand").mkdir()

@@ -57,7 +57,7 @@ def test_a_model_is_held_to_the_commit_that_was_found_first(
     fetch.fetch_model(hub_model(revision="e" * 40))  # a toolkit that pins another one
     stderr = capsys.readouterr().err
     assert stderr.startswith(
-        "tiny: pinned to ffffffffffff by weights.lock; --update takes the newer one"
+        "tiny: pinned to ffffffffffff by weights.lock; --update fetches the newer one"
     )
 
 

@@ -62,7 +62,9 @@ def test_a_library_that_goes_by_endings_gets_no_file_of_another_format(tmp_path:
     path = tmp_path / MODEL
     path.write_bytes(torch_bytes(TENSORS))
     assert require_weights(path).kind == "torch"
-    with pytest.raises(WeightsError, match="what its ending says, found a torch check") as caught:
+    with pytest.raises(
+        WeightsError, match="the format of its extension, found a torch check"
+    ) as caught:
         require_weights(path, by_ending=True)
     assert caught.value.hint == "rename it to model.bin"
 

@@ -74,7 +74,7 @@ def find_lists(path: Path) -> list[Path]:
         if list_kind(file) not in KINDS:
             raise SourceError(
                 f"{file}: expected one of {', '.join(KINDS)} (all but parquet also as .gz),"
-                f" found {file.suffix or 'no ending'}"
+                f" found {file.suffix or 'no extension'}"
             )
     return sorted(files)
 
@@ -185,7 +185,7 @@ def check_captions(path: Path, look: Sequence[Record], columns: Sequence[str]) -
             raise SourceError(
                 f"{path}: expected text in column {name!r}, found {type(values[0]).__name__}"
                 f" {values[0]!r}",
-                hint="name the column that has the captions in the recipe (caption_column)",
+                hint="set caption_column in the recipe to the column with the captions",
             )
 
 

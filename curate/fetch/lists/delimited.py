@@ -95,7 +95,7 @@ def split_rows(
             fields = next(reader, None)
         except csv.Error as error:
             raise SourceError(
-                f"{path}, line {line}: a quoted field that begins here does not end as it should: {error}",
+                f"{path}, line {line}: a quoted field that begins here is not closed properly: {error}",
                 hint=QUOTE_HINT,
             ) from error
         if fields is None:

@@ -46,7 +46,7 @@ def read_json(path: Path, form: ListFormat) -> Iterator[Record]:
     try:
         value = json.loads(text) if text.strip() else []
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: expected JSON: {error}") from error
+        raise SourceError(f"{path}: expected JSON, found: {error}") from error
     for number, row in enumerate(find_rows(path, value), start=1):
         if isinstance(row, dict):
             yield Record(number, drop_missing(row))

@@ -27,7 +27,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path}: expected a Parquet file: {error}") from error
+        raise SourceError(f"{path}: expected a Parquet file, found: {error}") from error
     names = Counter(file.schema_arrow.names)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:

@@ -64,7 +64,7 @@ def read_lines(
         except LookupError as error:
             raise SourceError(
                 f"{path}: unknown encoding {name!r}",
-                hint="write encoding: utf-8, latin-1, cp1252 ...",
+                hint="for example encoding: utf-8, latin-1 or cp1252",
             ) from error
         number = 0
         try:
@@ -72,7 +72,7 @@ def read_lines(
                 number += 1
                 if len(line) == MAX_LINE:
                     raise SourceError(
-                        f"{path}, line {number}: expected lines of less than {MAX_LINE:,} characters"
+                        f"{path}, line {number}: expected lines of fewer than {MAX_LINE:,} characters"
                     )
                 if not line.isascii() and (bad := find_undecodable(line)) is not None:
                     raise not_in_encoding(path, number, "UTF-8", bad)

@@ -31,6 +31,6 @@ class PipelineSettings(DiffusionSettings):
             for name, value in self.call.items():
                 if is_per_image(value) and not isinstance(value, str):
                     raise ValueError(
-                        f"call.{name}: only texts can differ between the images of a batch"
+                        f"call.{name}: only strings can differ between the images of a batch"
                     )
         return self

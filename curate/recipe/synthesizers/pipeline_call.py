@@ -58,15 +58,15 @@ def check_call(call: Mapping[str, Any]) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or "__" in name:
             raise ValueError(f"call.{name}: expected the name of an argument")
         if name in RESERVED or name.startswith("callback"):
-            raise ValueError(f"call.{name}: is set by the synthesiser, remove it")
+            raise ValueError(f"call.{name}: is set by the synthesiser; remove it")
     used = set[str]()
     for name, value in call.items():
         _check_value(f"call.{name}", value, used)
     if "prompt" not in used:
-        raise ValueError("call: no argument holds {prompt}, so all images would show the same")
+        raise ValueError("call: no argument contains {prompt}, so all images would show the same")
     if not used & {"style", "reference"}:
         raise ValueError(
-            "call: no argument holds {reference} or {style}, so no image would have a style"
+            "call: no argument contains {reference} or {style}, so no image would have a style"
         )
 
 

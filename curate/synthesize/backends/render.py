@@ -19,7 +19,7 @@ def parse_style(reference: str) -> Style:
     family, _, variant = reference.partition("--")
     if family not in FAMILIES or not variant.isdecimal():
         raise RecipeError(
-            f"references: backend render expected ids such as mosaic--03, found {reference!r}",
+            f"references: expected, for backend render, ids such as mosaic--03, found {reference!r}",
             hint="draw them with python -m stylear.mini.references, or use another backend",
         )
     return make_style(family, int(variant))

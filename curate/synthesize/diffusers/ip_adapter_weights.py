@@ -56,7 +56,7 @@ def find_adapter_file(settings: SdxlSettings) -> Path:
     if not path.is_file():
         raise WeightsError(
             f"no IP-Adapter weights at {path}",
-            hint="set ip_adapter to the file, or also ip_adapter_subfolder, ip_adapter_weight_name",
+            hint="set ip_adapter to the file, or also set ip_adapter_subfolder and ip_adapter_weight_name",
         )
     return path
 

@@ -47,7 +47,7 @@ def find_lora_file(path: Path) -> Path:
         raise WeightsError(
             f"{path}: expected a LoRA directory with one of {', '.join(FILES)}, found "
             f"{', '.join(entries[:5]) or 'nothing'}",
-            hint="name the LoRA's file",
+            hint="give the LoRA's file",
         )
     return candidates[0]
 

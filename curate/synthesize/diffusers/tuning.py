@@ -71,7 +71,9 @@ def fuse_lora(pipeline: Any, tensors: dict[str, Tensor], scale: float, what: str
     Raises WeightsError naming the first key that matches no layer, or has another shape.
     """
     if not hasattr(pipeline, "load_lora_weights"):
-        raise WeightsError(f"{what}: {type(pipeline).__name__} takes no LoRA", hint="remove lora")
+        raise WeightsError(
+            f"{what}: {type(pipeline).__name__} does not support LoRA", hint="remove lora"
+        )
     if not tensors:
         raise WeightsError(f"{what}: expected tensors of a LoRA, found none", hint=LORA_HINT)
     with silence_libraries(), wrap_load_errors(what, LORA_HINT):

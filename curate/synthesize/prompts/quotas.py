@@ -34,7 +34,7 @@ class Quotas:
             if name not in self.met:
                 close = difflib.get_close_matches(name, self.met, 1)
                 raise RecipeError(
-                    f"synthesize.styles.{name}: no reference shows this style",
+                    f"synthesize.styles.{name}: no reference has this style",
                     hint=f"did you mean {close[0]}?"
                     if close
                     else f"styles: {', '.join(sorted(self.met)) or 'none'}",

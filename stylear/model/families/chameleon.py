@@ -166,7 +166,7 @@ class Chameleon(Family):
                 raise WeightsError(
                     f"{directory}: was trained with another {config['vq_model']}: {key} expected "
                     f"{value!r}, found {now[key]!r}",
-                    hint="the embedded models have changed since; train it again from the present ones",
+                    hint="the embedded models have changed since; train it again from the current ones",
                 )
 
     def write_weights(self, model: StyleModel, directory: Path, dtype: torch.dtype | None) -> None:
