@@ -37,7 +37,7 @@ def build(
     workers: int = 0,
     allow_empty: bool = False,
 ) -> RunResult:
-    """Build the corpus of a recipe, audit it and draw its report: what `stylear curate run` does.
+    """Build the corpus of a recipe, audit it and write its report, as `stylear curate run` does.
 
     `recipe` is a file, the name of an embedded recipe, or a Recipe; `overrides` maps dotted keys to
     values, as `--set` does; `workers` 0 is one for each core. If it is stopped, the same call continues.
@@ -61,11 +61,11 @@ def open_corpus(path: str | Path) -> Corpus:
 
 
 def win_rates(path: str | Path) -> list[dict[str, Any]]:
-    """The table of a user study: what `stylear curate review --summary` prints of a corpus or a folder.
+    """The table of a user study that `stylear curate review --summary` prints for a corpus or a folder.
 
     One row for each model, the strongest first: model, comparisons, wins, ties, win_rate and strength. The
     last two have `value`, `low` and `high` of a 95% interval; strength is None if no chain of comparisons
-    joins all models. Raises CorpusError for a damaged file of answers.
+    connects all models. Raises CorpusError for a damaged file of answers.
     """
     from stylear.curate.corpus.answers import read_answers
     from stylear.curate.review.summary import compare_models, model_rows
@@ -138,7 +138,7 @@ class Corpus:
     def export(
         self, to: str, out: str | Path, declared: Declared | None = None, *, dry_run: bool = False
     ) -> ExportResult:
-        """Write the finished corpus into the new folder `out`: what `stylear curate export` does.
+        """Write the finished corpus into the new folder `out`, as `stylear curate export` does.
 
         `to` is croissant, huggingface, parquet, folders, datacomp, sha256 or eu-summary; `declared` is what a
         corpus cannot know. Raises CorpusError for an unfinished or damaged corpus, UsageError if `out` has
@@ -149,7 +149,7 @@ class Corpus:
     def audit(
         self, *, share: float = 1.0, seed: int = 0, decode: bool = False, workers: int = 0
     ) -> AuditResult:
-        """Verify the finished corpus against its manifest: what `stylear curate audit` does.
+        """Verify the finished corpus against its manifest, as `stylear curate audit` does.
 
         `share` of the images of each shard are read, drawn by `seed`; `decode` decodes them too. Call
         `require()` on the result to raise AuditFailed. Raises CorpusError for an unfinished corpus.
@@ -160,7 +160,7 @@ class Corpus:
         return audit(self.path, Sampling(share, seed, decode), workers)
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of one SELECT over the tables of the corpus: what `stylear curate query` does.
+        """The rows of one SELECT over the tables of the corpus, as `stylear curate query` prints them.
 
         Raises UsageError for any other statement.
         """
@@ -171,7 +171,7 @@ class Corpus:
     def explain(self, pair: str | Path) -> list[dict[str, Any]]:
         """The history of the pairs that a key, a URL, a sha256 or an image file matches.
 
-        Each is as `stylear curate explain --json` has it: origin, scores, stages, outcome, children.
+        Each is as in `stylear curate explain --json`: origin, scores, stages, outcome, children.
         Raises UsageError if nothing matches.
         """
         from stylear.curate.explain.find import find_pairs
@@ -182,7 +182,7 @@ class Corpus:
     def diff(self, other: Corpus | str | Path) -> CorpusDiff:
         """How another corpus differs from this one: recipe, counts, pairs, scores, styles.
 
-        Raises CorpusError for a corpus that is damaged.
+        Raises CorpusError if either is damaged.
         """
         from stylear.curate.diff.compare import diff_corpora
 
@@ -199,7 +199,7 @@ class Corpus:
         pictures: Iterable[str | Path] = (),
         dry_run: bool = False,
     ) -> ForgetResult:
-        """Remove pairs permanently, and keep them from coming back: what `stylear curate forget` does.
+        """Remove pairs permanently and keep them from coming back, as `stylear curate forget` does.
 
         `sources` are URLs or other sources, `pictures` image files whose near duplicates are forgotten.
         Raises UsageError for an empty request or an unknown key, CorpusLocked while another process writes.

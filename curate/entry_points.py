@@ -59,7 +59,7 @@ def installed_plugins(group: Group) -> dict[str, list[EntryPoint]]:
 
 @lru_cache(maxsize=8)
 def _scan(group: Group, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
-    """The entry points that lie on an import path; a scan takes milliseconds."""
+    """The entry points on an import path; a scan takes milliseconds."""
     by_name: dict[str, dict[tuple[str, str], EntryPoint]] = {}
     for point in entry_points(group=group):
         by_name.setdefault(point.name, {})[_origin(point), point.value] = point
@@ -69,7 +69,7 @@ def _scan(group: Group, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
 def find_plugin(group: Group, name: str) -> Plugin | None:
     """The plug-in of a name, imported; None if no installed distribution has it.
 
-    Raises PluginError if two distributions have it, if its import fails, or if it is no class.
+    Raises PluginError if two distributions have it, if its import fails, or if it is not a class.
     """
     return _find(group, name, tuple(sys.path))
 

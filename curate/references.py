@@ -45,7 +45,7 @@ def load_references(recipe: Recipe) -> list[StyleReference]:
     """Load all references of a recipe, sorted by id.
 
     Raises RecipeError for an unknown mini style or an id used twice, SourceError if a folder is missing
-    or empty, a file is no image, or captions cannot be read.
+    or empty, a file is not an image, or captions cannot be read.
     """
     paths = reference_files(recipe)
     fraction = recipe.mix.val_fraction

@@ -1,4 +1,4 @@
-"""An exponential moving average (EMA) of the parameters that train."""
+"""An exponential moving average (EMA) of the trained parameters."""
 
 from __future__ import annotations
 

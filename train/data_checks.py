@@ -1,4 +1,4 @@
-"""What is wrong with training data, found before the first step."""
+"""Problems of the training data, found before the first step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stylear.train.data import EncodedSet, build_prompt
 
 
 def check_data(data: EncodedSet, batch_size: int, style_from: str) -> list[str]:
-    """Warnings about data that a run can train on, but hardly means to.
+    """Warnings about data that a run can train on, but probably by mistake.
 
     Raises CorpusError if `style_from` is "sibling" and no image has a sibling, UsageError if images alone
     exceed the context of the model.

@@ -1,6 +1,6 @@
 """Several processes that train one model, as torchrun starts them: one rank per GPU.
 
-What trains is replicated: each rank computes the gradients of its rows of the global batch, and the ranks sum
+The trained weights are replicated: each rank computes the gradients of its rows of the global batch, and the ranks sum
 them. The frozen base is replicated too, or sharded by FSDP2 (`shard_base`).
 """
 
@@ -152,7 +152,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
 
 
 def shard_base(decoder: Decoder, ranks: Ranks) -> None:
-    """Shard the frozen weights of the blocks over the ranks by FSDP2; what trains stays replicated.
+    """Shard the frozen weights of the blocks over the ranks by FSDP2; trained weights stay replicated.
 
     A block's weights are gathered while it is computed, forwards and backwards.
     """

@@ -184,7 +184,7 @@ def train(settings: DpoSettings, ranks: Ranks) -> Path:
 
 
 class Figures(NamedTuple):
-    """What metrics.jsonl says of a step: means over the pairs of its batch."""
+    """The figures of a step in metrics.jsonl: means over the pairs of its batch."""
 
     loss: float
     preference_term: float

@@ -174,7 +174,7 @@ def is_encoded(folder: Path) -> bool:
 def warn_of_other_encoding(
     folders: Mapping[Path, Path], tables: Mapping[Path, str], encoding: Encoding
 ) -> None:
-    """Say what differs if the same images were encoded by another model, or otherwise."""
+    """Say what differs if the same images were encoded by another model or with other settings."""
     expected = json.loads(json.dumps(asdict(encoding)))
     for tar, folder in folders.items():
         if is_encoded(folder):

@@ -1,7 +1,7 @@
 """Group relative policy optimisation (GRPO): a model learns from the scores of its own pictures.
 
 At every step the model draws several pictures of some prompts, frozen scorers rate them, and those that are
-better than the others of their prompt become likelier. J jobs, S samples of a job, L codes of an image.
+better than the others of their prompt become more likely. J jobs, S samples of a job, L codes of an image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a trained model records of itself: its base, its corpora and its training."""
+"""The record of a trained model: its base, its corpora and its training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def describe_origin(
 ) -> dict[str, Any]:
     """The lineage of the final model: its base, all corpora that shaped it, and its training record.
 
-    The corpora of the base come first: what was trained into it is still in there.
+    The corpora of the base come first, since the model still contains them.
     """
     corpora = list(base.settings.base.get("corpora") or ())
     for corpus in settings.corpus:

@@ -131,7 +131,7 @@ def kto_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
-    """GRPO (arXiv 2402.03300): rewards (J, S) less the mean of their row, over its standard deviation.
+    """GRPO (arXiv 2402.03300): rewards (J, S) minus the mean of their row, divided by its standard deviation.
 
     A row of equal rewards has advantages of 0.
     """
@@ -141,7 +141,7 @@ def group_advantages(rewards: Tensor) -> Tensor:
 
 
 class PolicyGradient(NamedTuple):
-    """The loss of GRPO (scalar), and what it is made of (scalars, detached)."""
+    """The loss of GRPO (scalar), and its terms (scalars, detached)."""
 
     loss: Tensor
     kl: Tensor  # estimate of KL(policy || reference), in nats per code

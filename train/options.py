@@ -1,4 +1,4 @@
-"""What the `stylear train` commands share: flags, each of which sets the setting of its name, and results."""
+"""Shared by the `stylear train` commands: flags, each of which sets the setting of its name, and results."""
 
 from __future__ import annotations
 

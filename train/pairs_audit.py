@@ -69,7 +69,7 @@ def audit(folder: Path, corpora: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def check_manifest(folder: Path, manifest: dict[str, Any]) -> Iterator[Difference]:
-    """The key is that of the inputs, and no other tar is there."""
+    """The key is that of the inputs, and there is no other tar."""
     key = digest("on-policy pairs", canonical_json({name: manifest.get(name) for name in INPUTS}))
     if key != manifest["key"]:
         yield Difference(MANIFEST, f"inputs with key {manifest['key']}", f"key {key}")

@@ -1,4 +1,4 @@
-"""Number formats of a training run: what trains is fp32, the frozen base may be bf16 or int8."""
+"""Number formats of a training run: trained weights are fp32, the frozen base may be bf16 or int8."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def decoder_autocast(model: StyleModel) -> torch.autocast:
 
 
 def load_for_training(name: str, settings: Settings, device: str) -> StyleModel:
-    """Load a model with its base in the format that the settings ask for, and what trains in fp32."""
+    """Load a model with its base in the format that the settings ask for, and the trained weights in fp32."""
     dtype = DTYPES[choose_base_format(settings)]
     return load_model(name, device, dtype, trained_dtype=torch.float32)
 

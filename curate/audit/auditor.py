@@ -47,9 +47,9 @@ FULL = Sampling()
 def audit(corpus: Path, sampling: Sampling = FULL, workers: int = 0) -> AuditResult:
     """Compare a corpus with its manifest and with itself.
 
-    `sampling` says which share of each shard's images is read; tables, captions, records and all other files
+    `sampling` gives the share of each shard's images to read; tables, captions, records and all other files
     are always read in full. `workers` 0 means one thread for each core, or one process in a large corpus.
-    After a missing file, or a table that cannot be read, the checks that need it are not run. Raises
+    Checks that need a missing file or an unreadable table are not run. Raises
     CorpusError if there is no manifest: the corpus was never finished.
     """
     manifest, sha256 = read_manifest(corpus)
@@ -92,7 +92,7 @@ def list_not_examined(results: Mapping[str, TarResult], sampling: Sampling) -> I
 def check_contents(
     corpus: Path, manifest: dict[str, Any], results: dict[str, TarResult], findings: Findings
 ) -> tuple[int, int]:
-    """Run every check except that of the files; returns the numbers of pairs and samples, 0 if unknown."""
+    """Run every check except the one of the files; returns the numbers of pairs and samples, 0 if unknown."""
     from stylear.curate.recipe import load_recipe
 
     _, bad_tables = read_or_report(lambda: require_shapes(corpus), "tables")

@@ -78,7 +78,7 @@ def check_files(
 ) -> Iterator[Difference]:
     """Files that are missing, unknown, or different from the manifest.
 
-    Puts what is found in each file into `results`; the contents of tars are reported by `check_shards`.
+    Puts the result for each file into `results`; `check_shards` reports the contents of tars.
     """
     present = set(corpus_files(corpus))
     for name in sorted(set(files) - present):
@@ -100,7 +100,7 @@ def check_files(
 def examine_files(
     corpus: Path, sizes: Mapping[str, int], sampling: Sampling, workers: int = 0
 ) -> Iterator[tuple[str, TarResult]]:
-    """What is found in each file, in the order of their names; a bar shows the bytes, rate and time left."""
+    """The result for each file, in the order of their names; a bar shows the bytes, rate and time left."""
     units, sides = list(group_files(sizes)), SideHashes(corpus)
     total = sum(sizes.values())
     work = (

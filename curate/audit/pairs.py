@@ -78,7 +78,7 @@ class KeyCounter:
 def check_pairs(corpus: Path, pairs: PairIndex, placement: Placement) -> Iterator[Difference]:
     """Keys that are lost, invented or repeated, changed rows, and drops without a reason.
 
-    What verdicts and mix say of each pair is put into `placement`.
+    The verdict and the split of each pair are put into `placement`.
     """
     repeated = pairs.find_repeated()
     names = pairs.name(repeated.tolist())
@@ -94,7 +94,7 @@ def check_pairs(corpus: Path, pairs: PairIndex, placement: Placement) -> Iterato
 
 
 def check_parents(corpus: Path, pairs: PairIndex) -> Iterator[Difference]:
-    """Pairs whose parent is no raw pair."""
+    """Pairs whose parent is not a raw pair."""
     for kind in ("raw", "stylized"):
         for path, table in read_tables(corpus / kind, ["key", "parent"]):
             table = table.filter(table["parent"].is_valid())

@@ -64,8 +64,8 @@ def parse_evidence(evidence: str) -> Message:
 def check_lineage(corpus: Path, recipe: Recipe) -> Iterator[Difference]:
     """Stylized pairs whose key, seed or reference does not follow from what they say of themselves.
 
-    A key is a digest of backend, settings, reference, parent, prompt and candidate, so a pair that says
-    anything else about one of these has another key. Its reference must be one that the plan knew, and all
+    A key is a digest of backend, settings, reference, parent, prompt and candidate, so a pair that differs
+    in one of these has another key. Its reference must be one that the plan knew, and all
     pairs must be drawn with the same weights.
     """
     references = read_references(corpus)
@@ -128,7 +128,7 @@ def read_references(corpus: Path) -> dict[str, set[str]]:
 
 
 def read_details(row: Row, file: str) -> Mapping[str, Any]:
-    """The details of a row. Raises CorpusError if they are no JSON object."""
+    """The details of a row. Raises CorpusError if they are not a JSON object."""
     try:
         details = json.loads(row["details"])
         if not isinstance(details, dict):

@@ -123,7 +123,7 @@ class Findings:
         self.differences: list[Difference] = []
 
     def record(self, check: str, examined: str, differences: Iterable[Difference]) -> None:
-        """Run a check to its end and keep what it finds; what stops it is a difference too."""
+        """Run a check to its end and keep its differences; an error that stops it is one too."""
         new: list[Difference] = []
         try:
             new.extend(differences)

@@ -28,7 +28,7 @@ SINGLE_OUTPUTS = (VERDICTS, COLUMNS, DIVERSITY, MIX)
 
 
 def check_recipe(corpus: Path, recipe: Recipe) -> Iterator[Difference]:
-    """Settings with which a stage ran and which the recipe has otherwise."""
+    """Settings of a stage's run that differ from those of the recipe."""
     ledger = Ledger(corpus)
     current: dict[str, Mapping[str, Any]] = {
         "fetch": fetch_inputs(recipe, ledger).settings,

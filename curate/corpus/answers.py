@@ -140,7 +140,7 @@ def find_tasks_about(lines: Iterable[bytes], keys: Collection[str]) -> set[str]:
 
 
 def read_task(line: bytes) -> str | None:
-    """The task of a line; None if it is no answer."""
+    """The task of a line; None if it is not an answer."""
     try:
         return read_text(json.loads(line), "task")
     except (ValueError, KeyError, TypeError):
@@ -163,7 +163,7 @@ def find_answers_about(folder: Path, keys: Collection[str]) -> list[str]:
 
 
 def cut_torn_line(handle: int) -> None:
-    """Cut off what a killed writer left after the last whole line."""
+    """Cut off what a killed writer left after the last complete line."""
     size = os.fstat(handle).st_size
     start = max(0, size - TAIL_BYTES)
     tail = os.pread(handle, size - start, start)
@@ -174,7 +174,7 @@ def cut_torn_line(handle: int) -> None:
 def read_answers(folder: Path) -> list[Answer]:
     """The answers that count, in the order in which they were given; none without a file.
 
-    Raises CorpusError for a whole line that is no answer, with its number.
+    Raises CorpusError for a complete line that is not an answer, with its number.
     """
     path = folder / ANSWERS
     if not path.is_file():
@@ -195,7 +195,7 @@ def read_answers(folder: Path) -> list[Answer]:
 
 
 def parse_answer(values: Mapping[str, Any]) -> Answer:
-    """One line's answer. Raises ValueError, KeyError or TypeError if it is none."""
+    """One line's answer. Raises ValueError, KeyError or TypeError if it is invalid."""
     kind, sides = values["kind"], None
     if kind != UNDO and values["answer"] not in KINDS[kind]:
         raise ValueError(f"answer {values['answer']!r} of kind {kind!r}")

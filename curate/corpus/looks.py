@@ -14,7 +14,7 @@ DISTANCE = 4  # bits (our choice, the filter's default)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Look:
-    """The perceptual hash of a picture: 64 bits of perceptual hash, and the mean RGB of its four quarters."""
+    """The look of a picture: its 64-bit perceptual hash, and the mean RGB of its four quarters."""
 
     phash: str  # 16 hex digits
     colour: str  # 24 hex digits

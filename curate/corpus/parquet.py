@@ -125,7 +125,7 @@ def count_rows(folder: Path) -> int:
 
 
 def count_table_rows(path: Path) -> int:
-    """Rows of one table, by its footer. Raises CorpusError for a file that is missing or no parquet."""
+    """Rows of one table, by its footer. Raises CorpusError for a file that is missing or not Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -97,7 +97,7 @@ def locate_samples(
 
 
 def parse_sample(data: bytes) -> tuple[memoryview, bytes]:
-    """Split the bytes of a sample into image and record. Raises ValueError if they are no sample."""
+    """Split the bytes of a sample into image and record. Raises ValueError if they are not a sample."""
     image = parse_size(data)
     caption = BLOCK + padded_size(image)  # offsets of the headers
     record = caption + BLOCK + padded_size(parse_size(data, caption))

@@ -140,7 +140,7 @@ def read_tombstones(corpus: Path) -> Tombstones:
 
 
 def blank_pair(pair: Pair) -> Pair:
-    """The rest of a forgotten pair: its key; of a stylized one also its parent and reference."""
+    """What remains of a forgotten pair: its key; for a stylized one also its parent and reference."""
     origin = pair.origin
     raw = origin.kind == "raw"
     blank = Origin(

@@ -187,7 +187,7 @@ def diff_scores(a: Path, b: Path, match: Indices) -> list[Row]:
 
 
 def diff_score(a: Path, b: Path, name: str, is_shared: Mask, match: Indices) -> Row | None:
-    """Mean and quantiles of one score in both corpora; None if it is no number."""
+    """Mean and quantiles of one score in both corpora; None if it is not numeric."""
     first, second = read_score(a, name), read_score(b, name)
     if first is None or second is None:
         return None

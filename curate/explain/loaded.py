@@ -1,4 +1,4 @@
-"""The tables that tell the histories of many pairs, read once: right for a page that shows them all."""
+"""The tables with the histories of many pairs, read once: suited to a page that shows them all."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def hash_image_file(file: Path, settings: ImageSettings) -> Look:
-    """Hash an image file after converting it as fetch does. Raises SourceError if it is no image."""
+    """Hash an image file after converting it as fetch does. Raises SourceError if it is not an image."""
     try:
         return Look.of_image(convert_image(file.read_bytes(), settings).data)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The tables that tell the history of a pair, searched anew for each question: right for a few pairs."""
+"""The tables with the history of a pair, searched for each question: suited to a few pairs."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class HistoryTables:
         return lowest
 
     def votes(self, key: str) -> Votes:
-        """What reviewers said of a pair."""
+        """The reviewers' votes on a pair."""
         return count_votes(read_answers(self.corpus)).get(key, Votes())
 
     def mixed(self, key: str) -> Row | None:

@@ -19,7 +19,7 @@ class Declared:
     """Metadata declared by the publisher of a corpus; None for what was not declared.
 
     Raises UsageError for a licence that is neither an SPDX identifier nor a URL, for a URL that is not
-    http or https, and for a date that is none.
+    http or https, and for an invalid date.
     """
 
     licence: str | None = None  # of the corpus as a whole: SPDX identifier or URL

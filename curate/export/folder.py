@@ -28,7 +28,7 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which gets the name `target` when the block ends without an error.
 
     What a killed process left under the temporary name is removed first. Raises UsageError if something
-    lies at `target`, CorpusLocked while another process fills the same folder.
+    is at `target`, CorpusLocked while another process fills the same folder.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 (resolve would follow links)
     require_free(target)

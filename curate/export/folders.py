@@ -52,8 +52,8 @@ def pair_path(pair: Pair, split: str) -> str:
 
 
 def style_folder(style: str | None) -> str:
-    """The name of a style's folder. A style is a stranger's file name: it is cut down to letters, digits, _
-    and -, and an ending keeps apart what would then be equal, also where case does not count."""
+    """The name of a style's folder. A style is an untrusted file name: it is reduced to letters, digits, _
+    and -, and a suffix separates names that would then be equal, also where case is ignored."""
     if style is None:
         return RAW
     if SAFE.fullmatch(style) and style != RAW:

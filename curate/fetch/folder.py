@@ -81,7 +81,7 @@ def read_folder(source: FolderSource, seed: int = 0, base: Path | None = None) -
 
 
 def read_beside(files: CaptionFiles, name: str) -> tuple[object, dict[str, object], str | None]:
-    """The caption beside an image as the rest of its Item."""
+    """The caption beside an image, as the other fields of its Item."""
     caption, reason = files.read(name)
     return caption, {}, reason
 
@@ -239,7 +239,7 @@ def warn_repeats(folder: Path, images: list[FolderFile]) -> None:
 
 
 def warn_links(folder: Path, images: list[FolderFile], source: FolderSource) -> None:
-    """Warn how many images are dropped because they lie behind links."""
+    """Warn how many images are dropped because they are links out of the folder."""
     count = sum(image.is_linked for image in images)
     if count and not source.follow_links:
         say(

@@ -39,7 +39,7 @@ class FolderFile:
 def find_images(folder: Path) -> list[FolderFile]:
     """The images below `folder`, by name. Raises SourceEmpty if there is none.
 
-    An image is recognised by its ending or, if that is unknown, by its first bytes. Hidden files and
+    An image is recognised by its extension or, if that is unknown, by its first bytes. Hidden files and
     folders, and what macOS adds to archives, are skipped. Links to files outside the folder are marked.
     """
     if not folder.is_dir():

@@ -64,7 +64,7 @@ def _tars() -> list[Path]:
 
 
 def _choose(pairs: list[Pair], name: str, values: tuple[str, ...] | None) -> list[Pair]:
-    """The pairs whose detail `name` is one of `asked`."""
+    """The pairs whose detail `name` is one of `values`."""
     if values is None:
         return pairs
     present = {str(pair.origin.details.get(name)) for pair in pairs}

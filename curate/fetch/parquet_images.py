@@ -85,7 +85,7 @@ def read_rows(
 
 
 def pick_column(path: Path, names: list[str], candidates: tuple[str, ...], what: str) -> str:
-    """The first of `wanted` that the file has. Raises SourceError naming the columns."""
+    """The first of `candidates` that the file has. Raises SourceError naming the columns."""
     for name in candidates:
         if name in names:
             return name

@@ -1,4 +1,4 @@
-"""RequestRefused requests, and the URLs that are never requested."""
+"""Refused requests, and the URLs that are never requested."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def status_pattern(status: str) -> str:
 
 
 def download_again(build: Build, failed: dict[str, tuple[str, str]]) -> Iterator[tuple[str, Pair]]:
-    """Download every wanted row and yield (unit, pair) in the order of the shards."""
+    """Download every failed row again and yield (unit, pair) in the order of the shards."""
     recipe: Recipe = build.recipe
     for source in recipe.raw:
         if source.type == "urls":

@@ -188,7 +188,7 @@ def repair_raw(build: Build) -> int:
 def finish(build: Build, inputs: StageInputs, new: int) -> StageResult:
     """Record the finished stage in the ledger, unless it is there with these inputs and counts.
 
-    Raises SourceError when not a single pair was kept: an empty corpus is no success.
+    Raises SourceError when not a single pair was kept: an empty corpus is not a success.
     """
     result = StageResult.from_entries(STAGE, raw_shards(build), new)
     if result.rows_in and not result.kept:

@@ -41,7 +41,7 @@ class Request:
     def tombstones(self, image: ImageSettings) -> Tombstones:
         """The tombstones of the request; `image` has the settings with which the corpus stores pictures.
 
-        Raises UsageError for an invalid key, hash or domain, SourceError for a file that is no image.
+        Raises UsageError for an invalid key, hash or domain, SourceError for a file that is not an image.
         """
         return Tombstones(
             keys=frozenset(check_all(self.keys, KEY, "--key", "a key of 32 hex digits")),

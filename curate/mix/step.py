@@ -59,7 +59,7 @@ def make_mix_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def require_kept(build: Build) -> None:
-    """Raise CorpusError when the filter kept no pair: a training set of nothing is no success."""
+    """Raise CorpusError when the filter kept no pair: an empty training set is not a success."""
     entry = build.ledger.entry("filter", ALL)
     if entry is None or entry.kept or not entry.rows_in:
         return

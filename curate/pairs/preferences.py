@@ -1,7 +1,7 @@
 """Preference pairs: the best and the worst of the candidates for one prompt and style reference.
 
-Only pairs of train/ can be chosen by their scores, so contents and references of val stay unseen. What people
-preferred comes before scores. A sample has `{key}.chosen.{ext}`, `{key}.rejected.{ext}`, `{key}.txt` (the
+Only pairs of train/ can be chosen by their scores, so contents and references of val stay unseen. People's
+preferences come before scores. A sample has `{key}.chosen.{ext}`, `{key}.rejected.{ext}`, `{key}.txt` (the
 caption) and `{key}.json` (the row).
 """
 

@@ -35,7 +35,7 @@ NOTE = (
 
 
 def licences_section(facts: Facts, links: PairLinks) -> Section:
-    """How many raw pairs have each licence, and how many were left out because someone objects."""
+    """How many raw pairs have each licence, and how many were left out because of an objection."""
     seen, used = count_licences(facts)
     most = sorted(seen, key=lambda name: (-seen[name], name))
     rows: list[list[Cell]] = [

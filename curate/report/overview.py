@@ -32,7 +32,7 @@ COUNTED = {  # what the numbers of a stage count
 
 
 def render_totals(facts: Facts, links: PairLinks) -> str:
-    """The totals with their labels, the way to the pairs, and the warnings of the run."""
+    """The totals with their labels, a link to the pairs, and the warnings of the run."""
     pairs, mixed = facts.pairs, facts.mixed
     stylized = int((mixed & pairs.stylized).sum())
     raw = int(mixed.sum()) - stylized

@@ -85,7 +85,7 @@ def render_paragraph(text: str, name: str = "note") -> str:
 def render_table(
     caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], name: str = ""
 ) -> str:
-    """A table that scrolls sideways by itself on a narrow screen. Numbers stand to the right.
+    """A table that scrolls sideways by itself on a narrow screen. Numbers are right-aligned.
 
     Cells are HTML, numbers, or None for no number: escape texts first. `caption` names the table for those
     who cannot see it.

@@ -1,1 +1,1 @@
-"""Review by people: keep or drop pairs, prefer one of two pictures, and count what they said."""
+"""Review by people: keep or drop pairs, choose between two pictures, and count the answers."""

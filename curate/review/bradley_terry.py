@@ -64,7 +64,7 @@ def interval(values: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def is_connected(wins: Numbers) -> bool:
-    """Whether comparisons join all models of win counts (K, K), so that their strengths can be compared."""
+    """Whether comparisons connect all models of win counts (K, K): only then are strengths comparable."""
     joined = (wins + wins.T > 0) | np.eye(len(wins), dtype=bool)
     for _ in range(len(wins)):
         joined = joined @ joined

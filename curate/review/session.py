@@ -1,4 +1,4 @@
-"""Session: one reviewer works through tasks, one answer after the other, and can take answers back."""
+"""Session: one reviewer works through tasks, one answer after the other, and can undo answers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Session:
         return "saved"
 
     def undo(self) -> bool:
-        """Take the last answer back; False if there is none."""
+        """Undo the last answer; False if there is none."""
         with self._lock:
             if not self._answered:
                 return False

@@ -118,7 +118,7 @@ def model_rows(comparisons: Comparisons) -> list[dict[str, Any]]:
     """Win rate and Bradley-Terry strength of each model, the strongest first.
 
     The bootstrap draws whole groups of one reference and prompt. Strengths are None if comparisons do not
-    join all models.
+    connect all models.
     """
     if not comparisons.models:
         return []

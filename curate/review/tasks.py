@@ -38,7 +38,7 @@ class Material(Protocol):
 def order_tasks(tasks: Sequence[Task], seed: int, reviewer: str, limit: int | None) -> list[Task]:
     """The tasks of one reviewer: `limit` of them, the same for everybody, in a random order of their own.
 
-    Left and right of a choice are swapped at random, for each reviewer anew.
+    Left and right of a choice are swapped at random, differently for each reviewer.
     """
     chosen = sorted(tasks, key=lambda task: digest("review", seed, task.id))[:limit]
     chosen.sort(key=lambda task: digest("order", seed, reviewer, task.id))

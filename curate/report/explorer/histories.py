@@ -1,4 +1,4 @@
-"""What `stylear curate explain` tells of each shown pair, in chunks that the page loads on a click."""
+"""The history of each shown pair, as `stylear curate explain` has it, in chunks loaded on a click."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def write_explorer(facts: Facts, folder: Path, limit: int = MAX_PAIRS) -> None:
 
 
 def describe_corpus(facts: Facts, rows: ExplorerRows) -> dict[str, Any]:
-    """What the page needs before it can show a pair."""
+    """The data that the page needs before it can show a pair."""
     text, style = choose_ranking_scores(facts.recipe)
     cutoffs = find_cutoffs(facts.corpus, facts.recipe)
     return {
