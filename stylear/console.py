@@ -33,7 +33,7 @@ def say(message: str) -> None:
 
 
 def say_warning(message: str) -> None:
-    """What the user should know although the command goes on, on stderr."""
+    """Print a warning on stderr; the command continues."""
     say(f"warning: {message}")
 
 

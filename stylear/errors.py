@@ -12,11 +12,11 @@
     │   ├── SettingsChanged          the existing output was made with other settings
     │   ├── CorpusLocked             another live process is writing this corpus
     │   └── AuditFailed              bytes, counts or lineage differ from the manifest
-    ├── TrainingError                training cannot go on: a loss or gradients that are not finite
+    ├── TrainingError                training cannot continue: a loss or gradients that are not finite
     └── StorageError                 the disk is full or a path cannot be written
         └── StoreFailed              an object store that does not answer, or refuses
 
-A message says which thing, what was expected and what was found; `hint` says what to do.
+A message names the file, key or URL at fault, what was expected and what was found; `hint` says what to do.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class AuditFailed(CorpusError):
 
 
 class TrainingError(StylearError):
-    """Training cannot go on; the message names the step and the pairs."""
+    """Training cannot continue; the message names the step and the pairs."""
 
 
 class StorageError(StylearError):
@@ -98,7 +98,7 @@ class StorageError(StylearError):
 
 
 class StoreFailed(StorageError, OSError):
-    """An object store did not do what was asked; an OSError too, for whoever reads and writes files."""
+    """An object store failed or refused a request; also an OSError, as code that reads files expects."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(

@@ -171,7 +171,7 @@ def find_best_checkpoint(run: Run) -> Path | None:
 def restore_model(checkpoint: Path, base: StyleModel) -> tuple[StyleModel, int]:
     """The model of a checkpoint and the number of steps it was trained for.
 
-    It is on the device of `base` and holds its decoder in the same dtype, the trained weights in float32. Raises
+    It is on the device of `base`, its decoder in the same dtype and the trained weights in float32. Raises
     WeightsError if the checkpoint has another architecture than the run's base.
     """
     state = weights.read_json(checkpoint / STATE)

@@ -1,7 +1,7 @@
 """Several processes that train one model, as torchrun starts them: one rank per GPU.
 
-The trained weights are replicated: each rank computes the gradients of its rows of the global batch, and the ranks sum
-them. The frozen base is replicated too, or sharded by FSDP2 (`shard_base`).
+Trained weights are replicated: each rank computes the gradients of its rows of the global batch, and the
+ranks sum them. The frozen base is replicated too, or sharded by FSDP2 (`shard_base`).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ RESERVE = 0.05  # of the memory: fragments, kernels' work space, what torch itse
 
 @dataclass(frozen=True)
 class StepShape:
-    """Everything that the memory of a step depends on; bytes of the frozen and numbers of trained parameters."""
+    """Inputs of the memory estimate of a step; bytes of the frozen and numbers of trained parameters."""
 
     sequences: int  # B
     tokens: int  # T

@@ -16,7 +16,7 @@ AHEAD = 2  # batches that are built or being built while a step runs (our choice
 def prefetch(
     build: Callable[[Item], Result], items: Iterable[Item], ahead: int = AHEAD
 ) -> Generator[tuple[Result, float]]:
-    """What `build` makes of each item, in order, with the seconds waited for it (`data_s`).
+    """The result of `build` for each item, in order, with the seconds waited for it (`data_s`).
 
     One thread builds at most `ahead` results before they are taken.
     """

@@ -89,7 +89,7 @@ def open_reference_log_probs(
     """Log-probabilities (N,) of every chosen and rejected image under `model`, computed once.
 
     They are stored in `cache` under the hash of the model, the pairs and the settings that determine them;
-    under another hash they are computed anew. Raises SettingsChanged if the run has checkpoints
+    under another hash they are computed again. Raises SettingsChanged if the run has checkpoints
     that were trained against another reference.
     """
     size = min(settings.batch_size, len(data))

@@ -95,8 +95,8 @@ class Scorers:
 def choose_scorers(settings: AnyScoring, corpora: Sequence[Path]) -> AnyScoring:
     """The settings with the scores of the first corpus, by its recipe.yaml, where they name none.
 
-    The text score is the one that ranks candidates there; so is the style score, unless it is one that
-    this module has not, which leaves clip-image. clip-image is always computed by the judge.
+    The text score is the one that ranks candidates there; so is the style score, unless this module
+    lacks it, in which case clip-image is used. clip-image is always computed by the judge.
     """
     scores, rules = _read_scores(corpora[0])
     changes: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Which parameters train: LoRA or the whole decoder, and the resampler."""
+"""Which parameters are trained: LoRA or the whole decoder, and the resampler."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ OTHER_FILES = (  # first bytes of files that are mistaken for a tar
 class TarReader:
     """Reads a tar member by member, in order: `with TarReader(path, max_bytes) as tar: for member in tar`.
 
-    Raises SourceError for a file that is no tar, is damaged, or ends within a member.
+    Raises SourceError for a file that is not a tar, is damaged, or ends within a member.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:

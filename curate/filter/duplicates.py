@@ -11,7 +11,7 @@ from stylear.curate.filter.rows import Rows
 def keep_best_copy(rows: Rows, groups: str, reason: str) -> None:
     """Keep the best kept pair of each group (`exact` or `near`) and drop the others as its duplicates.
 
-    Captions of one source image are no duplicates of each other: with a raw image that is kept, the best
+    Captions of one source image are not duplicates of each other: with a raw image that is kept, the best
     pair of each of its contents is kept.
     """
     indices = np.flatnonzero(rows.kept & (rows[groups] >= 0))

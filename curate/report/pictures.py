@@ -29,7 +29,7 @@ def render_thumbnail(data: bytes, alt: str) -> str:
 
 
 def decode_image(data: bytes) -> Image.Image | None:
-    """The image, upright and in RGB; None if the bytes are no image or it is too large."""
+    """The image, upright and in RGB; None if the bytes are not an image or it is too large."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

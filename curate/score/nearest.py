@@ -68,7 +68,7 @@ def find_nearest_cosines(
     """The cosine of each image with its nearest neighbour; None without one, NaN for a NaN embedding.
 
     `vectors` (N, D) of length one. Images with the same number in `alike` (N,) are the same image or
-    alternatives to choose from, so they are no neighbours. The search is exact, and the cosines are
+    alternatives to choose from, so they are not neighbours. The search is exact, and the cosines are
     recomputed in double precision, so that threads and libraries change no decimal.
     """
     import faiss

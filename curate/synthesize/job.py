@@ -101,7 +101,7 @@ class Encoding:
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decode bytes to an upright sRGB image on white. Raises OSError if they are no image."""
+    """Decode bytes to an upright sRGB image on white. Raises OSError if they are not an image."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
@@ -119,7 +119,7 @@ def decode_image(data: bytes) -> Image.Image:
 def decode_square(data: bytes, size: int) -> Pixels:
     """Decode bytes to (size, size, 3) in [0, 1], centre-cropped to a square.
 
-    Raises OSError if they are no image.
+    Raises OSError if they are not an image.
     """
     square = decode_image(data)
     if square.size != (size, size):

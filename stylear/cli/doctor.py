@@ -1,4 +1,4 @@
-"""`stylear doctor`: what this machine has, and what is missing."""
+"""`stylear doctor`: the versions and hardware of this machine, and what is missing."""
 
 from __future__ import annotations
 

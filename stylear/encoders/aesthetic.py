@@ -34,7 +34,7 @@ class AestheticHead:
 
         The size distinguishes OpenAI's base towers (512) from the large one (768), but not B/16 from
         B/32, nor OpenAI's weights from others: you must name a head and a CLIP that match.
-        Raises WeightsError if the file is missing, is no linear head, or fits another CLIP.
+        Raises WeightsError if the file is missing, is not a linear head, or fits another CLIP.
         """
         path = resolve_file(name, HEAD)
         tensors = read_tensors(path, ("weight", "bias"))

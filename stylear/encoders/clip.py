@@ -169,7 +169,7 @@ class ClipEncoder:
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
         """Encoded or decoded images to pixels (B, 3, S, S), by the model's own preprocess_cfg.
 
-        Raises SourceError for bytes that are no image.
+        Raises SourceError for bytes that are not an image.
         """
         return self.preprocessor(images)
 

@@ -69,7 +69,7 @@ class DinoEncoder:
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
         """Encoded or decoded images to pixels (B, 3, S, S) by the model's own processor.
 
-        Raises SourceError for bytes that are no image.
+        Raises SourceError for bytes that are not an image.
         """
         return self.preprocessor(images)
 

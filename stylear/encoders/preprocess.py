@@ -81,12 +81,12 @@ class ImagePreprocessor:
     def __call__(self, images: Sequence[Picture]) -> Tensor:
         """Encoded or decoded images to pixels (B, 3, S, S), transparent ones on white.
 
-        Raises SourceError for bytes that are no image.
+        Raises SourceError for bytes that are not an image.
         """
         return self.normalize([self.resize(image) for image in images])
 
     def resize(self, image: Picture) -> Tensor:
-        """The first half, for one image; thread-safe. Raises SourceError for bytes that are no image."""
+        """The first half, for one image; thread-safe. Raises SourceError for bytes that are not an image."""
         return self._resize(limit_ratio(to_rgb(image)))
 
     def normalize(self, resized: Sequence[Tensor]) -> Tensor:
@@ -102,7 +102,7 @@ class ImagePreprocessor:
 def to_rgb(image: Picture) -> Image.Image:
     """Convert an image of any mode to RGB, on white where it is transparent; 16 bits a channel become 8.
 
-    Raises SourceError for bytes that do not decode, arrays that are no picture, and pictures without pixels.
+    Raises SourceError for bytes that do not decode, other arrays than pictures, and pictures without pixels.
     """
     if isinstance(image, bytes):
         try:

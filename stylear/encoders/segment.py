@@ -216,7 +216,7 @@ def load_sam(checkpoint: str | Path) -> Any:
     """A segment_anything Sam from a registered name or a checkpoint (.pth or .safetensors).
 
     vit_b, vit_l, vit_h and any other size load through this one path: sizes are read from the
-    keys, and nothing but tensors is unpickled. Raises WeightsError if it is missing or no SAM.
+    keys, and nothing but tensors is unpickled. Raises WeightsError if it is missing or not a SAM.
     """
     from segment_anything.modeling import (
         ImageEncoderViT,

@@ -90,7 +90,7 @@ class CsdEncoder:
     def preprocess(self, images: Sequence[Picture]) -> Tensor:
         """Encoded or decoded images to pixels (B, 3, S, S) as in the published code.
 
-        Raises SourceError for bytes that are no image.
+        Raises SourceError for bytes that are not an image.
         """
         return self.preprocessor(images)
 
@@ -131,7 +131,7 @@ class Inert:
 
 
 def _read_inert(path: Path) -> dict[str, Any]:
-    """Read a torch checkpoint; every object that is no tensor becomes an `Inert`.
+    """Read a torch checkpoint; every object that is not a tensor becomes an `Inert`.
 
     The published file keeps its optimisers and an argparse.Namespace beside the weights, which
     weights_only refuses. Here each such name becomes `Inert` instead of being imported.

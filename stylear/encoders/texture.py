@@ -33,7 +33,7 @@ def texture_descriptor(pictures: Picture | Sequence[Picture] | Tensor) -> Tensor
     """Features (B, F) of pictures or of pixels (B, 3, H, W) in [0, 1]; (F,) of one picture.
 
     Energies of block-DCT bands and of gradient directions at several scales, Lab moments and a Lab
-    histogram. Raises SourceError for bytes that are no image.
+    histogram. Raises SourceError for bytes that are not an image.
     """
     if isinstance(pictures, Tensor):
         levels = (pictures.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)

@@ -242,11 +242,11 @@ class Block(nn.Module):
         return self.update(x, y)
 
     def project(self, x: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
-        """What comes before attention: queries, keys and values of hidden states x (B, T, D)."""
+        """The part before attention: queries, keys and values of hidden states x (B, T, D)."""
         return self.self_attn.project(x if self.swin else self.input_layernorm(x), turn)
 
     def update(self, x: Tensor, y: Tensor) -> Tensor:
-        """What comes after attention: x (B, T, D) plus its result y (B, T, H E), then the MLP."""
+        """The part after attention: x (B, T, D) plus its result y (B, T, H E), then the MLP."""
         y = self.self_attn.o_proj(y)
         if self.swin:
             x = x + self.input_layernorm(y)

@@ -37,10 +37,10 @@ def fuse_decoder(decoder: Decoder) -> None:
 
 
 def compile_blocks(decoder: Decoder, **options: Any) -> None:
-    """Compile what comes before and after attention in each layer, so that norms and rotation are fused.
+    """Compile the parts before and after attention in each layer, so that norms and rotation are fused.
 
     All layers share the compiled code. `options` are those of torch.compile. Compiling takes some seconds at
-    the first step, which only a long batch or a large model earns back.
+    the first step, which pays off only for a long batch or a large model.
     """
     for block in decoder.model.layers:
         for name in ("project", "update"):

@@ -1,4 +1,4 @@
-"""Frozen linear layers with weights in 8 bits, to train on and to sample from: integers and a scale a row.
+"""Frozen linear layers with 8-bit weights, for training and sampling: integers and one scale per row.
 
 I inputs, O outputs. A weight W (O, I) is kept as round(W / s) with s = max |W| / 127 of its row; products are
 computed in the dtype of the inputs. A layer takes half the memory of bf16; no library and no GPU is needed.

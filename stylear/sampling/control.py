@@ -26,7 +26,7 @@ MAX_RATIO = 4.0  # Lumina-mGPT: of the longer side to the shorter
 def encode_control(model: StyleModel, control: Picture, height: int, width: int) -> Tensor:
     """Image codes (h, w) of a control image, which is scaled to cover height x width codes and cropped to it.
 
-    Lumina-mGPT crops at random; here the centre is kept. Raises SourceError for bytes that are no image.
+    Lumina-mGPT crops at random; here the centre is kept. Raises SourceError for bytes that are not an image.
     """
     factor = model.vq.config.factor
     picture = crop_centre(to_rgb(control), width * factor, height * factor)

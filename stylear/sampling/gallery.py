@@ -48,7 +48,7 @@ class Control:
 
 
 def load_control(path: Path) -> Control:
-    """The control image of a file. Raises SourceError if it is no image."""
+    """The control image of a file. Raises SourceError if it is not an image."""
     try:
         return Control(to_rgb(path.read_bytes()), path)
     except (OSError, SourceError) as error:

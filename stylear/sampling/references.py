@@ -71,7 +71,7 @@ def load_blend(sources: Sequence[str]) -> Reference:
     """One reference of several, each a source of `load_styles` with a weight after a colon: `a.png:0.7`.
 
     A source without a weight has the weight 1; that of a folder is shared by its pictures. Raises UsageError
-    for a weight that is no positive number, and SourceError as `load_styles` does.
+    for a weight that is not a positive number, and SourceError as `load_styles` does.
     """
     weighted: list[tuple[Reference, float]] = []
     for source in sources:

@@ -103,7 +103,7 @@ def draw_shard(folder: Path, shard: PictureShard) -> None:
 
 
 def draw_thumbnail(data: bytes) -> str:
-    """A thumbnail in base64; empty for bytes that are no image."""
+    """A thumbnail in base64; empty for bytes that are not an image."""
     picture = decode_image(data)
     return UNREADABLE if picture is None else encode_thumbnail(picture)
 

@@ -85,7 +85,7 @@ def open_pipeline(
 def read_components(model: Path) -> dict[str, tuple[str, str]]:
     """The components that model_index.json names, each with its module and class.
 
-    Raises WeightsError if the directory is no pipeline or needs code from another library.
+    Raises WeightsError if the directory is not a pipeline or needs code from another library.
     """
     if not model.is_dir():
         raise WeightsError(f"{model}: expected a pipeline directory, found a file")

@@ -1,1 +1,1 @@
-"""Families of models: what one family's checkpoints, tokens and pictures have that others' do not."""
+"""Families of models: the checkpoints, tokens and pictures that are specific to one family."""

@@ -1,4 +1,4 @@
-"""Chameleon (arXiv 2405.09818) as Lumina-mGPT (arXiv 2408.02657) uses it; the mini models are of it too.
+"""Chameleon (arXiv 2405.09818) as Lumina-mGPT (arXiv 2408.02657) uses it; the mini models belong to it too.
 
 A sequence is `<s>` prompt `<reserved08706>`, then the image: `<racm3:break>`, height and width in units of
 two codes, rows of codes each ended by `<reserved08799>`, `<eoss>`. The unconditional sequence is the image
@@ -77,7 +77,7 @@ class ChameleonLayout(TokenLayout):
         return self.find_id(size_name(units))
 
     def prefix(self, height: int, width: int) -> list[int]:
-        """Image start, height, width. Raises ValueError for sides that are no pairs of codes."""
+        """Image start, height, width. Raises ValueError for sides that are not pairs of codes."""
         for side in (height, width):
             if side <= 0 or side % CODES_PER_UNIT:
                 raise ValueError(f"codes: sides must be even, got {height} x {width}")

@@ -1,4 +1,4 @@
-"""The interface of a family: everything that loading, training and sampling ask of it."""
+"""The interface of a family: everything that loading, training and sampling need."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ DECODER_FILES = (DECODER, "pytorch_model.bin")  # the first is written
 class Family(ABC):
     """A family of models. One instance serves all its models; it holds no weights.
 
-    `settings` are those of a checkpoint without a stylear.json; `roots` are what names in its weights file
-    begin with; `unused` are the beginnings of names that the decoder leaves to others or does without.
+    `settings` are those of a checkpoint without a stylear.json; `roots` are the prefixes of names in its
+    weights file; `unused` are prefixes of names that belong to other parts or are not needed.
     """
 
     model_type: str  # of config.json
