@@ -136,7 +136,7 @@ def encode_preferences(model: StyleModel, shards: Sequence[Path], cache: Path) -
     """Encode shards of preference pairs and return the cached files in order.
 
     A file holds `chosen` and `rejected` (N, L) int32, and keys, captions and references in its metadata.
-    Its name has the hashes of the shard and of the VQ model, so another shard or model is encoded anew.
+    Its name has the hashes of the shard and of the VQ model, so another shard or model is encoded again.
     """
     vq_sha256 = weights.hash_tensors(model.vq.state_dict())
     cached = []

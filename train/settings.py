@@ -73,10 +73,10 @@ class Settings(BaseModel):
         None, description="PEFT's adapter_config.json to take LoRA's settings from."
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: matrix products in bf16; what trains stays in fp32."
+        "fp32", description="bf16: matrix products in bf16; trained weights stay in fp32."
     )
     base_dtype: Literal["auto", "fp32", "bf16", "int8"] = Field(
-        "auto", description="Format of the frozen base; auto: that of precision (ours)."
+        "auto", description="Dtype of the frozen base; auto: that of precision (ours)."
     )
     checkpoint_blocks: Blocks = Field(
         "none", description="Activation checkpointing: none, all blocks, or every k-th (ours)."
@@ -139,19 +139,22 @@ class SftSettings(Settings):
     accumulate: int = Field(
         1,
         ge=1,
-        description="Parts of a batch that are computed one after the other on each GPU (ours).",
+        description="Parts of a batch that each GPU computes in sequence (ours).",
     )
     ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="Decay of the moving average of what trains; 0: none (ours)."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the moving average of the trained weights; 0: none (ours).",
     )
     use_ema: bool = Field(
-        True, description="Validate, sample and finish with the moving average where there is one."
+        True, description="Validate, sample and finish with the moving average if there is one."
     )
     shard_base: bool = Field(
         False, description="Shard the frozen base over the GPUs by FSDP2 (ours); needs torchrun."
     )
     keep_best: bool = Field(
-        False, description="Keep the checkpoint of the lowest validation loss too."
+        False, description="Also keep the checkpoint with the lowest validation loss."
     )
     peak_tflops: float | None = Field(
         None, gt=0, description="Peak TFLOP/s of the device for mfu; default: by the GPU's name."
@@ -169,14 +172,19 @@ class DpoSettings(Settings):
     accumulate: int = Field(
         1,
         ge=1,
-        description="Parts of a batch that are computed one after the other on each GPU (ours).",
+        description="Parts of a batch that each GPU computes in sequence (ours).",
     )
-    beta: float = Field(0.1, gt=0, description="KL penalty strength (DPO paper; unreported).")
+    beta: float = Field(
+        0.1, gt=0, description="Strength of the KL penalty (DPO paper; unreported)."
+    )
     kind: Literal["sigmoid", "robust", "ipo", "simpo", "kto"] = Field(
         "sigmoid", description="Preference loss."
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=0.5, description="Share of wrong labels, for kinds sigmoid and robust (ours)."
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Assumed share of wrong labels, for kinds sigmoid and robust (ours).",
     )
     simpo_margin: float = Field(0.5, ge=0, description="Target margin of kind simpo (ours).")
     length_normalised: bool = Field(
@@ -233,13 +241,17 @@ class GrpoSettings(ScoringSettings, Settings):
     lr: float = Field(1e-5, gt=0, description="Learning rate (ours).")
     steps: int = Field(50, ge=1, description="Steps: each draws new pictures (ours).")
     batch_size: int = Field(16, ge=1, description="Pictures drawn and trained on at a time (ours).")
-    prompts: int = Field(8, ge=1, description="Prompts of a step, each in one style (ours).")
+    prompts: int = Field(8, ge=1, description="Prompts per step, each in one style (ours).")
     samples: int = Field(
-        8, ge=2, description="Pictures of a prompt, compared with each other (ours)."
+        8, ge=2, description="Pictures per prompt, compared with each other (ours)."
     )
-    updates: int = Field(1, ge=1, description="Optimiser steps on the pictures of a step (ours).")
+    updates: int = Field(
+        1, ge=1, description="Optimiser steps on the pictures of each step (ours)."
+    )
     clip: float = Field(0.2, gt=0, lt=1, description="Range of the probability ratio (PPO).")
-    kl_weight: float = Field(0.04, ge=0, description="Weight of the KL to the start (GRPO paper).")
+    kl_weight: float = Field(
+        0.04, ge=0, description="Weight of the KL divergence from the starting model (GRPO paper)."
+    )
     guidance: float = Field(4.0, ge=0, description="Classifier-free guidance scale (code).")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature (code).")
 
@@ -256,7 +268,7 @@ class PairsSettings(ScoringSettings):
     samples: int = Field(4, ge=2, description="Samples per prompt; best and worst are paired.")
     margin: float = Field(0.05, ge=0, description="Minimum score margin between best and worst.")
     guidance: float = Field(4.0, ge=0, description="Classifier-free guidance scale (code).")
-    top_k: int = Field(2000, ge=1, description="Top-k (code).")
+    top_k: int = Field(2000, ge=1, description="Sample from the K most likely image codes (code).")
     temperature: float = Field(1.0, ge=0, description="Sampling temperature (code).")
     sampling_batch: int = Field(64, ge=1, description="Sampling batch size.")
     device: str = Field("auto", description="torch device; auto: cuda if available.")

@@ -36,7 +36,7 @@ def set_reporter(report: Report) -> Report:
 class WorkProgress:
     """A bar that moves as workers report, and is exact whenever a unit is finished.
 
-    A unit that ran twice because its worker died is reported twice: the bar then stands still until the
+    A unit that ran twice because its worker died is reported twice: the bar then pauses until the
     finished units have caught up.
     """
 

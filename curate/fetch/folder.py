@@ -243,6 +243,6 @@ def warn_links(folder: Path, images: list[FolderFile], source: FolderSource) -> 
     count = sum(image.is_linked for image in images)
     if count and not source.follow_links:
         say(
-            f"{folder.name}: {count} images lie behind links to outside the folder and are dropped"
-            " (outside-folder); to read them set follow_links: true"
+            f"{folder.name}: {count} images are links to files outside the folder and are dropped"
+            " (outside-folder); set follow_links: true to read them"
         )

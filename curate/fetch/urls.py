@@ -277,7 +277,7 @@ def list_urls(block: list[PlannedRow]) -> list[str]:
 
 
 def count_total(source: UrlsSource, paths: list[Path]) -> int | None:
-    """The number of rows, if the lists tell it without being read."""
+    """The number of rows, if it is known without reading the lists."""
     counts = [count_rows(path) for path in paths]
     known = sum(count for count in counts if count is not None)
     if None in counts or source.uids is not None:

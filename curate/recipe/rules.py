@@ -63,7 +63,8 @@ class FilterSettings(Settings):
     """The rules of the filter; changing them changes no image."""
 
     human: HumanRule | None = Field(
-        HumanRule(), description="What reviewers decide; null: their answers are ignored."
+        HumanRule(),
+        description="Rule for the decisions of reviewers; null: their answers are ignored.",
     )
     thresholds: tuple[Threshold, ...] = ()
     votes: tuple[Threshold, ...] = Field(
@@ -124,5 +125,5 @@ class PairsSettings(Settings):
     margin: float = Field(0.02, ge=0, description="Minimum difference of the two harmonic means.")
     human: Literal["first", "only", "ignore"] = Field(
         "first",
-        description="first: what reviewers prefer replaces the choice by scores; only: nothing else; ignore.",
+        description="first: reviewers' preferences precede those by scores; only: no others; or ignore.",
     )

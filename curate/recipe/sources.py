@@ -152,7 +152,7 @@ class FolderSource(ListSettings):
     )
     caption_files: tuple[str, ...] = Field(
         (".txt", ".caption", ".json"),
-        description="Endings of caption files; the first one found is used.",
+        description="Extensions of caption files; the first one found is used.",
     )
     follow_links: bool = Field(False, description="Follow links to images outside the folder.")
     max_bytes: int = Field(64_000_000, ge=1, description="Larger files are dropped.")

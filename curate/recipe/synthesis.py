@@ -41,7 +41,7 @@ class SynthesizeSettings(Settings):
 
     backend: str = Field(
         "patch",
-        description="What draws the images: a built-in synthesiser, or the name of a plug-in.",
+        description="The synthesiser that draws the images: a built-in one, or the name of a plug-in.",
         json_schema_extra={"anyOf": [{"enum": list(BACKENDS)}, {"type": "string"}]},
     )
     contents: int | None = Field(
@@ -70,7 +70,7 @@ class SynthesizeSettings(Settings):
         description="Words of each placeholder: a list, or a file with one per line.",
     )
     destyle: bool = Field(
-        False, description="Remove words of style from prompts, as StyleShot does with captions."
+        False, description="Remove style words from prompts, as StyleShot does with captions."
     )
     per_style: int | None = Field(
         None, ge=1, description="Number of contents per style (paper: 200); default: no target."

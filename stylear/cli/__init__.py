@@ -22,9 +22,9 @@ for command in (generate.generate, evaluate.evaluate, demo.demo, doctor.doctor):
     app.command()(command)
 
 
-def print_version(wanted: bool) -> None:
+def print_version(is_requested: bool) -> None:
     """Print the version and exit if --version was given."""
-    if wanted:
+    if is_requested:
         print(f"stylear {__version__}")
         raise typer.Exit()
 

@@ -74,25 +74,25 @@ class LoraConfig:
         `heads` are those that "all-linear" leaves out, `targets` stand in for None. Raises ValueError if
         there is no layer of a name.
         """
-        wanted = targets if self.target_modules is None else self.target_modules
-        if wanted == ALL_LINEAR:
+        selection = targets if self.target_modules is None else self.target_modules
+        if selection == ALL_LINEAR:
             layers = [name for name in names if name not in heads]
-        elif isinstance(wanted, str):
-            layers = [name for name in names if re.fullmatch(wanted, name)]
+        elif isinstance(selection, str):
+            layers = [name for name in names if re.fullmatch(selection, name)]
         else:
-            for end in wanted:
+            for end in selection:
                 if not any(_ends(name, end) for name in names):
                     raise ValueError(f"LoRA targets: no layer is named {end!r}")
-            layers = [name for name in names if any(_ends(name, end) for end in wanted)]
+            layers = [name for name in names if any(_ends(name, end) for end in selection)]
             # as in PEFT, a layer that is named in full need not be in one of the blocks
-            layers = [name for name in layers if name in wanted or self._is_in_layers(name)]
+            layers = [name for name in layers if name in selection or self._is_in_layers(name)]
         exclude = self.exclude_modules
         if isinstance(exclude, str):
             layers = [name for name in layers if not re.fullmatch(exclude, name)]
         else:
             layers = [name for name in layers if not any(_ends(name, end) for end in exclude)]
         if not layers:
-            raise ValueError(f"LoRA targets: no layer matches {wanted!r}")
+            raise ValueError(f"LoRA targets: no layer matches {selection!r}")
         return layers
 
     def _is_in_layers(self, name: str) -> bool:

@@ -118,7 +118,7 @@ class _Window:
         self._draft(p[:, None].expand_as(self.q))
 
     def step(self, numbers: Tensor, attended: int) -> None:
-        """Read the window, decide one token or more, and draft anew behind them."""
+        """Read the window, decide one token or more, and draft new ones after them."""
         self.numbers.copy_(numbers)
         self.cache.attended = attended
         self.runner.run(attended, self._run_step)

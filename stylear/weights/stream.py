@@ -45,7 +45,7 @@ Select = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies on disk."""
+    """The location of a tensor on disk."""
 
     file: Path
     start: int

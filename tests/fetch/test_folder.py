@@ -125,7 +125,7 @@ def test_links_to_outside_are_rows_with_a_reason_until_they_are_followed(
         "c.png": "outside-folder",
         "linked/b.png": "outside-folder",
     }
-    assert "2 images lie behind links" in capsys.readouterr().err
+    assert "2 images are links to files outside the folder" in capsys.readouterr().err
     assert fetch(photos.parent, follow_links=True) == {
         "c.png": ("c", None),
         "linked/b.png": ("b", None),

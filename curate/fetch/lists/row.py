@@ -13,7 +13,7 @@ IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
 
 @dataclass(frozen=True, slots=True)
 class ListFormat:
-    """How to read a list; by default the file itself tells."""
+    """How to read a list; by default detected from the file."""
 
     encoding: str | None = None  # of text; None: by the byte order mark, else UTF-8
     delimiter: str | None = None  # of .csv and .tsv; None: by the ending, or what the header uses
