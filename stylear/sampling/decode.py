@@ -9,6 +9,7 @@ B pictures, R rows of a forward (B or 2B), T tokens, D hidden, V codes, N = h w.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -129,7 +130,7 @@ class _Batch:
         self.ids = torch.tensor(sampler.layout.image_token_ids, device=device)  # by code
         newline = sampler.layout.newline
         self.newlines = torch.full((pictures, 1), -1 if newline is None else newline, device=device)
-        self.runner = StepRunner(sampler.captures)
+        self.runner = StepRunner(device, captures=sampler.captures)
 
     def start(self, embeds: Tensor, lengths: Tensor, draws: Tensor) -> None:
         """Read the prompts (R, T, D), `lengths` (R,) of them, and draw the first code of each picture."""
@@ -167,8 +168,8 @@ class _Batch:
 class StepRunner:
     """Runs steps by key; one that `captures` replays the CUDA graph of a key from its second run on."""
 
-    def __init__(self, captures: bool) -> None:
-        self.captures = captures
+    def __init__(self, device: torch.device, *, captures: bool) -> None:
+        self.device, self.captures = device, captures
         self._graphs: dict[Any, Any] = {}
         self._pool: Any = None
 
@@ -180,16 +181,26 @@ class StepRunner:
         step()
         if self.captures:
             # after this first run nothing is allocated or chosen by the libraries any more
-            self._graphs[key] = capture_graph(step, self._pool)
+            self._graphs[key] = capture_graph(step, self._pool, self.device)
             self._pool = self._graphs[key].pool()
 
 
-def capture_graph(run: Callable[[], None], pool: Any) -> Any:
+def capture_graph(run: Callable[[], None], pool: Any, device: torch.device) -> Any:
     """A CUDA graph of the kernels that `run` launches, in the memory pool of other graphs if one is given."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+    stream = open_capture_stream(device)
+    with (
+        torch.cuda.device(device),
+        torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+    ):
         run()
     return graph
+
+
+@cache
+def open_capture_stream(device: torch.device) -> Any:
+    """The stream of a GPU's captures. Graphs of one pool need the same, and torch's own is of one GPU."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def sample_code(logits: Tensor, uniform: Tensor, top_k: int, temperature: float) -> Tensor:

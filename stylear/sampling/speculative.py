@@ -84,7 +84,7 @@ class _Window:
         self.sampler, self.lengths = sampler, lengths
         rows, longest = embeds.shape[:2]
         pictures = rows if sampler.guidance == 1 else rows // 2
-        self.runner = StepRunner(sampler.captures)
+        self.runner = StepRunner(device, captures=sampler.captures)
         newline = sampler.layout.newline
         row = width if newline is None else width + 1
         self.tokens = height * row - (row - width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -109,7 +110,7 @@ def test_each_kind_of_step_is_captured_once_and_then_replayed(
 ) -> None:
     captured: list[Replayed] = []
 
-    def capture(run: Callable[[], None], pool: Any) -> Replayed:
+    def capture(run: Callable[[], None], pool: Any, device: torch.device) -> Replayed:
         captured.append(Replayed(run, pool))
         return captured[-1]
 
@@ -127,6 +128,22 @@ def test_each_kind_of_step_is_captured_once_and_then_replayed(
     assert len(captured) == 4
     assert sum(graph.replays for graph in captured) == 3 * 23 - 4
     assert [graph.shared_pool for graph in captured] == [None, *["pool"] * 3]
+
+
+def test_a_step_is_captured_on_the_gpu_of_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: "graph")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"a stream of {device}")
+    for name in ("device", "graph"):
+        monkeypatch.setattr(
+            torch.cuda, name, lambda it, **options: nullcontext(entered.append((it, options)))
+        )
+    fifth = torch.device("cuda", 5)
+    assert decode.capture_graph(lambda: None, "pool", fifth) == "graph"
+    (device, _), (_, options) = entered
+    assert device == fifth
+    assert (options["stream"], options["pool"]) == ("a stream of cuda:5", "pool")
+    decode.open_capture_stream.cache_clear()
 
 
 def test_what_was_captured_is_dropped_with_another_shape_or_other_weights() -> None:

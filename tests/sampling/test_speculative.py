@@ -85,7 +85,7 @@ def test_a_batch_changes_no_picture_and_static_passes_are_replayed(
         assert torch.equal(alone[0], batched[i])
 
     class Replayed:
-        def __init__(self, run: Any, pool: Any) -> None:
+        def __init__(self, run: Any, pool: Any, device: Any) -> None:
             self.replay = run
 
         def pool(self) -> None:
