@@ -206,7 +206,7 @@ def test_the_command_shows_what_it_does(place: Path, site: FakeHub) -> None:
     _, stderr = run("models", "fetch", "tiny")
     assert stderr == "tiny: all 1 MB present\n"
     out, _ = run("models", "verify")
-    assert out == ["19 shipped and 2 fetched files as recorded"]
+    assert out == ["20 shipped and 2 fetched files as recorded"]
 
 
 def test_remote_is_known_by_either_hash() -> None:
