@@ -15,6 +15,8 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="stylear-tests-cache-")
 if "STYLEAR_TEST_DEVICE" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # float32 on a GPU keeps all its bits
+if os.environ.get("STYLEAR_TEST_DEVICE") == "pretend":
+    import builders.pretend_gpu  # noqa: F401  registers the device before modules look for one
 
 
 @pytest.fixture(scope="session")
