@@ -26,6 +26,8 @@ INDEXED = (  # a tensor of the device takes indices of the CPU
     aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default,
 )  # fmt: skip
 
+recorders: list[Any] = []  # the captures under way: each runs what is called in place of `call`
+
 
 class PretendTensor(torch.Tensor):
     """A tensor on the pretend GPU; its numbers are in `inner`, a tensor on the CPU."""
@@ -85,13 +87,21 @@ def run_operation(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     generator = kwargs.get("generator")
     if is_inside and generator is not None and generator.device.type == "cpu":
         raise RuntimeError(f"{func}: expected a generator of the device, found one of the CPU")
-    result = func(*tree_map(unwrap, args), **tree_map(unwrap, kwargs))
+    is_crossing = len(inside) < len(tensors) or is_inside != bool(inside)
+    if recorders and func in COPIES and is_crossing:
+        raise RuntimeError(f"{func}: a copy between devices is not permitted in a capture")
+    run = recorders[-1] if recorders else call
+    result = run(func, tree_map(unwrap, args), tree_map(unwrap, kwargs))
     if func is aten._to_copy.default and result is args[0]:
         result = result.clone()
     if not is_inside:
         return result
     known = {id(value.inner): value for value in inside}
     return tree_map(lambda value: wrap(value, known), result)
+
+
+def call(func: Any, args: Any, kwargs: Any) -> Any:
+    return func(*args, **kwargs)
 
 
 def require_same_device(func: Any, args: Any, tensors: list[Tensor]) -> None:

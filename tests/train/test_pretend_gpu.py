@@ -18,11 +18,11 @@ TESTS = Path(__file__).parents[1]
 ON_DEVICE = (
     "train/test_pretend_gpu.py",
     "sampling/test_devices.py",
+    "sampling/test_pretend_graphs.py",
     "train/test_dpo.py::test_first_step_costs_ln_2_and_later_ones_less",
     "train/test_dpo.py::test_bf16_starts_at_ln_2_too",
     "train/test_grpo.py::test_the_first_step_is_at_the_start_and_the_scorers_are_recorded",
     "train/test_sft.py::test_lora_leaves_the_base_as_it_was_and_trains_the_resampler",
-    "score/test_score_models.py::test_an_architecture_with_a_checkpoint_scores_as_open_clip_by_hand",
 )
 inside = pytest.mark.skipif(DEVICE != "pretend", reason="runs where the pretend GPU is registered")
 
