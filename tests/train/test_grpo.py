@@ -38,6 +38,7 @@ def settings(place: Path, out: str, **more: object) -> GrpoSettings:
     return GrpoSettings.model_validate(values)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("full", [False, True])
 def test_killed_run_ends_with_the_same_weights_and_metrics(
     place: Path, monkeypatch: pytest.MonkeyPatch, full: bool
