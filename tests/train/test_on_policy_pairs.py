@@ -103,6 +103,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     assert rows_of(stopped) == rows_of(whole)
 
 
+@pytest.mark.cpu
 def test_a_killed_run_ends_with_the_same_bytes(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
