@@ -54,7 +54,11 @@ class ClipTextScore(Settings):
     batch_size: int = Field(
         64, ge=1, description="Images per batch; it affects the last digit of a score."
     )
-    device: str = Field("auto", description="torch device; auto: cuda if available.")
+    device: str = Field(
+        "auto",
+        pattern="^[a-z]+$",
+        description="Type of torch device; auto: cuda if available. Each worker gets a GPU of its own.",
+    )
     dtype: Dtype = Field(
         "auto", description="Precision; auto: float32 on a CPU, bfloat16 on a GPU."
     )

@@ -176,7 +176,7 @@ def test_a_disk_that_is_too_small_stops_the_run_before_it_writes(
 
 def test_a_device_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     make_folders(tmp_path, pictures=2)
-    scorer = {"name": "t", "type": "clip-text", "model": "mini-clip", "device": "cuda:77"}
+    scorer = {"name": "t", "type": "clip-text", "model": "mini-clip", "device": "mps"}
     (message,) = problems(tmp_path, score=[scorer], filter={})
     assert message.startswith("score.t.device: expected a device of this machine")
 

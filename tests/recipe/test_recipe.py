@@ -154,6 +154,11 @@ MISTAKES = [
         r":3: score: two scorers are called 'a'",
         "",
     ),
+    (
+        SMALL + "score: [{name: a, type: clip-text, device: 'cuda:1'}]\n",
+        r":3: score\..*device: string should match pattern",
+        "",
+    ),
     ("- 3\n", r"expected keys such as name and raw, found \[3\]", ""),
     ("", r"expected keys such as name and raw, found nothing", ""),
     ("name: [\n", r":2: expected valid YAML", ""),
