@@ -95,3 +95,21 @@ def test_every_benchmark_takes_the_options_that_the_check_gives_it(
         assert words[0] == f"benchmarks/{script.name}"
         args = module.make_parser(False).parse_args(words[1:])
         assert str(args.out) == "{out}"
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("sampling", "sampling-tiny"),
+        ("sft", "train_sft"),
+        ("score", "score"),
+        ("synthesize", "synthesize"),
+    ],
+)
+def test_a_part_runs_in_its_smallest_size_on_a_cpu(
+    gpu_check: ModuleType, name: str, result: str
+) -> None:
+    part = next(part for part in gpu_check.PARTS if part.name == name)
+    outcome = gpu_check.run_part(part, tiny=True, device="cpu")
+    assert (outcome["status"], outcome.get("output", "")) == ("passed", "")
+    assert outcome["result"][result]
