@@ -275,8 +275,12 @@ class ActorPool:
 
 @contextmanager
 def connect_ray(address: str | None) -> Iterator[Any]:
-    """Connect to the cluster at `address` or RAY_ADDRESS, or start one on this machine."""
+    """Connect to the cluster at `address` or RAY_ADDRESS, or start one on this machine.
+
+    Ray itself would join the latest cluster of this machine, and wait for minutes if that has been killed.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         import ray
     except ImportError:
@@ -288,11 +292,11 @@ def connect_ray(address: str | None) -> Iterator[Any]:
         yield ray
         return
     try:
-        check_address(address or os.environ.get("RAY_ADDRESS"))
+        check_address(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
         raise StylearError(
-            f"{address or 'ray'}: no Ray cluster answers: {str(error).splitlines()[0]}",
+            f"{address}: no Ray cluster answers: {str(error).splitlines()[0]}",
             hint="`ray status` shows the address of a running cluster",
         ) from error
     try:
@@ -301,8 +305,8 @@ def connect_ray(address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def check_address(address: str | None) -> None:
+def check_address(address: str) -> None:
     """Raise OSError if nothing listens at host:port; Ray itself would wait for minutes."""
-    host, _, port = (address or "").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
