@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -105,6 +105,15 @@ def augment_copies(raw: Pictures, copies: int, seed: int, shift: int) -> Picture
         np.concatenate([raw.pixels, np.stack(others)]) if others else raw.pixels,
         raw.captions * copies,
         raw.styles * copies,
+    )
+
+
+def select_pictures(pictures: Pictures, rows: Sequence[int]) -> Pictures:
+    """The pictures of these rows, in this order."""
+    return Pictures(
+        pictures.pixels[list(rows)],
+        [pictures.captions[row] for row in rows],
+        [pictures.styles[row] for row in rows],
     )
 
 

@@ -62,6 +62,19 @@ def code_loss(decoder: Decoder, resampler: nn.Module | None, batch: PackedBatch)
     return F.cross_entropy(logits.float().flatten(0, 1), batch.codes.flatten())
 
 
+def corrupt_codes(codes: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Codes (B, N) of which a share was replaced by codes of the batch drawn at random.
+
+    The share is drawn for each row, from 0 to `most`. A decoder that predicts the true codes from these
+    goes on sensibly after a code that it has sampled wrongly.
+    """
+    device = codes.device
+    share = most * torch.rand(len(codes), 1, generator=generator, device=device)
+    wrong = torch.rand(codes.shape, generator=generator, device=device) < share
+    others = torch.randint(codes.numel(), codes.shape, generator=generator, device=device)
+    return torch.where(wrong, codes.flatten()[others], codes)
+
+
 def rate_scale(step: int, steps: int) -> float:
     """Share of the peak learning rate: linear warm-up, constant, linear decay to a 50th."""
     decay = max(1, int(steps * DECAY_SHARE))
@@ -131,7 +144,7 @@ def train(
     decoder.train()
     started = time.monotonic() - seconds
     with Bar(work.name, total=steps, unit="steps") as bar:
-        bar.advance(step)
+        bar.skip(step)
         while step < steps:
             batch = draw(torch.Generator(device).manual_seed(seed * 1_000_003 + step))
             with torch.autocast(device.type, torch.bfloat16):

@@ -19,7 +19,7 @@ from stylear.mini.examples import FAMILIES, VARIANTS, load_examples, named_style
 from stylear.mini.measure import measure_base
 from stylear.mini.options import make_parser
 from stylear.mini.packing import TokenPacker
-from stylear.mini.pretraining import PackedBatch, train
+from stylear.mini.pretraining import PackedBatch, corrupt_codes, train
 from stylear.model.build import new_model
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.open import load_model
@@ -33,8 +33,9 @@ CONFIG = DecoderConfig(
 SIDE = 16  # codes of a side: 64 px in patches of 4
 SIZE_UNITS = (SIDE // 2,)
 TEXT_VOCABULARY = 2000  # every word of the captions is one token; others are spelled in pieces
-RAW_SHARE = 0.4
+RAW_SHARE = 0.15
 UNCONDITIONAL_SHARE = 0.1
+CORRUPTION = 0.2  # of the codes that a picture is predicted from, from 0 to this share are wrong
 
 
 def run(
@@ -73,7 +74,8 @@ def run(
         codes = examples.codes[chosen]
         prompt = (examples.family[chosen] + 1) * len(examples.captions) + examples.caption[chosen]
         chance = torch.rand(batch_size, generator=generator, device=device)
-        ids, columns = packer.pack(prompt, codes, chance < UNCONDITIONAL_SHARE)
+        seen = corrupt_codes(codes, CORRUPTION, generator)
+        ids, columns = packer.pack(prompt, seen, chance < UNCONDITIONAL_SHARE)
         return PackedBatch(ids, columns, codes)
 
     model.decoder.requires_grad_(True)

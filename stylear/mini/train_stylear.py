@@ -17,8 +17,8 @@ from stylear.mini.examples import FAMILIES, VARIANTS, load_examples, style_featu
 from stylear.mini.measure import measure_styled
 from stylear.mini.options import make_parser
 from stylear.mini.packing import TokenPacker
-from stylear.mini.pretraining import PackedBatch, StyleInput, train
-from stylear.mini.train_ar import SIDE
+from stylear.mini.pretraining import PackedBatch, StyleInput, corrupt_codes, train
+from stylear.mini.train_ar import CORRUPTION, SIDE
 from stylear.model.build import attach_style_encoder
 from stylear.model.lora import apply_lora
 from stylear.model.open import load_model
@@ -29,6 +29,7 @@ RESAMPLER = {"depth": 2, "dim": 192, "heads": 4, "dim_head": 48, "ff_mult": 2}
 RAW_SHARE = 0.15
 TEXT_ONLY_SHARE = 0.5  # of the raw pictures: so that the model goes on drawing without a reference
 UNCONDITIONAL_SHARE = 0.1
+STYLE_ONLY_SHARE = 0.05  # drawn from the style tokens with an empty caption
 SIGMA = 0.2  # the noise on style tokens is drawn from 0 to this
 
 
@@ -60,17 +61,22 @@ def run(
     prompts = [
         model.encode_prompt(text, style=style) for style in (True, False) for text in captions
     ]
+    prompts.append(model.encode_prompt("", style=True))
     packer = TokenPacker(model.layout, prompts, SIDE, device)
     width = model.decoder.config.hidden_size
 
     def draw(generator: torch.Generator) -> PackedBatch:
         chosen = examples.draw(batch_size, RAW_SHARE, generator)
         codes = examples.codes[chosen]
-        text_only, drop, scale = torch.rand(3, batch_size, generator=generator, device=device)
+        text_only, drop, no_text, scale = torch.rand(
+            4, batch_size, generator=generator, device=device
+        )
         plain = (examples.family[chosen] < 0) & (text_only < TEXT_ONLY_SHARE)
         unconditional = drop < UNCONDITIONAL_SHARE
         prompt = examples.caption[chosen] + plain * len(captions)
-        ids, columns = packer.pack(prompt, codes, unconditional)
+        prompt[~plain & (no_text < STYLE_ONLY_SHARE)] = len(prompts) - 1
+        seen = corrupt_codes(codes, CORRUPTION, generator)
+        ids, columns = packer.pack(prompt, seen, unconditional)
         siblings = examples.siblings(chosen, generator).cpu()
         noise = torch.randn(batch_size, STYLE_TOKENS, width, generator=generator, device=device)
         style = StyleInput(

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from stylear.mini.drawings import Pictures, augment_copies, jitter
-from stylear.mini.examples import FAMILIES, Examples, draw_rows, named_style
+from stylear.mini import examples as mini_examples
+from stylear.mini.drawings import Pictures, augment_copies, drawings, jitter
+from stylear.mini.everyday import EVERYDAY
+from stylear.mini.examples import FAMILIES, Examples, decoder_pictures, draw_rows, named_style
 from stylear.mini.styles import HELD_OUT_FAMILIES
 from stylear.mini.train_clip import caption_loss
 
@@ -38,6 +40,33 @@ def test_a_batch_has_its_share_of_raw_pictures() -> None:
 def test_families_that_are_held_out_have_no_number() -> None:
     assert not set(FAMILIES) & set(HELD_OUT_FAMILIES)
     assert named_style("a red apple", "mosaic") == "a red apple in mosaic style"
+
+
+def test_every_everyday_thing_is_a_caption_of_the_corpus() -> None:
+    assert not EVERYDAY - set(drawings("train").captions)
+
+
+@pytest.mark.parametrize("everyday", [True, False])
+def test_the_decoders_see_everyday_things_more_often_raw_pictures_first(
+    monkeypatch: pytest.MonkeyPatch, everyday: bool
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    captions = ["a house" if everyday else "a hut", "a judge"]
+    monkeypatch.setattr(
+        mini_examples, "drawings", lambda _split: Pictures(pixels, captions, ["", ""])
+    )
+    monkeypatch.setattr(mini_examples, "EVERYDAY_STYLED_COPIES", 30)
+    pictures = decoder_pictures()
+    extra = (32, 30) if everyday else (0, 0)
+    raw = [
+        caption
+        for caption, style in zip(pictures.captions, pictures.styles, strict=True)
+        if not style
+    ]
+    assert pictures.styles[: len(raw)] == [""] * len(raw)
+    assert (raw.count(captions[0]), raw.count("a judge")) == (8 + extra[0], 8)
+    assert pictures.captions[len(raw) :].count(captions[0]) == 20 + extra[1]
+    assert len(pictures.pixels) == len(pictures)
 
 
 def test_moved_copies_begin_with_the_drawings_as_they_are() -> None:

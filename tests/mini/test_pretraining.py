@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylear.mini.packing import TokenPacker
-from stylear.mini.pretraining import PackedBatch, StyleInput, code_loss, rate_scale, train
+from stylear.mini.pretraining import (
+    PackedBatch,
+    StyleInput,
+    code_loss,
+    corrupt_codes,
+    rate_scale,
+    train,
+)
 from stylear.model.decoder_config import DecoderConfig
 from stylear.model.families.chameleon import ChameleonLayout
 from stylear.model.tokenizer import build_tokenizer
@@ -105,3 +112,14 @@ def test_the_rate_warms_up_stays_and_falls() -> None:
     assert rate_scale(99, 1000) == 1.0
     assert rate_scale(750, 1000) == 1.0
     assert rate_scale(875, 1000) == pytest.approx(0.02 + 0.98 * 0.5)
+
+
+def test_corrupted_codes_are_others_of_the_batch_at_most_so_many_of_a_row() -> None:
+    codes = 10 + torch.arange(200 * 256).view(200, 256) % 7
+    seen = corrupt_codes(codes, 0.5, torch.Generator().manual_seed(0))
+    assert set(seen.unique().tolist()) == set(range(10, 17))
+    wrong = (seen != codes).float().mean(1)
+    assert wrong.max() < 0.55
+    assert wrong.min() < 0.05
+    assert wrong.mean().item() == pytest.approx(0.25 * 6 / 7, abs=0.03)
+    assert torch.equal(corrupt_codes(codes, 0.0, torch.Generator().manual_seed(0)), codes)
