@@ -120,7 +120,7 @@ def train(settings: DpoSettings, ranks: Ranks) -> Path:
         Metrics(training_run, start, settings, is_first=ranks.is_first) as metrics,
         Bar("dpo", total=settings.steps, unit="steps") as bar,
     ):
-        bar.advance(start)
+        bar.skip(start)
         watch = StallWatch(settings, metrics.past)
         for step in range(start, settings.steps):
             began = perf_counter()

@@ -95,6 +95,7 @@ def run(settings: GrpoSettings) -> Path:
         seed=settings.seed,
         samples=settings.samples,
         guidance=settings.guidance,
+        style_guidance=None,
         top_k=model.layout.num_codes,  # all codes, so that the samples are the policy's own
         temperature=settings.temperature,
         batch_size=settings.batch_size,
@@ -103,7 +104,7 @@ def run(settings: GrpoSettings) -> Path:
         Metrics(training_run, start, settings) as metrics,
         Bar("grpo", total=settings.steps, unit="steps") as bar,
     ):
-        bar.advance(start)
+        bar.skip(start)
         for step in range(start, settings.steps):
             part = jobs[step * settings.prompts : (step + 1) * settings.prompts]
             model.eval()

@@ -157,6 +157,7 @@ def draw_pairs(
         seed=settings.seed,
         samples=settings.samples,
         guidance=settings.guidance,
+        style_guidance=settings.style_guidance,
         top_k=settings.top_k,
         temperature=settings.temperature,
         batch_size=settings.sampling_batch,

@@ -155,6 +155,10 @@ def pairs(
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Classifier-free guidance scale.")
     ] = None,
+    style_guidance: Annotated[
+        float | None,
+        typer.Option("--style-guidance", help="Guidance scale of the style alone."),
+    ] = None,
     top_k: Annotated[
         int | None, typer.Option("--top-k", help="Sample from the K most likely image codes.")
     ] = None,

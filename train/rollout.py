@@ -37,6 +37,7 @@ class Sampling:
     seed: int
     samples: int
     guidance: float
+    style_guidance: float | None
     top_k: int
     temperature: float
     batch_size: int
@@ -95,7 +96,9 @@ def draw_codes(
                 [model.encode_prompt(job.caption) for job, _ in part],
                 styles,
                 draws,
+                [model.encode_prompt("")] * len(part),
                 guidance=sampling.guidance,
+                style_guidance=sampling.style_guidance,
                 top_k=sampling.top_k,
                 temperature=sampling.temperature,
             )

@@ -268,6 +268,11 @@ class PairsSettings(ScoringSettings):
     samples: int = Field(4, ge=2, description="Samples per prompt; best and worst are paired.")
     margin: float = Field(0.05, ge=0, description="Minimum score margin between best and worst.")
     guidance: float = Field(4.0, ge=0, description="Classifier-free guidance scale (code).")
+    style_guidance: float | None = Field(
+        None,
+        ge=0,
+        description="Guidance scale of the style alone, as `stylear generate` has it (ours).",
+    )
     top_k: int = Field(2000, ge=1, description="Sample from the K most likely image codes (code).")
     temperature: float = Field(1.0, ge=0, description="Sampling temperature (code).")
     sampling_batch: int = Field(64, ge=1, description="Sampling batch size.")

@@ -122,7 +122,7 @@ def train(settings: SftSettings, ranks: Ranks) -> Path:
         Metrics(training_run, start, settings, is_first=ranks.is_first) as metrics,
         Bar("sft", total=settings.steps, unit="steps") as bar,
     ):
-        bar.advance(start)
+        bar.skip(start)
         batches = prefetch(
             lambda step: build_parts(data, settings, step, ranks), range(start, settings.steps)
         )

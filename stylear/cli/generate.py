@@ -21,6 +21,7 @@ from stylear.cli.options import (
     ModelOption,
     PromptOption,
     PromptsOption,
+    StyleGuidanceOption,
     read_prompts,
     read_references,
     read_size,
@@ -76,6 +77,7 @@ def generate(
     ] = 1,
     seed: SeedOption = 0,
     guidance: Annotated[float | None, GUIDANCE] = None,
+    style_guidance: StyleGuidanceOption = None,
     top_k: Annotated[int | None, TOP_K] = None,
     temperature: Annotated[float | None, TEMPERATURE] = None,
     noise: Annotated[float | None, NOISE] = None,
@@ -124,6 +126,7 @@ def generate(
     sampling = choose_sampling(
         settings,
         guidance=guidance,
+        style_guidance=style_guidance,
         top_k=top_k,
         temperature=temperature,
         noise=noise,

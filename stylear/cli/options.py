@@ -35,6 +35,11 @@ GUIDANCE = typer.Option(
     metavar="SCALE",
     help="Guidance scale of prompt and style, 4 by default; 1 turns guidance off.",
 )
+STYLE_GUIDANCE = typer.Option(
+    "--style-guidance",
+    metavar="SCALE",
+    help="A guidance scale for the style alone, so that --guidance is the text's; not set by default.",
+)
 TOP_K = typer.Option(
     "--top-k", metavar="K", help="Sample from the K most likely image codes, 2000 by default."
 )
@@ -56,6 +61,7 @@ REMOVAL = typer.Option(
     max=1,
 )
 GuidanceOption = Annotated[float, GUIDANCE]
+StyleGuidanceOption = Annotated[float | None, STYLE_GUIDANCE]
 TopKOption = Annotated[int, TOP_K]
 TemperatureOption = Annotated[float, TEMPERATURE]
 NoiseOption = Annotated[float, NOISE]

@@ -216,7 +216,7 @@ def evaluate(
     csd, dino   encoders of style and content for the metrics of these names; NaN without them
     batch_size  images drawn in one batch
     on_batch    called with the number of pictures that were finished
-    sampling    keywords of `generate`: guidance, top_k, temperature, noise, size_px
+    sampling    keywords of `generate`: guidance, style_guidance, top_k, temperature, noise, size_px
 
     Scores of a picture, all without unit: `clip_t` cos(picture, prompt); `recall`, 1 where the
     picture's own prompt is the nearest to it, else 0 (NaN with one prompt); `clip_i`, `csd` and `dino`

@@ -118,7 +118,7 @@ def train(
     step, seconds = checkpoint.resume(path, tensors, [optimizer])
     started = time.monotonic() - seconds
     with Bar("mini-clip", total=steps, unit="steps") as bar:
-        bar.advance(step)
+        bar.skip(step)
         while step < steps:
             generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
             rows = examples.draw(batch_size, RAW_SHARE, generator)

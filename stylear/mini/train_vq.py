@@ -108,7 +108,7 @@ def train(
     codebook.ready = step > 0
     started = time.monotonic() - seconds
     with Bar("mini-vq", total=steps, unit="steps") as bar:
-        bar.advance(step)
+        bar.skip(step)
         while step < steps:
             generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
             rows = draw_rows(num_raw, len(pixels), batch_size, RAW_SHARE, generator)

@@ -27,18 +27,19 @@ def require_batch_memory(
     pictures: int,
     slots: int,
     *,
-    guided: bool,
+    sides: int,
     dtype: torch.dtype,
     device: torch.device,
     quantization_frees: int = 0,
 ) -> None:
     """Raise UsageError with the batch size that fits if a batch of pictures does not.
 
-    Guidance takes two rows a picture. `quantization_frees` are the bytes that weights in 8 bit would free.
+    A picture takes a row for each side of guidance. `quantization_frees` are the bytes that weights in 8
+    bit would free.
     What a forward pass takes besides keys and values is not counted.
     """
     free = memory.measure_free_memory(device)
-    picture = (2 if guided else 1) * count_cache_bytes(config, slots, dtype)
+    picture = sides * count_cache_bytes(config, slots, dtype)
     if free is None or pictures * picture <= free:
         return
     place = "GPU memory" if device.type == "cuda" else "main memory"
@@ -46,7 +47,7 @@ def require_batch_memory(
     hint = (
         f"--batch-size {fits} fits"
         if fits
-        else f"a picture takes {picture / GB:.1f} GB: give a smaller --size, or --guidance 1 for half of it"
+        else f"a picture takes {picture / GB:.1f} GB: give a smaller --size, or --guidance 1 for less of it"
     )
     if fits_quantized > fits:
         hint += f"; with --quantize int8 --batch-size {fits_quantized} fits"

@@ -2,8 +2,8 @@
 
 A step feeds the code drawn before (and the newline where a row ends), and draws the next one. Its tensors
 stay where they are and nothing in it waits for the device, so all its kernels can be launched at once. Each
-forward pass serves both sides of guidance: conditional rows first, unconditional rows second.
-B pictures, R rows of a forward (B or 2B), T tokens, D hidden, V codes, N = h w.
+forward pass serves all sides of guidance: conditional rows first, unconditional rows last.
+B pictures, R rows of a forward (B for each side of guidance), T tokens, D hidden, V codes, N = h w.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stylear.model.style_tokens import insert_style_tokens
+from stylear.sampling.guidance import Guidance
 
 if TYPE_CHECKING:
     from stylear.model.decoder_layers import KVCache
@@ -41,11 +42,13 @@ class CodeSampler:
         guidance: float,
         top_k: int,
         temperature: float,
+        style_guidance: float | None = None,
         static: bool | None = None,
         bucket: int = BUCKET,
     ) -> None:
         self.decoder, self.layout = decoder, layout
-        self.guidance, self.top_k, self.temperature = guidance, top_k, temperature
+        self.guidance = Guidance(guidance, style_guidance)
+        self.top_k, self.temperature = top_k, temperature
         self.device = decoder.model.norm.weight.device
         self.static = self.device.type == "cuda" if static is None else static
         self.captures = self.static and self.device.type == "cuda"
@@ -58,15 +61,16 @@ class CodeSampler:
         prompts: Sequence[Sequence[int]],
         styles: Sequence[Tensor | None],
         draws: Tensor,
+        style_prompts: Sequence[Sequence[int]] | None = None,
     ) -> Tensor:
         """Image codes (B, h, w) for prompts (ids up to the separator) with their style tokens.
 
-        `draws` (B, h, w) holds a uniform random number for each code. Guided logits are
-        u + guidance (c - u); the unconditional sequence has the layout's null prompt, and guidance begins
-        with the first code, as in the released code. Guidance 1 needs no unconditional rows.
+        `draws` (B, h, w) holds a uniform random number for each code. Logits are guided as `Guidance`
+        says; the unconditional sequence has the layout's null prompt, and guidance begins with the first
+        code, as in the released code. `style_prompts` are the prompts without text, for `style_guidance`.
         """
         pictures, height, width = draws.shape
-        embeds, lengths = self.embed_prompts(prompts, styles, height, width)
+        embeds, lengths = self.embed_prompts(prompts, styles, style_prompts, height, width)
         used = embeds.shape[1]
         batch = self._open_batch(
             pictures, height * width, len(lengths), used + height * (width + 1)
@@ -83,24 +87,18 @@ class CodeSampler:
         self,
         prompts: Sequence[Sequence[int]],
         styles: Sequence[Tensor | None],
+        style_prompts: Sequence[Sequence[int]] | None,
         height: int,
         width: int,
     ) -> tuple[Tensor, Tensor]:
         """Embeddings (R, T, D) of all that precedes the first code, padded on the right, and lengths (R,)."""
         prefix = self.layout.prefix(height, width)
-        rows = [[*ids, *prefix] for ids in prompts]
-        if self.guidance != 1:
-            rows += [[*self.layout.null_prompt(ids), *prefix] for ids in prompts]
-        styles = [*styles, *[None] * (len(rows) - len(prompts))]
-        return pad_rows(self.decoder, self.layout, rows, styles)
+        rows, tokens = self.guidance.prompt_rows(self.layout, prompts, styles, style_prompts)
+        return pad_rows(self.decoder, self.layout, [[*ids, *prefix] for ids in rows], tokens)
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """Guided logits (B, ..., V) of hidden states (R, ..., D)."""
-        logits = self.decoder.image_logits(hidden).float()
-        if self.guidance == 1:
-            return logits
-        conditional, unconditional = logits.chunk(2)
-        return unconditional + self.guidance * (conditional - unconditional)
+        return self.guidance.combine(self.decoder.image_logits(hidden).float())
 
     def round_up(self, slots: int) -> int:
         """The number of slots that a step reads which needs so many."""
@@ -152,8 +150,7 @@ class _Batch:
         ids = self.ids[self.codes.index_select(1, self.next - 1)]
         if row_ended:
             ids = torch.cat([ids, self.newlines], dim=1)
-        if self.sampler.guidance != 1:
-            ids = ids.repeat(2, 1)
+        ids = ids.repeat(self.sampler.guidance.sides, 1)
         self._draw_code(decoder(decoder.embed(ids), self.cache)[:, -1])
 
     def _draw_code(self, hidden: Tensor) -> None:

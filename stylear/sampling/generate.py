@@ -37,6 +37,7 @@ TOP_K = 2000  # released code
 TEMPERATURE = 1.0  # released code
 NOISE = 0.3  # StyleAR paper: 0.1 to 0.3 at inference
 BATCH_SIZE = 32  # our choice
+SAMPLED = ("guidance", "style_guidance", "top_k", "temperature")  # settings of `CodeSampler`
 DECODED_PIXELS = 2**20  # our choice: pixels that the VQ model decodes at once
 
 
@@ -45,6 +46,7 @@ class Sampling:
     """Settings of `generate`, under the names of its keywords. Raises UsageError if one is out of range."""
 
     guidance: float = GUIDANCE
+    style_guidance: float | None = None
     top_k: int = TOP_K
     temperature: float = TEMPERATURE
     noise: float = NOISE
@@ -56,6 +58,7 @@ class Sampling:
     def __post_init__(self) -> None:
         for name, value, minimum in (
             ("guidance", self.guidance, 0),
+            ("style_guidance", 0 if self.style_guidance is None else self.style_guidance, 0),
             ("top_k", self.top_k, 1),
             ("temperature", self.temperature, 0),
             ("noise", self.noise, 0),
@@ -73,6 +76,7 @@ def generate(
     *,
     seeds: Sequence[int],
     guidance: float = GUIDANCE,
+    style_guidance: float | None = None,
     top_k: int = TOP_K,
     temperature: float = TEMPERATURE,
     noise: float = NOISE,
@@ -94,6 +98,7 @@ def generate(
                  several, or None for each prompt
     seeds        an integer for each prompt
     guidance     classifier-free guidance: u + guidance (c - u) on logits; 1 turns it off
+    style_guidance  a scale of its own for the style; `guidance` is then that of the text, see `Guidance`
     top_k        sample from the k likeliest image codes
     temperature  divides the logits; 0 takes the likeliest code
     noise        standard deviation of the noise on style tokens (0.1 to 0.3 in the paper)
@@ -112,6 +117,7 @@ def generate(
     """
     sampling = Sampling(
         guidance=guidance,
+        style_guidance=style_guidance,
         top_k=top_k,
         temperature=temperature,
         noise=noise,
@@ -161,23 +167,26 @@ def generate_batches(
                 f"{name}: expected one for each of {count} prompts, found {len(values)}"
             )
     height, width = compute_grid(model, sampling.size_px)
-    settings = {name: getattr(sampling, name) for name in ("guidance", "top_k", "temperature")}
+    settings = {name: getattr(sampling, name) for name in SAMPLED}
     sampler = (
         SpeculativeSampler(model.decoder, model.layout, window=sampling.speculate, **settings)
         if sampling.speculate
         else CodeSampler(model.decoder, model.layout, **settings)
     )
-    ids = [
-        model.encode_prompt(prompt, style=reference is not None, control=control)
-        for prompt, reference in zip(prompts, references, strict=True)
-    ]
+    ids, style_ids = (
+        [
+            model.encode_prompt(text, style=reference is not None, control=control)
+            for text, reference in zip(texts, references, strict=True)
+        ]
+        for texts in (prompts, [""] * count)
+    )
     require_batch_memory(
         model.decoder.config,
         min(count, sampling.batch_size),
         max(map(len, ids), default=0)
         + int(model.layout.code_offsets(height, width)[-1])
         + sampling.speculate,
-        guided=sampling.guidance != 1,
+        sides=sampler.guidance.sides,
         dtype=model.decoder.model.norm.weight.dtype,
         device=model.device,
         quantization_frees=count_freed_bytes(model.decoder),
@@ -194,7 +203,7 @@ def generate_batches(
             None if tokens is None else add_noise(tokens[None], sampling.noise, [generator])[0]
             for tokens, generator in zip(styles, generators, strict=True)
         ]
-        codes = sampler.draw(ids[part], styles, draws.view(-1, height, width))
+        codes = sampler.draw(ids[part], styles, draws.view(-1, height, width), style_ids[part])
         yield decode_codes(model, codes)
 
 
@@ -204,14 +213,23 @@ def sample_codes(
     prompts: Sequence[Sequence[int]],
     styles: Sequence[Tensor | None],
     draws: Tensor,
+    style_prompts: Sequence[Sequence[int]] | None = None,
     *,
     guidance: float = GUIDANCE,
+    style_guidance: float | None = None,
     top_k: int = TOP_K,
     temperature: float = TEMPERATURE,
 ) -> Tensor:
     """Image codes (B, h, w) of one batch; see `CodeSampler.draw`."""
-    sampler = CodeSampler(decoder, layout, guidance=guidance, top_k=top_k, temperature=temperature)
-    return sampler.draw(prompts, styles, draws)
+    sampler = CodeSampler(
+        decoder,
+        layout,
+        guidance=guidance,
+        style_guidance=style_guidance,
+        top_k=top_k,
+        temperature=temperature,
+    )
+    return sampler.draw(prompts, styles, draws, style_prompts)
 
 
 @torch.inference_mode()

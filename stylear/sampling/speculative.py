@@ -5,7 +5,8 @@ right with probability min(1, p / q), where q is the distribution that the draft
 that is refused is drawn anew from max(0, p - q), and all behind it are drafted anew from their p; codes that
 enter the window are drafted from the last p. So each pass decides at least one code, and each code has
 exactly the distribution of one that is drawn after the codes before it.
-B pictures, R rows of a forward (B or 2B), W window, V codes, S tokens of a picture with its newlines.
+B pictures, R rows of a forward (B for each side of guidance), W window, V codes, S tokens of a picture with
+its newlines.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ class SpeculativeSampler(CodeSampler):
         prompts: Sequence[Sequence[int]],
         styles: Sequence[Tensor | None],
         draws: Tensor,
+        style_prompts: Sequence[Sequence[int]] | None = None,
     ) -> Tensor:
         """Image codes (B, h, w); `draws` (B, h, w) decides them as a seed does."""
         _, height, width = draws.shape
-        embeds, lengths = self.embed_prompts(prompts, styles, height, width)
+        embeds, lengths = self.embed_prompts(prompts, styles, style_prompts, height, width)
         generators = [
             Generator().manual_seed(int(first * 2**53)) for first in draws[:, 0, 0].tolist()
         ]
@@ -83,7 +85,7 @@ class _Window:
         decoder, device = sampler.decoder, sampler.device
         self.sampler, self.lengths = sampler, lengths
         rows, longest = embeds.shape[:2]
-        pictures = rows if sampler.guidance == 1 else rows // 2
+        pictures = rows // sampler.guidance.sides
         self.runner = StepRunner(device, captures=sampler.captures)
         newline = sampler.layout.newline
         row = width if newline is None else width + 1
@@ -135,8 +137,7 @@ class _Window:
         fed = positions - 1
         previous = torch.where(places == 0, self.codes.gather(1, fed), self.drafts.roll(1, dims=1))
         ids = torch.where(self.is_code[fed], self.ids[previous], self.filler)
-        if self.sampler.guidance != 1:
-            ids = ids.repeat(2, 1)
+        ids = ids.repeat(self.sampler.guidance.sides, 1)
         decoder = self.sampler.decoder
         p = self._compute_probabilities(decoder(decoder.embed(ids), self.cache))  # (B, W, V)
         chosen = self.drafts[..., None]

@@ -28,29 +28,30 @@ def test_the_batch_size_that_fits_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     free = [9 * 10**9]
     monkeypatch.setattr(memory, "measure_free_memory", lambda device: free[0])
 
-    def require(pictures: int, guided: bool) -> None:
+    def require(pictures: int, sides: int) -> None:
         require_batch_memory(
-            DecoderConfig(), pictures, SLOTS, guided=guided, dtype=torch.bfloat16, device=GPU
+            DecoderConfig(), pictures, SLOTS, sides=sides, dtype=torch.bfloat16, device=GPU
         )
 
-    require(3, guided=True)
-    require(6, guided=False)
+    require(3, sides=2)
+    require(6, sides=1)
+    require(2, sides=3)
     with pytest.raises(UsageError) as caught:
-        require(4, guided=True)
+        require(4, sides=2)
     assert caught.value.message == (
         "batch of 4 pictures: expected 10.7 GB of GPU memory for keys and values, found 9.0 GB free"
     )
     assert caught.value.hint == "--batch-size 3 fits"
     free[0] = 10**9
     with pytest.raises(UsageError) as caught:
-        require(1, guided=True)
+        require(1, sides=2)
     assert "a picture takes 2.7 GB" in (caught.value.hint or "")
     with pytest.raises(UsageError) as caught:
         require_batch_memory(
             DecoderConfig(),
             4,
             SLOTS,
-            guided=True,
+            sides=2,
             dtype=torch.bfloat16,
             device=GPU,
             quantization_frees=6 * 10**9,

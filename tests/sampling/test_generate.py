@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,16 +40,23 @@ def draws(batch: int) -> torch.Tensor:
     return torch.rand(batch, 4, 4, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_codes_equal_a_full_forward_for_every_token(model: StyleModel, guidance: float) -> None:
+@pytest.mark.parametrize(
+    ("guidance", "style_guidance"),
+    [(1.0, None), (4.0, None), (4.0, 1.0), (4.0, 2.0), (1.0, 3.0), (4.0, 0.0)],
+)
+def test_codes_equal_a_full_forward_for_every_token(
+    model: StyleModel, guidance: float, style_guidance: float | None
+) -> None:
     """Static cache, padding, batching and the joint newline against the plain definition."""
     styles = encode_styles(model, [reference(1), reference(2), None, reference(1)], [None] * 4)
     ids = [
         model.encode_prompt(p, style=s is not None) for p, s in zip(PROMPTS, styles, strict=True)
     ]
     numbers = draws(4)
-    settings = {"guidance": guidance, "top_k": 40, "temperature": 0.9}
-    codes = sample_codes(model.decoder, model.layout, ids, styles, numbers, **settings)
+    settings: dict[str, Any] = {"guidance": guidance, "top_k": 40, "temperature": 0.9}
+    settings["style_guidance"] = style_guidance
+    empty = [model.encode_prompt("", style=s is not None) for s in styles]
+    codes = sample_codes(model.decoder, model.layout, ids, styles, numbers, empty, **settings)
     assert codes.shape == (4, 4, 4)
     for row in range(4):
         by_hand = slow_codes(model, ids[row], styles[row], numbers[row], **settings)
@@ -64,10 +72,11 @@ def slow_codes(
     numbers: torch.Tensor,
     *,
     guidance: float,
+    style_guidance: float | None,
     top_k: int,
     temperature: float,
 ) -> torch.Tensor:
-    """One picture, no cache, no batch: two full forwards a code."""
+    """One picture, no cache, no batch: three full forwards a code."""
     layout, decoder = model.layout, model.decoder
 
     def logits(prompt: list[int], tail: list[int], tokens: torch.Tensor | None) -> torch.Tensor:
@@ -80,13 +89,16 @@ def slow_codes(
         full = decoder.lm_head(hidden)
         return full[torch.tensor(layout.image_token_ids)]
 
+    alone = model.encode_prompt("", style=True)
     tail = [layout.image_start, layout.size_token(2), layout.size_token(2)]
     codes = torch.zeros(4, 4, dtype=torch.long)
     for y in range(4):
         for x in range(4):
             with_prompt = logits(ids, tail, style)
             without = logits([], tail, None)
-            guided = without + guidance * (with_prompt - without)
+            styled = without if style is None else logits(alone, tail, style)
+            split = guidance if style_guidance is None else style_guidance
+            guided = without + split * (styled - without) + guidance * (with_prompt - styled)
             guided[guided < guided.topk(top_k).values[-1]] = float("-inf")
             probabilities = (guided.double() / temperature).softmax(-1)
             codes[y, x] = int((probabilities.cumsum(-1) <= numbers[y, x]).sum())

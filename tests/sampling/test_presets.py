@@ -59,6 +59,7 @@ def test_the_command_takes_template_and_settings_from_the_preset(tmp_path: Path)
     Image.radial_gradient("L").save(style)
     words = ["generate", "--model", str(tmp_path / "tiny"), "--style", str(style)]
     words += ["--prompt", "a cat", "--preset", "released", "--noise", "0", "--json"]
+    words += ["--style-guidance", "2"]
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.exception
     (line,) = json.loads(result.stdout)["pictures"]
@@ -68,4 +69,5 @@ def test_the_command_takes_template_and_settings_from_the_preset(tmp_path: Path)
         0.0,
         0.8,
     )
+    assert line["style_guidance"] == 2.0
     assert line["prompt_tokens"] == len(applied.encode_prompt("a cat"))
