@@ -120,6 +120,12 @@ class SftSettings(Settings):
         0.0, ge=0, le=1, description="Probability of dropping style (ours)."
     )
     text_dropout: float = Field(0.0, ge=0, le=1, description="Probability of dropping text (ours).")
+    code_noise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Largest share of wrong codes in the input; each example draws its own (ours).",
+    )
     z_loss: float = Field(1e-5, ge=0, description="Z-loss weight (base).")
     augment_copies: int = Field(
         1, ge=1, description="Augmented copies per image, shifted and flipped."

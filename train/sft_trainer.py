@@ -18,6 +18,7 @@ from stylear.model.style_model import StyleModel
 from stylear.model.style_tokens import STYLE_TOKENS
 from stylear.train import checkpoint
 from stylear.train.average import MovingAverage
+from stylear.train.code_noise import add_code_noise
 from stylear.train.data import Dropout, EncodedSet, TrainingBatch, open_encoded
 from stylear.train.data_checks import check_data
 from stylear.train.distributed import Ranks, join_ranks, shard_base
@@ -202,7 +203,7 @@ def build_parts(
 
     A part is what a rank would get if there were `accumulate` times as many.
     """
-    return [
+    parts = [
         data.build_step_batch(
             settings.seed,
             step,
@@ -217,6 +218,13 @@ def build_parts(
             world_size=ranks.world_size * settings.accumulate,
         )
         for number in range(settings.accumulate)
+    ]
+    if not settings.code_noise:
+        return parts
+    layout = data.model.layout
+    return [
+        add_code_noise(part, layout, settings.code_noise, seed=settings.seed, step=step)
+        for part in parts
     ]
 
 

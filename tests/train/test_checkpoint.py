@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_resumed_after_kill_9_has_the_same_weights_and_average(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"ema_decay": 0.9, "text_dropout": 0.2, "style_dropout": 0.2, "sigma": "0.1:0.3"}
+    more = {"ema_decay": 0.9, "text_dropout": 0.2, "code_noise": 0.3, "sigma": "0.1:0.3"}
     straight = sft.run(sft_settings(place, "straight", **more))
     step = sft.Optimisers.step
 
