@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stylear.encoders.clip import ClipEncoder
 from stylear.evaluation.evaluate import evaluate
-from stylear.evaluation.metrics import pair_cosine
+from stylear.evaluation.metrics import pair_cosine, prompt_recall
 from stylear.mini.drawings import Pictures, drawings, to_tensor
 from stylear.mini.examples import FAMILIES, named_style
 from stylear.model.layout import collate
@@ -41,23 +41,26 @@ def measure_base(model: StyleModel) -> dict[str, float | str]:
         "CLIP text score of its samples, captions shuffled": float(
             pair_cosine(pictures, shuffled).mean()
         ),
-        "share of samples that show the style their prompt names, of 20": style_accuracy(
-            model, clip
-        ),
+        **measure_named_styles(model, clip),
     }
 
 
-def style_accuracy(model: StyleModel, clip: ClipEncoder) -> float:
-    """Share of samples whose nearest text among `in ... style` of all families is their own prompt."""
+def measure_named_styles(model: StyleModel, clip: ClipEncoder) -> dict[str, float]:
+    """Shares of samples in named styles whose nearest text, of all styles or of all prompts, is their own."""
     jobs = [(prompt, family) for family in FAMILIES for prompt in PROMPTS]
     prompts = [named_style(prompt, family) for prompt, family in jobs]
     drawn = generate(model, prompts, seeds=list(range(len(jobs))), noise=0.0, **SAMPLING)
     pictures = clip.embed_images(clip.preprocess(drawn))
-    right = 0
+    styles = 0
     for row, (prompt, family) in enumerate(jobs):
         texts = clip.embed_texts([named_style(prompt, other) for other in FAMILIES])
-        right += FAMILIES[int((texts @ pictures[row]).argmax())] == family
-    return right / len(jobs)
+        styles += FAMILIES[int((texts @ pictures[row]).argmax())] == family
+    own = torch.tensor([PROMPTS.index(prompt) for prompt, _ in jobs])
+    recall = prompt_recall(pictures.cpu(), clip.embed_texts(list(PROMPTS)).cpu(), own)
+    return {
+        f"samples that show the style their prompt names, of {len(FAMILIES)}": styles / len(jobs),
+        f"samples in named styles that show their subject, of {len(PROMPTS)}": float(recall.mean()),
+    }
 
 
 def validation_loss(model: StyleModel, held: Pictures) -> float:

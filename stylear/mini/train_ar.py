@@ -15,6 +15,7 @@ from stylear.console import say
 from stylear.device import pick_device
 from stylear.mini.card import hardware, write_card
 from stylear.mini.drawings import drawings
+from stylear.mini.everyday import EVERYDAY
 from stylear.mini.examples import FAMILIES, VARIANTS, load_examples, named_style
 from stylear.mini.measure import measure_base
 from stylear.mini.options import make_parser
@@ -87,7 +88,8 @@ def run(
         what="A text-to-image decoder of 3.5 M parameters in the Chameleon token layout, 256 codes a"
         " picture. It draws a caption as it is, or in a training style that the caption names.",
         data=f"Mini corpus, split `train`: {len(examples)} pictures, raw and in {VARIANTS} variants of"
-        f" each of {len(FAMILIES)} styles; six styles held out.",
+        f" each of {len(FAMILIES)} styles, of which most show one of {len(EVERYDAY)} everyday things;"
+        " six styles held out.",
         command=f"python -m stylear.mini.train_ar --steps {steps} --batch-size {batch_size}",
         hardware=hardware(device),
         seconds=progress.seconds,
@@ -96,7 +98,7 @@ def run(
 
 
 def main() -> None:
-    parser = make_parser("mini-ar", steps=4500, batch_size=48)
+    parser = make_parser("mini-ar", steps=6000, batch_size=48)
     parser.add_argument("--vq", default="mini-vq")
     parser.add_argument("--lr", type=float, default=2e-3)
     run(**vars(parser.parse_args()))

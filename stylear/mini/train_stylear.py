@@ -108,7 +108,7 @@ def run(
 
 
 def main() -> None:
-    parser = make_parser("mini-stylear", steps=3500, batch_size=48)
+    parser = make_parser("mini-stylear", steps=2500, batch_size=48)
     parser.add_argument("--base", default="mini-ar")
     parser.add_argument("--clip", default="mini-clip")
     parser.add_argument("--vq", default="mini-vq")
