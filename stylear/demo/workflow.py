@@ -29,7 +29,7 @@ SERVED = 24  # drawings that are fetched over HTTP
 HOUSE = [f"{family}--h{number}" for family in HOUSE_FAMILIES for number in EVALUATION_SCENES]
 UNSEEN = [f"{family}--h{number}" for family in UNSEEN_FAMILIES for number in EVALUATION_SCENES]
 SAMPLING: dict[str, Any] = {"guidance": 3.0, "top_k": 200, "temperature": 0.9, "noise": 0.1}
-PROMPTS = ["a red apple", "a cat face", "a heart", "a sun", "a mushroom", "a house"]
+PROMPTS = ["a red apple", "a cat face", "a red heart", "the sun", "a mushroom", "a house"]
 SEEDS = [0, 1]
 
 
