@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stylear.console import say
 from stylear.embedded import find_manifest
 from stylear.mini.references import EVALUATION_SCENES
+from stylear.mini.sampling import STYLED_SAMPLING
 from stylear.mini.styles import HOUSE_FAMILIES, UNSEEN_FAMILIES
 
 if TYPE_CHECKING:
@@ -28,9 +29,8 @@ STEPS = 6
 SERVED = 24  # drawings that are fetched over HTTP
 HOUSE = [f"{family}--h{number}" for family in HOUSE_FAMILIES for number in EVALUATION_SCENES]
 UNSEEN = [f"{family}--h{number}" for family in UNSEEN_FAMILIES for number in EVALUATION_SCENES]
-SAMPLING: dict[str, Any] = {"guidance": 3.0, "top_k": 200, "temperature": 0.9, "noise": 0.1}
 PROMPTS = ["a red apple", "a cat face", "a red heart", "the sun", "a mushroom", "a house"]
-SEEDS = [0, 1]
+SEEDS = [0, 1, 2]
 
 
 def run_demo(out: Path) -> Path:
@@ -205,5 +205,5 @@ def evaluate_models(models: dict[str, str]) -> Evaluation:
         model.name = name
         opened.append(model)
     return evaluate(
-        opened, references, PROMPTS, SEEDS, clip=ClipEncoder.open("mini-clip"), **SAMPLING
+        opened, references, PROMPTS, SEEDS, clip=ClipEncoder.open("mini-clip"), **STYLED_SAMPLING
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,13 +11,12 @@ from stylear.evaluation.evaluate import evaluate
 from stylear.evaluation.metrics import pair_cosine, prompt_recall
 from stylear.mini.drawings import Pictures, drawings, to_tensor
 from stylear.mini.examples import FAMILIES, named_style
+from stylear.mini.sampling import SAMPLING, STYLED_SAMPLING
 from stylear.model.layout import collate
 from stylear.model.style_model import StyleModel
 from stylear.sampling.generate import generate
 from stylear.sampling.references import load_styles
 
-# our choice: what looks best at this size
-SAMPLING: dict[str, Any] = {"guidance": 3.0, "top_k": 200, "temperature": 0.9}
 PROMPTS = ("a red apple", "a cat face", "a house", "a tulip", "a red car", "a fish", "a key")
 
 
@@ -81,9 +78,7 @@ def measure_styled(base: StyleModel, model: StyleModel) -> dict[str, float | str
     """Style and text scores on the held-out styles, beside the base's, which sees no reference."""
     references = [reference for reference in load_styles("mini") if reference.held_out]
     clip = ClipEncoder.open("mini-clip")
-    evaluation = evaluate(
-        [base, model], references, PROMPTS, [0, 1], clip=clip, noise=0.1, **SAMPLING
-    )
+    evaluation = evaluate([base, model], references, PROMPTS, [0, 1], clip=clip, **STYLED_SAMPLING)
     measured: dict[str, float | str] = {"held-out style references": len(references)}
     for row in evaluation.table():
         name = row.pop("model")

@@ -168,6 +168,10 @@ def generate_batches(
             )
     height, width = compute_grid(model, sampling.size_px)
     settings = {name: getattr(sampling, name) for name in SAMPLED}
+    if all(reference is None for reference in references):
+        settings["style_guidance"] = (
+            None  # the side of the style alone would be the unconditional one
+        )
     sampler = (
         SpeculativeSampler(model.decoder, model.layout, window=sampling.speculate, **settings)
         if sampling.speculate
