@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylear.console import say
+from stylear.console import Bar, say
 from stylear.embedded import find_manifest
 from stylear.mini.references import EVALUATION_SCENES
 from stylear.mini.sampling import STYLED_SAMPLING
@@ -204,6 +204,14 @@ def evaluate_models(models: dict[str, str]) -> Evaluation:
         model = open_model(path)
         model.name = name
         opened.append(model)
-    return evaluate(
-        opened, references, PROMPTS, SEEDS, clip=ClipEncoder.open("mini-clip"), **STYLED_SAMPLING
-    )
+    total = len(opened) * len(references) * len(PROMPTS) * len(SEEDS)
+    with Bar("evaluate", total=total, unit="images") as bar:
+        return evaluate(
+            opened,
+            references,
+            PROMPTS,
+            SEEDS,
+            clip=ClipEncoder.open("mini-clip"),
+            on_batch=bar.advance,
+            **STYLED_SAMPLING,
+        )
