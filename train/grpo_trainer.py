@@ -95,7 +95,6 @@ def run(settings: GrpoSettings) -> Path:
         seed=settings.seed,
         samples=settings.samples,
         guidance=settings.guidance,
-        style_guidance=None,
         top_k=model.layout.num_codes,  # all codes, so that the samples are the policy's own
         temperature=settings.temperature,
         batch_size=settings.batch_size,

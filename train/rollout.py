@@ -37,10 +37,10 @@ class Sampling:
     seed: int
     samples: int
     guidance: float
-    style_guidance: float | None
     top_k: int
     temperature: float
     batch_size: int
+    style_guidance: float | None = None
 
 
 def plan_jobs(data: EncodedSet, count: int, seed: int) -> list[Job]:

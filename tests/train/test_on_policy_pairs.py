@@ -68,6 +68,18 @@ def test_the_chosen_picture_scores_higher_than_the_rejected_one(place: Path) -> 
     assert [corpus["name"] for corpus in manifest["corpora"]] == ["corpus"]
 
 
+def test_the_style_guidance_of_the_settings_reaches_the_sampler(place: Path) -> None:
+    model = load_model(place / "model")
+    data = open_encoded(model, [place / "corpus"], "train", place / "encoded")
+    jobs = rollout.plan_jobs(data, 3, seed=0)
+    drawn = [
+        rollout.draw_codes(model, data, jobs, rollout.Sampling(0, 2, 4.0, 64, 1.0, 8, scale))
+        for scale in (None, 4.0, 0.0)
+    ]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 @pytest.mark.cpu
 def test_the_same_settings_make_the_same_bytes_also_in_other_batches(place: Path) -> None:
     first = pairs.run(settings(place, "one"))
