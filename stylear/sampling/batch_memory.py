@@ -47,7 +47,8 @@ def require_batch_memory(
     hint = (
         f"--batch-size {fits} fits"
         if fits
-        else f"a picture takes {picture / GB:.1f} GB: give a smaller --size, or --guidance 1 for less of it"
+        else f"a picture takes {picture / GB:.1f} GB: give a smaller --size, or --guidance 1 and no"
+        " --style-guidance for less of it"
     )
     if fits_quantized > fits:
         hint += f"; with --quantize int8 --batch-size {fits_quantized} fits"

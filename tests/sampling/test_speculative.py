@@ -45,15 +45,18 @@ def draws(pictures: int, height: int, width: int) -> Tensor:
     return torch.rand(pictures, height, width, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize(("guidance", "style_guidance"), [(1.0, None), (4.0, None), (4.0, 2.0)])
 @pytest.mark.parametrize("window", [1, 2, 5, 40])
-def test_at_temperature_0_the_codes_are_those_of_single_steps(window: int, guidance: float) -> None:
+def test_at_temperature_0_the_codes_are_those_of_single_steps(
+    window: int, guidance: float, style_guidance: float | None
+) -> None:
     decoder, numbers = random_decoder(), draws(3, 4, 6)
     settings: dict[str, Any] = {"guidance": guidance, "top_k": 3, "temperature": 0.0}
+    settings["style_guidance"] = style_guidance
     plain = CodeSampler(decoder, LAYOUT, **settings)
     sampler = SpeculativeSampler(decoder, LAYOUT, window=window, **settings)
-    expected = plain.draw(PROMPTS, [None] * 3, numbers)
-    assert torch.equal(sampler.draw(PROMPTS, [None] * 3, numbers), expected)
+    expected = plain.draw(PROMPTS, [None] * 3, numbers, PROMPTS)
+    assert torch.equal(sampler.draw(PROMPTS, [None] * 3, numbers, PROMPTS), expected)
     assert len(torch.unique(expected)) > 1
     if window == 1:
         assert sampler.passes == 27  # newlines take passes of their own

@@ -68,7 +68,7 @@ def test_the_chosen_picture_scores_higher_than_the_rejected_one(place: Path) -> 
     assert [corpus["name"] for corpus in manifest["corpora"]] == ["corpus"]
 
 
-def test_the_style_guidance_of_the_settings_reaches_the_sampler(place: Path) -> None:
+def test_a_style_guidance_of_its_own_draws_other_pictures(place: Path) -> None:
     model = load_model(place / "model")
     data = open_encoded(model, [place / "corpus"], "train", place / "encoded")
     jobs = rollout.plan_jobs(data, 3, seed=0)
@@ -78,6 +78,12 @@ def test_the_style_guidance_of_the_settings_reaches_the_sampler(place: Path) -> 
     ]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+    one, two = (
+        pairs.run(settings(place, f"style-{scale}", style_guidance=scale)) for scale in (None, 0.0)
+    )
+    assert [s["chosen.png"] for s in read_samples(one)] != [
+        s["chosen.png"] for s in read_samples(two)
+    ]
 
 
 @pytest.mark.cpu

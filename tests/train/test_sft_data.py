@@ -14,6 +14,7 @@ from stylear.curate.corpus.shards import write_shard
 from stylear.errors import CorpusError, RecipeError
 from stylear.model.open import load_model
 from stylear.train import sft_trainer as sft
+from stylear.train.metrics import read_metrics
 from stylear.train.settings import SftSettings, load_settings
 
 
@@ -50,6 +51,14 @@ def test_features_computed_ahead_of_the_step_train_the_same_model(place: Path) -
     expected, found = load_file(cached / name), load_file(computed / name)
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, atol=2e-3, rtol=0)
+
+
+def test_wrong_codes_reach_the_training_step(place: Path) -> None:
+    clean = read_metrics(sft.run(settings(place, "clean", steps=1)).parent / "metrics.jsonl")
+    noisy = read_metrics(
+        sft.run(settings(place, "noisy", steps=1, code_noise=1.0)).parent / "metrics.jsonl"
+    )
+    assert clean[0]["loss"] != noisy[0]["loss"]
 
 
 def test_a_corpus_is_drawn_by_its_weight(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
